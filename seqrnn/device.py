@@ -1,0 +1,61 @@
+"""device, precision, threads, deterministic and seed: how this process computes."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from seqrnn.errors import ConfigError
+from seqrnn.loop import Place
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "float64", "bf16-mixed"]
+ONE_THREAD_BELOW = 64 * 64  # hidden units times streams: less work than that is not worth sharing
+
+
+def place(device: Device, precision: Precision) -> Place:
+    """
+    Raises:
+        ConfigError: cuda was asked for, or is needed, and there is none.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        built = torch.version.cuda or "no CUDA"
+        raise ConfigError(
+            f"device=cuda: no usable NVIDIA GPU was found (torch {torch.__version__}, built for {built}); "
+            "use device=cpu or device=auto"
+        )
+    chosen = torch.device("cuda" if available and device != "cpu" else "cpu")
+    if precision == "bf16-mixed" and chosen.type != "cuda":
+        raise ConfigError("precision=bf16-mixed: needs device=cuda; use precision=float32")
+    return Place(
+        chosen,
+        torch.float64 if precision == "float64" else torch.float32,
+        torch.bfloat16 if precision == "bf16-mixed" else None,
+    )
+
+
+def describe(device: torch.device) -> str:
+    """For people: ``cpu (2 threads)``, or the GPU's name."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
+
+
+def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work: int) -> None:
+    """Sets torch's seed, thread count and determinism for this process.
+
+    Args:
+        work: hidden units times streams, by which ``threads="auto"`` decides: one thread for little work, else
+            one per core.
+    """
+    torch.manual_seed(seed)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads((1 if work <= ONE_THREAD_BELOW else cores) if threads == "auto" else threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = deterministic

@@ -1,0 +1,44 @@
+"""What can go wrong that a user can mend: no traceback, and the exit code says which it was."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something a user can mend; shown without a traceback.
+
+    Args:
+        problems: one line each: what was wrong, where, its value, and what to do.
+    """
+
+    exit_code = 2
+    shown = False  # whether the user has seen it already
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:
+        return type(self), self.problems  # launchers send a job's error between processes
+
+
+class ConfigError(UserError):
+    """A config that cannot be run: every problem found in it."""
+
+
+class DataError(UserError):
+    """Data that is missing or damaged."""
+
+
+class Diverged(UserError):
+    """The loss, or an output of the network, became NaN or infinite."""
+
+    exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

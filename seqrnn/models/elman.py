@@ -1,0 +1,61 @@
+"""model=elman: the simple recurrent network, written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqrnn.bounds import BelowOne, Count
+from seqrnn.models.protocol import State, zeros
+from seqrnn.models.stack import check_dropout
+from seqrnn.registry import register
+
+
+@register("model", "elman")
+class Elman(nn.Module):
+    """c_t = tanh([x_t, c_{t−1}] W + b), its output being the context c_t itself.
+
+    Elman (1990), "Finding Structure in Time", Cognitive Science 14, figure 2; with tanh for the logistic function.
+    Input and context stand side by side in one vector, so each layer has one matrix W (I + H, H). With ``bias``
+    it computes what ``torch.nn.RNN`` does, with one bias for its two. Weights start uniform in ±1/√H.
+    """
+
+    def __init__(
+        self, input_size: int, *, hidden_size: Count, num_layers: Count, dropout: BelowOne, bias: bool
+    ) -> None:
+        super().__init__()
+        check_dropout(dropout, num_layers)
+        self.output_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
+        bound = hidden_size**-0.5
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.W = nn.ParameterList(
+            nn.Parameter(torch.empty(size + hidden_size, hidden_size).uniform_(-bound, bound)) for size in sizes
+        )
+        self.b = nn.ParameterList(
+            nn.Parameter(torch.empty(hidden_size).uniform_(-bound, bound)) for _ in sizes if bias
+        )
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        outputs, contexts = inputs, []  # (T, B, I)
+        for layer in range(self.num_layers):
+            W = self.W[layer]
+            b = self.b[layer] if len(self.b) else 0.0
+            c = state[0][layer]  # (B, H)
+            steps = []
+            for x in outputs:  # (B, I), then (B, H) from the layer below
+                c = torch.tanh(torch.cat([x, c], dim=-1) @ W + b)
+                steps.append(c)
+            outputs = torch.stack(steps)  # (T, B, H)
+            if layer < self.num_layers - 1:
+                outputs = F.dropout(outputs, self.dropout, self.training)
+            contexts.append(c)
+        return outputs, (torch.stack(contexts),)
+
+    def initial_state(self, streams: int) -> State:
+        return (zeros(self.W[0], self.num_layers, streams, self.output_size),)
+
+    def recurrent_weights(self) -> Sequence[Tensor]:
+        return [W.data[-self.output_size :] for W in self.W]

@@ -1,0 +1,58 @@
+"""model=lstm: long short-term memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seqrnn.bounds import BelowOne, Count, Real
+from seqrnn.models.protocol import State, zeros
+from seqrnn.models.stack import check_dropout, gate_matrices
+from seqrnn.registry import register
+
+
+@register("model", "lstm")
+class LSTM(nn.Module):
+    """i_t = σ(W_ii x_t + b_ii + W_hi h_{t−1} + b_hi)     input gate
+    f_t = σ(W_if x_t + b_if + W_hf h_{t−1} + b_hf)     forget gate
+    g_t = tanh(W_ig x_t + b_ig + W_hg h_{t−1} + b_hg)  candidate
+    o_t = σ(W_io x_t + b_io + W_ho h_{t−1} + b_ho)     output gate
+    c_t = f_t ⊙ c_{t−1} + i_t ⊙ g_t
+    h_t = o_t ⊙ tanh(c_t)
+
+    Hochreiter & Schmidhuber (1997) with the forget gate of Gers et al. (2000), computed by ``torch.nn.LSTM``. The
+    state is (h, c). ``forget_bias`` is what the forget gate's two biases add up to at the start (Jozefowicz et al.
+    2015 recommend 1); None leaves torch's own. ``dropout`` acts on the outputs of every layer but the last.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        hidden_size: Count,
+        num_layers: Count,
+        dropout: BelowOne,
+        forget_bias: Real | None,
+    ) -> None:
+        super().__init__()
+        check_dropout(dropout, num_layers)
+        self.output_size = hidden_size
+        self.stack = nn.LSTM(input_size, hidden_size, num_layers, dropout=dropout)
+        if forget_bias is not None:
+            for layer in range(num_layers):
+                for name, value in (("bias_ih", forget_bias), ("bias_hh", 0.0)):
+                    with torch.no_grad():
+                        getattr(self.stack, f"{name}_l{layer}")[hidden_size : 2 * hidden_size] = value
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        outputs, (h, c) = self.stack(inputs, (state[0], state[1]))
+        return outputs, (h, c)
+
+    def initial_state(self, streams: int) -> State:
+        h = zeros(self.stack.weight_hh_l0, self.stack.num_layers, streams, self.output_size)
+        return h, torch.zeros_like(h)
+
+    def recurrent_weights(self) -> Sequence[Tensor]:
+        return gate_matrices(self.stack)

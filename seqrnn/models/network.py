@@ -1,0 +1,69 @@
+"""A network: a recurrent cell, and a head that reads outputs from it at every timestep."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from seqrnn.bounds import Count, NonNegative
+from seqrnn.errors import ConfigError, did_you_mean
+from seqrnn.models.protocol import State
+
+
+class Network(nn.Module):
+    """(inputs (T, B, I), state) -> (outputs (T, B, O), state).
+
+    Args:
+        cell: a ``seqrnn.models.protocol.Cell``.
+        output_size: O.
+        head: ``linear``, or ``mlp``: Linear(head_size), ReLU, Linear.
+        head_size: hidden units of head=mlp.
+        head_bias: whether the head has biases.
+        recurrent_init: ``default`` leaves the cell's own; ``orthogonal`` makes every recurrent matrix a random
+            orthogonal one, which neither shrinks nor stretches a linear state (Saxe et al. 2014).
+        init_std: parameters by name (such as ``head.weight``) that start as N(0, std²) instead.
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        output_size: int,
+        *,
+        head: Literal["linear", "mlp"],
+        head_size: Count,
+        head_bias: bool,
+        recurrent_init: Literal["default", "orthogonal"],
+        init_std: dict[str, NonNegative],
+    ) -> None:
+        super().__init__()
+        self.cell = cell
+        self.head: nn.Module = nn.Linear(cell.output_size, output_size, head_bias)
+        if head == "mlp":
+            self.head = nn.Sequential(
+                nn.Linear(cell.output_size, head_size, head_bias),
+                nn.ReLU(),
+                nn.Linear(head_size, output_size, head_bias),
+            )
+        if recurrent_init == "orthogonal":
+            for matrix in cell.recurrent_weights():
+                nn.init.orthogonal_(matrix)
+        parameters = dict(self.named_parameters())
+        for name, std in init_std.items():
+            if name not in parameters:
+                raise ConfigError(
+                    f"model.init_std.{name}: no such parameter{did_you_mean(name, parameters)} "
+                    f"(there are: {', '.join(parameters)})"
+                )
+            with torch.no_grad():
+                parameters[name].normal_(0.0, std)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden, state = self.cell(inputs, state)  # (T, B, H)
+        return self.head(hidden), state  # (T, B, O)
+
+    def initial_state(self, streams: int) -> State:
+        """The state in which every sequence starts."""
+        state: State = self.cell.initial_state(streams)
+        return state

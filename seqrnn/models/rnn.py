@@ -1,0 +1,45 @@
+"""model=rnn: torch's simple recurrent network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from seqrnn.bounds import BelowOne, Count
+from seqrnn.models.protocol import State, zeros
+from seqrnn.models.stack import check_dropout, gate_matrices
+from seqrnn.registry import register
+
+
+@register("model", "rnn")
+class RNN(nn.Module):
+    """h_t = φ(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), with φ = tanh or relu (Elman 1990).
+
+    Computed by ``torch.nn.RNN``; ``dropout`` acts on the outputs of every layer but the last.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        hidden_size: Count,
+        num_layers: Count,
+        dropout: BelowOne,
+        nonlinearity: Literal["tanh", "relu"],
+    ) -> None:
+        super().__init__()
+        check_dropout(dropout, num_layers)
+        self.output_size = hidden_size
+        self.stack = nn.RNN(input_size, hidden_size, num_layers, nonlinearity=nonlinearity, dropout=dropout)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        outputs, h = self.stack(inputs, state[0])
+        return outputs, (h,)
+
+    def initial_state(self, streams: int) -> State:
+        return (zeros(self.stack.weight_hh_l0, self.stack.num_layers, streams, self.output_size),)
+
+    def recurrent_weights(self) -> Sequence[Tensor]:
+        return gate_matrices(self.stack)

@@ -1,0 +1,27 @@
+"""What the cells built on torch.nn.RNN, GRU and LSTM have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from seqrnn.errors import ConfigError
+
+
+def check_dropout(dropout: float, num_layers: int) -> None:
+    """Dropout acts between layers, so one layer has nowhere to put it."""
+    if dropout and num_layers == 1:
+        raise ConfigError(
+            f"model.dropout={dropout}: acts between layers, and model.num_layers=1 has none; set model.dropout=0 "
+            "or model.num_layers=2"
+        )
+
+
+def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:
+    """The recurrent matrices (H, H) of every gate and layer, as views."""
+    return [
+        block
+        for layer in range(stack.num_layers)
+        for block in getattr(stack, f"weight_hh_l{layer}").data.split(stack.hidden_size)
+    ]

@@ -1,0 +1,2 @@
+def draw(d): pass
+def draw_samples(d): pass

@@ -1,0 +1,259 @@
+"""What a run says while it lasts and leaves behind: ties together terminal, run directory and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqrnn import device, loop, plots, provenance
+from seqrnn.errors import Diverged, UserError
+from seqrnn.loop import Predictions
+from seqrnn.monitor import Monitor, Progress, Row
+from seqrnn.run import Run
+from seqrnn.schedule import Schedule
+from seqrnn.settings import Experiment
+from seqrnn.terminal import Terminal
+from seqrnn.tracking import TensorBoard
+
+MOST_STORED = 2_000_000  # timesteps of test sequences that are kept
+MOST_ANIMATED = 2_000  # timesteps of them in a frame
+EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
+SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
+Arrays = dict[str, NDArray[Any]]
+
+
+class Recorder:
+    """Writes down one run. However its ``with`` block is left, the directory is complete as far as the run got:
+    metrics, weights, a summary with its status, and pictures.
+
+    Args:
+        directory: the run directory.
+        values: the config, as plain values.
+        overrides: what the command line said.
+        experiment: the objects of the run.
+    """
+
+    def __init__(
+        self, directory: Path, values: Mapping[str, Any], overrides: Sequence[str], experiment: Experiment
+    ) -> None:
+        self.values, self.experiment = values, experiment
+        self.directory = directory
+        self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
+        self.run = Run(directory, values, overrides)
+        self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
+        self.progress = Progress(0)
+        self.frame_every = 0
+        self.frames: list[tuple[int, Predictions]] = []
+        self.scores: dict[str, dict[str, float]] = {}
+        self.began = time.time(), time.process_time()
+
+    def begin(self, monitor: Monitor) -> None:
+        """Says what is about to run."""
+        self.progress = monitor.progress
+        settings, schedule = self.experiment.settings, self.experiment.schedule
+        if settings.plots.animation:
+            self.frame_every = max(1, self.progress.planned_updates // settings.plots.frames)
+        self.terminal.header(f"{self.values['task']['name']} with {self.values['model']['name']}", self._facts())
+        batches = self.experiment.task.train(0, schedule.streams)
+        for note in self._notes(schedule, max(batch.timesteps for batch in batches), batches[0].streams):
+            self.terminal.say(f"  note: {note}")
+        if self.experiment.task.kind == "classification":
+            self.run.write_samples(_samples(batches[0]))
+            if settings.plots.draw:
+                plots.draw_samples(self.directory)
+        self.run.write_summary(self._summary("running", None))
+
+    def record(self, row: Row) -> None:
+        """Takes a row of metrics."""
+        self.run.record(row)
+        if self.tensorboard:
+            self.tensorboard.record(row)
+        if any(key.startswith("eval_") and value is not None for key, value in row.items()):
+            self.terminal.evaluated(row)
+
+    def observe(self, progress: Progress) -> None:
+        """Is told after each update where the run stands."""
+        self.terminal.progress(progress)
+        if self.frame_every and (progress.position % self.frame_every == 0 or progress.position == 1):
+            batches = self.experiment.task.test()[:1]
+            self.frames.append(
+                (progress.timesteps, loop.predict(self.experiment.network, batches, self.experiment.place))
+            )
+
+    def finish(self, predictions: Predictions) -> float:
+        """Takes the trained network's predictions on the test data; returns their loss."""
+        task, loss = self.experiment.task, self.experiment.loss
+        self.scores = {
+            self.values["model"]["name"]: loop.score(predictions, task, loss),
+            **loop.score_baselines(predictions, task, loss),
+        }
+        self.run.write_predictions(_to_keep(predictions, task.kind))
+        test_loss = self._test()["loss"]
+        if not np.isfinite(test_loss):
+            raise Diverged(f"diverged: the test loss is {test_loss}")
+        return test_loss
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = _status(error)
+        self.terminal.stop_progress(self.progress)
+        try:
+            self.run.write_weights(self.experiment.network.state_dict())
+            if self.frames:
+                self.run.write_snapshots(_animated(self.frames, self.experiment.task.kind))
+            self.run.write_summary(self._summary(status, error))
+            if self.tensorboard:
+                self.tensorboard.close()
+            if self.experiment.settings.plots.draw:
+                plots.draw(self.directory)
+        finally:
+            self.run.close()
+        if isinstance(error, UserError):
+            for problem in error.problems:
+                self.terminal.say(problem)
+            error.shown = True
+        elif error is not None:
+            self.terminal.say(f"{status}: {error!r}")
+        self.terminal.closing(self.scores)
+        self.terminal.say(f"{status} after {self.progress.updates:,} updates, {self.progress.train_seconds:.1f} s")
+        self.terminal.say(str(self.directory))
+        self.terminal.close()
+
+    def _facts(self) -> dict[str, str]:
+        values, experiment = self.values, self.experiment
+        schedule, progress = experiment.schedule, self.progress
+        cuts = [f"window {schedule.window or 'whole sequence'}", f"stride {schedule.stride or 'window'}"]
+        parameters = sum(parameter.numel() for parameter in experiment.network.parameters())
+        facts = {
+            "model": f"{values['model']['hidden_size']} hidden units × {values['model']['num_layers']}, "
+            f"{values['model']['head']} head, {parameters:,} parameters"
+            if "hidden_size" in values["model"]
+            else f"{parameters:,} parameters",
+            "optimizer": f"{values['optimizer']['name']}, lr {values['optimizer']['lr']:g}, {schedule.lr_decay}",
+            "schedule": f"{schedule.streams} stream{'s' * (schedule.streams > 1)}, {', '.join(cuts)}, "
+            f"update every {schedule.update_every or 'stride'}, {'carry' if schedule.carry else 'no carry'}; "
+            f"{progress.planned_updates:,} updates",
+            "device": f"{device.describe(experiment.place.device)}, {experiment.settings.precision}, "
+            f"seed {experiment.settings.seed}",
+            "results": str(self.directory),
+        }
+        note = getattr(experiment.task, "data_note", None)
+        return {**({"data": note} if note else {}), **facts}
+
+    def _notes(self, schedule: Schedule, longest: int, streams: int) -> list[str]:
+        notes = []
+        if schedule.window and schedule.window > longest:
+            notes.append(
+                f"schedule.window={schedule.window} is longer than the sequences of {longest} timesteps: "
+                "each window is a whole sequence"
+            )
+        if streams < schedule.streams:
+            notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
+        return notes
+
+    def _test(self) -> dict[str, float]:
+        return next(iter(self.scores.values()), {})
+
+    def _summary(self, status: str, error: BaseException | None) -> dict[str, Any]:
+        experiment, progress = self.experiment, self.progress
+        return {
+            "status": status,
+            "problem": str(error) or repr(error) if error else None,
+            "task": self.values["task"]["name"],
+            "model": self.values["model"]["name"],
+            "kind": experiment.task.kind,
+            "loss": experiment.task.loss,
+            "input_size": experiment.task.input_size,
+            "output_size": experiment.task.output_size,
+            "parameters": sum(parameter.numel() for parameter in experiment.network.parameters()),
+            "data_note": getattr(experiment.task, "data_note", None),
+            "smoke": experiment.settings.smoke,
+            "seed": experiment.settings.seed,
+            "device": device.describe(experiment.place.device),
+            "precision": experiment.settings.precision,
+            "threads": torch.get_num_threads(),
+            "planned_updates": progress.planned_updates,
+            "updates": progress.updates,
+            "timesteps": progress.timesteps,
+            "epochs": progress.epoch + 1,
+            "stopped_early": progress.stopped_early,
+            "train_seconds": progress.train_seconds,
+            "evaluate_seconds": progress.evaluate_seconds,
+            "wall_seconds": time.time() - self.began[0],
+            "cpu_seconds": time.process_time() - self.began[1],
+            "train_loss": progress.train_loss,
+            "validation": progress.evaluation,
+            "best_validation_loss": progress.best_loss,
+            "test": self._test(),
+            "baselines": dict(list(self.scores.items())[1:]),
+            "versions": provenance.versions(),
+            "git_revision": provenance.git_revision(),
+        }
+
+
+def _status(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "finished"
+        case Diverged():
+            return "diverged"
+        case KeyboardInterrupt():
+            return "interrupted"
+        case _:
+            return "failed"
+
+
+def _samples(batch: Any) -> Arrays:
+    """The first ten training sequences of a classification task."""
+    chunk = batch.read(0, batch.timesteps)
+    return {"inputs": chunk.inputs[:, :10].numpy(), "targets": chunk.targets[-1, :10].numpy()}
+
+
+def _to_keep(predictions: Predictions, kind: str) -> Arrays:
+    """The arrays of predictions.npz."""
+    if kind == "regression":
+        kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
+        return {
+            name: getattr(predictions, name)[:, kept] for name in ("inputs", "targets", "outputs", "valid", "starts")
+        }
+    outputs, targets = predictions.judged()
+    sequences = np.nonzero(predictions.valid)[1]
+    surest = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
+    mistakes = surest[outputs.argmax(axis=1)[surest] != targets[surest]]
+    examples = np.unique(np.concatenate([np.arange(min(EXAMPLES, len(targets))), mistakes[:EXAMPLES]]))
+    return {
+        "outputs": outputs,
+        "targets": targets,
+        "examples": examples,
+        "example_inputs": predictions.inputs[:, sequences[examples]],
+    }
+
+
+def _log_sum(logits: NDArray[Any]) -> NDArray[Any]:
+    largest = logits.max(axis=1)
+    total: NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    return total
+
+
+def _animated(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
+    """The arrays of snapshots.npz: what stays the same, and the outputs of each frame (frames, T, N, O)."""
+    first = frames[0][1]
+    count = 10 if kind == "classification" else max(1, MOST_ANIMATED // len(first.inputs))
+    last = slice(-1, None) if kind == "classification" else slice(None)
+    return {
+        "timesteps": np.array([timesteps for timesteps, _ in frames]),
+        "inputs": first.inputs[:, :count],
+        "targets": first.targets[last, :count],
+        "outputs": np.stack([predictions.outputs[last, :count] for _, predictions in frames]),
+    }

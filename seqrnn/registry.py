@@ -1,0 +1,145 @@
+"""Components by name: register, look up, check their settings, build.
+
+A component is a class or function that returns one. What the runner supplies (sizes, seeds, parameters)
+comes before ``*`` in its signature; what YAML supplies comes after it, with a type and bounds:
+
+    @register("model", "gru")
+    class GRU(nn.Module):
+        def __init__(self, input_size: int, *, hidden_size: Count, num_layers: Count): ...
+
+Names are an allowlist: a config can only choose among what is registered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from seqrnn.errors import ConfigError, did_you_mean
+
+KINDS = ("task", "model", "optimizer")
+ENTRY_POINTS = "seqrnn.plugins"
+_components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def register(kind: str, name: str) -> Callable[[C], C]:
+    """Decorator: makes a component available to configs as ``kind=name``.
+
+    Raises:
+        ValueError: the kind is unknown, or another component has the name.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"cannot register a {kind!r}: the kinds are {', '.join(KINDS)}")
+
+    def add(component: C) -> C:
+        known = _components[kind].get(name)
+        if known is not None and _origin(known) != _origin(component):
+            raise ValueError(f"{kind} {name!r} is already registered by {_origin(known)}; choose another name")
+        _components[kind][name] = component
+        return component
+
+    return add
+
+
+def _origin(component: Callable[..., Any]) -> str:
+    return f"{component.__module__}.{component.__qualname__}"
+
+
+def load(plugins: Iterable[str] = ()) -> None:
+    """Imports the built-in components, installed plugins (entry points), and the modules named in ``plugins``.
+
+    Raises:
+        ConfigError: a plugin could not be imported.
+    """
+    for package in ("seqrnn.tasks", "seqrnn.models"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+    importlib.import_module("seqrnn.optimizers")
+    problems = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            problems.append(f"the installed plugin {entry.value} cannot be imported: {error}")
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except Exception as error:
+            problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of a kind, sorted."""
+    return sorted(_components[kind])
+
+
+def find(kind: str, name: Any) -> Callable[..., Any]:
+    """The component registered as ``name``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _components[kind]:
+        raise ConfigError(
+            f"{kind}.name={name}: no such {kind}{did_you_mean(str(name), names(kind))} "
+            f"(there are: {', '.join(names(kind))})"
+        )
+    return _components[kind][name]
+
+
+def build(kind: str, settings: Mapping[str, Any], *supplied: Any) -> Any:
+    """Builds the component named by ``settings["name"]`` from what the runner supplies and its other settings."""
+    values = {key: value for key, value in settings.items() if key != "name"}
+    return find(kind, settings.get("name"))(*supplied, **values)
+
+
+def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
+    """The keyword-only parameters of components as one pydantic model: strict types, no unknown keys."""
+    fields: dict[str, Any] = {
+        parameter.name: (
+            parameter.annotation,
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for component in components
+        for parameter in inspect.signature(component, eval_str=True).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    return create_model(components[0].__name__, __config__=config, **fields)
+
+
+def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str) -> list[str]:
+    """What is wrong with ``values``: a line per problem, each naming the key as typed on the command line.
+
+    Args:
+        model: a pydantic model.
+        where: what stands before the keys on the command line, such as ``model``.
+    """
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        found = [_explain(problem, where, model.model_fields) for problem in error.errors()]
+        return list(dict.fromkeys(found))
+    return []
+
+
+def _explain(problem: Any, where: str, known: Iterable[str]) -> str:
+    message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    path = [str(part) for part in problem["loc"]]
+    if not path:
+        return str(message)  # several keys that do not fit together: the message names them
+    key = ".".join([where, path[0]]).strip(".")  # behind it stands the branch of a union, which is no key
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{key}: missing; give it a value"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key}: no such setting{did_you_mean(path[0], known)} (there are: {', '.join(known)})"
+    return f"{key}={problem['input']}: {message}"

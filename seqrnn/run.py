@@ -1,0 +1,202 @@
+"""The run directory: what a run leaves behind, and the only place that knows its file names.
+
+    config.yaml        the resolved config            predictions.npz     test inputs, targets, outputs
+    overrides.yaml     what the command line said     snapshots.npz       the fit as it improved (plots.animation)
+    metrics.csv        a row per log point            samples.npz         training examples (classification)
+    metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
+    summary.json       status, test scores, versions  train.log           what was printed
+    *.png, *.gif       pictures (seqrnn.plots)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from seqrnn.errors import ConfigError, DataError
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
+METRICS_CSV = "metrics.csv"
+METRICS_JSONL = "metrics.jsonl"
+SUMMARY = "summary.json"
+PREDICTIONS = "predictions.npz"
+SNAPSHOTS = "snapshots.npz"
+SAMPLES = "samples.npz"
+WEIGHTS = "weights.safetensors"
+LOG = "train.log"
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Run:
+    """A run directory being written.
+
+    Args:
+        directory: made if need be. It is claimed by creating its config.yaml, so of two runs that are given the
+            same directory only one goes on.
+
+    Raises:
+        ConfigError: the directory holds a run already, or cannot be written.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        self.directory = directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with (directory / CONFIG).open("x", encoding="utf-8") as file:
+                file.write(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            (directory / OVERRIDES).write_text(OmegaConf.to_yaml(list(overrides)), encoding="utf-8")
+            self._jsonl = (directory / METRICS_JSONL).open("w", encoding="utf-8")
+            self._csv = (directory / METRICS_CSV).open("w", encoding="utf-8", newline="")
+        except FileExistsError:
+            raise ConfigError(
+                f"hydra.run.dir={directory}: holds a run already; choose another directory, or remove that one"
+            ) from None
+        except OSError as error:
+            raise unwritable(directory, error) from None
+        self._writer: csv.DictWriter[str] | None = None
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Adds a row to the metrics files. The first row's keys are the columns; it must have them all."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._csv, list(row), restval="")
+            self._writer.writeheader()
+        self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
+        self._jsonl.write(to_json(row) + "\n")
+        self._csv.flush()
+        self._jsonl.flush()
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json anew, whole or not at all."""
+        temporary = self.directory / f"{SUMMARY}.{os.getpid()}.tmp"
+        temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(self.directory / SUMMARY)
+
+    def write_predictions(self, arrays: Arrays) -> None:
+        np.savez_compressed(self.directory / PREDICTIONS, **dict(arrays))
+
+    def write_snapshots(self, arrays: Arrays) -> None:
+        np.savez_compressed(self.directory / SNAPSHOTS, **dict(arrays))
+
+    def write_samples(self, arrays: Arrays) -> None:
+        np.savez_compressed(self.directory / SAMPLES, **dict(arrays))
+
+    def write_weights(self, weights: Mapping[str, Any]) -> None:
+        """Saves tensors by name, in a format that holds no code."""
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, self.weights_path)
+
+    @property
+    def weights_path(self) -> Path:
+        return self.directory / WEIGHTS
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory / LOG
+
+    def close(self) -> None:
+        self._csv.close()
+        self._jsonl.close()
+
+
+def unwritable(directory: Path, error: OSError) -> ConfigError:
+    """The error for an output directory that cannot be written."""
+    return ConfigError(
+        f"hydra.run.dir={directory}: cannot be written: {error.strerror or error}; choose another with hydra.run.dir=DIR"
+    )
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity become null."""
+    return json.dumps(_strict(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class RunReader:
+    """A run directory being read. Nothing in it is run or unpickled.
+
+    Raises:
+        DataError: it is not a run directory, or a file of it is missing or damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        if not (directory / CONFIG).is_file():
+            raise DataError(f"{directory}: not a run directory: it has no {CONFIG}")
+
+    def config(self) -> dict[str, Any]:
+        config = self._load(CONFIG, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
+        if not isinstance(config, dict):
+            raise DataError(f"{self.directory / CONFIG}: not a mapping")
+        return {str(key): value for key, value in config.items()}
+
+    def summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = self._load(SUMMARY, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        return summary
+
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """The columns of metrics.jsonl; NaN where a row has no value."""
+        rows = self._load(
+            METRICS_JSONL,
+            lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
+        )
+        columns = list(rows[0]) if rows else []
+        return {key: np.array([_number(row.get(key)) for row in rows], np.float64) for key in columns}
+
+    def predictions(self) -> dict[str, NDArray[Any]]:
+        return self._arrays(PREDICTIONS)
+
+    def snapshots(self) -> dict[str, NDArray[Any]] | None:
+        """The fit as it improved; None if the run was made without plots.animation."""
+        return self._arrays(SNAPSHOTS) if (self.directory / SNAPSHOTS).is_file() else None
+
+    def weights(self) -> dict[str, Any]:
+        """The trained weights, tensors by name, on the CPU."""
+        from safetensors.torch import load_file
+
+        weights: dict[str, Any] = self._load(WEIGHTS, lambda path: load_file(str(path)))
+        return weights
+
+    def samples(self) -> dict[str, NDArray[Any]]:
+        """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
+        return self._arrays(SAMPLES)
+
+    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        def load(path: Path) -> dict[str, NDArray[Any]]:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+
+        arrays: dict[str, NDArray[Any]] = self._load(name, load)
+        return arrays
+
+    def _load(self, name: str, load: Any) -> Any:
+        path = self.directory / name
+        try:
+            return load(path)
+        except Exception as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise DataError(f"{path}: cannot be read: {reason}") from None
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

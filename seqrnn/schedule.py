@@ -1,0 +1,149 @@
+"""The training schedule: where gradients are cut, and when the weights move.
+
+               update_every = 4                update_every = 4
+      ├───────────────────────────────┤├───────────────────────────────┤
+    t 0       1       2       3       4       5       6       7       8
+      ├─stride┤
+      ├─ window = 2 ──┤                 loss on the newest `stride` timesteps of each window;
+              ├─ window ──────┤         gradients reach back to the window's start, no further;
+                      ├─ window ──────┤ the weights move after every `update_every` timesteps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from pydantic import BaseModel, model_validator
+from torch.optim import Optimizer
+
+from seqrnn.bounds import Count, Fraction, Natural, Positive
+from seqrnn.lr_decay import LRDecay, Shape
+
+
+class Sized(Protocol):
+    """Sequences that are read side by side: all that a schedule needs to know of them."""
+
+    @property
+    def timesteps(self) -> int: ...
+
+
+B = TypeVar("B", bound=Sized)
+
+
+class Window(NamedTuple):
+    """Timesteps ``start`` to ``stop`` of a sequence; those from ``fresh`` on contribute loss."""
+
+    start: int  # gradients reach back to here
+    fresh: int
+    stop: int
+    keep: int  # a later window starts here: the state before this timestep is needed again
+
+
+class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
+    """Truncated backpropagation through time, TBPTT(k1 = stride, k2 = window) of Williams & Peng (1990).
+
+    All lengths are timesteps per stream. A sequence shorter than the window is one window; the last window of
+    a sequence may be short, and counts as a whole one.
+
+    Args:
+        epochs: passes over the task's training data.
+        streams: sequences that are read in parallel: the batch size.
+        window: how far back a gradient may flow; None: to the start of the sequence.
+        stride: how far the window moves between backward passes; None: by a whole window.
+        update_every: timesteps between optimizer steps, a multiple of stride; None: every stride. Gradients
+            accumulate in between, and are divided by the number of valid targets.
+        carry: whether the (detached) state crosses from one window to the next.
+        clip_norm: largest Euclidean norm of an update's gradient; None: no limit.
+        lr_decay, warmup, lr_final, lr_reduction, lr_step: see ``seqrnn.lr_decay.LRDecay``.
+        evaluate_every: updates between two evaluations; None: 20 evaluations in a run.
+        patience: evaluations without improvement after which training stops; None: it never stops early.
+        max_updates: stop after so many updates; None: no limit.
+    """
+
+    epochs: Count
+    streams: Count
+    window: Count | None
+    stride: Count | None
+    update_every: Count | None
+    carry: bool
+    clip_norm: Positive | None
+    lr_decay: Shape
+    warmup: Natural
+    lr_final: Fraction
+    lr_reduction: Fraction
+    lr_step: Count
+    evaluate_every: Count | None
+    patience: Count | None
+    max_updates: Count | None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Schedule:
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(
+                f"schedule.stride={self.stride} is longer than schedule.window={self.window}: timesteps in "
+                "between would never be learned from; make stride at most window"
+            )
+        stride = self.stride or self.window
+        if self.update_every and stride is None:
+            raise ValueError(
+                f"schedule.update_every={self.update_every} needs schedule.window or schedule.stride: "
+                "with window=null, each whole sequence is one update"
+            )
+        if self.update_every and stride and self.update_every % stride:
+            nearest = max(1, round(self.update_every / stride)) * stride
+            raise ValueError(
+                f"schedule.update_every={self.update_every} is not a multiple of the stride of {stride} timesteps; "
+                f"the nearest that is: {nearest}"
+            )
+        return self
+
+    @property
+    def passes(self) -> int:
+        """Backward passes in an update."""
+        stride = self.stride or self.window
+        return self.update_every // stride if self.update_every and stride else 1
+
+    def decay(self, optimizer: Optimizer, updates: int) -> LRDecay:
+        """What sets the learning rate over a run of so many updates."""
+        return LRDecay(
+            optimizer,
+            updates,
+            self.lr_decay,
+            warmup=self.warmup,
+            final=self.lr_final,
+            reduction=self.lr_reduction,
+            step=self.lr_step,
+        )
+
+    def cut(self, timesteps: int) -> Iterator[Window]:
+        """The windows of a sequence, in order. The fresh parts cover each timestep exactly once."""
+        window = self.window or timesteps
+        stride = self.stride or window
+        behind = window - stride  # timesteps that a window reads again
+        for fresh in range(0, timesteps, stride):
+            start = 0 if self.window is None else max(0, fresh - behind)
+            stop = min(fresh + stride, timesteps)
+            yield Window(start, fresh, stop, keep=fresh + stride - behind % stride)
+
+    def updates(self, batches: Iterable[B]) -> Iterator[list[tuple[B, Window]]]:
+        """The windows between one optimizer step and the next; the last group of an epoch may be small."""
+        group: list[tuple[B, Window]] = []
+        for batch in batches:
+            for window in self.cut(batch.timesteps):
+                group.append((batch, window))
+                if len(group) == self.passes:
+                    yield group
+                    group = []
+        if group:
+            yield group
+
+    def count_updates(self, batches: Sequence[Sized]) -> int:
+        """How many updates a run over such epochs makes at most."""
+        windows = sum(self.count_windows(batch.timesteps) for batch in batches)
+        updates = self.epochs * -(-windows // self.passes)
+        return min(updates, self.max_updates or updates)
+
+    def count_windows(self, timesteps: int) -> int:
+        """How many windows a sequence is cut into."""
+        return -(-timesteps // (self.stride or self.window or timesteps))

@@ -1,0 +1,162 @@
+"""From a config to the objects of a run: everything wrong with it is found first, and reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+from torch.optim import Optimizer
+
+from seqrnn import device, registry
+from seqrnn.bounds import Count, Natural
+from seqrnn.errors import ConfigError
+from seqrnn.loop import Place
+from seqrnn.losses import LOSSES, Loss
+from seqrnn.models.network import Network
+from seqrnn.schedule import Schedule
+from seqrnn.tasks.protocol import Task
+
+Values = dict[str, Any]
+T = TypeVar("T")
+
+
+class Plots(BaseModel, frozen=True, extra="forbid", strict=True):
+    """``plots.*``: whether to draw, whether to animate the fit as it improves, and in how many frames."""
+
+    draw: bool
+    animation: bool
+    frames: Count
+
+
+class Suggested(BaseModel, frozen=True, extra="forbid", strict=True):
+    """``suggested.*``: what a task gives to schedules that refer to it."""
+
+    epochs: Count
+    streams: Count
+    window: Count
+
+
+class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
+    """What stands outside the groups: how to run, and what to leave behind."""
+
+    seed: Natural
+    device: device.Device
+    precision: device.Precision
+    threads: Count | Literal["auto"]
+    deterministic: bool
+    smoke: bool
+    log_every: Count | None
+    logger: Literal["tensorboard"] | None
+    plots: Plots
+    plugins: list[str]
+    suggested: Suggested
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of a run."""
+
+    settings: Settings
+    task: Task
+    loss: Loss
+    network: Network
+    optimizer: Optimizer
+    schedule: Schedule
+    place: Place
+
+
+def plain(config: DictConfig) -> Values:
+    """The config as plain values, interpolations resolved.
+
+    Raises:
+        ConfigError: an interpolation leads nowhere, or a value is missing.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def assemble(values: Values) -> Experiment:
+    """Checks every value and builds the objects of a run, in an order that a seed makes repeatable.
+
+    Reads no data, and writes nothing.
+
+    Raises:
+        ConfigError: all that is wrong.
+    """
+    problems = problems_of(values)
+    if problems:
+        raise ConfigError(*problems)
+    settings = Settings(**{key: values[key] for key in Settings.model_fields})
+    schedule = Schedule(**values["schedule"])
+    hidden = values["model"].get("hidden_size", 0)
+    device.prepare(settings.seed, settings.deterministic, settings.threads, hidden * schedule.streams)
+    place = device.place(settings.device, settings.precision)
+    task: Task = registry.build("task", values["task"], settings.seed)
+    network = build_network(values["model"], task.input_size, task.output_size)
+    network.to(place.device, place.dtype)
+    optimizer: Optimizer = registry.build("optimizer", values["optimizer"], network.parameters())
+    return Experiment(settings, task, LOSSES[task.loss], network, optimizer, schedule, place)
+
+
+def build_network(model: Values, input_size: int, output_size: int) -> Network:
+    """The cell that ``model`` names, and the head and initial weights that it describes."""
+    own = registry.settings_of(Network).model_fields
+    cell = registry.build("model", {key: value for key, value in model.items() if key not in own}, input_size)
+    return Network(cell, output_size, **{key: value for key, value in model.items() if key in own})
+
+
+def problems_of(values: Values) -> list[str]:
+    """A line for everything that is wrong with a config; types and bounds first, then what does not fit together."""
+    groups = {group: values.get(group) for group in ("task", "model", "optimizer", "schedule")}
+    rest = {key: value for key, value in values.items() if key not in groups}
+    found = registry.problems_with(Settings, rest, "")
+    if not found:
+        found += _refusal(lambda: device.place(values["device"], values["precision"]))
+    found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
+
+    task_problems = _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
+    found += task_problems
+    found += _component_problems("model", groups["model"], lambda model: build_network(model, 1, 1), Network)
+    parameters = build_parameters()
+    found += _component_problems(
+        "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
+    )
+    return found
+
+
+def build_parameters() -> list[Any]:
+    """Something for an optimizer to be tried on."""
+    import torch
+
+    return [torch.nn.Parameter(torch.zeros(1))]
+
+
+def _component_problems(
+    kind: str, values: Any, build: Callable[[Values], Any], *shared: Callable[..., Any]
+) -> list[str]:
+    """Problems of a group's settings; if they are sound one by one, those that only building it shows."""
+    if not isinstance(values, Mapping):
+        return [f"{kind}={values}: choose one of {', '.join(registry.names(kind))}"]
+    try:
+        component = registry.find(kind, values.get("name"))
+    except ConfigError as error:
+        return list(error.problems)
+    settings = registry.settings_of(component, *shared)
+    own = {str(key): value for key, value in values.items() if key != "name"}
+    return registry.problems_with(settings, own, kind) or _refusal(lambda: build(dict(values)))
+
+
+def _refusal(build: Callable[[], Any]) -> list[str]:
+    try:
+        build()
+    except ConfigError as error:
+        return list(error.problems)
+    return []

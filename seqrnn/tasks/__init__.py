@@ -1,0 +1,1 @@
+"""Tasks: what is to be learned. The protocol, then one file per task."""

@@ -1,0 +1,250 @@
+"""task=mnist: handwritten digits (LeCun et al. 1998), read one row of pixels per timestep."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqrnn import metrics
+from seqrnn.bounds import Natural
+from seqrnn.errors import DataError
+from seqrnn.registry import register
+from seqrnn.tasks.protocol import Batch, Chunk
+
+ROWS = COLUMNS = 28
+CLASSES = 10
+FIRST = 2000  # the source experiment judges the first 2,000 test images
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+Images = NDArray[np.uint8]
+
+
+@register("task", "mnist")
+class Mnist:
+    """28 timesteps of 28 pixels in [0, 1]; the class is asked for at the last timestep alone.
+
+    Every epoch reads the training images in a new order. ``validation_images`` are held out from the end of the
+    training set and evaluated during training; with 0, all are trained on, and the first 2,000 test images are
+    evaluated during training, as the source experiment does (do not choose between models by them).
+
+    ``stand_in`` draws its own simple digits instead: no file, no network, no claim to be MNIST.
+    """
+
+    input_size = COLUMNS
+    output_size = CLASSES
+    kind: Literal["classification"] = "classification"
+    loss = "cross_entropy"
+
+    smoke = {"stand_in": True, "validation_images": 64}
+
+    def __init__(
+        self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, stand_in: bool
+    ) -> None:
+        self.seed = seed
+        self.folder = Path(data_dir).expanduser() / "MNIST" / "raw"
+        self.download, self.validation_images, self.stand_in = download, validation_images, stand_in
+
+    def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        images, labels = self._training
+        count = self._trained_on
+        order = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch]))).permutation(count)
+        return [ImageBatch(images, labels, order[n : n + streams]) for n in range(0, count, streams)]
+
+    def validation(self) -> Sequence[Batch]:
+        if self.validation_images:
+            images, labels = self._training
+            return _in_order(images[self._trained_on :], labels[self._trained_on :])
+        images, labels = self._testing
+        return _in_order(images[:FIRST], labels[:FIRST])
+
+    def test(self) -> Sequence[Batch]:
+        return _in_order(*self._testing)
+
+    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+        result = metrics.classification(outputs, targets)
+        if len(targets) > FIRST:
+            result["accuracy_first_2000"] = metrics.classification(outputs[:FIRST], targets[:FIRST])["accuracy"]
+        return result
+
+    def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        shares = np.bincount(self._training[1], minlength=CLASSES) / len(self._training[1])
+        logits = torch.from_numpy(np.log(np.maximum(shares, 1e-12)))
+        return {
+            "constant (class frequencies)": lambda chunk: logits.expand(*chunk.targets.shape, CLASSES),
+        }
+
+    @property
+    def data_note(self) -> str | None:
+        """What a reader of the results must know about the data, if anything."""
+        return "generated stand-in digits, not MNIST" if self.stand_in else None
+
+    @property
+    def _trained_on(self) -> int:
+        count = len(self._training[0])
+        if self.validation_images >= count:
+            raise DataError(
+                f"task.validation_images={self.validation_images}: there are {count} training images; leave some "
+                "to train on"
+            )
+        return count - self.validation_images
+
+    @cached_property
+    def _training(self) -> tuple[Images, Images]:
+        return stand_in_digits(self.seed, 512) if self.stand_in else self._read("train")
+
+    @cached_property
+    def _testing(self) -> tuple[Images, Images]:
+        return stand_in_digits(self.seed + 1, 128) if self.stand_in else self._read("test")
+
+    def _read(self, part: str) -> tuple[Images, Images]:
+        paths = [self._find(name) for name in FILES[part]]
+        if None in paths and self.download:
+            _download(self.folder)
+            paths = [self._find(name) for name in FILES[part]]
+        missing = [name for name, path in zip(FILES[part], paths, strict=True) if path is None]
+        if missing:
+            raise DataError(
+                f"task.data_dir: MNIST's {' and '.join(missing)} (or .gz) not found in {self.folder.resolve()}; "
+                "either put the four files there and say task.data_dir=DIR (they are looked for in "
+                "DIR/MNIST/raw), or let task.download=true fetch them; smoke=true needs no data"
+            )
+        images_path, labels_path = (path for path in paths if path is not None)
+        images = read_idx(images_path, dimensions=3)
+        labels = read_idx(labels_path, dimensions=1)
+        if images.shape[1:] != (ROWS, COLUMNS):
+            raise DataError(f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels; expected 28×28")
+        if len(images) != len(labels):
+            raise DataError(
+                f"{images_path} has {len(images)} images but {labels_path} has {len(labels)} labels; "
+                "get both files from the same source"
+            )
+        if not len(labels) or labels.max() >= CLASSES:
+            raise DataError(f"{labels_path}: expected labels from 0 to 9, found {labels.max(initial=0)}")
+        return images, labels
+
+    def _find(self, name: str) -> Path | None:
+        candidates = (self.folder / name, self.folder / f"{name}.gz")
+        return next((path for path in candidates if path.is_file()), None)
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Some of the images, side by side, each a sequence of 28 timesteps."""
+
+    images: Images  # (N, 28, 28)
+    labels: Images  # (N,)
+    chosen: NDArray[np.intp]  # (B,)
+
+    @property
+    def streams(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def timesteps(self) -> int:
+        return ROWS
+
+    def read(self, start: int, stop: int) -> Chunk:
+        rows = torch.from_numpy(self.images[self.chosen, start:stop])  # (B, T, 28)
+        labels = torch.from_numpy(self.labels[self.chosen].astype(np.int64))  # (B,)
+        times = torch.arange(start, stop).unsqueeze(1).expand(-1, self.streams)  # (T, B)
+        return Chunk(
+            inputs=rows.transpose(0, 1).float() / 255,
+            targets=labels.expand(stop - start, -1),
+            valid=times == ROWS - 1,
+            starts=times == 0,
+        )
+
+
+def _in_order(images: Images, labels: Images) -> list[ImageBatch]:
+    return [
+        ImageBatch(images, labels, np.arange(first, min(first + 1000, len(images))))
+        for first in range(0, len(images), 1000)
+    ]
+
+
+def read_idx(path: Path, dimensions: int) -> Images:
+    """An IDX file of unsigned bytes, gzipped if its name ends in .gz.
+
+    Raises:
+        DataError: it is damaged, or another kind of file.
+    """
+    remedy = "the file is damaged: delete it and get it again"
+    header_bytes = 4 + 4 * dimensions
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(header_bytes)
+            if len(header) < header_bytes:
+                raise DataError(f"{path}: {len(header)} bytes, shorter than its own header; {remedy}")
+            magic, *shape = (int(number) for number in np.frombuffer(header, ">u4"))
+            if magic != 0x0800 + dimensions:
+                raise DataError(
+                    f"{path}: starts with {magic:#010x} instead of {0x0800 + dimensions:#010x}, so it is no IDX "
+                    f"file of {dimensions}-dimensional bytes; {remedy}"
+                )
+            size = math.prod(shape)
+            if size > 2**30:
+                raise DataError(f"{path}: its header declares {size:,} bytes, far more than MNIST has; {remedy}")
+            data = file.read(size + 1)  # one more than there should be, and no decompression beyond it
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {error}; {remedy}") from None
+    if len(data) != size:
+        found = f"more than {size:,}" if len(data) > size else f"{len(data):,} instead of {size:,}"
+        raise DataError(f"{path}: holds {found} bytes of data; {remedy}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _download(folder: Path) -> None:
+    try:
+        from torchvision.datasets import MNIST  # slow to import, and only needed here
+
+        MNIST(str(folder.parent.parent), download=True)
+    except Exception as error:
+        raise DataError(
+            f"task.download=true: MNIST could not be downloaded to {folder.resolve()}: "
+            f"{' '.join(str(error).split())}; either mend the connection, or put the four files there yourself and "
+            "say task.data_dir=DIR (they are looked for in DIR/MNIST/raw); smoke=true needs no data"
+        ) from None
+
+
+SEGMENTS = {  # the seven-segment display: top, top right, bottom right, bottom, bottom left, top left, middle
+    digit: tuple(segment == "1" for segment in lit)
+    for digit, lit in enumerate(
+        "1111110 0110000 1101101 1111001 0110011 1011011 1011111 1110000 1111111 1111011".split()
+    )
+}
+
+
+def stand_in_digits(seed: int, count: int) -> tuple[Images, Images]:
+    """Seven-segment digits of random position, size and brightness on a noisy ground, with their labels."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    images = rng.integers(0, 40, (count, ROWS, COLUMNS), dtype=np.uint8)
+    labels = rng.integers(0, CLASSES, count, dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        half, width = rng.integers(7, 11), rng.integers(8, 14)  # height of the upper half; width
+        top, left = rng.integers(2, 26 - 2 * half), rng.integers(3, 25 - width)
+        middle, bottom, right = top + half, top + 2 * half, left + width
+        strokes = (
+            (slice(top, top + 2), slice(left, right + 2)),
+            (slice(top, middle), slice(right, right + 2)),
+            (slice(middle, bottom), slice(right, right + 2)),
+            (slice(bottom, bottom + 2), slice(left, right + 2)),
+            (slice(middle, bottom), slice(left, left + 2)),
+            (slice(top, middle), slice(left, left + 2)),
+            (slice(middle, middle + 2), slice(left, right + 2)),
+        )
+        for stroke, lit in zip(strokes, SEGMENTS[int(label)], strict=True):
+            if lit:
+                image[stroke] = rng.integers(160, 256)
+    return images, labels

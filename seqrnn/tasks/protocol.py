@@ -1,0 +1,115 @@
+"""What a task gives to the loop: sequences to read in parallel, and how its results are judged.
+
+T timesteps, B streams, I inputs, O outputs; time comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of timesteps of B sequences.
+
+    Args:
+        inputs: (T, B, I), floating point.
+        targets: (T, B, O) floating point, or (T, B) int64 class indices.
+        valid: (T, B) bool: whether the target counts, in the loss and in the metrics.
+        starts: (T, B) bool, always on the CPU: whether a new sequence begins here, and the state is reset.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    valid: Tensor
+    starts: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Chunk:
+        """On another device, with floating-point values in ``dtype``."""
+        targets_dtype = dtype if self.targets.is_floating_point() else self.targets.dtype
+        return Chunk(
+            self.inputs.to(device, dtype),
+            self.targets.to(device, targets_dtype),
+            self.valid.to(device),
+            self.starts,
+        )
+
+
+class Batch(Protocol):
+    """B sequences of one length that are read side by side, each from the network's initial state.
+
+    Reading is pure: the same timesteps come out however often, and in whatever order, they are asked for.
+    """
+
+    @property
+    def streams(self) -> int: ...
+
+    @property
+    def timesteps(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Chunk:
+        """Timesteps ``start`` to ``stop``."""
+
+
+class Task(Protocol):
+    """A task. Its constructor is cheap, and reads no data.
+
+    What is drawn at random depends on the seed, the epoch and the position alone, so that training data can
+    be read again from any point.
+    """
+
+    input_size: int  # I
+    output_size: int  # O
+    loss: str  # a name in seqrnn.losses
+    kind: Literal["regression", "classification"]
+
+    def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        """The training data of an epoch, in batches of at most ``streams`` sequences."""
+
+    def validation(self) -> Sequence[Batch]:
+        """What is evaluated during training; all batches have the same length."""
+
+    def test(self) -> Sequence[Batch]:
+        """What is evaluated at the end; all batches have the same length."""
+
+    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+        """Judges valid outputs (N, O) against targets (N, O) or (N,), in the order of the test data."""
+
+    def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        """Trivial predictors by name: each maps a chunk to outputs (T, B, O)."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A batch that is in memory, all of it."""
+
+    chunk: Chunk
+
+    @property
+    def streams(self) -> int:
+        return self.chunk.inputs.shape[1]
+
+    @property
+    def timesteps(self) -> int:
+        return self.chunk.inputs.shape[0]
+
+    def read(self, start: int, stop: int) -> Chunk:
+        chunk = self.chunk
+        return Chunk(
+            chunk.inputs[start:stop], chunk.targets[start:stop], chunk.valid[start:stop], chunk.starts[start:stop]
+        )
+
+
+def stored(inputs: Tensor, targets: Tensor, valid: Tensor | None = None) -> Stored:
+    """Whole sequences in memory: every stream starts at the first timestep, and every target is valid unless
+    ``valid`` (T, B) says otherwise."""
+    shape = inputs.shape[:2]
+    starts = torch.zeros(shape, dtype=torch.bool)
+    starts[0] = True
+    return Stored(Chunk(inputs, targets, torch.ones(shape, dtype=torch.bool) if valid is None else valid, starts))

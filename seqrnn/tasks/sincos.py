@@ -1,0 +1,94 @@
+"""task=sincos: cosine from sine, the example that needs a memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqrnn import metrics
+from seqrnn.bounds import Count
+from seqrnn.registry import register
+from seqrnn.tasks.protocol import Batch, Chunk, Stored, stored
+
+
+@register("task", "sincos")
+class SinCos:
+    """Piece n = 0, 1, …: ``points`` points of [nπ, (n + 1)π], both ends included; input sin, target cos.
+
+    With ``continuous`` all pieces are one long sequence; without, each is a sequence of its own. A sine value alone
+    does not determine the cosine: at the first point of a piece, sin(nπ) = 0 is followed by cos = +1 or −1 alike.
+    A network that starts each piece afresh can do no better there than 0, which is the ``floor`` baseline.
+
+    The test pieces follow the training ones, and the validation pieces follow those. A continuous evaluation runs
+    through everything that comes before as well, without being judged on it, so that it arrives with its state.
+    """
+
+    input_size = 1
+    output_size = 1
+    kind: Literal["regression"] = "regression"
+    metrics = staticmethod(metrics.regression)
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        train_pieces: Count,
+        test_pieces: Count,
+        points: Count,
+        continuous: bool,
+        loss: Literal["mse", "l1"],
+    ) -> None:
+        self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
+        self.continuous, self.loss = continuous, loss
+
+    def _pieces(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of pieces ``first`` to ``last``, (points, last - first, 1)."""
+        steps = torch.linspace(0, math.pi, self.points, dtype=torch.float64)
+        times = torch.arange(first, last, dtype=torch.float64) * math.pi + steps.unsqueeze(1)
+        return torch.sin(times).unsqueeze(-1), torch.cos(times).unsqueeze(-1)
+
+    def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        if not self.continuous:
+            return [
+                stored(*self._pieces(first, min(first + streams, self.train_pieces)))
+                for first in range(0, self.train_pieces, streams)
+            ]
+        streams = min(streams, self.train_pieces)
+        each = self.train_pieces // streams  # pieces per stream; what does not fill a stream is left out
+        inputs, targets = (_joined(values, streams) for values in self._pieces(0, each * streams))
+        return [stored(inputs, targets)]
+
+    def validation(self) -> Sequence[Batch]:
+        return [self._evaluation(self.train_pieces + self.test_pieces)]
+
+    def test(self) -> Sequence[Batch]:
+        return [self._evaluation(self.train_pieces)]
+
+    def _evaluation(self, first: int) -> Stored:
+        """All pieces up to the ``test_pieces`` from ``first`` on, which alone are judged."""
+        last = first + self.test_pieces
+        inputs, targets = self._pieces(0, last)
+        valid = (torch.arange(last) >= first).expand(self.points, last)
+        if self.continuous:
+            inputs, targets = _joined(inputs, 1), _joined(targets, 1)
+            valid = valid.T.reshape(-1, 1)
+        return stored(inputs, targets, valid)
+
+    def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        predictors: dict[str, Callable[[Chunk], Tensor]] = {
+            "constant (0)": lambda chunk: torch.zeros_like(chunk.targets),
+            "sine itself": lambda chunk: chunk.inputs,
+        }
+        if not self.continuous:
+            predictors["floor (fresh starts)"] = lambda chunk: chunk.targets * ~chunk.starts.unsqueeze(-1)
+        return predictors
+
+
+def _joined(pieces: Tensor, streams: int) -> Tensor:
+    """(points, pieces, 1) -> (points · pieces / streams, streams, 1): consecutive pieces end to end in each stream."""
+    points, count, _ = pieces.shape
+    return pieces.permute(1, 0, 2).reshape(streams, count // streams * points, 1).permute(1, 0, 2)

@@ -1,0 +1,55 @@
+"""task=sine: predict the next point of a sine wave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from seqrnn import metrics
+from seqrnn.bounds import Real
+from seqrnn.registry import register
+from seqrnn.tasks.protocol import Batch, Chunk, stored
+
+Points = Annotated[int, Field(ge=2)]
+
+
+@register("task", "sine")
+class Sine:
+    """One sequence: s = sin(t) at ``points`` values of t from ``start`` to ``stop``; input s_n, target s_{n+1}, so
+    there are ``points`` − 1 timesteps.
+
+    It is so short that training, validation and test data are the same: the question is whether the network
+    can reproduce the wave at all. There is one sequence, so there is one stream, whatever schedule.streams says.
+    """
+
+    input_size = 1
+    output_size = 1
+    kind: Literal["regression"] = "regression"
+    metrics = staticmethod(metrics.regression)
+
+    def __init__(
+        self, seed: int, *, start: Real, stop: Real, points: Points, loss: Literal["half_mse", "mse", "l1"]
+    ) -> None:
+        self.loss = loss
+        wave = torch.sin(torch.linspace(start, stop, points, dtype=torch.float64))
+        self.wave = wave.reshape(-1, 1, 1)  # (points, 1, 1)
+
+    def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        return [stored(self.wave[:-1], self.wave[1:])]
+
+    def validation(self) -> Sequence[Batch]:
+        return self.train(0, 1)
+
+    def test(self) -> Sequence[Batch]:
+        return self.train(0, 1)
+
+    def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        mean = self.wave[1:].mean()
+        return {
+            "constant (mean)": lambda chunk: torch.full_like(chunk.targets, float(mean)),
+            "persistence": lambda chunk: chunk.inputs,
+        }

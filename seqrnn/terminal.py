@@ -1,0 +1,134 @@
+"""What a run says: a header, its progress, and a closing table, on the screen and in train.log alike."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from seqrnn.monitor import Progress
+
+LINE_EVERY = 5.0  # seconds, where there is no terminal
+DRAW_EVERY = 0.1  # seconds, where there is one
+LOG_WIDTH = 100
+
+
+class Terminal:
+    """Speaks for one run.
+
+    Args:
+        log_path: where everything said goes as well, as plain text.
+        metric: the metric of an evaluation that the progress display shows.
+    """
+
+    def __init__(self, log_path: Path, metric: str) -> None:
+        self.metric = metric
+        self._file: IO[str] = log_path.open("w", encoding="utf-8")
+        self._screen = Console(file=sys.stdout, highlight=False)
+        self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
+        self._bar: Bar | None = None
+        self._begun = self._spoke = time.monotonic()
+
+    def header(self, title: str, facts: Mapping[str, str]) -> None:
+        """What runs, on what, and where its results go."""
+        table = Table.grid(padding=(0, 2))
+        for name, fact in facts.items():
+            table.add_row(f"  {name}", Text(fact, overflow="fold"))
+        self._say(Text(f"seqrnn: {title}", style="bold"), table)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._say(Text(text))
+
+    def progress(self, progress: Progress) -> None:
+        """Shows where the run stands, not more often than is of use."""
+        now = time.monotonic()
+        if now - self._spoke < (DRAW_EVERY if self._screen.is_terminal else LINE_EVERY):
+            return
+        self._spoke = now
+        self._show(progress)
+
+    def evaluated(self, row: Mapping[str, Any]) -> None:
+        """Adds an evaluation to the log."""
+        numbers = (f"{key.removeprefix('eval_')} {value:.4g}" for key, value in row.items() if key.startswith("eval_"))
+        self._log.print(f"update {row['updates']:,}, timestep {row['timesteps']:,}: {', '.join(numbers)}")
+
+    def stop_progress(self, progress: Progress) -> None:
+        """Takes the progress bar down."""
+        if self._bar is not None:
+            self._show(progress)
+            self._bar.stop()
+            self._bar = None
+
+    def closing(self, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """A table of test scores: the network first, then the baselines."""
+        if not scores:
+            return
+        metrics = list(next(iter(scores.values())))
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        table.add_column("test")
+        for metric in metrics:
+            table.add_column(metric.replace("accuracy_", "").replace("_", " "), justify="right")
+        for number, (name, values) in enumerate(scores.items()):
+            row = [f"{values[metric]:.4g}" for metric in metrics]
+            table.add_row(name, *row, style="bold green" if number == 0 else None)
+        self._say(table)
+
+    def _show(self, progress: Progress) -> None:
+        rate = progress.timesteps / max(progress.train_seconds, 1e-9)
+        latest = progress.evaluation.get(self.metric)
+        metric = "" if latest is None else f"{self.metric} {latest:.3g}"
+        if self._screen.is_terminal:
+            if self._bar is None:
+                self._bar = _bar(self._screen)
+                self._bar.start()
+                self._bar.add_task("train", total=progress.planned_updates, loss="", metric="", rate="")
+            self._bar.update(
+                self._bar.task_ids[0],
+                completed=progress.position,
+                loss=f"loss {progress.train_loss:.3g}",
+                metric=metric,
+                rate=f"{_short(rate)} steps/s",
+            )
+            return
+        done = progress.position / max(1, progress.planned_updates)
+        left = (time.monotonic() - self._begun) * (1 - done) / max(done, 1e-9)
+        self.say(
+            f"{done:4.0%}  {progress.timesteps:,} timesteps  {_short(rate)} steps/s  "
+            f"loss {progress.train_loss:.4g}  {metric}  {left:.0f} s left"
+        )
+
+    def _say(self, *parts: RenderableType) -> None:
+        for part in parts:
+            self._screen.print(part)
+            self._log.print(part)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        *(TextColumn("{task.fields[" + name + "]}") for name in ("rate", "loss", "metric")),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        expand=True,
+        refresh_per_second=4,
+    )
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

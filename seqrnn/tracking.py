@@ -1,0 +1,38 @@
+"""logger=tensorboard: the rows of metrics as event files in the run directory."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqrnn.errors import ConfigError
+
+
+class TensorBoard:
+    """Writes TensorBoard event files; the x-axis is timesteps.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError(
+                "logger=tensorboard: TensorBoard is not installed; install the extra seqrnn[tensorboard], or leave "
+                "logger=null"
+            )
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Adds the row's numbers; ``eval_mae`` becomes ``eval/mae``."""
+        for key, value in row.items():
+            if key not in ("timesteps", "updates", "seconds") and value is not None:
+                group, _, name = key.partition("_") if key.startswith(("train_", "eval_")) else ("run", "", key)
+                self._writer.add_scalar(f"{group}/{name}", value, row["timesteps"])
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,52 @@
+"""python -m seqrnn.train task=integral model=gru: one run, from its config to its plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from seqrnn import cli
+
+
+@hydra.main(version_base="1.3", config_path=cli.config_directory(), config_name="config")
+def train(config: DictConfig) -> float:
+    """Trains and tests what ``config`` describes; returns the test loss."""
+    with cli.reporting():
+        # Late, so that --help, --cfg and tab completion need not wait for torch.
+        from seqrnn import loop, registry, settings, smoke
+        from seqrnn.monitor import Monitor
+        from seqrnn.recorder import Recorder
+
+        values = settings.plain(config)
+        registry.load(values["plugins"])
+        values = smoke.shrink(values) if values["smoke"] else values
+        run = settings.assemble(values)  # or every problem at once
+        planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+
+        job = HydraConfig.get()
+        with Recorder(Path(job.runtime.output_dir), values, job.overrides.task, run) as recorder:
+            monitor = Monitor(
+                planned,
+                lambda: loop.score(loop.predict(run.network, run.task.validation(), run.place), run.task, run.loss),
+                evaluate_every=run.schedule.evaluate_every,
+                log_every=run.settings.log_every,
+                patience=run.schedule.patience,
+                record=recorder.record,
+                observe=recorder.observe,
+            )
+            gradients = loop.WindowByWindow(run.network, run.loss, run.schedule.carry, run.place)
+            recorder.begin(monitor)
+            loop.train(run.network, run.task, run.schedule, run.optimizer, gradients, monitor)
+            return recorder.finish(loop.predict(run.network, run.task.test(), run.place))
+
+
+def main() -> None:
+    """The ``seqrnn-train`` command."""
+    cli.run(train)
+
+
+if __name__ == "__main__":
+    main()
