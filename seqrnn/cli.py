@@ -93,7 +93,12 @@ def explain(error: Exception, arguments: Sequence[str]) -> list[str]:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
-    for flags in (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp"), ("--package", "-p")):
+    for flags in (
+        ("--config-dir", "-cd"),
+        ("--config-name", "-cn"),
+        ("--config-path", "-cp"),
+        ("--package", "-p"),
+    ):
         parser.add_argument(*flags)
     known, _ = parser.parse_known_args([argument for argument in arguments if argument != "--"])
     GlobalHydra.instance().clear()
@@ -131,7 +136,7 @@ def _choices(override: str) -> Iterator[str]:
 
 def _explain_one(loader: ConfigLoader, override: str, error: Exception, config: DictConfig) -> str:
     key = override.partition("=")[0]
-    groups = sorted({*loader.list_groups(""), "model/head"} & set(loader.list_groups("")))
+    groups = loader.list_groups("")
     if isinstance(error, MissingConfigException) and key.lstrip("+~") in groups:
         group = key.lstrip("+~")
         options = [option for option in loader.get_group_options(group) if not option.startswith("_")]
@@ -139,7 +144,7 @@ def _explain_one(loader: ConfigLoader, override: str, error: Exception, config: 
         return f"{group}={missing}: no such {group}{did_you_mean(missing, options)} (there are: {', '.join(options)})"
     if isinstance(error, MissingConfigException):
         return _first_lines(error)
-    keys = [*groups, *_keys(config)]
+    keys = [*groups, *_keys(OmegaConf.to_container(config, resolve=False))]
     if "=" not in override:
         return f"{override}: not an override; write key=value"
     if key.lstrip("+~") not in keys and not key.startswith("+"):
@@ -148,12 +153,10 @@ def _explain_one(loader: ConfigLoader, override: str, error: Exception, config: 
     return f"{override}: {_first_lines(error)}"
 
 
-def _keys(config: Any, prefix: str = "") -> Iterator[str]:
-    for key in config:
+def _keys(values: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items() if isinstance(values, dict) else ():
         yield f"{prefix}{key}"
-        node = None if OmegaConf.is_missing(config, key) else OmegaConf.to_container(config, resolve=False)[key]
-        if isinstance(node, dict):
-            yield from _keys(OmegaConf.create(node), f"{prefix}{key}.")
+        yield from _keys(value, f"{prefix}{key}.")
 
 
 def _first_lines(error: Exception) -> str:

@@ -131,7 +131,7 @@ class WindowByWindow:
         if self.carry:
             self.states[window.keep] = detached(kept)
         if len(losses):
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.item(), len(losses)
 
 

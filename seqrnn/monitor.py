@@ -83,9 +83,7 @@ class Monitor:
                     f"(timestep {self.progress.timesteps:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
                 )
 
-    def updated(
-        self, epoch: int, timesteps: int, loss: float, targets: int, gradient_norm: float, lr: float
-    ) -> None:
+    def updated(self, epoch: int, timesteps: int, loss: float, targets: int, gradient_norm: float, lr: float) -> None:
         """Counts an update over ``timesteps`` timesteps whose ``targets`` valid targets lost ``loss`` in sum."""
         progress = self.progress
         progress.epoch = epoch

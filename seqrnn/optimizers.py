@@ -47,7 +47,13 @@ def adam(
 
 @register("optimizer", "adamw")
 def adamw(
-    parameters: Parameters, *, lr: Positive, beta1: BelowOne, beta2: BelowOne, eps: Positive, weight_decay: NonNegative
+    parameters: Parameters,
+    *,
+    lr: Positive,
+    beta1: BelowOne,
+    beta2: BelowOne,
+    eps: Positive,
+    weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
@@ -55,7 +61,13 @@ def adamw(
 
 @register("optimizer", "nadam")
 def nadam(
-    parameters: Parameters, *, lr: Positive, beta1: BelowOne, beta2: BelowOne, eps: Positive, weight_decay: NonNegative
+    parameters: Parameters,
+    *,
+    lr: Positive,
+    beta1: BelowOne,
+    beta2: BelowOne,
+    eps: Positive,
+    weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with Nesterov momentum (Dozat 2016)."""
     return torch.optim.NAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
@@ -63,7 +75,13 @@ def nadam(
 
 @register("optimizer", "radam")
 def radam(
-    parameters: Parameters, *, lr: Positive, beta1: BelowOne, beta2: BelowOne, eps: Positive, weight_decay: NonNegative
+    parameters: Parameters,
+    *,
+    lr: Positive,
+    beta1: BelowOne,
+    beta2: BelowOne,
+    eps: Positive,
+    weight_decay: NonNegative,
 ) -> Optimizer:
     """Rectified Adam (Liu et al. 2020): Adam that warms up by itself."""
     return torch.optim.RAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
@@ -82,7 +100,13 @@ def rmsprop(
 ) -> Optimizer:
     """RMSprop (Hinton 2012, lecture 6e), optionally centred (Graves 2013)."""
     return torch.optim.RMSprop(
-        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, centered=centered, weight_decay=weight_decay
+        parameters,
+        lr=lr,
+        alpha=alpha,
+        eps=eps,
+        momentum=momentum,
+        centered=centered,
+        weight_decay=weight_decay,
     )
 
 

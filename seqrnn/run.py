@@ -1,11 +1,11 @@
 """The run directory: what a run leaves behind, and the only place that knows its file names.
 
-    config.yaml        the resolved config            predictions.npz     test inputs, targets, outputs
-    overrides.yaml     what the command line said     snapshots.npz       the fit as it improved (plots.animation)
-    metrics.csv        a row per log point            samples.npz         training examples (classification)
-    metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
-    summary.json       status, test scores, versions  train.log           what was printed
-    *.png, *.gif       pictures (seqrnn.plots)
+config.yaml        the resolved config            predictions.npz     test inputs, targets, outputs
+overrides.yaml     what the command line said     snapshots.npz       the fit as it improved (plots.animation)
+metrics.csv        a row per log point            samples.npz         training examples (classification)
+metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
+summary.json       status, test scores, versions  train.log           what was printed
+*.png, *.gif       pictures (seqrnn.plots)
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Run:
         temporary.replace(self.directory / SUMMARY)
 
     def write_predictions(self, arrays: Arrays) -> None:
-        np.savez_compressed(self.directory / PREDICTIONS, **dict(arrays))
+        _save(self.directory / PREDICTIONS, arrays)
 
     def write_snapshots(self, arrays: Arrays) -> None:
-        np.savez_compressed(self.directory / SNAPSHOTS, **dict(arrays))
+        _save(self.directory / SNAPSHOTS, arrays)
 
     def write_samples(self, arrays: Arrays) -> None:
-        np.savez_compressed(self.directory / SAMPLES, **dict(arrays))
+        _save(self.directory / SAMPLES, arrays)
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
         """Saves tensors by name, in a format that holds no code."""
@@ -113,8 +113,14 @@ class Run:
 def unwritable(directory: Path, error: OSError) -> ConfigError:
     """The error for an output directory that cannot be written."""
     return ConfigError(
-        f"hydra.run.dir={directory}: cannot be written: {error.strerror or error}; choose another with hydra.run.dir=DIR"
+        f"hydra.run.dir={directory}: cannot be written: {error.strerror or error}; "
+        "choose another with hydra.run.dir=DIR"
     )
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -1,12 +1,12 @@
 """The training schedule: where gradients are cut, and when the weights move.
 
-               update_every = 4                update_every = 4
-      ├───────────────────────────────┤├───────────────────────────────┤
-    t 0       1       2       3       4       5       6       7       8
-      ├─stride┤
-      ├─ window = 2 ──┤                 loss on the newest `stride` timesteps of each window;
-              ├─ window ──────┤         gradients reach back to the window's start, no further;
-                      ├─ window ──────┤ the weights move after every `update_every` timesteps
+           update_every = 4                update_every = 4
+  ├───────────────────────────────┤├───────────────────────────────┤
+t 0       1       2       3       4       5       6       7       8
+  ├─stride┤
+  ├─ window = 2 ──┤                 loss on the newest `stride` timesteps of each window;
+          ├─ window ──────┤         gradients reach back to the window's start, no further;
+                  ├─ window ──────┤ the weights move after every `update_every` timesteps
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from seqrnn import device, registry
 from seqrnn.bounds import Count, Natural
+from seqrnn.device import Device, Precision
 from seqrnn.errors import ConfigError
 from seqrnn.loop import Place
 from seqrnn.losses import LOSSES, Loss
@@ -44,8 +45,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     """What stands outside the groups: how to run, and what to leave behind."""
 
     seed: Natural
-    device: device.Device
-    precision: device.Precision
+    device: Device
+    precision: Precision
     threads: Count | Literal["auto"]
     deterministic: bool
     smoke: bool

@@ -29,12 +29,14 @@ def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
     schedule = small.get("schedule")
     if isinstance(schedule, dict):
         window, stride, update_every = (schedule.get(key) for key in ("window", "stride", "update_every"))
+        step: Any
+        small_step: Any
         limit(schedule, CAPS["schedule"])
         if isinstance(window, int) and isinstance(stride, int) and 0 < stride <= window:
             schedule["stride"] = max(1, stride * schedule["window"] // window)
-        step, new_step = stride or window, schedule.get("stride") or schedule.get("window")
-        if isinstance(update_every, int) and isinstance(step, int) and step > 0 and not update_every % step:
-            schedule["update_every"] = min(update_every // step, MOST_PASSES) * new_step
+        step, small_step = stride or window, schedule.get("stride") or schedule.get("window")
+        if all(isinstance(value, int) and value > 0 for value in (update_every, step)) and not update_every % step:
+            schedule["update_every"] = min(update_every // step, MOST_PASSES) * small_step
         schedule["max_updates"] = schedule.get("max_updates") or CAPS["schedule"]["max_updates"]
     for group in ("model", "plots"):
         if isinstance(small.get(group), dict):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
@@ -57,7 +58,9 @@ class Terminal:
 
     def evaluated(self, row: Mapping[str, Any]) -> None:
         """Adds an evaluation to the log."""
-        numbers = (f"{key.removeprefix('eval_')} {value:.4g}" for key, value in row.items() if key.startswith("eval_"))
+        numbers = (
+            f"{key.removeprefix('eval_')} {value:.4g}" for key, value in row.items() if key.startswith("eval_")
+        )
         self._log.print(f"update {row['updates']:,}, timestep {row['timesteps']:,}: {', '.join(numbers)}")
 
     def stop_progress(self, progress: Progress) -> None:

@@ -35,7 +35,7 @@ class GRU(nn.Module):
         return outputs, (h,)
 
     def initial_state(self, streams: int) -> State:
-        return (zeros(self.stack.weight_hh_l0, self.stack.num_layers, streams, self.output_size),)
+        return (zeros(next(self.parameters()), self.stack.num_layers, streams, self.output_size),)
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return gate_matrices(self.stack)

@@ -51,7 +51,7 @@ class LSTM(nn.Module):
         return outputs, (h, c)
 
     def initial_state(self, streams: int) -> State:
-        h = zeros(self.stack.weight_hh_l0, self.stack.num_layers, streams, self.output_size)
+        h = zeros(next(self.parameters()), self.stack.num_layers, streams, self.output_size)
         return h, torch.zeros_like(h)
 
     def recurrent_weights(self) -> Sequence[Tensor]:

@@ -1,2 +1,6 @@
-def draw(d): pass
-def draw_samples(d): pass
+def draw(d):
+    pass
+
+
+def draw_samples(d):
+    pass

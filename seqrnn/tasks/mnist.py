@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class Mnist:
     kind: Literal["classification"] = "classification"
     loss = "cross_entropy"
 
-    smoke = {"stand_in": True, "validation_images": 64}
+    smoke: ClassVar = {"stand_in": True, "validation_images": 64}
 
     def __init__(
         self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, stand_in: bool
@@ -221,7 +221,7 @@ def _download(folder: Path) -> None:
 SEGMENTS = {  # the seven-segment display: top, top right, bottom right, bottom, bottom left, top left, middle
     digit: tuple(segment == "1" for segment in lit)
     for digit, lit in enumerate(
-        "1111110 0110000 1101101 1111001 0110011 1011011 1011111 1110000 1111111 1111011".split()
+        ["1111110", "0110000", "1101101", "1111001", "0110011", "1011011", "1011111", "1110000", "1111111", "1111011"]
     )
 }
 

@@ -102,7 +102,10 @@ class Stored:
     def read(self, start: int, stop: int) -> Chunk:
         chunk = self.chunk
         return Chunk(
-            chunk.inputs[start:stop], chunk.targets[start:stop], chunk.valid[start:stop], chunk.starts[start:stop]
+            chunk.inputs[start:stop],
+            chunk.targets[start:stop],
+            chunk.valid[start:stop],
+            chunk.starts[start:stop],
         )
 
 

@@ -89,6 +89,6 @@ class SinCos:
 
 
 def _joined(pieces: Tensor, streams: int) -> Tensor:
-    """(points, pieces, 1) -> (points · pieces / streams, streams, 1): consecutive pieces end to end in each stream."""
+    """(points, pieces, 1) -> (points · pieces / streams, streams, 1): consecutive pieces end to end."""
     points, count, _ = pieces.shape
     return pieces.permute(1, 0, 2).reshape(streams, count // streams * points, 1).permute(1, 0, 2)
