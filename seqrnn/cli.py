@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from seqrnn.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
+STARTED = time.time()
 
 # Two processes may start in the same microsecond.
 OmegaConf.register_new_resolver("pid", os.getpid, replace=True)
@@ -46,7 +48,8 @@ def config_directory() -> str:
 
 def run(command: Callable[[], Any]) -> None:
     """Runs a command; a user's error is shown without a traceback, and decides the exit code."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") not in (None, "", "0")
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    wants_traceback = before not in (None, "", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra hands its errors over instead of ending the process
     try:
         command()
@@ -62,6 +65,11 @@ def run(command: Callable[[], Any]) -> None:
         if wants_traceback or error.filename is None:
             raise
         _fail([f"{error.filename}: {error.strerror}; is the path right, and may it be written?"], 2)
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 @contextmanager
@@ -71,11 +79,18 @@ def reporting() -> Iterator[None]:
         yield
     except UserError as error:
         if HydraConfig.get().mode == RunMode.RUN:
+            _remove_if_new_and_empty(Path(HydraConfig.get().runtime.output_dir))
             _fail([] if error.shown else error.problems, error.exit_code)
         if not error.shown:
             print(f"job {HydraConfig.get().job.num}: {error}", file=sys.stderr)
             error.shown = True
         raise
+
+
+def _remove_if_new_and_empty(directory: Path) -> None:
+    """hydra makes the run directory before anything can be checked; an error should leave none behind."""
+    if directory.is_dir() and directory.stat().st_mtime >= STARTED and not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def _fail(problems: Sequence[str], exit_code: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,18 +35,15 @@ class Recorder:
 
     Args:
         directory: the run directory.
-        values: the config, as plain values.
+        experiment: the config and the objects of the run.
         overrides: what the command line said.
-        experiment: the objects of the run.
     """
 
-    def __init__(
-        self, directory: Path, values: Mapping[str, Any], overrides: Sequence[str], experiment: Experiment
-    ) -> None:
-        self.values, self.experiment = values, experiment
+    def __init__(self, directory: Path, experiment: Experiment, overrides: Sequence[str]) -> None:
+        self.values, self.experiment = experiment.values, experiment
         self.directory = directory
         self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
-        self.run = Run(directory, values, overrides)
+        self.run = Run(directory, experiment.values, overrides)
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
         self.progress = Progress(0)
         self.frame_every = 0
@@ -127,29 +124,26 @@ class Recorder:
             self.terminal.say(f"{status}: {error!r}")
         self.terminal.closing(self.scores)
         self.terminal.say(f"{status} after {self.progress.updates:,} updates, {self.progress.train_seconds:.1f} s")
-        self.terminal.say(str(self.directory))
+        self.terminal.say_path(relative(self.directory))
         self.terminal.close()
 
     def _facts(self) -> dict[str, str]:
-        values, experiment = self.values, self.experiment
-        schedule, progress = experiment.schedule, self.progress
-        cuts = [f"window {schedule.window or 'whole sequence'}", f"stride {schedule.stride or 'window'}"]
+        experiment, model = self.experiment, self.values["model"]
         parameters = sum(parameter.numel() for parameter in experiment.network.parameters())
+        size = f"{model['hidden_size']} hidden units · " if "hidden_size" in model else ""
         facts = {
-            "model": f"{values['model']['hidden_size']} hidden units × {values['model']['num_layers']}, "
-            f"{values['model']['head']} head, {parameters:,} parameters"
-            if "hidden_size" in values["model"]
-            else f"{parameters:,} parameters",
-            "optimizer": f"{values['optimizer']['name']}, lr {values['optimizer']['lr']:g}, {schedule.lr_decay}",
-            "schedule": f"{schedule.streams} stream{'s' * (schedule.streams > 1)}, {', '.join(cuts)}, "
-            f"update every {schedule.update_every or 'stride'}, {'carry' if schedule.carry else 'no carry'}; "
-            f"{progress.planned_updates:,} updates",
-            "device": f"{device.describe(experiment.place.device)}, {experiment.settings.precision}, "
+            "model": f"{size}{model['head']} head · {parameters:,} parameters",
+            "optimizer": f"{self.values['optimizer']['name']} · lr {self.values['optimizer']['lr']:g} · "
+            f"{experiment.schedule.lr_decay}",
+            "schedule": experiment.schedule.describe(),
+            "length": f"{experiment.schedule.epochs:,} epoch{'s' * (experiment.schedule.epochs > 1)} · "
+            f"{self.progress.planned_updates:,} updates",
+            "device": f"{device.describe(experiment.place.device)} · {experiment.settings.precision} · "
             f"seed {experiment.settings.seed}",
-            "results": str(self.directory),
+            "results": relative(self.directory),
         }
         note = getattr(experiment.task, "data_note", None)
-        return {**({"data": note} if note else {}), **facts}
+        return {"data": note, **facts} if note else facts
 
     def _notes(self, schedule: Schedule, longest: int, streams: int) -> list[str]:
         notes = []
@@ -200,6 +194,14 @@ class Recorder:
             "versions": provenance.versions(),
             "git_revision": provenance.git_revision(),
         }
+
+
+def relative(path: Path) -> str:
+    """As short as it can be said from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def _status(error: BaseException | None) -> str:

@@ -104,6 +104,15 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         stride = self.stride or self.window
         return self.update_every // stride if self.update_every and stride else 1
 
+    def describe(self) -> str:
+        """For people, in one line."""
+        stride = self.stride or self.window
+        cuts = f"window {self.window or 'the whole sequence'}"
+        if stride:
+            cuts += f" · stride {stride} · update every {self.update_every or stride}"
+        streams = f"{self.streams} stream{'s' * (self.streams > 1)}"
+        return f"{streams} · {cuts} · {'carry' if self.carry else 'no carry'}"
+
     def decay(self, optimizer: Optimizer, updates: int) -> LRDecay:
         """What sets the learning rate over a run of so many updates."""
         return LRDecay(

@@ -59,8 +59,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects of a run."""
+    """The config of a run, as plain values, and the objects made from it."""
 
+    values: Values
     settings: Settings
     task: Task
     loss: Loss
@@ -84,17 +85,18 @@ def plain(config: DictConfig) -> Values:
     return {str(key): value for key, value in values.items()}
 
 
-def assemble(values: Values) -> Experiment:
-    """Checks every value and builds the objects of a run, in an order that a seed makes repeatable.
-
-    Reads no data, and writes nothing.
-
+def check(values: Values) -> None:
+    """
     Raises:
-        ConfigError: all that is wrong.
+        ConfigError: all that is wrong with a config. No data has been read, and nothing written.
     """
     problems = problems_of(values)
     if problems:
         raise ConfigError(*problems)
+
+
+def assemble(values: Values) -> Experiment:
+    """Builds the objects of a run from a sound config, in an order that a seed makes repeatable."""
     settings = Settings(**{key: values[key] for key in Settings.model_fields})
     schedule = Schedule(**values["schedule"])
     hidden = values["model"].get("hidden_size", 0)
@@ -104,7 +106,7 @@ def assemble(values: Values) -> Experiment:
     network = build_network(values["model"], task.input_size, task.output_size)
     network.to(place.device, place.dtype)
     optimizer: Optimizer = registry.build("optimizer", values["optimizer"], network.parameters())
-    return Experiment(settings, task, LOSSES[task.loss], network, optimizer, schedule, place)
+    return Experiment(values, settings, task, LOSSES[task.loss], network, optimizer, schedule, place)
 
 
 def build_network(model: Values, input_size: int, output_size: int) -> Network:

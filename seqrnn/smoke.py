@@ -7,49 +7,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqrnn import registry
+from seqrnn.schedule import Schedule
 
 CAPS = {
-    "schedule": {"epochs": 2, "streams": 8, "window": 32, "max_updates": 6, "evaluate_every": 3, "warmup": 2},
+    "schedule": {"epochs": 2, "streams": 8, "window": 32, "evaluate_every": 3, "warmup": 2},
     "model": {"hidden_size": 16, "head_size": 16, "num_layers": 2},
     "plots": {"frames": 6},
 }
 MOST_PASSES = 16  # backward passes in an update
+MOST_UPDATES = 6
 
 
 def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with its numbers limited, and with what the task's ``smoke`` attribute asks for.
+    """A sound config with its numbers lowered to limits, and with what the task's ``smoke`` attribute asks for.
 
-    A number is lowered to its limit, never raised; None becomes the limit only where it means "no limit". What is
-    not a number is replaced. Window, stride and update_every keep their proportions as far as they can.
+    No number is raised. Window, stride and update_every keep their proportions as far as they can.
     """
     small = copy.deepcopy(dict(values))
-    task = small.get("task")
-    if isinstance(task, dict) and task.get("name") in registry.names("task"):
-        limit(task, getattr(registry.find("task", task["name"]), "smoke", {}))
-    schedule = small.get("schedule")
-    if isinstance(schedule, dict):
-        window, stride, update_every = (schedule.get(key) for key in ("window", "stride", "update_every"))
-        step: Any
-        small_step: Any
-        limit(schedule, CAPS["schedule"])
-        if isinstance(window, int) and isinstance(stride, int) and 0 < stride <= window:
-            schedule["stride"] = max(1, stride * schedule["window"] // window)
-        step, small_step = stride or window, schedule.get("stride") or schedule.get("window")
-        if all(isinstance(value, int) and value > 0 for value in (update_every, step)) and not update_every % step:
-            schedule["update_every"] = min(update_every // step, MOST_PASSES) * small_step
-        schedule["max_updates"] = schedule.get("max_updates") or CAPS["schedule"]["max_updates"]
-    for group in ("model", "plots"):
-        if isinstance(small.get(group), dict):
-            limit(small[group], CAPS[group])
+    limit(small["task"], getattr(registry.find("task", small["task"]["name"]), "smoke", {}))
+    for group, caps in CAPS.items():
+        limit(small[group], caps)
+
+    schedule, full = small["schedule"], Schedule(**values["schedule"])
+    if full.stride:
+        share = schedule["window"] / full.window if full.window else 1
+        schedule["stride"] = max(1, int(min(full.stride * share, CAPS["schedule"]["window"])))
+    if full.update_every:
+        schedule["update_every"] = min(full.passes, MOST_PASSES) * (schedule["stride"] or schedule["window"])
+    schedule["max_updates"] = min(full.max_updates or MOST_UPDATES, MOST_UPDATES)
     return small
 
 
 def limit(values: dict[str, Any], caps: Mapping[str, Any]) -> None:
-    """Lowers ``values`` to ``caps``, in place."""
+    """Lowers numbers in ``values`` to ``caps``, and replaces what is not a number, in place."""
     for key, cap in caps.items():
         value = values.get(key)
-        is_number = isinstance(cap, int) and not isinstance(cap, bool)
-        if not is_number:
+        if isinstance(cap, bool):
             values[key] = cap
-        elif isinstance(value, int) and not isinstance(value, bool):
+        elif value is not None:
             values[key] = min(value, cap)

@@ -39,14 +39,18 @@ class Terminal:
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
         """What runs, on what, and where its results go."""
-        table = Table.grid(padding=(0, 2))
+        self._say(Text(f"seqrnn: {title}", style="bold"))
         for name, fact in facts.items():
-            table.add_row(f"  {name}", Text(fact, overflow="fold"))
-        self._say(Text(f"seqrnn: {title}", style="bold"), table)
+            self.say(f"  {name:<10} {fact}")
 
     def say(self, text: str) -> None:
-        """One line."""
+        """One line, or several where it is longer than the screen."""
         self._say(Text(text))
+
+    def say_path(self, path: str) -> None:
+        """A path, on a line of its own however long it is, so that it can be copied."""
+        for console in (self._screen, self._log):
+            console.print(Text(path), soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Shows where the run stands, not more often than is of use."""

@@ -22,12 +22,12 @@ def train(config: DictConfig) -> float:
 
         values = settings.plain(config)
         registry.load(values["plugins"])
-        values = smoke.shrink(values) if values["smoke"] else values
-        run = settings.assemble(values)  # or every problem at once
+        settings.check(values)  # every problem at once
+        run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
         planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
 
         job = HydraConfig.get()
-        with Recorder(Path(job.runtime.output_dir), values, job.overrides.task, run) as recorder:
+        with Recorder(Path(job.runtime.output_dir), run, job.overrides.task) as recorder:
             monitor = Monitor(
                 planned,
                 lambda: loop.score(loop.predict(run.network, run.task.validation(), run.place), run.task, run.loss),

@@ -1,0 +1,65 @@
+"""Shared by all tests: the command, in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqrnn import train
+
+
+@dataclass
+class Finished:
+    """What a command left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+    directory: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is no strict JSON")
+
+        text = (self.directory / "summary.json").read_text(encoding="utf-8")
+        summary: dict[str, Any] = json.loads(text, parse_constant=refuse)
+        return summary
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """Runs ``python -m seqrnn.train`` with these overrides in an empty directory; the results go to ``run``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Finished:
+        directory = tmp_path / "run"
+        where = [] if any("dir=" in argument or argument == "-m" for argument in arguments) else [
+            f"hydra.run.dir={directory}"
+        ]
+        monkeypatch.setattr(sys, "argv", ["seqrnn-train", *arguments, *where])
+        capfd.readouterr()
+        try:
+            train.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return Finished(code, out, err, directory)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Two test workers share two cores."""
+    torch.set_num_threads(1)
