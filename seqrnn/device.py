@@ -12,7 +12,7 @@ from seqrnn.loop import Place
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64", "bf16-mixed"]
-ONE_THREAD_BELOW = 64 * 64  # hidden units times streams: less work than that is not worth sharing
+ONE_THREAD_UP_TO = 8192  # hidden units times streams: no more work than that is not worth sharing
 
 
 def place(device: Device, precision: Precision) -> Place:
@@ -54,7 +54,7 @@ def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work
     """
     torch.manual_seed(seed)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads((1 if work <= ONE_THREAD_BELOW else cores) if threads == "auto" else threads)
+    torch.set_num_threads((1 if work <= ONE_THREAD_UP_TO else cores) if threads == "auto" else threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False

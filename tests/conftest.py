@@ -43,9 +43,11 @@ def command(
 
     def run(*arguments: str) -> Finished:
         directory = tmp_path / "run"
-        where = [] if any("dir=" in argument or argument == "-m" for argument in arguments) else [
-            f"hydra.run.dir={directory}"
-        ]
+        where = (
+            []
+            if any("dir=" in argument or argument == "-m" for argument in arguments)
+            else [f"hydra.run.dir={directory}"]
+        )
         monkeypatch.setattr(sys, "argv", ["seqrnn-train", *arguments, *where])
         capfd.readouterr()
         try:

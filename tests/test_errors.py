@@ -48,7 +48,7 @@ MISTAKES = {
     ),
     "dropout with one layer": (["model.dropout=0.5"], ["model.dropout=0.5", "model.num_layers=2"]),
     "nesterov without momentum": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.momentum=0.9"]),
-    "limits the wrong way round": (["task.low=2"], ["task.low=2.0: must be below task.high=1.0"]),
+    "limits the wrong way round": (["task.low=2"], ["task.low=2: must be below task.high=1.0"]),
     "bf16 on a cpu": (["device=cpu", "precision=bf16-mixed"], ["precision=bf16-mixed: needs device=cuda"]),
     "unknown parameter": (
         ["+model.init_std={hed.weight: 1.0}"],

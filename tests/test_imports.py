@@ -1,0 +1,81 @@
+"""Imports run one way, so that each part can be read, replaced and tested without those above it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seqrnn
+
+PACKAGE = Path(seqrnn.__file__).parent
+ANYTHING = {"train", "recorder"}  # the top: ties everything together
+ALLOWED = {
+    "errors": set(),
+    "bounds": set(),
+    "losses": set(),
+    "metrics": set(),
+    "lr_decay": set(),
+    "provenance": set(),
+    "registry": {"errors"},
+    "cli": {"errors"},
+    "monitor": {"errors"},
+    "run": {"errors"},
+    "tracking": {"errors"},
+    "terminal": {"monitor"},
+    "schedule": {"bounds", "lr_decay"},
+    "loop": {"losses", "models.protocol", "monitor", "schedule", "tasks.protocol"},
+    "device": {"errors", "loop"},
+    "optimizers": {"bounds", "errors", "registry"},
+    "settings": {
+        "bounds", "device", "errors", "loop", "losses", "models.network", "registry", "schedule", "tasks.protocol",
+    },
+    "smoke": {"registry", "schedule"},
+    "tasks": {"bounds", "errors", "metrics", "registry", "tasks.protocol"},
+    "models": {"bounds", "errors", "models.protocol", "models.stack", "registry"},
+    "plots": {"cli", "errors", "plots", "run"},
+}  # fmt: skip
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of this package that a file imports, without the package's name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "seqrnn":
+            module = node.module.removeprefix("seqrnn").lstrip(".")
+            found |= {module} if module else {alias.name for alias in node.names if alias.name != "__version__"}
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("seqrnn.") for alias in node.names if alias.name.startswith("seqrnn.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[0] in ANYTHING or parts == ("__init__",):
+        return
+    allowed = ALLOWED[parts[0]]
+    for module in imported(path):
+        assert module in allowed or module.split(".")[0] in allowed & {"plots"}, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["task=integra"]], ids=" ".join)
+def test_what_needs_no_network_does_not_wait_for_torch(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv[1:] = sys.argv[2:]\n"
+        "from seqrnn.train import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('slow:', sorted({'torch', 'matplotlib', 'torchvision', 'pydantic'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "seqrnn-train", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.endswith("slow: []\n"), result.stdout[-200:]
