@@ -61,6 +61,9 @@ def run(command: Callable[[], Any]) -> None:
         if wants_traceback:
             raise
         _fail(explain(error, sys.argv[1:]), 2)
+    except BrokenPipeError:  # what read our output has gone: `seqrnn-train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if wants_traceback or error.filename is None:
             raise

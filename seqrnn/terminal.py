@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ DRAW_EVERY = 0.1  # seconds, where there is one
 LOG_WIDTH = 100
 
 
+class Screen(Console):
+    """Standard output; if what reads it goes away (``| head``), the run goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.quiet = True
+
+
 class Terminal:
     """Speaks for one run.
 
@@ -32,7 +41,7 @@ class Terminal:
     def __init__(self, log_path: Path, metric: str) -> None:
         self.metric = metric
         self._file: IO[str] = log_path.open("w", encoding="utf-8")
-        self._screen = Console(file=sys.stdout, highlight=False)
+        self._screen = Screen(highlight=False)
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
         self._bar: Bar | None = None
         self._begun = self._spoke = time.monotonic()
