@@ -16,13 +16,14 @@ def regression(outputs: Array, targets: Array) -> dict[str, float]:
     targets64 = np.asarray(targets, np.float64)
     error = np.asarray(outputs, np.float64) - targets64
     mse = float(np.mean(error**2))
+    varies = bool(np.any(targets64 != targets64[0]))
     variance = float(np.mean((targets64 - targets64.mean(axis=0)) ** 2))
     return {
         "mse": mse,
         "mae": float(np.mean(np.abs(error))),
         "rmse": mse**0.5,
         "max_error": float(np.max(np.abs(error))),
-        "r2": 1 - mse / variance if variance > 0 else float("nan"),
+        "r2": 1 - mse / variance if varies and variance > 0 else float("nan"),
     }
 
 

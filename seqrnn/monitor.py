@@ -37,9 +37,9 @@ class Monitor:
     Args:
         planned_updates: how many updates the schedule will make at most.
         evaluate: judges the network as it is; returns metrics, ``loss`` among them.
-        evaluate_every: updates between evaluations; None: 20 in a run. One comes before the first update, and one
-            after the last.
-        log_every: updates between rows of metrics; None: 200 in a run.
+        evaluate_every: updates of the schedule between evaluations; None: 20 in a run. One comes before the first
+            update, and one after the last.
+        log_every: updates of the schedule between rows of metrics; None: 200 in a run.
         patience: evaluations without improvement after which the run is over; None: it never stops early.
         record: is given each row of metrics.
         observe: is called after each update.
@@ -94,9 +94,9 @@ class Monitor:
             progress.train_loss = loss / targets
             self._loss += loss
             self._targets += targets
-            self._since_row += 1
             self._latest = {"gradient_norm": gradient_norm, "lr": lr}
-        self.evaluation_is_due = self.finished or (targets > 0 and progress.updates % self.evaluate_every == 0)
+        self._since_row += 1
+        self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
         if self._since_row >= self.log_every and not self.evaluation_is_due:
             self._write_row({})
         self._tick("train_seconds")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from seqrnn import device, loop, plots, provenance
+from seqrnn import device, kept, loop, plots, provenance
 from seqrnn.errors import Diverged, UserError
 from seqrnn.loop import Predictions
 from seqrnn.monitor import Monitor, Progress, Row
@@ -22,11 +22,7 @@ from seqrnn.settings import Experiment
 from seqrnn.terminal import Terminal
 from seqrnn.tracking import TensorBoard
 
-MOST_STORED = 2_000_000  # timesteps of test sequences that are kept
-MOST_ANIMATED = 2_000  # timesteps of them in a frame
-EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
 SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
-Arrays = dict[str, NDArray[Any]]
 
 
 class Recorder:
@@ -56,16 +52,16 @@ class Recorder:
         self.progress = monitor.progress
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
-            self.frame_every = max(1, self.progress.planned_updates // settings.plots.frames)
+            self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
         self.terminal.header(f"{self.values['task']['name']} with {self.values['model']['name']}", self._facts())
         batches = self.experiment.task.train(0, schedule.streams)
         for note in self._notes(schedule, max(batch.timesteps for batch in batches), batches[0].streams):
             self.terminal.say(f"  note: {note}")
+        self.run.write_summary(self._summary("running", None))
         if self.experiment.task.kind == "classification":
-            self.run.write_samples(_samples(batches[0]))
+            self.run.write_samples(kept.samples(batches[0]))
             if settings.plots.draw:
                 plots.draw_samples(self.directory)
-        self.run.write_summary(self._summary("running", None))
 
     def record(self, row: Row) -> None:
         """Takes a row of metrics."""
@@ -78,7 +74,8 @@ class Recorder:
     def observe(self, progress: Progress) -> None:
         """Is told after each update where the run stands."""
         self.terminal.progress(progress)
-        if self.frame_every and (progress.position % self.frame_every == 0 or progress.position == 1):
+        is_last = progress.position == progress.planned_updates
+        if self.frame_every and (progress.position % self.frame_every == 0 or is_last):
             batches = self.experiment.task.test()[:1]
             self.frames.append(
                 (progress.timesteps, loop.predict(self.experiment.network, batches, self.experiment.place))
@@ -91,7 +88,7 @@ class Recorder:
             self.values["model"]["name"]: loop.score(predictions, task, loss),
             **loop.score_baselines(predictions, task, loss),
         }
-        self.run.write_predictions(_to_keep(predictions, task.kind))
+        self.run.write_predictions(kept.predictions_of(predictions, task.kind))
         test_loss = self._test()["loss"]
         if not np.isfinite(test_loss):
             raise Diverged(f"diverged: the test loss is {test_loss}")
@@ -105,17 +102,19 @@ class Recorder:
     ) -> None:
         status = _status(error)
         self.terminal.stop_progress(self.progress)
-        try:
-            self.run.write_weights(self.experiment.network.state_dict())
-            if self.frames:
-                self.run.write_snapshots(_animated(self.frames, self.experiment.task.kind))
-            self.run.write_summary(self._summary(status, error))
-            if self.tensorboard:
-                self.tensorboard.close()
+        with ExitStack() as steps:  # from the last to the first, each whatever becomes of the others
+            steps.callback(self._say_goodbye, status, error)
+            steps.callback(self.run.close)
             if self.experiment.settings.plots.draw:
-                plots.draw(self.directory)
-        finally:
-            self.run.close()
+                steps.callback(plots.draw, self.directory)
+            if self.tensorboard:
+                steps.callback(self.tensorboard.close)
+            steps.callback(self.run.write_summary, self._summary(status, error))
+            if self.frames:
+                steps.callback(self.run.write_snapshots, kept.snapshots_of(self.frames, self.experiment.task.kind))
+            steps.callback(self.run.write_weights, self.experiment.network.state_dict())
+
+    def _say_goodbye(self, status: str, error: BaseException | None) -> None:
         if isinstance(error, UserError):
             for problem in error.problems:
                 self.terminal.say(problem)
@@ -214,48 +213,3 @@ def _status(error: BaseException | None) -> str:
             return "interrupted"
         case _:
             return "failed"
-
-
-def _samples(batch: Any) -> Arrays:
-    """The first ten training sequences of a classification task."""
-    chunk = batch.read(0, batch.timesteps)
-    return {"inputs": chunk.inputs[:, :10].numpy(), "targets": chunk.targets[-1, :10].numpy()}
-
-
-def _to_keep(predictions: Predictions, kind: str) -> Arrays:
-    """The arrays of predictions.npz."""
-    if kind == "regression":
-        kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
-        return {
-            name: getattr(predictions, name)[:, kept] for name in ("inputs", "targets", "outputs", "valid", "starts")
-        }
-    outputs, targets = predictions.judged()
-    sequences = np.nonzero(predictions.valid)[1]
-    surest = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
-    mistakes = surest[outputs.argmax(axis=1)[surest] != targets[surest]]
-    examples = np.unique(np.concatenate([np.arange(min(EXAMPLES, len(targets))), mistakes[:EXAMPLES]]))
-    return {
-        "outputs": outputs,
-        "targets": targets,
-        "examples": examples,
-        "example_inputs": predictions.inputs[:, sequences[examples]],
-    }
-
-
-def _log_sum(logits: NDArray[Any]) -> NDArray[Any]:
-    largest = logits.max(axis=1)
-    total: NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return total
-
-
-def _animated(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
-    """The arrays of snapshots.npz: what stays the same, and the outputs of each frame (frames, T, N, O)."""
-    first = frames[0][1]
-    count = 10 if kind == "classification" else max(1, MOST_ANIMATED // len(first.inputs))
-    last = slice(-1, None) if kind == "classification" else slice(None)
-    return {
-        "timesteps": np.array([timesteps for timesteps, _ in frames]),
-        "inputs": first.inputs[:, :count],
-        "targets": first.targets[last, :count],
-        "outputs": np.stack([predictions.outputs[last, :count] for _, predictions in frames]),
-    }

@@ -89,11 +89,11 @@ class Terminal:
             return
         metrics = list(next(iter(scores.values())))
         table = Table(box=None, padding=(0, 1), header_style="bold")
-        table.add_column("test")
+        table.add_column("test", no_wrap=True)
         for metric in metrics:
             table.add_column(metric.replace("accuracy_", "").replace("_", " "), justify="right")
         for number, (name, values) in enumerate(scores.items()):
-            row = [f"{values[metric]:.4g}" for metric in metrics]
+            row = [_score(metric, values[metric]) for metric in metrics]
             table.add_row(name, *row, style="bold green" if number == 0 else None)
         self._say(table)
 
@@ -141,6 +141,10 @@ def _bar(console: Console) -> Bar:
         expand=True,
         refresh_per_second=4,
     )
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.4f}" if metric == "r2" or metric.startswith("accuracy") else f"{value:.4g}"
 
 
 def _short(number: float) -> str:

@@ -29,6 +29,7 @@ ALLOWED = {
     "schedule": {"bounds", "lr_decay"},
     "loop": {"losses", "models.protocol", "monitor", "schedule", "tasks.protocol"},
     "device": {"errors", "loop"},
+    "kept": {"loop", "tasks.protocol"},
     "optimizers": {"bounds", "errors", "registry"},
     "settings": {
         "bounds", "device", "errors", "loop", "losses", "models.network", "registry", "schedule", "tasks.protocol",

@@ -1,6 +1,82 @@
-def draw(d):
-    pass
+"""Pictures of a run, drawn from its directory alone, so that they can be drawn again at any time.
+
+    loss.png         the losses and the metric of a run as it went, and its trivial baselines
+    predictions.png  what the trained network makes of the test data: a picture for each kind of task
+    animation.gif    the fit as it improved (runs with plots.animation=true)
+    samples.png      training examples (classification)
+
+``python -m seqrnn.plots RUN_DIR`` draws them again. No window is ever opened, and nothing global is changed: figures
+are matplotlib objects without pyplot. matplotlib is imported when something is drawn, not before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from seqrnn.errors import DataError
+from seqrnn.run import PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
+
+Arrays = dict[str, NDArray[Any]]
+SEQUENCES = ("inputs", "targets", "outputs", "valid", "starts")
+CLASSES = ("outputs", "targets", "examples", "example_inputs")
 
 
-def draw_samples(d):
-    pass
+def draw(directory: Path) -> list[Path]:
+    """Draws every picture that a run directory has data for, also where the run diverged or was interrupted.
+
+    Returns:
+        The files written. Each is written whole or not at all.
+
+    Raises:
+        DataError: it is not a run directory, or a file of it is missing or damaged.
+    """
+    from seqrnn.plots import animation, classification, loss, sequence, sincos, sine, style
+    from seqrnn.plots.facts import Facts
+
+    run = RunReader(directory)
+    facts = Facts(run.config(), run.summary())
+    paths = []
+    metrics = run.metrics()
+    if metrics:
+        paths.append(style.save(loss.draw(metrics, facts), directory / "loss.png"))
+    if (directory / PREDICTIONS).is_file():
+        is_classes = facts.kind == "classification"
+        arrays = _with(run.predictions(), CLASSES if is_classes else SEQUENCES, directory / PREDICTIONS)
+        by_task = {"sine": sine.draw, "sincos": sincos.draw}
+        picture = by_task.get(facts.task, classification.draw if is_classes else sequence.draw)
+        paths.append(style.save(picture(arrays, facts), directory / "predictions.png"))
+    snapshots = run.snapshots()
+    if snapshots is not None:
+        frames = _with(snapshots, ("timesteps", "inputs", "targets", "outputs"), directory / SNAPSHOTS)
+        paths.append(animation.save(frames, facts, directory / "animation.gif"))
+    if (directory / SAMPLES).is_file():
+        paths += draw_samples(directory)
+    return paths
+
+
+def draw_samples(directory: Path) -> list[Path]:
+    """Draws ``samples.png``: the first training examples of a classification task, with their classes.
+
+    Raises:
+        DataError: it is not a run directory, or a file of it is missing or damaged.
+    """
+    from seqrnn.plots import samples, style
+    from seqrnn.plots.facts import Facts
+
+    run = RunReader(directory)
+    try:
+        summary = run.summary()
+    except DataError:  # samples are drawn before a run has begun
+        summary = {}
+    arrays = _with(run.samples(), ("inputs", "targets"), directory / SAMPLES)
+    return [style.save(samples.draw(arrays, Facts(run.config(), summary)), directory / "samples.png")]
+
+
+def _with(arrays: Arrays, names: tuple[str, ...], path: Path) -> Arrays:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(f"{path}: has no {', '.join(missing)}; was it written by another version of seqrnn?")
+    return arrays

@@ -171,7 +171,7 @@ class IntegralBatch:
         length = min(BLOCK, self.timesteps - number * BLOCK)
         inputs, outputs, x = self.task.generate((*self.seeds, number), x, y, length)
         if len(self._ends) == number + 1:
-            self._ends.append((x, outputs[-1]))
+            self._ends.append((x.copy(), outputs[-1].copy()))  # as views, they would hold their blocks
         self._blocks[number] = inputs, outputs
         while len(self._blocks) > 2:
             self._blocks.pop(next(iter(self._blocks)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,14 +125,18 @@ class Mnist:
         images = read_idx(images_path, dimensions=3)
         labels = read_idx(labels_path, dimensions=1)
         if images.shape[1:] != (ROWS, COLUMNS):
-            raise DataError(f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels; expected 28×28")
+            raise DataError(
+                f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels, not 28×28; get it from where MNIST is"
+            )
         if len(images) != len(labels):
             raise DataError(
                 f"{images_path} has {len(images)} images but {labels_path} has {len(labels)} labels; "
                 "get both files from the same source"
             )
         if not len(labels) or labels.max() >= CLASSES:
-            raise DataError(f"{labels_path}: expected labels from 0 to 9, found {labels.max(initial=0)}")
+            raise DataError(
+                f"{labels_path}: expected labels from 0 to 9, found {labels.max(initial=0)}; get both files again"
+            )
         return images, labels
 
     def _find(self, name: str) -> Path | None:
@@ -197,7 +202,7 @@ def read_idx(path: Path, dimensions: int) -> Images:
             if size > 2**30:
                 raise DataError(f"{path}: its header declares {size:,} bytes, far more than MNIST has; {remedy}")
             data = file.read(size + 1)  # one more than there should be, and no decompression beyond it
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}; {remedy}") from None
     if len(data) != size:
         found = f"more than {size:,}" if len(data) > size else f"{len(data):,} instead of {size:,}"

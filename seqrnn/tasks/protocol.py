@@ -62,6 +62,9 @@ class Task(Protocol):
 
     What is drawn at random depends on the seed, the epoch and the position alone, so that training data can
     be read again from any point.
+
+    A task may also have ``smoke``, a mapping of its settings to what smoke=true lowers them to (numbers) or sets
+    them to (flags), and ``data_note``, a line that readers of its results must not miss, or None.
     """
 
     input_size: int  # I

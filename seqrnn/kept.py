@@ -1,0 +1,65 @@
+"""Which arrays of a run are kept: enough to draw its pictures from, and not without bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.loop import Predictions
+from seqrnn.tasks.protocol import Batch
+
+MOST_STORED = 2_000_000  # timesteps of test sequences
+MOST_ANIMATED = 2_000  # timesteps of them in a frame
+EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
+SAMPLES = 10  # training sequences of a classification task
+Arrays = dict[str, NDArray[Any]]
+
+
+def samples(batch: Batch) -> Arrays:
+    """samples.npz: the first training sequences of a classification task, inputs (T, n, I) and targets (n,)."""
+    chunk = batch.read(0, batch.timesteps)
+    return {"inputs": chunk.inputs[:, :SAMPLES].numpy(), "targets": chunk.targets[-1, :SAMPLES].numpy()}
+
+
+def predictions_of(predictions: Predictions, kind: str) -> Arrays:
+    """predictions.npz. Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N), for as many sequences
+    as are kept. Classification: outputs (N', O) and targets (N',) of all valid timesteps; of the first ones and of the
+    mistakes that the network was surest of, their indices ``examples`` (n,) and ``example_inputs`` (T, n, I)."""
+    if kind == "regression":
+        kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
+        return {
+            name: getattr(predictions, name)[:, kept] for name in ("inputs", "targets", "outputs", "valid", "starts")
+        }
+    outputs, targets = predictions.judged()
+    sequences = np.nonzero(predictions.valid)[1]
+    surest = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
+    mistakes = surest[outputs.argmax(axis=1)[surest] != targets[surest]]
+    examples = np.unique(np.concatenate([np.arange(min(EXAMPLES, len(targets))), mistakes[:EXAMPLES]]))
+    return {
+        "outputs": outputs,
+        "targets": targets,
+        "examples": examples,
+        "example_inputs": predictions.inputs[:, sequences[examples]],
+    }
+
+
+def _log_sum(logits: NDArray[Any]) -> NDArray[Any]:
+    largest = logits.max(axis=1)
+    total: NDArray[Any] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    return total
+
+
+def snapshots_of(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
+    """snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames."""
+    first = frames[0][1]
+    count = SAMPLES if kind == "classification" else max(1, MOST_ANIMATED // len(first.inputs))
+    last = slice(-1, None) if kind == "classification" else slice(None)
+    return {
+        "timesteps": np.array([timesteps for timesteps, _ in frames]),
+        "inputs": first.inputs[:, :count],
+        "targets": first.targets[last, :count],
+        "outputs": np.stack([predictions.outputs[last, :count] for _, predictions in frames]),
+    }

@@ -1,0 +1,162 @@
+"""The look that all pictures share: page, colours, axes, and how they are saved."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from seqrnn.plots.facts import Facts
+
+# Okabe & Ito (2008), Color Universal Design: told apart by the colour-blind too.
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
+INK, GREY, PALE, BAND = "#222222", "#6B6B6B", "#E3E3E3", "#F1F1F1"
+INPUTS = (BLUE, SKY, PURPLE, GREY)
+
+WIDTH = 9.0  # inches
+DPI = 130
+TITLE, TEXT, SMALL = 12.5, 9.5, 8.5  # points
+LINE = 1.5 / 72  # inches of a line per point of its letters
+MOST_POINTS = 4000  # in a line
+Array = NDArray[np.float64]
+
+
+def page(height: float, facts: Facts, says: str, title: str | None = None) -> tuple[Figure, SubFigure]:
+    """A page with the run's title, what the picture shows, and the run's notes.
+
+    Args:
+        height: of the body, in inches.
+        title: instead of the run's, which has its test score.
+
+    Returns:
+        The figure, and its body to draw in.
+    """
+    lines = [
+        *((line, TITLE, "bold", INK) for line in textwrap.wrap(title or facts.title, 88)),
+        *((line, TEXT, "normal", GREY) for line in textwrap.wrap(says, 125)),
+        *((line, TEXT, "bold", VERMILLION) for line in textwrap.wrap("  ·  ".join(facts.notes), 110)),
+    ]
+    top = 0.1 + sum(size * LINE for _, size, _, _ in lines)
+    figure = Figure(figsize=(WIDTH, top + height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.05)
+    head, body = parts(figure, heights=(top, height))
+    y = top - 0.1
+    for line, size, weight, colour in lines:
+        head.text(
+            0.1 / WIDTH, y / top, plain(line), fontsize=size, fontweight=weight, color=colour, va="top", ha="left"
+        )
+        y -= size * LINE
+    return figure, body
+
+
+def parts(
+    figure: Figure | SubFigure, heights: Sequence[float] = (1,), widths: Sequence[float] = (1,)
+) -> list[SubFigure]:
+    """Cuts a figure into rows or columns."""
+    grid = figure.subfigures(len(heights), len(widths), height_ratios=heights, width_ratios=widths, squeeze=False)
+    return list(grid.ravel())
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, with its suffix, that takes its place at the end."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def axes(ax: Axes, x: str = "", y: str = "", title: str = "") -> None:
+    """Gives axes the common look."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(GREY)
+    ax.tick_params(labelsize=SMALL, colors=GREY, labelcolor=INK)
+    ax.tick_params(which="minor", color=PALE)
+    ax.yaxis.get_offset_text().set_fontsize(SMALL)
+    ax.grid(True, color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel(x, fontsize=TEXT, color=INK)
+    ax.set_ylabel(y, fontsize=TEXT, color=INK)
+    if title:
+        ax.set_title(plain(title), fontsize=TEXT, color=INK, loc="left", fontweight="bold")
+
+
+def whole_numbers(ax: Axes, nbins: int = 7) -> None:
+    """Ticks of the x-axis at whole numbers, with separators of thousands."""
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=nbins, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def legend(ax: Axes, columns: int = 6) -> None:
+    """A legend above the axes, where no data is."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(
+            handles,
+            labels,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=columns,
+            frameon=False,
+            fontsize=SMALL,
+            borderaxespad=0.2,
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib takes as it is, not as a formula."""
+    return text.replace("$", r"\$")
+
+
+def real(values: NDArray[Any]) -> Array:
+    """As float64, NaN where a number is infinite or too large to draw."""
+    result = values.astype(np.float64)
+    result[~(np.abs(result) < 1e200)] = np.nan
+    return result
+
+
+def thinned(x: Array, y: Array) -> tuple[Array, Array]:
+    """Without NaN, and with means of neighbours if there are more points than can be seen."""
+    shown = np.isfinite(y)
+    x, y = x[shown], y[shown]
+    each = -(-len(x) // MOST_POINTS)
+    if each > 1:
+        begins = np.arange(0, len(x), each)
+        counts = np.diff(np.append(begins, len(x)))
+        x, y = np.add.reduceat(x, begins) / counts, np.add.reduceat(y, begins) / counts
+    return x, y
+
+
+def limits(values: Sequence[Array], margin: float = 0.08) -> tuple[float, float]:
+    """Axis limits around all finite values, with a margin; (−1, 1) if there are none."""
+    joined = np.concatenate([np.ravel(part) for part in values])
+    finite = joined[np.isfinite(joined)]
+    if not len(finite):
+        return -1.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    room = (high - low) * margin or max(abs(high), 1.0) * margin
+    return low - room, high + room

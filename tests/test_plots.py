@@ -1,0 +1,377 @@
+"""Pictures are drawn from a run directory alone, whatever the run left in it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+from PIL import Image
+
+from seqrnn import plots
+from seqrnn.errors import DataError
+from seqrnn.plots import __main__ as command
+from seqrnn.plots import classification, loss, samples, sequence, sincos, sine, style
+from seqrnn.plots.facts import Facts
+from seqrnn.run import Run
+
+RNG = np.random.default_rng(0)
+CONFIG = {
+    "task": {"name": "integral"},
+    "model": {"name": "gru"},
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "schedule": {"streams": 16, "window": 100, "stride": None, "update_every": 200, "carry": True},
+    "seed": 3,
+    "smoke": False,
+}
+SUMMARY = {
+    "status": "finished",
+    "kind": "regression",
+    "loss": "l1",
+    "updates": 300,
+    "data_note": None,
+    "test": {"loss": 0.012, "mse": 0.0004, "mae": 0.012, "max_error": 0.2},
+    "baselines": {"constant (median)": {"loss": 0.35, "mse": 0.14, "mae": 0.35, "max_error": 0.5}},
+}
+CLASSES = {
+    "kind": "classification",
+    "loss": "cross_entropy",
+    "test": {"loss": 0.3, "accuracy": 0.91},
+    "baselines": {"constant (class frequencies)": {"loss": 2.3, "accuracy": 0.11}},
+}
+
+
+def make(
+    directory: Path,
+    task: dict[str, Any] | None = None,
+    rows: list[dict[str, Any]] | None = None,
+    predictions: dict[str, Any] | None = None,
+    snapshots: dict[str, Any] | None = None,
+    samples: dict[str, Any] | None = None,
+    **summary: Any,
+) -> Path:
+    run = Run(directory, {**CONFIG, "task": task or CONFIG["task"]}, [])
+    for row in rows or []:
+        run.record(row)
+    run.write_summary({**SUMMARY, **summary})
+    if predictions is not None:
+        run.write_predictions(predictions)
+    if snapshots is not None:
+        run.write_snapshots(snapshots)
+    if samples is not None:
+        run.write_samples(samples)
+    run.close()
+    return directory
+
+
+def facts(task: dict[str, Any] | None = None, **summary: Any) -> Facts:
+    return Facts({**CONFIG, "task": task or CONFIG["task"]}, {**SUMMARY, **summary})
+
+
+def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
+    """Rows of a run whose loss falls by a factor of 100; every fifth has an evaluation."""
+    falling = np.geomspace(0.4, 0.004, count) * RNG.uniform(0.7, 1.4, count)
+    return [
+        {
+            "timesteps": 1600 * number,
+            "updates": number,
+            "train_loss": None if number == 0 else float(value),
+            "lr": None if number == 0 else 0.01 / number,
+            "eval_loss": None if number % 5 else float(value),
+            "eval_mae": None if number % 5 else float(value) * 1.1,
+            **columns,
+        }
+        for number, value in enumerate(falling)
+    ]
+
+
+def sequences(steps: int, count: int = 3, inputs: int = 1, outputs: int = 1) -> dict[str, Any]:
+    targets = np.cumsum(RNG.standard_normal((steps, count, outputs)), axis=0).astype(np.float32)
+    starts = np.zeros((steps, count), bool)
+    starts[0] = True
+    return {
+        "inputs": RNG.random((steps, count, inputs), np.float32),
+        "targets": targets,
+        "outputs": targets + 0.1 * RNG.standard_normal(targets.shape).astype(np.float32),
+        "valid": np.ones((steps, count), bool),
+        "starts": starts,
+    }
+
+
+def classes(mistakes: int, count: int = 40, steps: int = 12, inputs: int = 10, kinds: int = 10) -> dict[str, Any]:
+    targets = np.arange(count) % kinds
+    predicted = np.where(np.arange(count) < mistakes, (targets + 1) % kinds, targets)
+    examples = np.arange(min(25, count))
+    return {
+        "outputs": (5.0 * np.eye(kinds)[predicted]).astype(np.float32),
+        "targets": targets,
+        "examples": examples,
+        "example_inputs": RNG.random((steps, len(examples), inputs), np.float32),
+    }
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def check_png(path: Path) -> None:
+    pixels = imread(path)
+    height, width = pixels.shape[:2]
+    assert width == round(style.WIDTH * style.DPI)
+    assert 150 < height < 1400
+    dark = (pixels[..., :3].mean(axis=2) < 0.95).mean()
+    assert 0.005 < dark < 0.9
+
+
+# What is drawn from which data
+
+
+def test_a_run_of_regression_has_loss_predictions_and_animation(tmp_path: Path) -> None:
+    arrays = sequences(400)
+    frames = {
+        "timesteps": np.array([100, 2000]),
+        "inputs": arrays["inputs"],
+        "targets": arrays["targets"],
+        "outputs": np.stack([np.zeros_like(arrays["targets"]), arrays["outputs"]]),
+    }
+    run = make(tmp_path / "run", rows=rows(60), predictions=arrays, snapshots=frames)
+    paths = plots.draw(run)
+    assert [path.name for path in paths] == ["loss.png", "predictions.png", "animation.gif"]
+    check_png(paths[0])
+    check_png(paths[1])
+    with Image.open(paths[2]) as animation:
+        assert getattr(animation, "n_frames", 1) == 2
+        assert animation.width == 900
+    assert not list(run.glob(".*"))  # no temporary file is left
+
+
+def test_a_run_of_classification_has_samples_and_bars(tmp_path: Path) -> None:
+    arrays = classes(mistakes=7)
+    frames = {
+        "timesteps": np.array([100, 2000]),
+        "inputs": arrays["example_inputs"][:, :10],
+        "targets": arrays["targets"][None, :10],
+        "outputs": np.stack([np.zeros((1, 10, 10)), arrays["outputs"][None, :10]]),
+    }
+    shown = {"inputs": arrays["example_inputs"][:, :10], "targets": arrays["targets"][:10]}
+    run = make(tmp_path / "run", {"name": "mnist"}, rows(20), arrays, frames, shown, **CLASSES)
+    paths = plots.draw(run)
+    assert [path.name for path in paths] == ["loss.png", "predictions.png", "animation.gif", "samples.png"]
+    for path in paths:
+        if path.suffix == ".png":
+            check_png(path)
+    (run / "summary.json").unlink()
+    assert plots.draw_samples(run) == [run / "samples.png"]  # as before a run
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_half_waves_are_put_in_order_and_say_whether_the_state_is_carried(tmp_path: Path, continuous: bool) -> None:
+    t = np.arange(12)[:, None] + np.linspace(0, 1, 10)  # (pieces, points), in half waves
+    arrays = {"inputs": np.sin(np.pi * t), "targets": np.cos(np.pi * t), "outputs": 0.9 * np.cos(np.pi * t)}
+    flags = {"valid": np.repeat(np.arange(12)[:, None] >= 8, 10, 1), "starts": np.zeros((12, 10), bool)}
+    flags["starts"][0 if continuous else slice(None), 0] = True
+    order = (lambda values: values.reshape(-1, 1)) if continuous else np.transpose
+    stored = {name: order(values)[..., None] for name, values in arrays.items()}
+    stored |= {name: order(values) for name, values in flags.items()}
+    figure = sincos.draw(stored, facts({"name": "sincos", "points": 10, "continuous": continuous}))
+    assert ("is carried" in words(figure)) == continuous
+    assert ("afresh at every half wave" in words(figure)) == (not continuous)
+    top = figure.findobj(lambda artist: getattr(artist, "get_label", str)() == "target cos t")[0]
+    x, y = (np.asarray(values) for values in (top.get_xdata(), top.get_ydata()))
+    shown = np.isfinite(x)
+    assert (np.diff(x[shown]) >= 0).all()
+    np.testing.assert_allclose(y[shown], np.cos(np.pi * x[shown]), atol=1e-12)
+    check_png(style.save(figure, tmp_path / "sincos.png"))
+
+
+def test_the_sine_is_drawn_against_t(tmp_path: Path) -> None:
+    task = {"name": "sine", "start": 2.0, "stop": 10.0, "points": 21}
+    paths = plots.draw(make(tmp_path / "run", task, rows(3), sequences(20, count=1)))
+    check_png(paths[1])
+    t = sine.times(facts(task), 20)
+    assert t is not None
+    np.testing.assert_allclose(t, np.linspace(2, 10, 21)[1:])
+    assert sine.times(facts(task), 7) is None
+
+
+def test_tasks_whose_settings_do_not_fit_get_the_general_picture() -> None:
+    for draw in (sine.draw, sincos.draw):
+        assert "errors of all test sequences" in words(draw(sequences(17), facts({"name": "mine", "points": 4})))
+
+
+# Odd shapes and values
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "inputs", "outputs"),
+    [(1, 1, 1, 1), (1, 90, 1, 1), (2, 4, 3, 2), (300, 1, 6, 5), (4000, 1, 1, 1)],
+)
+def test_sequences_of_any_shape(tmp_path: Path, steps: int, count: int, inputs: int, outputs: int) -> None:
+    figure = sequence.draw(sequences(steps, count, inputs, outputs), facts())
+    check_png(style.save(figure, tmp_path / "picture.png"))
+
+
+def test_sequences_judged_at_their_last_timestep_are_shown_side_by_side() -> None:
+    arrays = sequences(30, count=50)
+    arrays["valid"][:-1] = False
+    assert "judged timesteps" in words(sequence.draw(arrays, facts()))
+
+
+@pytest.mark.parametrize("outputs", [math.nan, math.inf, 1e38])
+def test_outputs_that_are_not_finite_are_said_to_be_so(outputs: float) -> None:
+    arrays = sequences(60)
+    arrays["outputs"][10:] = outputs
+    figure = sequence.draw(arrays, facts(status="diverged"))
+    figure.draw_without_rendering()
+    assert ("150 outputs are not finite" in words(figure)) == (not math.isfinite(outputs))
+    assert "diverged after 300 updates" in words(figure)
+
+
+def test_nothing_valid_and_nothing_wrong() -> None:
+    nothing, perfect = sequences(20), sequences(20)
+    nothing["valid"][:] = False
+    perfect["outputs"] = perfect["targets"]
+    assert "none is finite" in words(sequence.draw(nothing, facts()))
+    assert "all are 0" in words(sequence.draw(perfect, facts()))
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "shape"),
+    [(0, {}), (1, {"count": 2}), (40, {}), (3, {"steps": 5, "inputs": 2, "kinds": 3}), (3, {"kinds": 40})],
+)
+def test_classes_of_any_number_with_any_number_of_mistakes(mistakes: int, shape: dict[str, int]) -> None:
+    figure = classification.draw(classes(mistakes, **shape), facts(**CLASSES))
+    said = words(figure)
+    assert f"{mistakes} mistake{'s' * (mistakes != 1)} in" in said
+    assert ("no mistakes" in said) == (mistakes == 0)
+    assert ("Accuracy by class" in said) == (shape.get("steps") == 5)  # no images
+    if mistakes != 40:
+        figure.draw_without_rendering()
+
+
+def test_samples_that_are_no_images_are_lines() -> None:
+    arrays = {"inputs": RNG.standard_normal((30, 4, 2)), "targets": np.array([0, 1, 1, 0])}
+    assert words(samples.draw(arrays, facts())).count("class 1") == 2
+
+
+# How a run went
+
+
+def test_rows_may_lack_values_and_may_be_one_or_none(tmp_path: Path) -> None:
+    single = make(tmp_path / "single", rows=rows(1))
+    check_png(plots.draw(single)[0])
+    blank = [{**row, "train_loss": None, "eval_loss": None, "eval_mae": None, "lr": None} for row in rows(4)]
+    check_png(plots.draw(make(tmp_path / "blank", rows=blank))[0])
+    assert plots.draw(make(tmp_path / "none")) == []
+
+
+def test_a_diverged_run_is_marked(tmp_path: Path) -> None:
+    went = [*rows(10), {**rows(1)[0], "timesteps": 16000, "train_loss": 3e34, "eval_loss": 7e300, "eval_mae": None}]
+    run = make(tmp_path / "run", rows=went, status="diverged", updates=10, test={}, baselines={})
+    check_png(plots.draw(run)[0])
+    columns = {name: np.array([np.nan if row[name] is None else row[name] for row in went]) for name in went[0]}
+    figure = loss.draw(columns, facts(status="diverged", updates=10, test={}, baselines={}))
+    assert "diverged after update 10" in words(figure)
+
+
+def test_the_baselines_are_named_and_do_not_squeeze_the_curves() -> None:
+    columns = {"timesteps": np.arange(5.0), "train_loss": np.array([0.9, 0.2, 0.05, 0.02, 0.01])}
+    losses = {"zero": 0.0, "tiny (floor)": 1e-30, "cost in $": 0.5, "mine": 2}
+    baselines = {name: {"loss": value} for name, value in losses.items()}
+    figure = loss.draw(columns, facts(baselines=baselines))
+    said = words(figure)
+    assert {"zero 0.00 ↓", "tiny 1.00e-30 ↓", r"cost in \$ 0.500", "mine 2.00"} <= set(said.splitlines())
+    low, high = next(ax for ax in figure.findobj() if getattr(ax, "get_yscale", str)() == "log").get_ylim()
+    assert 1e-3 < low < 0.01
+    assert 2 < high < 20
+    figure.draw_without_rendering()
+
+
+def test_the_second_panel_shows_what_the_loss_does_not() -> None:
+    evaluations = {"eval_loss": np.array([0.3, 0.2]), "eval_max_error": np.array([0.9, 0.8])}
+    columns = {"timesteps": np.arange(2.0), "train_loss": np.array([np.nan, 0.2]), **evaluations}
+    assert "\nMAE" in words(loss.draw({**columns, "eval_mae": np.array([0.4, 0.3])}, facts(loss="mse")))
+    assert "\nlargest |error|" in words(loss.draw({**columns, "eval_mae": columns["eval_loss"]}, facts()))
+    assert "\naccuracy" in words(loss.draw({**columns, "eval_accuracy": np.array([0.1, 0.9])}, facts(**CLASSES)))
+
+
+def test_names_at_the_edge_are_moved_apart_as_little_as_need_be() -> None:
+    assert loss._apart([], 0.1) == []
+    assert loss._apart([0.1, 0.5], 0.1) == [0.1, 0.5]
+    moved = loss._apart([0.2, 0.5, 0.5, 0.52], 0.1)
+    np.testing.assert_allclose(moved, [0.2, 0.40667, 0.50667, 0.60667], atol=1e-5)
+
+
+def test_the_title_tells_the_score_and_what_to_know_about_it() -> None:
+    assert facts().title == "integral with gru: test MAE 0.0120 (constant 0.350)"
+    assert facts(loss="mse").title == "integral with gru: test MSE 0.000400 (constant 0.140)"
+    assert facts(**CLASSES).title == "integral with gru: test accuracy 91.00 % (constant 11.00 %)"
+    assert facts(test={}).title == "integral with gru"
+    assert "not finite" in facts(test={"mae": None}).title
+    many = {f"a baseline with a long name {number}": {"mae": 0.1} for number in range(9)}
+    assert len(facts(baselines=many).title) <= 80
+    assert facts().recipe == "adam (lr 0.01), 16 streams, window 100, update every 200, state carried, seed 3"
+    smoke = Facts({**CONFIG, "smoke": True}, {**SUMMARY, "data_note": "stand-in digits", "status": "interrupted"})
+    assert len(smoke.notes) == 3
+    said = words(style.page(1, smoke, "")[0])
+    assert "smoke run" in said
+    assert "stand-in digits" in said
+    assert "interrupted after 300" in said
+
+
+# Drawing again
+
+
+def test_a_picture_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", rows=rows(8))
+    (path,) = plots.draw(run)
+    before = path.read_bytes()
+    (again,) = plots.draw(run)
+    assert again.read_bytes() == before
+    with contextlib.suppress(OSError), style.replacing(path) as temporary:
+        temporary.write_text("half a picture")
+        raise OSError("disk full")
+    assert path.read_bytes() == before
+    assert not list(run.glob(".*"))
+
+
+def test_damaged_and_incomplete_arrays_are_reported(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", predictions={"outputs": np.zeros(3)})
+    with pytest.raises(DataError, match="has no inputs, targets, valid, starts"):
+        plots.draw(run)
+    (run / "predictions.npz").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        plots.draw(run)
+
+
+def test_the_command_names_what_it_cannot_draw_and_draws_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = make(tmp_path / "good", rows=rows(4)), tmp_path / "nowhere"
+    with pytest.raises(SystemExit) as stop:
+        command.main([str(bad), str(good)])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert out.split() == [str(good / "loss.png")]
+    assert err.startswith(f"error: {bad}: not a run directory")
+    assert len(err.splitlines()) == 1
+
+
+def test_neither_torch_nor_pyplot_is_needed(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", rows=rows(4))
+    script = (
+        "import sys, seqrnn.plots; assert 'matplotlib' not in sys.modules\n"
+        "from seqrnn.plots.__main__ import main; main(sys.argv[1:])\n"
+        "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run / "loss.png")
