@@ -25,9 +25,9 @@ def samples(batch: Batch) -> Arrays:
 
 
 def predictions_of(predictions: Predictions, kind: str) -> Arrays:
-    """predictions.npz. Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N), for as many sequences
-    as are kept. Classification: outputs (N', O) and targets (N',) of all valid timesteps; of the first ones and of the
-    mistakes that the network was surest of, their indices ``examples`` (n,) and ``example_inputs`` (T, n, I)."""
+    """predictions.npz. Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N), for as many
+    sequences as are kept. Classification: outputs (N', O) and targets (N',) of all valid timesteps; of the first and
+    of the mistakes that the network was surest of, the indices ``examples`` (n,) and ``example_inputs`` (T, n, I)."""
     if kind == "regression":
         kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
         return {

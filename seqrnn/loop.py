@@ -69,6 +69,8 @@ def train(
                 decay.evaluated(monitor.evaluate())
             if monitor.finished:
                 return
+    if not monitor.evaluation_is_due:  # later epochs were shorter than the first, from which the end was foreseen
+        monitor.evaluate()
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:

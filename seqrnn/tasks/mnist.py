@@ -126,7 +126,8 @@ class Mnist:
         labels = read_idx(labels_path, dimensions=1)
         if images.shape[1:] != (ROWS, COLUMNS):
             raise DataError(
-                f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels, not 28×28; get it from where MNIST is"
+                f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels, not 28×28; get it from where "
+                "MNIST is"
             )
         if len(images) != len(labels):
             raise DataError(
