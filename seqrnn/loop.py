@@ -130,7 +130,7 @@ class WindowByWindow:
             outputs, kept = unroll(self.network, chunk.inputs, chunk.starts, state, window.keep - window.start)
             losses = self.loss(outputs[fresh:][valid], chunk.targets[fresh:][valid])  # (targets,)
             loss = losses.sum()
-        if self.carry:
+        if self.carry and window.keep < batch.timesteps:
             self.states[window.keep] = detached(kept)
         if len(losses):
             loss.backward()  # type: ignore[no-untyped-call]

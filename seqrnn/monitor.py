@@ -64,7 +64,7 @@ class Monitor:
         self._loss, self._targets, self._since_row, self._without_improvement = 0.0, 0, 0, 0
         self._latest: Row = {}
         self.evaluation_is_due = False
-        self._clock = time.perf_counter()
+        self._clock: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -141,7 +141,8 @@ class Monitor:
         self._loss, self._targets, self._since_row = 0.0, 0, 0
 
     def _tick(self, account: str) -> None:
-        """Books the time since the last call."""
+        """Books the time since the last call; the clock starts with the first."""
         now = time.perf_counter()
-        setattr(self.progress, account, getattr(self.progress, account) + now - self._clock)
+        spent = now - self._clock if self._clock is not None else 0.0
+        setattr(self.progress, account, getattr(self.progress, account) + spent)
         self._clock = now

@@ -45,6 +45,7 @@ class Recorder:
         self.frame_every = 0
         self.frames: list[tuple[int, Predictions]] = []
         self.scores: dict[str, dict[str, float]] = {}
+        self.first_ten = ""
         self.began = time.time(), time.process_time()
 
     def begin(self, monitor: Monitor) -> None:
@@ -88,6 +89,10 @@ class Recorder:
             self.values["model"]["name"]: loop.score(predictions, task, loss),
             **loop.score_baselines(predictions, task, loss),
         }
+        if task.kind == "classification":
+            outputs, targets = (values[:10] for values in predictions.judged())
+            predicted = " ".join(str(label) for label in outputs.argmax(axis=-1))
+            self.first_ten = f"first ten: predicted {predicted}, real {' '.join(str(label) for label in targets)}"
         self.run.write_predictions(kept.predictions_of(predictions, task.kind))
         test_loss = self._test()["loss"]
         if not np.isfinite(test_loss):
@@ -122,6 +127,8 @@ class Recorder:
         elif error is not None:
             self.terminal.say(f"{status}: {error!r}")
         self.terminal.closing(self.scores)
+        if self.first_ten:
+            self.terminal.say(self.first_ten)
         self.terminal.say(f"{status} after {self.progress.updates:,} updates, {self.progress.train_seconds:.1f} s")
         self.terminal.say_path(relative(self.directory))
         self.terminal.close()

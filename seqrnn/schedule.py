@@ -37,7 +37,7 @@ class Window(NamedTuple):
     start: int  # gradients reach back to here
     fresh: int
     stop: int
-    keep: int  # a later window starts here: the state before this timestep is needed again
+    keep: int  # a later window starts here, if the sequence lasts so long: it needs the state before this timestep
 
 
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -131,9 +131,11 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         stride = self.stride or window
         behind = window - stride  # timesteps that a window reads again
         for fresh in range(0, timesteps, stride):
-            start = 0 if self.window is None else max(0, fresh - behind)
             stop = min(fresh + stride, timesteps)
-            yield Window(start, fresh, stop, keep=fresh + stride - behind % stride)
+            if self.window is None:
+                yield Window(0, fresh, stop, keep=timesteps)
+            else:
+                yield Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
 
     def updates(self, batches: Iterable[B]) -> Iterator[list[tuple[B, Window]]]:
         """The windows between one optimizer step and the next; the last group of an epoch may be small."""

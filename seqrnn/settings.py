@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
@@ -22,7 +23,6 @@ from seqrnn.schedule import Schedule
 from seqrnn.tasks.protocol import Task
 
 Values = dict[str, Any]
-T = TypeVar("T")
 
 
 class Plots(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -125,21 +125,13 @@ def problems_of(values: Values) -> list[str]:
         found += _refusal(lambda: device.place(values["device"], values["precision"]))
     found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
 
-    task_problems = _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
-    found += task_problems
+    parameters = [torch.nn.Parameter(torch.zeros(1))]  # something for an optimizer to be tried on
+    found += _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
     found += _component_problems("model", groups["model"], lambda model: build_network(model, 1, 1), Network)
-    parameters = build_parameters()
     found += _component_problems(
         "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
     )
     return found
-
-
-def build_parameters() -> list[Any]:
-    """Something for an optimizer to be tried on."""
-    import torch
-
-    return [torch.nn.Parameter(torch.zeros(1))]
 
 
 def _component_problems(

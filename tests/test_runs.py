@@ -13,11 +13,11 @@ import pytest
 import torch
 from conftest import Finished
 from omegaconf import OmegaConf
+from test_configs import GROUPS
 
 from seqrnn import loop, registry, settings, smoke
 from seqrnn.losses import LOSSES
 from seqrnn.run import RunReader
-from test_configs import GROUPS
 
 Command = Callable[..., Finished]
 
