@@ -53,7 +53,7 @@ def train(
     """
     parameters = list(network.parameters())
     decay = schedule.decay(optimizer, monitor.progress.planned_updates)
-    monitor.evaluate()
+    decay.evaluated(monitor.evaluate())
     for epoch in range(schedule.epochs):
         for windows in schedule.updates(task.train(epoch, schedule.streams)):
             lr = decay.set_rate(monitor.progress.position)
@@ -180,19 +180,23 @@ def predict(network: Any, batches: Sequence[Batch], place: Place) -> Predictions
     last, whatever schedule it was trained with."""
     was_training = network.training
     network.eval()
-    parts = []
-    with torch.inference_mode(), place.precision():
-        for batch in batches:
-            state, chunks = network.initial_state(batch.streams), []
-            for start in range(0, batch.timesteps, EVALUATION_CHUNK):
-                chunk = place(batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps)))
-                outputs, state = unroll(network, chunk.inputs, chunk.starts, state)
-                outputs = outputs.to(place.dtype)
-                values = (chunk.inputs, chunk.targets, outputs, chunk.valid, chunk.starts)
-                chunks.append([value.cpu().numpy() for value in values])
-            parts.append([np.concatenate(pieces) for pieces in zip(*chunks, strict=True)])
-    network.train(was_training)
+    try:
+        with torch.inference_mode(), place.precision():
+            parts = [_respond(network, batch, place) for batch in batches]
+    finally:
+        network.train(was_training)
     return Predictions(*(np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True)))
+
+
+def _respond(network: Any, batch: Batch, place: Place) -> list[NDArray[Any]]:
+    """Inputs, targets, outputs, valid and starts of one batch, whole."""
+    state, chunks = network.initial_state(batch.streams), []
+    for start in range(0, batch.timesteps, EVALUATION_CHUNK):
+        chunk = place(batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps)))
+        outputs, state = unroll(network, chunk.inputs, chunk.starts, state)
+        values = (chunk.inputs, chunk.targets, outputs.to(place.dtype), chunk.valid, chunk.starts)
+        chunks.append([value.cpu().numpy() for value in values])
+    return [np.concatenate(pieces) for pieces in zip(*chunks, strict=True)]
 
 
 def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:

@@ -156,7 +156,7 @@ class Recorder:
         if schedule.window and schedule.window > longest:
             notes.append(
                 f"schedule.window={schedule.window} is longer than the sequences of {longest} timesteps: "
-                "each window is a whole sequence"
+                "gradients reach back to the start of each sequence"
             )
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")

@@ -43,8 +43,8 @@ class Window(NamedTuple):
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     """Truncated backpropagation through time, TBPTT(k1 = stride, k2 = window) of Williams & Peng (1990).
 
-    All lengths are timesteps per stream. A sequence shorter than the window is one window; the last window of
-    a sequence may be short, and counts as a whole one.
+    All lengths are timesteps per stream. What would reach back beyond the start of a sequence reaches back to its
+    start. The last stride of a sequence may be short; it counts as a whole one towards update_every.
 
     Args:
         epochs: passes over the task's training data.
@@ -56,7 +56,8 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         carry: whether the (detached) state crosses from one window to the next.
         clip_norm: largest Euclidean norm of an update's gradient; None: no limit.
         lr_decay, warmup, lr_final, lr_reduction, lr_step: see ``seqrnn.lr_decay.LRDecay``.
-        evaluate_every: updates between two evaluations; None: 20 evaluations in a run.
+        evaluate_every: updates between two evaluations; None: 20 evaluations in a run. Here and for max_updates, an
+            update without any valid target counts, although no step is made.
         patience: evaluations without improvement after which training stops; None: it never stops early.
         max_updates: stop after so many updates; None: no limit.
     """
@@ -83,6 +84,11 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
             raise ValueError(
                 f"schedule.stride={self.stride} is longer than schedule.window={self.window}: timesteps in "
                 "between would never be learned from; make stride at most window"
+            )
+        if self.warmup and self.lr_decay == "onecycle":
+            raise ValueError(
+                f"schedule.warmup={self.warmup}: schedule.lr_decay=onecycle warms up by itself; "
+                "set schedule.warmup=0, or schedule.lr_decay=cosine"
             )
         stride = self.stride or self.window
         if self.update_every and stride is None:

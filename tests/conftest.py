@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
 from seqrnn import train
+
+hypothesis.settings.register_profile("seqrnn", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("seqrnn")
 
 
 @dataclass

@@ -46,6 +46,10 @@ MISTAKES = {
         ["schedule=full", "schedule.update_every=10"],
         ["schedule.update_every=10 needs schedule.window or schedule.stride"],
     ),
+    "warm-up before a one-cycle": (
+        ["schedule.warmup=5", "schedule.lr_decay=onecycle"],
+        ["schedule.warmup=5: schedule.lr_decay=onecycle warms up by itself"],
+    ),
     "dropout with one layer": (["model.dropout=0.5"], ["model.dropout=0.5", "model.num_layers=2"]),
     "nesterov without momentum": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.momentum=0.9"]),
     "limits the wrong way round": (["task.low=2"], ["task.low=2: must be below task.high=1.0"]),

@@ -24,7 +24,7 @@ TRAIN, VALIDATION, TEST = range(3)
 @register("task", "integral")
 class Integral:
     """Input x: with ``jump_probability`` it jumps to a uniform value in [0, 1], otherwise it stays.
-    Output y: y ← clip(y + gain · (x − offset) + leak · (x − y), low, high). Both start at 0.
+    Output y: y ← clip(y + gain · (x − offset) + leak · (x − y), low, high). Both start at 0, y within its limits.
 
     ``jitter`` is the standard deviation of Gaussian noise on x, new at each timestep; network and integral both
     see it. Every epoch is a new draw of ``train_timesteps``, shared out among the streams in sequences of

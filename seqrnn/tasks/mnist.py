@@ -134,10 +134,10 @@ class Mnist:
                 f"{images_path} has {len(images)} images but {labels_path} has {len(labels)} labels; "
                 "get both files from the same source"
             )
-        if not len(labels) or labels.max() >= CLASSES:
-            raise DataError(
-                f"{labels_path}: expected labels from 0 to 9, found {labels.max(initial=0)}; get both files again"
-            )
+        if not len(labels):
+            raise DataError(f"{labels_path}: holds no labels; get both files again")
+        if labels.max() >= CLASSES:
+            raise DataError(f"{labels_path}: expected labels from 0 to 9, found {labels.max()}; get both files again")
         return images, labels
 
     def _find(self, name: str) -> Path | None:

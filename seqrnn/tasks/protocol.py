@@ -73,7 +73,8 @@ class Task(Protocol):
     kind: Literal["regression", "classification"]
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
-        """The training data of an epoch, in batches of at most ``streams`` sequences."""
+        """The training data of an epoch, in batches of at most ``streams`` sequences; in every epoch as many
+        batches, of the same lengths."""
 
     def validation(self) -> Sequence[Batch]:
         """What is evaluated during training; all batches have the same length."""

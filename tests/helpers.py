@@ -1,0 +1,138 @@
+"""What several test files share: settings, small networks, and a stub task. T timesteps, B streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from seqrnn import metrics, registry, settings, smoke
+from seqrnn.loop import Place
+from seqrnn.models.network import Network
+from seqrnn.monitor import Monitor
+from seqrnn.schedule import Schedule
+from seqrnn.tasks.protocol import Chunk, Stored
+
+registry.load()
+
+CONF = Path(__file__).parent.parent / "conf"
+CPU64 = Place(torch.device("cpu"), torch.float64)
+
+SCHEDULE = {
+    "epochs": 1,
+    "streams": 2,
+    "window": None,
+    "stride": None,
+    "update_every": None,
+    "carry": True,
+    "clip_norm": None,
+    "lr_decay": "constant",
+    "warmup": 0,
+    "lr_final": 0.0,
+    "lr_reduction": 0.5,
+    "lr_step": 1,
+    "evaluate_every": None,
+    "patience": None,
+    "max_updates": None,
+}
+HEAD = {"head": "linear", "head_size": 5, "head_bias": True, "recurrent_init": "default", "init_std": {}}
+
+
+def make_schedule(**changes: Any) -> Schedule:
+    return Schedule(**{**SCHEDULE, **changes})
+
+
+def model_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """conf/model/NAME.yaml, with ``changes`` and a linear head."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    return {**HEAD, **values, "hidden_size": 4, **changes}
+
+
+def make_network(name: str, inputs: int = 2, outputs: int = 2, *, seed: int = 0, **changes: Any) -> Network:
+    """A small network in float64."""
+    torch.manual_seed(seed)
+    return settings.build_network(model_settings(name, **changes), inputs, outputs).double()
+
+
+def task_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """conf/task/NAME.yaml as smoke=true shrinks it, with ``changes``."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "task" / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    smoke.limit(values["task"], getattr(registry.find("task", name), "smoke", {}))
+    return {**values["task"], **changes}
+
+
+def make_task(kind: str, seed: int = 0, **changes: Any) -> Any:
+    return registry.build("task", task_settings(kind, **changes), seed)
+
+
+def make_monitor(task: Any, schedule: Schedule, evaluate: Any = lambda: {"loss": 1.0}, **changes: Any) -> Monitor:
+    planned = schedule.count_updates(task.train(0, schedule.streams))
+    values = {"evaluate_every": schedule.evaluate_every, "patience": schedule.patience, **changes}
+    return Monitor(planned, evaluate, **values)
+
+
+@dataclass
+class StubTask:
+    """Trains on the batches it is given: those of one epoch after another, and from the beginning again."""
+
+    epochs: Sequence[Sequence[Any]]
+    loss: str = "mse"
+    input_size: int = 2
+    output_size: int = 2
+    kind: str = "regression"
+    metrics: Any = field(default=staticmethod(metrics.regression))
+
+    def train(self, epoch: int, streams: int) -> Sequence[Any]:
+        return self.epochs[epoch % len(self.epochs)]
+
+    def validation(self) -> Sequence[Any]:
+        return self.epochs[0][:1]
+
+    def test(self) -> Sequence[Any]:
+        return self.epochs[0][:1]
+
+    def baselines(self) -> Mapping[str, Any]:
+        return {"zero": lambda chunk: torch.zeros_like(chunk.targets)}
+
+
+def random_batch(
+    timesteps: int,
+    streams: int,
+    *,
+    seed: int = 0,
+    valid: float = 0.6,
+    starts: float = 0.15,
+    classes: bool = False,
+) -> Stored:
+    """Two inputs and two outputs (or classes) at random; targets are valid, and sequences start, with the
+    probabilities ``valid`` and ``starts``."""
+    rng = torch.Generator().manual_seed(1000 * seed + 10 * timesteps + streams)
+    inputs = torch.randn(timesteps, streams, 2, generator=rng, dtype=torch.float64)
+    targets = torch.randn(timesteps, streams, 2, generator=rng, dtype=torch.float64)
+    if classes:
+        targets = torch.randint(2, (timesteps, streams), generator=rng)
+    return Stored(
+        Chunk(
+            inputs,
+            targets,
+            torch.rand(timesteps, streams, generator=rng) < valid,
+            torch.rand(timesteps, streams, generator=rng) < starts,
+        )
+    )
+
+
+@st.composite
+def lengths(draw: st.DrawFn, longest: int = 8) -> dict[str, int | None]:
+    """Any valid window, stride and update_every."""
+    window = draw(st.none() | st.integers(1, longest))
+    stride = draw(st.none() | st.integers(1, window or longest))
+    step = stride or window
+    update_every = draw(st.none() | st.integers(1, 4).map(lambda n: n * step)) if step else None
+    return {"window": window, "stride": stride, "update_every": update_every}

@@ -1,0 +1,158 @@
+"""How a schedule cuts sequences into windows and windows into updates, and which schedules it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from helpers import SCHEDULE, lengths, make_schedule
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqrnn import registry
+from seqrnn.schedule import Schedule
+
+TIMESTEPS = st.integers(1, 40)
+
+
+class Sequences(NamedTuple):
+    timesteps: int
+
+
+def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
+    return [Sequences(count) for count in timesteps]
+
+
+@given(cuts=lengths(12), timesteps=TIMESTEPS)
+def test_the_fresh_parts_cover_every_timestep_once_and_in_order(cuts: dict[str, Any], timesteps: int) -> None:
+    windows = list(make_schedule(**cuts).cut(timesteps))
+    assert [t for window in windows for t in range(window.fresh, window.stop)] == list(range(timesteps))
+
+
+@given(cuts=lengths(12), timesteps=TIMESTEPS)
+def test_a_window_reaches_back_as_far_as_it_may_and_no_further(cuts: dict[str, Any], timesteps: int) -> None:
+    move = cuts["stride"] or cuts["window"] or timesteps
+    for number, window in enumerate(make_schedule(**cuts).cut(timesteps)):
+        end = (number + 1) * move
+        assert window.fresh == number * move
+        assert window.stop == min(end, timesteps)
+        assert window.start == max(0, end - (cuts["window"] or end))
+        assert cuts["window"] is None or window.stop - window.start <= cuts["window"]
+
+
+@given(cuts=lengths(12), timesteps=TIMESTEPS)
+def test_the_state_before_a_window_was_kept_by_the_window_that_first_led_there(
+    cuts: dict[str, Any], timesteps: int
+) -> None:
+    windows = list(make_schedule(**cuts).cut(timesteps))
+    for number, window in enumerate(windows):
+        if window.start > 0:
+            keepers = [earlier for earlier in windows[:number] if earlier.keep == window.start]
+            assert len(keepers) == 1
+            assert keepers[0].fresh < window.start <= keepers[0].stop
+
+
+@given(cuts=lengths(), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=5))
+def test_updates_group_all_windows_in_order_and_only_the_last_group_may_be_small(
+    cuts: dict[str, Any], timesteps: list[int]
+) -> None:
+    schedule, batches = make_schedule(**cuts), batches_of(timesteps)
+    groups = list(schedule.updates(batches))
+    passes = cuts["update_every"] // (cuts["stride"] or cuts["window"]) if cuts["update_every"] else 1
+    assert {len(group) for group in groups[:-1]} <= {passes}
+    assert 1 <= len(groups[-1]) <= passes
+    expected = [(id(batch), window) for batch in batches for window in schedule.cut(batch.timesteps)]
+    assert [(id(batch), window) for group in groups for batch, window in group] == expected
+
+
+@given(
+    cuts=lengths(),
+    timesteps=st.lists(TIMESTEPS, min_size=1, max_size=5),
+    epochs=st.integers(1, 3),
+    max_updates=st.none() | st.integers(1, 50),
+)
+def test_counts_are_those_of_what_is_generated(
+    cuts: dict[str, Any], timesteps: list[int], epochs: int, max_updates: int | None
+) -> None:
+    schedule = make_schedule(**cuts, epochs=epochs, max_updates=max_updates)
+    assert schedule.count_windows(timesteps[0]) == len(list(schedule.cut(timesteps[0])))
+    updates = epochs * len(list(schedule.updates(batches_of(timesteps))))
+    assert schedule.count_updates(batches_of(timesteps)) == min(updates, max_updates or updates)
+
+
+@given(window=st.none() | st.integers(1, 12), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=4))
+def test_the_stride_is_a_window_and_an_update_is_a_stride_unless_said_otherwise(
+    window: int | None, timesteps: list[int]
+) -> None:
+    batches = batches_of(timesteps)
+    default = list(make_schedule(window=window).updates(batches))
+    if window is None:
+        assert [[(w.start, w.stop) for _, w in group] for group in default] == [[(0, T)] for T in timesteps]
+    else:
+        assert default == list(make_schedule(window=window, stride=window, update_every=window).updates(batches))
+
+
+def test_a_known_schedule_cuts_known_windows() -> None:
+    schedule = make_schedule(window=5, stride=2, update_every=4)
+    found = [[window[:3] for _, window in group] for group in schedule.updates(batches_of([7, 3]))]
+    assert found == [
+        [(0, 0, 2), (0, 2, 4)],
+        [(1, 4, 6), (3, 6, 7)],
+        [(0, 0, 2), (0, 2, 3)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"window": 4, "stride": 5}, ["schedule.stride=5", "schedule.window=4", "at most window"]),
+        ({"window": 4, "update_every": 10}, ["schedule.update_every=10", "stride of 4", "8"]),
+        ({"window": 4, "update_every": 11}, ["schedule.update_every=11", "stride of 4", "12"]),
+        ({"window": 9, "stride": 4, "update_every": 3}, ["schedule.update_every=3", "stride of 4", "nearest", "4"]),
+        ({"window": None, "stride": 3, "update_every": 4}, ["schedule.update_every=4", "stride of 3", "3"]),
+        ({"update_every": 4}, ["schedule.update_every=4", "schedule.window", "schedule.stride", "window=null"]),
+    ],
+)
+def test_lengths_that_do_not_fit_together_are_refused_with_the_keys_and_a_remedy(
+    changes: dict[str, Any], fragments: list[str]
+) -> None:
+    (problem,) = registry.problems_with(Schedule, {**SCHEDULE, **changes}, "schedule")
+    assert all(fragment in problem for fragment in fragments)
+
+
+@pytest.mark.parametrize(
+    "key", ["epochs", "streams", "window", "stride", "update_every", "evaluate_every", "patience"]
+)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(0, "greater than or equal to 1"), (-3, "greater than or equal to 1")]
+    + [(value, "valid integer") for value in (True, 2.0, 2.5, "2")],
+)
+def test_a_count_is_a_positive_integer_and_nothing_like_one(key: str, value: Any, reason: str) -> None:
+    (problem,) = registry.problems_with(Schedule, {**SCHEDULE, key: value}, "schedule")
+    assert problem.startswith(f"schedule.{key}={value}: ")
+    assert reason in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("carry", 1, "valid boolean"),
+        ("clip_norm", 0.0, "greater than 0"),
+        ("clip_norm", float("inf"), "finite"),
+        ("lr_final", 1.5, "less than or equal to 1"),
+        ("lr_reduction", float("nan"), "finite"),
+        ("warmup", -1, "greater than or equal to 0"),
+        ("lr_decay", "cosin", "'cosine'"),
+    ],
+)
+def test_other_settings_are_held_to_their_bounds(key: str, value: Any, reason: str) -> None:
+    (problem,) = registry.problems_with(Schedule, {**SCHEDULE, key: value}, "schedule")
+    assert problem.startswith(f"schedule.{key}={value}: ")
+    assert reason in problem
+
+
+@given(cuts=lengths(12))
+def test_every_other_triple_of_lengths_is_accepted(cuts: dict[str, Any]) -> None:
+    assert registry.problems_with(Schedule, {**SCHEDULE, **cuts}, "schedule") == []
