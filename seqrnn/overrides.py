@@ -58,9 +58,10 @@ def diagnose(error: Exception, arguments: Sequence[str], config_directory: str) 
 def _try_each(
     loader: ConfigLoader, name: str, extra: list[str], overrides: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Problems, and the overrides that apply to some of a sweep's configs only."""
+    """Problems, and the overrides that apply to configs of a sweep, but not to what it starts from."""
     groups = set(loader.list_groups(""))
     problems, partial = [], []
+    start = extra  # what hydra composes first: without the groups that are swept over
     bases = [extra]  # a choice of groups for each value that one of them is swept over
     # What chooses a group comes first: it decides which keys there are.
     for override in sorted(overrides, key=lambda text: _key(text) not in groups):
@@ -73,9 +74,10 @@ def _try_each(
         refusals = [error for error in tried if error is not None]
         if _key(override) in groups and not refusals:
             bases = [[*base, choices[0]] for base in bases] + [[*bases[0], choice] for choice in choices[1:]]
+            start = start if len(choices) > 1 else [*start, override]
         elif refusals and (len(refusals) == len(tried) or _key(override) in groups):
             problems.append(_explain(loader, name, bases[0], override, refusals[0]))
-        elif refusals:
+        elif _refusal(name, [*start, choices[0]]):
             partial.append(override)
     return problems, partial
 

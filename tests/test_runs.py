@@ -148,13 +148,26 @@ def test_a_sweep_gives_each_job_a_directory_and_goes_on_past_a_failure(command: 
     assert finished_jobs == ["1", "3"]
 
 
-def test_a_sweep_over_groups_takes_keys_that_only_some_choices_have(command: Command, tmp_path: Path) -> None:
-    finished = command("-m", "experiment=mnist_lstm,sine_online", "task.validation_images=0", "smoke=true",
-                       f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
+def test_a_sweep_over_groups_takes_keys_that_the_default_choice_lacks(command: Command, tmp_path: Path) -> None:
+    swept = (
+        "-m",
+        "experiment=mnist_lstm,mnist_lstm_best",
+        "task.validation_images=0",
+        "smoke=true",
+        "plots.draw=false",
+    )
+    finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert finished.exit_code == 0, finished.err
+    for job in ("0", "1"):
+        assert RunReader(tmp_path / "sweep" / job).config()["task"]["validation_images"] == 0
+
+
+def test_a_sweep_over_groups_takes_keys_that_some_choices_lack(command: Command, tmp_path: Path) -> None:
+    swept = ("-m", "experiment=mnist_lstm,sine_online", "task.validation_images=0", "smoke=true", "plots.draw=false")
+    finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 2
     assert "job 1: task.validation_images: no such setting" in finished.err
     assert [path.parent.name for path in (tmp_path / "sweep").glob("*/summary.json")] == ["0"]
-    assert RunReader(tmp_path / "sweep" / "0").config()["task"]["validation_images"] == 0
 
 
 def test_runs_that_start_together_get_directories_of_their_own(command: Command, tmp_path: Path) -> None:
