@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from seqrnn.losses import Loss
+from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached, restarted
 from seqrnn.monitor import Monitor
 from seqrnn.schedule import Schedule, Window
@@ -39,7 +40,7 @@ class Gradients(Protocol):
 
 
 def train(
-    network: nn.Module,
+    network: Network,
     task: Task,
     schedule: Schedule,
     optimizer: torch.optim.Optimizer,
@@ -108,7 +109,7 @@ class WindowByWindow:
     run again with the present weights.
     """
 
-    def __init__(self, network: Any, loss: Loss, carry: bool, place: Place) -> None:
+    def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
         self.network, self.loss, self.carry, self.place = network, loss, carry, place
         self.states: dict[int, State] = {}  # by the timestep that they come before
 
@@ -127,8 +128,9 @@ class WindowByWindow:
         fresh = window.fresh - window.start
         valid = chunk.valid[fresh:]  # (T', B)
         with self.place.precision():
-            outputs, kept = unroll(self.network, chunk.inputs, chunk.starts, state, window.keep - window.start)
-            losses = self.loss(outputs[fresh:][valid], chunk.targets[fresh:][valid])  # (targets,)
+            hidden, kept = unroll(self.network.cell, chunk.inputs, chunk.starts, state, window.keep - window.start)
+            outputs = self.network.head(hidden[fresh:][valid])  # (targets, O): read only where there is a target
+            losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
             loss = losses.sum()
         if self.carry and window.keep < batch.timesteps:
             self.states[window.keep] = detached(kept)
@@ -138,12 +140,13 @@ class WindowByWindow:
 
 
 def unroll(
-    network: Any, inputs: Tensor, starts: Tensor, state: State, keep: int | None = None
+    recurrence: Any, inputs: Tensor, starts: Tensor, state: State, keep: int | None = None
 ) -> tuple[Tensor, State]:
-    """Runs a network over ``inputs`` (T, B, I), each stream from its initial state where ``starts`` (T, B) says.
+    """Runs a cell or a network over ``inputs`` (T, B, I), each stream from its initial state where ``starts`` (T, B)
+    says.
 
     Returns:
-        Outputs (T, B, O), and the state before timestep ``keep`` (None, or beyond the end: the final one).
+        Its outputs (T, B, ·), and the state before timestep ``keep`` (None, or beyond the end: the final one).
     """
     steps = len(inputs)
     cuts = {0, steps, *(keep for keep in (keep,) if keep is not None and keep < steps)}
@@ -151,8 +154,8 @@ def unroll(
     pieces, kept = [], state
     for begin, end in pairwise(sorted(cuts)):
         if starts[begin].any():
-            state = restarted(state, starts[begin], network.initial_state(inputs.shape[1]))
-        outputs, state = network(inputs[begin:end], state)
+            state = restarted(state, starts[begin], recurrence.initial_state(inputs.shape[1]))
+        outputs, state = recurrence(inputs[begin:end], state)
         pieces.append(outputs)
         if keep is None or end <= keep:
             kept = state
@@ -175,7 +178,7 @@ class Predictions:
         return self.outputs[self.valid], self.targets[self.valid]
 
 
-def predict(network: Any, batches: Sequence[Batch], place: Place) -> Predictions:
+def predict(network: Network, batches: Sequence[Batch], place: Place) -> Predictions:
     """Runs a network, in evaluation mode, over whole sequences, carrying its state from the first timestep to the
     last, whatever schedule it was trained with."""
     was_training = network.training
@@ -188,7 +191,7 @@ def predict(network: Any, batches: Sequence[Batch], place: Place) -> Predictions
     return Predictions(*(np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True)))
 
 
-def _respond(network: Any, batch: Batch, place: Place) -> list[NDArray[Any]]:
+def _respond(network: Network, batch: Batch, place: Place) -> list[NDArray[Any]]:
     """Inputs, targets, outputs, valid and starts of one batch, whole."""
     state, chunks = network.initial_state(batch.streams), []
     for start in range(0, batch.timesteps, EVALUATION_CHUNK):

@@ -28,7 +28,7 @@ ALLOWED = {
     "tracking": {"errors"},
     "terminal": {"monitor"},
     "schedule": {"bounds", "lr_decay"},
-    "loop": {"losses", "models.protocol", "monitor", "schedule", "tasks.protocol"},
+    "loop": {"losses", "models.network", "models.protocol", "monitor", "schedule", "tasks.protocol"},
     "device": {"errors", "loop"},
     "kept": {"loop", "tasks.protocol"},
     "optimizers": {"bounds", "errors", "registry"},
