@@ -18,7 +18,7 @@ def train(config: DictConfig) -> float:
         # Late, so that --help, --cfg and tab completion need not wait for torch.
         from seqrnn import loop, registry, settings, smoke
         from seqrnn.monitor import Monitor
-        from seqrnn.recorder import Recorder
+        from seqrnn.recording.recorder import Recorder
 
         values = settings.plain(config)
         registry.load(values["plugins"])

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import device, kept, loop, plots, provenance
+from seqrnn import device, loop, plots
 from seqrnn.errors import Diverged, UserError
 from seqrnn.loop import Predictions
 from seqrnn.monitor import Monitor, Progress, Row
+from seqrnn.recording import kept, provenance
+from seqrnn.recording.tensorboard import TensorBoard
+from seqrnn.recording.terminal import Terminal
 from seqrnn.run import Run
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Experiment
-from seqrnn.terminal import Terminal
-from seqrnn.tracking import TensorBoard
 
 SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
 

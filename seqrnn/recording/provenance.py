@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 def git_revision() -> str | None:
     """The commit that this package's source is at, ``-dirty`` if it was changed since; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None
     try:
