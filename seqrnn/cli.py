@@ -5,6 +5,7 @@ Imports neither torch nor anything else that is slow, so that --help and errors 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -44,6 +45,9 @@ def config_directory() -> str:
 
 def run(command: Callable[[], Any]) -> None:
     """Runs a command; a user's error is shown without a traceback, and decides the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
     before = os.environ.get("HYDRA_FULL_ERROR")
     wants_traceback = before not in (None, "", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra hands its errors over instead of ending the process
