@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +19,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from seqrnn import overrides
-from seqrnn.errors import UserError
+from seqrnn.errors import ConfigError, UserError
 
 INTERRUPTED = 130
 STARTED = time.time()
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
+
+_job_has_begun = False
 
 # Two processes may start in the same microsecond.
 OmegaConf.register_new_resolver("pid", os.getpid, replace=True)
@@ -48,56 +51,85 @@ def run(command: Callable[[], Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    wants_traceback = before not in (None, "", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra hands its errors over instead of ending the process
     try:
         command()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except UserError as error:
         _fail([] if error.shown else error.problems, error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
-            raise
-        diagnosis = overrides.diagnose(error, sys.argv[1:], config_directory())
-        if diagnosis.problems:
-            _fail(diagnosis.problems, 2)
-        sys.argv[1:] = diagnosis.arguments
-        run(command)
     except BrokenPipeError:  # what read our output has gone: `seqrnn-train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if wants_traceback or error.filename is None:
+        if wants_traceback() or error.filename is None:
             raise
         _fail([f"{error.filename}: {error.strerror}; is the path right, and may it be written?"], 2)
+
+
+def run_hydra(command: Callable[[], Any]) -> None:
+    """The same for a command of hydra's; where hydra cannot compose its config, all that is wrong is shown."""
+    global _job_has_begun
+    _job_has_begun = False
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    show_traceback = wants_traceback()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra hands its errors over instead of ending the process
+    try:
+        command()
+    except Exception as error:
+        is_os_error = isinstance(error, OSError) and not isinstance(error, HydraException)
+        if show_traceback or _job_has_begun or is_os_error or isinstance(error, UserError):
+            raise
+        diagnosis = overrides.diagnose(error, sys.argv[1:], config_directory())
+        if diagnosis.problems:
+            raise ConfigError(*diagnosis.problems) from None
+        sys.argv[1:] = diagnosis.arguments
+        run_hydra(command)
     finally:
         if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+            os.environ.pop("HYDRA_FULL_ERROR", None)
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def wants_traceback() -> bool:
+    """Whether the user asks for tracebacks, in hydra's way: HYDRA_FULL_ERROR=1."""
+    return os.environ.get("HYDRA_FULL_ERROR") not in (None, "", "0")
 
 
 @contextmanager
 def reporting() -> Iterator[None]:
     """Around the body of a job: shows a user's error at once, also when it is one job of a sweep that goes on."""
+    global _job_has_begun
+    _job_has_begun = True
     try:
-        yield
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+                raise
+            reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+            raise UserError(
+                f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, "
+                "schedule.window or the task's sizes smaller"
+            ) from error
     except UserError as error:
-        if HydraConfig.get().mode == RunMode.RUN:
-            _remove_if_new_and_empty(Path(HydraConfig.get().runtime.output_dir))
+        job = HydraConfig.get()
+        _remove_if_new_and_empty(Path(job.runtime.output_dir))
+        if job.mode == RunMode.RUN:
             _fail([] if error.shown else error.problems, error.exit_code)
         if not error.shown:
-            print(f"job {HydraConfig.get().job.num}: {error}", file=sys.stderr)
+            print(f"job {job.job.num}: {error}", file=sys.stderr)
             error.shown = True
         raise
 
 
 def _remove_if_new_and_empty(directory: Path) -> None:
     """hydra makes the run directory before anything can be checked; an error should leave none behind."""
-    if directory.is_dir() and directory.stat().st_mtime >= STARTED and not any(directory.iterdir()):
-        directory.rmdir()
+    for folder in (directory, *directory.parents):
+        is_ours = folder.is_dir() and folder.stat().st_mtime >= STARTED and folder.is_relative_to(Path.cwd())
+        if not is_ours or folder == Path.cwd() or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def _fail(problems: Sequence[str], exit_code: int) -> None:

@@ -1,6 +1,7 @@
 """What is wrong with a command line that hydra will not compose, and what was meant.
 
 hydra stops at the first override it cannot apply; here each is tried by itself, so that all are reported at once.
+What it raises for a broken line or file is of many kinds, from its own errors to YAML's and Python's.
 """
 
 from __future__ import annotations
@@ -15,13 +16,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from seqrnn.errors import did_you_mean
-
-CompositionError = (HydraException, OmegaConfBaseException)
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,13 @@ def diagnose(error: Exception, arguments: Sequence[str], config_directory: str) 
         parser.add_argument(*flags)
     known, _ = parser.parse_known_args([argument for argument in arguments if argument != "--"])
     GlobalHydra.instance().clear()
-    with initialize_config_dir(known.config_path or config_directory, version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        extra = [f"hydra.searchpath=[file://{Path(known.config_dir).resolve()}]"] if known.config_dir else []
-        problems, partial = _try_each(loader, known.config_name or "config", extra, known.overrides)
+    try:
+        with initialize_config_dir(known.config_path or config_directory, version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            extra = [f"hydra.searchpath=['file://{Path(known.config_dir).resolve()}']"] if known.config_dir else []
+            problems, partial = _try_each(loader, known.config_name or "config", extra, known.overrides)
+    except Exception:  # not even the start composes, so no single override is to blame
+        problems, partial = [], []
     if not problems and not partial:
         problems = [_first_lines(error)]
     return Diagnosis(problems, [f"++{argument}" if argument in partial else argument for argument in arguments])
@@ -67,7 +68,7 @@ def _try_each(
     for override in sorted(overrides, key=lambda text: _key(text) not in groups):
         try:
             choices = list(_choices(override))
-        except CompositionError as error:
+        except Exception as error:
             problems.append(f"{override}: {_first_lines(error)}")
             continue
         tried = [_refusal(name, [*base, choice]) for base in bases for choice in choices]
@@ -85,7 +86,7 @@ def _try_each(
 def _refusal(name: str, overrides: list[str]) -> Exception | None:
     try:
         compose(name, overrides)
-    except CompositionError as error:
+    except Exception as error:
         return error
     return None
 
@@ -108,6 +109,8 @@ def _explain(loader: ConfigLoader, name: str, base: list[str], override: str, er
         options = loader.get_group_options(key)
         missing = (error.missing_cfg_file or "").rpartition("/")[2]
         return f"{key}={missing}: no such {key}{did_you_mean(missing, options)} (there are: {', '.join(options)})"
+    if key in groups and isinstance(error, TypeError | ValueError):
+        return f"{override}: should be one of {', '.join(loader.get_group_options(key))}"
     if "=" not in override:
         return f"{override}: not an override; write key=value"
     keys = [*groups, *_keys(OmegaConf.to_container(compose(name, base), resolve=False))]
@@ -128,4 +131,5 @@ def _keys(values: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _first_lines(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or repr(error)

@@ -88,7 +88,7 @@ def find(kind: str, name: Any) -> Callable[..., Any]:
     Raises:
         ConfigError: there is none.
     """
-    if name not in _components[kind]:
+    if not isinstance(name, str) or name not in _components[kind]:
         raise ConfigError(
             f"{kind}.name={name}: no such {kind}{did_you_mean(str(name), names(kind))} "
             f"(there are: {', '.join(names(kind))})"

@@ -14,7 +14,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,23 +151,21 @@ class RunReader:
             raise DataError(f"{directory}: not a run directory: it has no {CONFIG}")
 
     def config(self) -> dict[str, Any]:
-        config = self._load(CONFIG, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
-        if not isinstance(config, dict):
-            raise DataError(f"{self.directory / CONFIG}: not a mapping")
-        return {str(key): value for key, value in config.items()}
+        return self._mapping(CONFIG, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
 
     def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = self._load(SUMMARY, lambda path: json.loads(path.read_text(encoding="utf-8")))
-        return summary
+        return self._mapping(SUMMARY, lambda path: json.loads(path.read_text(encoding="utf-8")))
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """The columns of metrics.jsonl; NaN where a row has no value."""
-        rows = self._load(
-            METRICS_JSONL,
-            lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
-        )
-        columns = list(rows[0]) if rows else []
-        return {key: np.array([_number(row.get(key)) for row in rows], np.float64) for key in columns}
+
+        def load(path: Path) -> dict[str, NDArray[np.float64]]:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            columns = list(rows[0]) if rows else []
+            return {key: np.array([_number(row.get(key)) for row in rows], np.float64) for key in columns}
+
+        metrics: dict[str, NDArray[np.float64]] = self._load(METRICS_JSONL, load)
+        return metrics
 
     def predictions(self) -> dict[str, NDArray[Any]]:
         return self._arrays(PREDICTIONS)
@@ -187,6 +185,12 @@ class RunReader:
         """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
         return self._arrays(SAMPLES)
 
+    def _mapping(self, name: str, load: Callable[[Path], Any]) -> dict[str, Any]:
+        values = self._load(name, load)
+        if not isinstance(values, dict):
+            raise DataError(f"{self.directory / name}: should hold a mapping, not {type(values).__name__}")
+        return {str(key): value for key, value in values.items()}
+
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
         def load(path: Path) -> dict[str, NDArray[Any]]:
             with np.load(path, allow_pickle=False) as arrays:
@@ -195,7 +199,7 @@ class RunReader:
         arrays: dict[str, NDArray[Any]] = self._load(name, load)
         return arrays
 
-    def _load(self, name: str, load: Any) -> Any:
+    def _load(self, name: str, load: Callable[[Path], Any]) -> Any:
         path = self.directory / name
         try:
             return load(path)

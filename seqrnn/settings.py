@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch.optim import Optimizer
 
 from seqrnn import device, registry
@@ -47,7 +47,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     seed: Natural
     device: Device
     precision: Precision
-    threads: Count | Literal["auto"]
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     deterministic: bool
     smoke: bool
     log_every: Count | None
@@ -83,6 +83,18 @@ def plain(config: DictConfig) -> Values:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def plugins_of(values: Values) -> list[str]:
+    """The modules that ``plugins`` names.
+
+    Raises:
+        ConfigError: it is no list of names.
+    """
+    plugins = values.get("plugins")
+    if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):
+        raise ConfigError(f"plugins={plugins}: should be a list of module names, such as plugins=[my_package.cells]")
+    return plugins
 
 
 def check(values: Values) -> None:

@@ -21,7 +21,7 @@ def train(config: DictConfig) -> float:
         from seqrnn.recording.recorder import Recorder
 
         values = settings.plain(config)
-        registry.load(values["plugins"])
+        registry.load(settings.plugins_of(values))
         settings.check(values)  # every problem at once
         run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
         planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
@@ -45,7 +45,7 @@ def train(config: DictConfig) -> float:
 
 def main() -> None:
     """The ``seqrnn-train`` command."""
-    cli.run(train)
+    cli.run(lambda: cli.run_hydra(train))
 
 
 if __name__ == "__main__":

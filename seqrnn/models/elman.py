@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqrnn.bounds import BelowOne, Count
+from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
@@ -24,7 +24,7 @@ class Elman(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, *, hidden_size: Count, num_layers: Count, dropout: BelowOne, bias: bool
+        self, input_size: int, *, hidden_size: Size, num_layers: Layers, dropout: BelowOne, bias: bool
     ) -> None:
         super().__init__()
         check_dropout(dropout, num_layers)

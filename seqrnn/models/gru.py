@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from seqrnn.bounds import BelowOne, Count
+from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices
 from seqrnn.registry import register
@@ -24,7 +24,7 @@ class GRU(nn.Module):
     ``dropout`` acts on the outputs of every layer but the last.
     """
 
-    def __init__(self, input_size: int, *, hidden_size: Count, num_layers: Count, dropout: BelowOne) -> None:
+    def __init__(self, input_size: int, *, hidden_size: Size, num_layers: Layers, dropout: BelowOne) -> None:
         super().__init__()
         check_dropout(dropout, num_layers)
         self.output_size = hidden_size

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seqrnn.bounds import BelowOne, Count, Real
+from seqrnn.bounds import BelowOne, Layers, Real, Size
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices
 from seqrnn.registry import register
@@ -31,8 +31,8 @@ class LSTM(nn.Module):
         self,
         input_size: int,
         *,
-        hidden_size: Count,
-        num_layers: Count,
+        hidden_size: Size,
+        num_layers: Layers,
         dropout: BelowOne,
         forget_bias: Real | None,
     ) -> None:

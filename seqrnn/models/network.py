@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from seqrnn.bounds import Count, NonNegative
+from seqrnn.bounds import NonNegative, Size
 from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.models.protocol import State
 
@@ -32,7 +32,7 @@ class Network(nn.Module):
         output_size: int,
         *,
         head: Literal["linear", "mlp"],
-        head_size: Count,
+        head_size: Size,
         head_bias: bool,
         recurrent_init: Literal["default", "orthogonal"],
         init_std: dict[str, NonNegative],

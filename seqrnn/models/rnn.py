@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from seqrnn.bounds import BelowOne, Count
+from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices
 from seqrnn.registry import register
@@ -24,8 +24,8 @@ class RNN(nn.Module):
         self,
         input_size: int,
         *,
-        hidden_size: Count,
-        num_layers: Count,
+        hidden_size: Size,
+        num_layers: Layers,
         dropout: BelowOne,
         nonlinearity: Literal["tanh", "relu"],
     ) -> None:

@@ -23,6 +23,13 @@ def draw_all(directories: Sequence[Path]) -> None:
                 print(path)
         except DataError as error:
             problems += error.problems
+        except Exception as error:
+            if cli.wants_traceback():
+                raise
+            problems.append(
+                f"{directory}: what it holds does not fit together: {type(error).__name__}: {error}; "
+                "HYDRA_FULL_ERROR=1 shows where"
+            )
     if problems:
         raise DataError(*problems)
 
