@@ -61,9 +61,10 @@ def run(command: Callable[[], Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if wants_traceback() or error.filename is None:
+        if wants_traceback():
             raise
-        _fail([f"{error.filename}: {error.strerror}; is the path right, and may it be written?"], 2)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        _fail([f"{what}; is the path right, may it be written, and is there room?"], 2)
 
 
 def run_hydra(command: Callable[[], Any]) -> None:
@@ -133,8 +134,12 @@ def _remove_if_new_and_empty(directory: Path) -> None:
 
 
 def _fail(problems: Sequence[str], exit_code: int) -> None:
-    if len(problems) == 1:
-        print(f"error: {problems[0]}", file=sys.stderr)
-    elif problems:
-        print(f"{len(problems)} problems:", *problems, sep="\n  ", file=sys.stderr)
+    try:
+        if len(problems) == 1:
+            print(f"error: {problems[0]}", file=sys.stderr)
+        elif problems:
+            print(f"{len(problems)} problems:", *problems, sep="\n  ", file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:  # nobody reads it; the exit code must say it all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(exit_code)

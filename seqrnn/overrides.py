@@ -7,6 +7,7 @@ What it raises for a broken line or file is of many kinds, from its own errors t
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,5 +132,8 @@ def _keys(values: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _first_lines(error: Exception) -> str:
+    nameless = re.match(r"Interpolation key '(task|model)\.name' not found", str(error))
+    if nameless:  # what the run directory is named after
+        return f"{nameless[1]}: none is chosen, or its file says no name; say {nameless[1]}=NAME"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or repr(error)

@@ -66,12 +66,12 @@ def load(plugins: Iterable[str] = ()) -> None:
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problems.append(f"the installed plugin {entry.value} cannot be imported: {error}")
     for plugin in plugins:
         try:
             importlib.import_module(plugin)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
     if problems:
         raise ConfigError(*problems)
@@ -104,13 +104,17 @@ def build(kind: str, settings: Mapping[str, Any], *supplied: Any) -> Any:
 
 def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
     """The keyword-only parameters of components as one pydantic model: strict types, no unknown keys."""
+    try:
+        signatures = [inspect.signature(component, eval_str=True) for component in components]
+    except (NameError, TypeError, ValueError) as error:
+        raise ConfigError(f"{_origin(components[0])}: its settings cannot be read: {error}") from None
     fields: dict[str, Any] = {
         parameter.name: (
             parameter.annotation,
             ... if parameter.default is parameter.empty else parameter.default,
         )
-        for component in components
-        for parameter in inspect.signature(component, eval_str=True).parameters.values()
+        for signature in signatures
+        for parameter in signature.parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
@@ -127,19 +131,37 @@ def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str)
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        found = [_explain(problem, where, model.model_fields) for problem in error.errors()]
-        return list(dict.fromkeys(found))
+        problems: dict[str, str] = {}  # what one of several types asks for is one problem, not several
+        for found in error.errors():
+            start, message = _explain(found, values, where, model.model_fields)
+            problems[start] = f"{problems[start]}, or {message}" if start in problems else message
+        return [line for start, message in problems.items() for line in f"{start}{message}".splitlines()]
     return []
 
 
-def _explain(problem: Any, where: str, known: Iterable[str]) -> str:
+def _explain(problem: Any, values: Mapping[str, Any], where: str, known: Iterable[str]) -> tuple[str, str]:
+    """The key with its value, and what is wrong with it."""
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    path = [str(part) for part in problem["loc"]]
+    path: list[str] = []
+    inner: Any = values
+    for part in problem["loc"]:  # behind the keys may stand the branch of a union
+        if not isinstance(inner, Mapping):
+            break
+        path.append(str(part))
+        inner = inner.get(part)
     if not path:
-        return str(message)  # several keys that do not fit together: the message names them
-    key = ".".join([where, path[0]]).strip(".")  # behind it stands the branch of a union, which is no key
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"{key}: missing; give it a value"
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key}: no such setting{did_you_mean(path[0], known)} (there are: {', '.join(known)})"
-    return f"{key}={problem['input']}: {message}"
+        return "", message  # several keys that do not fit together: the message names them
+    key = ".".join([where, *path]).strip(".")
+    if problem["type"] == "missing":
+        return key, ": missing; give it a value"
+    if problem["type"] == "extra_forbidden":
+        nested = len(path) > 1
+        choices = "" if nested else f"{did_you_mean(path[0], known)} (there are: {', '.join(known)})"
+        return key, f": no such setting{choices}"
+    return f"{key}={_as_typed(problem['input'])}: ", message
+
+
+def _as_typed(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"'{value}'" if isinstance(value, str) and value.lstrip("+-").isdigit() else str(value)

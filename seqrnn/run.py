@@ -14,7 +14,9 @@ import csv
 import json
 import math
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ SNAPSHOTS = "snapshots.npz"
 SAMPLES = "samples.npz"
 WEIGHTS = "weights.safetensors"
 LOG = "train.log"
+FILES = (
+    CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, LOG,
+)  # fmt: skip
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -53,6 +58,9 @@ class Run:
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            present = [name for name in FILES if (directory / name).exists()]
+            if present:
+                raise FileExistsError(present[0])
             with (directory / CONFIG).open("x", encoding="utf-8") as file:
                 file.write(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             (directory / OVERRIDES).write_text(OmegaConf.to_yaml(list(overrides)), encoding="utf-8")
@@ -60,7 +68,7 @@ class Run:
             self._csv = (directory / METRICS_CSV).open("w", encoding="utf-8", newline="")
         except FileExistsError:
             raise ConfigError(
-                f"hydra.run.dir={directory}: holds a run already; choose another directory, or remove that one"
+                f"hydra.run.dir={directory}: holds a run already, or files named like one's; choose another directory"
             ) from None
         except OSError as error:
             raise unwritable(directory, error) from None
@@ -79,8 +87,11 @@ class Run:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json anew, whole or not at all."""
         temporary = self.directory / f"{SUMMARY}.{os.getpid()}.tmp"
-        temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.directory / SUMMARY)
+        try:
+            temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(self.directory / SUMMARY)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def write_predictions(self, arrays: Arrays) -> None:
         _save(self.directory / PREDICTIONS, arrays)
@@ -106,8 +117,8 @@ class Run:
         return self.directory / LOG
 
     def close(self) -> None:
-        self._csv.close()
-        self._jsonl.close()
+        with suppress(OSError), self._csv, self._jsonl:  # what a full disk did not take has been reported already
+            pass
 
 
 def unwritable(directory: Path, error: OSError) -> ConfigError:
@@ -160,7 +171,10 @@ class RunReader:
         """The columns of metrics.jsonl; NaN where a row has no value."""
 
         def load(path: Path) -> dict[str, NDArray[np.float64]]:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if lines and not lines[-1].endswith("\n"):
+                lines.pop()  # torn: the run was killed while it wrote
+            rows = [json.loads(line) for line in lines]
             columns = list(rows[0]) if rows else []
             return {key: np.array([_number(row.get(key)) for row in rows], np.float64) for key in columns}
 
@@ -193,6 +207,8 @@ class RunReader:
 
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
         def load(path: Path) -> dict[str, NDArray[Any]]:
+            if not zipfile.is_zipfile(path):
+                raise ValueError("it is no archive of arrays")
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
 

@@ -80,28 +80,31 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Schedule:
+        stride = self.stride or self.window
+        problems = []
         if self.window and self.stride and self.stride > self.window:
-            raise ValueError(
+            problems.append(
                 f"schedule.stride={self.stride} is longer than schedule.window={self.window}: timesteps in "
                 "between would never be learned from; make stride at most window"
             )
-        if self.warmup and self.lr_decay == "onecycle":
-            raise ValueError(
-                f"schedule.warmup={self.warmup}: schedule.lr_decay=onecycle warms up by itself; "
-                "set schedule.warmup=0, or schedule.lr_decay=cosine"
-            )
-        stride = self.stride or self.window
         if self.update_every and stride is None:
-            raise ValueError(
+            problems.append(
                 f"schedule.update_every={self.update_every} needs schedule.window or schedule.stride: "
                 "with window=null, each whole sequence is one update"
             )
         if self.update_every and stride and self.update_every % stride:
             nearest = max(1, round(self.update_every / stride)) * stride
-            raise ValueError(
+            problems.append(
                 f"schedule.update_every={self.update_every} is not a multiple of the stride of {stride} timesteps; "
                 f"the nearest that is: {nearest}"
             )
+        if self.warmup and self.lr_decay == "onecycle":
+            problems.append(
+                f"schedule.warmup={self.warmup}: schedule.lr_decay=onecycle warms up by itself; "
+                "set schedule.warmup=0, or schedule.lr_decay=cosine"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @property

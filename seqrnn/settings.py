@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 import torch
@@ -47,7 +48,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     seed: Natural
     device: Device
     precision: Precision
-    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+    threads: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
     deterministic: bool
     smoke: bool
     log_every: Count | None
@@ -133,17 +134,32 @@ def problems_of(values: Values) -> list[str]:
     groups = {group: values.get(group) for group in ("task", "model", "optimizer", "schedule")}
     rest = {key: value for key, value in values.items() if key not in groups}
     found = registry.problems_with(Settings, rest, "")
-    if not found:
+    if not any(problem.startswith(("device", "precision")) for problem in found):
         found += _refusal(lambda: device.place(values["device"], values["precision"]))
+    if values.get("logger") == "tensorboard" and find_spec("tensorboard") is None:
+        found.append(
+            "logger=tensorboard: TensorBoard is not installed; install seqrnn[tensorboard], or leave logger=null"
+        )
     found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
 
     parameters = [torch.nn.Parameter(torch.zeros(1))]  # something for an optimizer to be tried on
     found += _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
-    found += _component_problems("model", groups["model"], lambda model: build_network(model, 1, 1), Network)
+    found += _component_problems("model", groups["model"], _try_network, Network)
     found += _component_problems(
         "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
     )
     return found
+
+
+def _try_network(model: Values) -> None:
+    """Builds it without values, so that it takes no memory, however large it is."""
+    try:
+        with torch.device("meta"):
+            build_network(model, 1, 1)
+    except ConfigError:
+        raise
+    except Exception:
+        return  # a cell whose constructor computes with its weights shows its problems when it is built for the run
 
 
 def _component_problems(
@@ -151,7 +167,7 @@ def _component_problems(
 ) -> list[str]:
     """Problems of a group's settings; if they are sound one by one, those that only building it shows."""
     if not isinstance(values, Mapping):
-        return [f"{kind}={values}: choose one of {', '.join(registry.names(kind))}"]
+        return [f"{kind}: none is chosen; choose one of {', '.join(registry.names(kind))}"]
     try:
         component = registry.find(kind, values.get("name"))
     except ConfigError as error:

@@ -25,12 +25,13 @@ def train(config: DictConfig) -> float:
         settings.check(values)  # every problem at once
         run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
         planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+        validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
 
         job = HydraConfig.get()
         with Recorder(Path(job.runtime.output_dir), run, job.overrides.task) as recorder:
             monitor = Monitor(
                 planned,
-                lambda: loop.score(loop.predict(run.network, run.task.validation(), run.place), run.task, run.loss),
+                lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
                 evaluate_every=run.schedule.evaluate_every,
                 log_every=run.settings.log_every,
                 patience=run.schedule.patience,
@@ -40,7 +41,7 @@ def train(config: DictConfig) -> float:
             gradients = loop.WindowByWindow(run.network, run.loss, run.schedule.carry, run.place)
             recorder.begin(monitor)
             loop.train(run.network, run.task, run.schedule, run.optimizer, gradients, monitor)
-            return recorder.finish(loop.predict(run.network, run.task.test(), run.place))
+            return recorder.finish(loop.predict(run.network, test, run.place))
 
 
 def main() -> None:

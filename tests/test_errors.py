@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Finished
+from test_tasks import write_mnist
 
 Command = Callable[..., Finished]
 
@@ -50,6 +51,16 @@ MISTAKES = {
         ["schedule.warmup=5", "schedule.lr_decay=onecycle"],
         ["schedule.warmup=5: schedule.lr_decay=onecycle warms up by itself"],
     ),
+    "a choice of null": (["model=null"], ["model=null: should be one of elman, gru, lstm, rnn"]),
+    "a list for a name": (["model.name=[gru]"], ["model.name=['gru']: no such model"]),
+    "no task at all": (["~task"], ["task: none is chosen"]),
+    "plugins that are no list": (["plugins=null"], ["plugins=None: should be a list of module names"]),
+    "a setting of several types": (["threads=auto2"], ["threads=auto2: should be", "or should be 'auto'"]),
+    "a nested key": (["suggested.epochs=0", "schedule.epochs=1"], ["suggested.epochs=0: should be greater"]),
+    "a nested value": (["+model.init_std={head.weight: big}"], ["model.init_std.head.weight=big: should be"]),
+    "a seed beyond all bounds": (["seed=18446744073709551616"], ["seed=18446744073709551616: should be less"]),
+    "more than fits in memory": (["model.hidden_size=1000000"], ["out of memory", "make the network"]),
+    "a directory that is none": (["--config-dir", "nowhere"], ["nowhere"]),
     "dropout with one layer": (["model.dropout=0.5"], ["model.dropout=0.5", "model.num_layers=2"]),
     "nesterov without momentum": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.momentum=0.9"]),
     "limits the wrong way round": (["task.low=2"], ["task.low=2: must be below task.high=1.0"]),
@@ -110,6 +121,59 @@ def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     assert finished.exit_code == 2
     assert "holds a run already" in finished.err
     assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+
+
+def test_files_that_are_not_of_a_run_are_not_overwritten_either(command: Command) -> None:
+    Path("run").mkdir()
+    Path("run", "metrics.csv").write_text("precious")
+    finished = command("task=sine", "smoke=true", "logger=tensorboard")
+    assert finished.exit_code == 2
+    assert [path.name for path in Path("run").iterdir()] == ["metrics.csv"]
+    assert Path("run", "metrics.csv").read_text() == "precious"
+
+
+def test_an_error_leaves_no_empty_directories(command: Command, tmp_path: Path) -> None:
+    finished = command("model.hidden_size=0", "hydra.run.dir=outputs/a/b")
+    assert finished.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_config_file_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "task").mkdir(parents=True)
+    (tmp_path / "mine" / "task" / "broken.yaml").write_text("task: {name: [")
+    finished = command("--config-dir", str(tmp_path / "mine"), "task=broken")
+    assert finished.exit_code == 2
+    assert "broken.yaml" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_a_plugin_that_ends_the_process_is_named_instead(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaves.py").write_text("import sys; sys.exit(7)")
+    monkeypatch.syspath_prepend(tmp_path)
+    finished = command("plugins=[leaves]")
+    assert finished.exit_code == 2
+    assert "plugins=leaves: cannot be imported: 7" in finished.err
+
+
+def test_damaged_test_data_is_found_before_training(command: Command, tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"")
+    finished = command("task=mnist", f"task.data_dir={tmp_path}", "task.validation_images=2", "task.download=false")
+    assert finished.exit_code == 2
+    assert "t10k-labels-idx1-ubyte" in finished.err
+    assert not finished.directory.exists()
+
+
+def test_a_terminal_that_lacks_letters_is_served(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "seqrnn.train", "task=sine", "smoke=true", "plots.draw=false"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "hidden units" in result.stdout
 
 
 def test_divergence_keeps_everything_up_to_there(command: Command) -> None:

@@ -375,3 +375,39 @@ def test_neither_torch_nor_pyplot_is_needed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(run / "loss.png")
+
+
+def test_a_torn_last_row_and_a_damaged_file_spoil_nothing_else(tmp_path: Path) -> None:
+    directory = make(tmp_path / "run", rows=rows(5, train_loss=1.0), predictions=sequences(50))
+    with (directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"timesteps": 9')  # as a killed run leaves it
+    assert {path.name for path in plots.draw(directory)} >= {"loss.png", "predictions.png"}
+
+    for picture in directory.glob("*.png"):
+        picture.unlink()
+    (directory / "metrics.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl"):
+        plots.draw(directory)
+    assert [path.name for path in directory.glob("*.png")] == ["predictions.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "[]"),
+        ("summary.json", '{"kind": "regression", "baselines": {"a": 3}}'),
+        ("config.yaml", "- 1"),
+    ],
+)
+def test_contents_that_do_not_fit_together_are_one_line(
+    name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make(tmp_path / "run", rows=rows(5, train_loss=1.0), predictions=sequences(50))
+    (directory / name).write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        command.main([str(directory)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert str(directory) in error
+    assert error.count("\n") == 1

@@ -125,14 +125,29 @@ def test_lengths_that_do_not_fit_together_are_refused_with_the_keys_and_a_remedy
     "key", ["epochs", "streams", "window", "stride", "update_every", "evaluate_every", "patience"]
 )
 @pytest.mark.parametrize(
-    ("value", "reason"),
-    [(0, "greater than or equal to 1"), (-3, "greater than or equal to 1")]
-    + [(value, "valid integer") for value in (True, 2.0, 2.5, "2")],
+    ("value", "shown", "reason"),
+    [
+        (0, "0", "greater than or equal to 1"),
+        (-3, "-3", "greater than or equal to 1"),
+        (True, "true", "valid integer"),
+        (2.0, "2.0", "valid integer"),
+        (2.5, "2.5", "valid integer"),
+        ("2", "'2'", "valid integer"),
+        (10**30, str(10**30), "less than or equal to"),
+    ],
 )
-def test_a_count_is_a_positive_integer_and_nothing_like_one(key: str, value: Any, reason: str) -> None:
+def test_a_count_is_a_positive_integer_and_nothing_like_one(key: str, value: Any, shown: str, reason: str) -> None:
     (problem,) = registry.problems_with(Schedule, {**SCHEDULE, key: value}, "schedule")
-    assert problem.startswith(f"schedule.{key}={value}: ")
+    assert problem.startswith(f"schedule.{key}={shown}: ")
     assert reason in problem
+
+
+def test_all_that_does_not_fit_together_is_said_at_once() -> None:
+    changes = {"window": 5, "stride": 6, "update_every": 7, "warmup": 3, "lr_decay": "onecycle"}
+    problems = registry.problems_with(Schedule, {**SCHEDULE, **changes}, "schedule")
+    assert [problem.split("=")[0] for problem in problems] == [
+        "schedule.stride", "schedule.update_every", "schedule.warmup",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

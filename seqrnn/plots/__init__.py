@@ -31,29 +31,46 @@ def draw(directory: Path) -> list[Path]:
         The files written. Each is written whole or not at all.
 
     Raises:
-        DataError: it is not a run directory, or a file of it is missing or damaged.
+        DataError: it is not a run directory, or files of it are missing or damaged; what could be drawn was.
     """
     from seqrnn.plots import animation, classification, loss, sequence, sincos, sine, style
     from seqrnn.plots.facts import Facts
 
     run = RunReader(directory)
     facts = Facts(run.config(), run.summary())
-    paths = []
-    metrics = run.metrics()
-    if metrics:
-        paths.append(style.save(loss.draw(metrics, facts), directory / "loss.png"))
-    if (directory / PREDICTIONS).is_file():
+
+    def losses() -> list[Path]:
+        metrics = run.metrics()
+        return [style.save(loss.draw(metrics, facts), directory / "loss.png")] if metrics else []
+
+    def predictions() -> list[Path]:
+        if not (directory / PREDICTIONS).is_file():
+            return []
         is_classes = facts.kind == "classification"
         arrays = _with(run.predictions(), CLASSES if is_classes else SEQUENCES, directory / PREDICTIONS)
         by_task = {"sine": sine.draw, "sincos": sincos.draw}
         picture = by_task.get(facts.task, classification.draw if is_classes else sequence.draw)
-        paths.append(style.save(picture(arrays, facts), directory / "predictions.png"))
-    snapshots = run.snapshots()
-    if snapshots is not None:
+        return [style.save(picture(arrays, facts), directory / "predictions.png")]
+
+    def animated() -> list[Path]:
+        snapshots = run.snapshots()
+        if snapshots is None:
+            return []
         frames = _with(snapshots, ("timesteps", "inputs", "targets", "outputs"), directory / SNAPSHOTS)
-        paths.append(animation.save(frames, facts, directory / "animation.gif"))
-    if (directory / SAMPLES).is_file():
-        paths += draw_samples(directory)
+        return [animation.save(frames, facts, directory / "animation.gif")]
+
+    def samples() -> list[Path]:
+        return draw_samples(directory) if (directory / SAMPLES).is_file() else []
+
+    paths: list[Path] = []
+    problems: list[str] = []
+    for picture in (losses, predictions, animated, samples):
+        try:
+            paths += picture()
+        except DataError as error:  # a damaged file spoils its own picture, and no other
+            problems += error.problems
+    if problems:
+        raise DataError(*problems)
     return paths
 
 

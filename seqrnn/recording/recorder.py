@@ -39,8 +39,8 @@ class Recorder:
     def __init__(self, directory: Path, experiment: Experiment, overrides: Sequence[str]) -> None:
         self.values, self.experiment = experiment.values, experiment
         self.directory = directory
-        self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
         self.run = Run(directory, experiment.values, overrides)
+        self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
         self.progress = Progress(0)
         self.frame_every = 0

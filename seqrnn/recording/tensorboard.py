@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqrnn.errors import ConfigError
-
 
 class TensorBoard:
-    """Writes TensorBoard event files; the x-axis is timesteps.
-
-    Raises:
-        ConfigError: TensorBoard is not installed.
-    """
+    """Writes TensorBoard event files; the x-axis is timesteps."""
 
     def __init__(self, directory: Path) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError(
-                "logger=tensorboard: TensorBoard is not installed; install the extra seqrnn[tensorboard], or leave "
-                "logger=null"
-            )
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(directory))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -30,6 +30,8 @@ class Sine:
     output_size = 1
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.regression)
+
+    smoke: ClassVar = {"points": 50}  # what smoke=true lowers these numbers to
 
     def __init__(
         self, seed: int, *, start: Real, stop: Real, points: Points, loss: Literal["half_mse", "mse", "l1"]
