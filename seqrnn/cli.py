@@ -113,6 +113,11 @@ def reporting() -> Iterator[None]:
                 f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, "
                 "schedule.window or the task's sizes smaller"
             ) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = error.filename or f"hydra.run.dir={HydraConfig.get().runtime.output_dir}"
+            raise UserError(f"{where}: {error.strerror or error}; what was written before is there") from error
     except UserError as error:
         job = HydraConfig.get()
         _remove_if_new_and_empty(Path(job.runtime.output_dir))
