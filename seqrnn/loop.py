@@ -70,17 +70,17 @@ def train(
                 decay.evaluated(monitor.evaluate())
             if monitor.finished:
                 return
-    if not monitor.evaluation_is_due:  # later epochs were shorter than the first, from which the end was foreseen
+    if not monitor.evaluation_is_due:  # a task that breaks its word: later epochs are shorter
         monitor.evaluate()
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
     """Divides summed gradients by the number of targets, limits their norm, and returns the norm before that."""
-    gradients = [parameter for parameter in parameters if parameter.grad is not None]
-    for parameter in gradients if targets else ():
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    for parameter in moved:
         assert parameter.grad is not None
-        parameter.grad /= targets
-    return float(clip_grad_norm_(gradients, clip_norm or float("inf")))
+        parameter.grad /= max(1, targets)
+    return float(clip_grad_norm_(moved, clip_norm or float("inf")))
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class Place:
 
 
 class WindowByWindow:
-    """The plain way, to which every faster one is compared: one window after another, forward and backward.
+    """The plain way: one window after another, forward and backward. A faster way must give the same gradient.
 
-    A window starts from the state that was reached there when those timesteps were first seen, detached, and is
-    run again with the present weights.
+    A window begins with the state that was reached there when those timesteps were first seen, detached; with
+    stride < window, that was before the latest updates. From there on it is run again, with the present weights.
     """
 
     def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
@@ -149,8 +149,9 @@ def unroll(
         Its outputs (T, B, ·), and the state before timestep ``keep`` (None, or beyond the end: the final one).
     """
     steps = len(inputs)
-    cuts = {0, steps, *(keep for keep in (keep,) if keep is not None and keep < steps)}
-    cuts.update(starts.any(dim=1).nonzero().flatten().tolist())
+    cuts = {0, steps, *starts.any(dim=1).nonzero().flatten().tolist()}
+    if keep is not None and keep < steps:
+        cuts.add(keep)
     pieces, kept = [], state
     for begin, end in pairwise(sorted(cuts)):
         if starts[begin].any():

@@ -134,6 +134,9 @@ def _keys(values: Any, prefix: str = "") -> Iterator[str]:
 def _first_lines(error: Exception) -> str:
     nameless = re.match(r"Interpolation key '(task|model)\.name' not found", str(error))
     if nameless:  # what the run directory is named after
-        return f"{nameless[1]}: none is chosen, or its file says no name; say {nameless[1]}=NAME"
+        return (
+            f"{nameless[1]}: none is chosen, or its file says no name (a task's begins with # @package _global_); "
+            f"say {nameless[1]}=NAME"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or repr(error)

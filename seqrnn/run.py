@@ -68,7 +68,8 @@ class Run:
             self._csv = (directory / METRICS_CSV).open("w", encoding="utf-8", newline="")
         except FileExistsError:
             raise ConfigError(
-                f"hydra.run.dir={directory}: holds a run already, or files named like one's; choose another directory"
+                f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
+                "(a sweep: hydra.sweep.dir=DIR)"
             ) from None
         except OSError as error:
             raise unwritable(directory, error) from None

@@ -28,7 +28,7 @@ class Sized(Protocol):
     def timesteps(self) -> int: ...
 
 
-B = TypeVar("B", bound=Sized)
+AnyBatch = TypeVar("AnyBatch", bound=Sized)
 
 
 class Window(NamedTuple):
@@ -138,17 +138,20 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         """The windows of a sequence, in order. The fresh parts cover each timestep exactly once."""
         window = self.window or timesteps
         stride = self.stride or window
-        behind = window - stride  # timesteps that a window reads again
+        behind = window - stride  # timesteps that a window reads again, so window n starts at n · stride − behind
         for fresh in range(0, timesteps, stride):
             stop = min(fresh + stride, timesteps)
             if self.window is None:
                 yield Window(0, fresh, stop, keep=timesteps)
             else:
-                yield Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
+                # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
+                keep = fresh + stride - behind % stride
+                yield Window(max(0, fresh - behind), fresh, stop, keep)
 
-    def updates(self, batches: Iterable[B]) -> Iterator[list[tuple[B, Window]]]:
-        """The windows between one optimizer step and the next; the last group of an epoch may be small."""
-        group: list[tuple[B, Window]] = []
+    def updates(self, batches: Iterable[AnyBatch]) -> Iterator[list[tuple[AnyBatch, Window]]]:
+        """The windows between one optimizer step and the next, from one or from several batches; the last group of an
+        epoch may be small."""
+        group: list[tuple[AnyBatch, Window]] = []
         for batch in batches:
             for window in self.cut(batch.timesteps):
                 group.append((batch, window))

@@ -66,7 +66,7 @@ def _first(
         title = f"{predicted[number]}, is {targets[number]}"
         images.show(ax, image, title, VERMILLION if is_wrong else INK)
     body.suptitle(
-        "The first test images: predicted class, and what it is; mistakes in red",
+        "The first test images: predicted class, and what it is; mistakes in orange",
         fontsize=TEXT,
         fontweight="bold",
         color=INK,

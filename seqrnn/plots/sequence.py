@@ -192,7 +192,9 @@ def _distribution(ax: Axes, targets: Array, outputs: Array) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-    ax.set_ylim(0, ax.get_ylim()[1] * 1.22)
+    middle, high = (float(np.quantile(error, share)) for share in (0.5, 0.95))
+    are_close = middle > 0 and np.log(high / middle) < 0.2 * np.log(largest / smallest)
+    ax.set_ylim(0, ax.get_ylim()[1] * (1.44 if are_close else 1.22))
     for share, name in ((0.5, "median"), (0.95, "95 %")):
         place = float(np.quantile(error, share))
         if place >= smallest:
@@ -200,7 +202,7 @@ def _distribution(ax: Axes, targets: Array, outputs: Array) -> None:
             ax.axvline(place, color=INK, linewidth=1, linestyle=(0, (4, 2)))
             ax.annotate(
                 f"{name}\n{place:.2g}",
-                (place, 0.98),
+                (place, 0.82 if are_close and share == 0.5 else 0.98),
                 xycoords=ax.get_xaxis_transform(),
                 xytext=(-3 if is_right else 3, 0),
                 textcoords="offset points",

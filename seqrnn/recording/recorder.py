@@ -39,6 +39,7 @@ class Recorder:
     def __init__(self, directory: Path, experiment: Experiment, overrides: Sequence[str]) -> None:
         self.values, self.experiment = experiment.values, experiment
         self.directory = directory
+        self.recipe = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
         self.run = Run(directory, experiment.values, overrides)
         self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
@@ -55,7 +56,8 @@ class Recorder:
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-        self.terminal.header(f"{self.values['task']['name']} with {self.values['model']['name']}", self._facts())
+        name = f"{self.values['task']['name']} with {self.values['model']['name']}"
+        self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())
         batches = self.experiment.task.train(0, schedule.streams)
         for note in self._notes(schedule, max(batch.timesteps for batch in batches), batches[0].streams):
             self.terminal.say(f"  note: {note}")
@@ -125,12 +127,13 @@ class Recorder:
             for problem in error.problems:
                 self.terminal.say(problem)
             error.shown = True
-        elif error is not None:
+        elif error is not None and not isinstance(error, KeyboardInterrupt):
             self.terminal.say(f"{status}: {error!r}")
         self.terminal.closing(self.scores)
         if self.first_ten:
             self.terminal.say(self.first_ten)
-        self.terminal.say(f"{status} after {self.progress.updates:,} updates, {self.progress.train_seconds:.1f} s")
+        updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
+        self.terminal.say(f"{status} after {updates}, {self.progress.train_seconds:.1f} s")
         self.terminal.say_path(relative(self.directory))
         self.terminal.close()
 
@@ -171,6 +174,7 @@ class Recorder:
         return {
             "status": status,
             "problem": str(error) or repr(error) if error else None,
+            "experiment": self.recipe,
             "task": self.values["task"]["name"],
             "model": self.values["model"]["name"],
             "kind": experiment.task.kind,

@@ -28,7 +28,8 @@ class Integral:
 
     ``jitter`` is the standard deviation of Gaussian noise on x, new at each timestep; network and integral both
     see it. Every epoch is a new draw of ``train_timesteps``, shared out among the streams in sequences of
-    ``sequence_length`` (None: one sequence per stream, without an end).
+    ``sequence_length`` (None: one sequence per stream, as long as the epoch). What does not fill a sequence in every
+    stream is left out.
     """
 
     input_size = 1
