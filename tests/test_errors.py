@@ -197,6 +197,8 @@ def test_an_interrupted_run_is_complete_as_far_as_it_got(tmp_path: Path) -> None
         [sys.executable, "-m", "seqrnn.train", "experiment=integral_forgetting", "hydra.run.dir=run", "device=cpu"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        # A test run in the background ignores Ctrl-C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
     for _ in range(600):
