@@ -60,7 +60,7 @@ def diagnose(error: Exception, arguments: Sequence[str], config_directory: str) 
 def _try_each(
     loader: ConfigLoader, name: str, extra: list[str], overrides: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Problems, and the overrides that apply to configs of a sweep, but not to what it starts from."""
+    """Problems, and the overrides that apply to some configs of a sweep, or to all but what it starts from."""
     groups = set(loader.list_groups(""))
     problems, partial = [], []
     start = extra  # what hydra composes first: without the groups that are swept over
@@ -79,7 +79,7 @@ def _try_each(
             start = start if len(choices) > 1 else [*start, override]
         elif refusals and (len(refusals) == len(tried) or _key(override) in groups):
             problems.append(_explain(loader, name, bases[0], override, refusals[0]))
-        elif _refusal(name, [*start, choices[0]]):
+        elif refusals or _refusal(name, [*start, choices[0]]):
             partial.append(override)
     return problems, partial
 

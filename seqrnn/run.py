@@ -72,6 +72,8 @@ class Run:
                 "(a sweep: hydra.sweep.dir=DIR)"
             ) from None
         except OSError as error:
+            with suppress(OSError):  # what could not be filled must not stand in the way of the next try
+                (directory / CONFIG).unlink(missing_ok=True)
             raise unwritable(directory, error) from None
         self._writer: csv.DictWriter[str] | None = None
 

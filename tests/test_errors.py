@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 import torch
 from conftest import Finished
 from test_tasks import write_mnist
+
+from seqrnn.errors import ConfigError
+from seqrnn.run import Run
 
 Command = Callable[..., Finished]
 
@@ -130,6 +134,17 @@ def test_files_that_are_not_of_a_run_are_not_overwritten_either(command: Command
     assert finished.exit_code == 2
     assert [path.name for path in Path("run").iterdir()] == ["metrics.csv"]
     assert Path("run", "metrics.csv").read_text() == "precious"
+
+
+def test_a_claim_that_fails_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            Run(tmp_path / "run", {"seed": 0}, [])
+    Run(tmp_path / "run", {"seed": 0}, []).close()
 
 
 def test_an_error_leaves_no_empty_directories(command: Command, tmp_path: Path) -> None:

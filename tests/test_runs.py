@@ -170,6 +170,29 @@ def test_a_sweep_over_groups_takes_keys_that_some_choices_lack(command: Command,
     assert [path.parent.name for path in (tmp_path / "sweep").glob("*/summary.json")] == ["0"]
 
 
+def test_a_sweep_over_groups_takes_keys_that_only_the_default_choice_has(command: Command, tmp_path: Path) -> None:
+    swept = ("-m", "task=integral,sine", "task.gain=0.2", "smoke=true", "plots.draw=false")
+    finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert finished.exit_code == 2
+    assert "job 1: task.gain: no such setting" in finished.err
+    assert RunReader(tmp_path / "sweep" / "0").config()["task"]["gain"] == 0.2
+
+
+@pytest.mark.parametrize(("task", "shown"), [("integral", 3), ("sincos", 40), ("mnist", 10)])
+def test_an_animation_ends_with_the_trained_network(task: str, shown: int, command: Command) -> None:
+    """Its frames hold as many of the first test sequences as it shows; the last is what predictions.npz has."""
+    pieces = ["task.continuous=false"] if task == "sincos" else []
+    finished = command(f"task={task}", "plots.animation=true", "smoke=true", "plots.draw=false", *pieces)
+    reader = RunReader(finished.directory)
+    snapshots, predictions = reader.snapshots(), reader.predictions()
+    assert snapshots is not None
+    assert snapshots["timesteps"][-1] == finished.summary["timesteps"]
+    assert snapshots["outputs"].shape[2] == snapshots["inputs"].shape[1] == shown
+    last = snapshots["outputs"][-1]
+    expected = predictions["outputs"][:shown] if task == "mnist" else predictions["outputs"][:, :shown]
+    np.testing.assert_allclose(last[0] if task == "mnist" else last, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_runs_that_start_together_get_directories_of_their_own(command: Command, tmp_path: Path) -> None:
     command("-m", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
     command("-m", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.loop import Predictions
-from seqrnn.tasks.protocol import Batch
+from seqrnn.tasks.protocol import Batch, Chunk
 
 MOST_STORED = 2_000_000  # timesteps of test sequences
-MOST_ANIMATED = 2_000  # timesteps of them in a frame
+MOST_ANIMATED = 2_000  # timesteps of them in a frame of an animation
 EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
 SAMPLES = 10  # training sequences of a classification task
 Arrays = dict[str, NDArray[Any]]
@@ -52,14 +53,36 @@ def _log_sum(logits: NDArray[Any]) -> NDArray[Any]:
     return total
 
 
+@dataclass(frozen=True)
+class FirstSequences:
+    """The sequences of a test batch that an animation shows: as many as it has room for."""
+
+    batch: Batch
+    kind: str
+
+    @property
+    def streams(self) -> int:
+        room = SAMPLES if self.kind == "classification" else max(1, MOST_ANIMATED // self.timesteps)
+        return min(room, self.batch.streams)
+
+    @property
+    def timesteps(self) -> int:
+        return self.batch.timesteps
+
+    def read(self, start: int, stop: int) -> Chunk:
+        chunk = self.batch.read(start, stop)
+        first = slice(self.streams)
+        return Chunk(chunk.inputs[:, first], chunk.targets[:, first], chunk.valid[:, first], chunk.starts[:, first])
+
+
 def snapshots_of(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
-    """snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames."""
+    """snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames; of a
+    classification, targets and outputs at the last timestep alone."""
     first = frames[0][1]
-    count = SAMPLES if kind == "classification" else max(1, MOST_ANIMATED // len(first.inputs))
-    last = slice(-1, None) if kind == "classification" else slice(None)
+    judged = slice(-1, None) if kind == "classification" else slice(None)
     return {
         "timesteps": np.array([timesteps for timesteps, _ in frames]),
-        "inputs": first.inputs[:, :count],
-        "targets": first.targets[last, :count],
-        "outputs": np.stack([predictions.outputs[last, :count] for _, predictions in frames]),
+        "inputs": first.inputs,
+        "targets": first.targets[judged],
+        "outputs": np.stack([predictions.outputs[judged] for _, predictions in frames]),
     }

@@ -45,6 +45,7 @@ class Recorder:
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
         self.progress = Progress(0)
         self.frame_every = 0
+        self.shown: list[kept.FirstSequences] = []
         self.frames: list[tuple[int, Predictions]] = []
         self.scores: dict[str, dict[str, float]] = {}
         self.first_ten = ""
@@ -56,6 +57,7 @@ class Recorder:
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
+            self.shown = [kept.FirstSequences(self.experiment.task.test()[0], self.experiment.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())
         batches = self.experiment.task.train(0, schedule.streams)
@@ -80,10 +82,8 @@ class Recorder:
         self.terminal.progress(progress)
         is_last = progress.position == progress.planned_updates
         if self.frame_every and (progress.position % self.frame_every == 0 or is_last):
-            batches = self.experiment.task.test()[:1]
-            self.frames.append(
-                (progress.timesteps, loop.predict(self.experiment.network, batches, self.experiment.place))
-            )
+            predictions = loop.predict(self.experiment.network, self.shown, self.experiment.place)
+            self.frames.append((progress.timesteps, predictions))
 
     def finish(self, predictions: Predictions) -> float:
         """Takes the trained network's predictions on the test data; returns their loss."""
