@@ -5,82 +5,47 @@ T timesteps, B streams, I inputs, O outputs; time comes first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import State, detached, restarted
+from seqrnn.models.protocol import State, restarted
 from seqrnn.monitor import Monitor
-from seqrnn.schedule import Schedule, Window
+from seqrnn.schedule import Agenda, Schedule
+from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks.protocol import Batch, Chunk, Task
 
 EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
-Windows = Sequence[tuple[Batch, Window]]
 
 
-class Gradients(Protocol):
-    """How the gradient of an update is computed: ``WindowByWindow`` is the plain way."""
-
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
-
-        Returns:
-            That loss, and how many valid targets it is a sum over.
-        """
-
-
-def train(
-    network: Network,
-    task: Task,
-    schedule: Schedule,
-    optimizer: torch.optim.Optimizer,
-    gradients: Gradients,
-    monitor: Monitor,
-) -> None:
-    """Trains ``network`` in place, until ``monitor`` says that it is over.
+def train(task: Task, schedule: Schedule, strategy: Strategy, monitor: Monitor) -> None:
+    """Trains, until ``monitor`` says that it is over, the network that ``strategy`` was made for.
 
     Raises:
         Diverged: the loss or the gradient became NaN or infinite; the weights are those before that update.
     """
-    parameters = list(network.parameters())
-    decay = schedule.decay(optimizer, monitor.progress.planned_updates)
+    decay = schedule.decay(monitor.progress.planned_updates)
     decay.evaluated(monitor.evaluate())
-    for epoch in range(schedule.epochs):
-        for windows in schedule.updates(task.train(epoch, schedule.streams)):
-            lr = decay.set_rate(monitor.progress.position)
-            optimizer.zero_grad()
-            loss, targets = gradients(windows)
-            norm = average_and_clip(parameters, targets, schedule.clip_norm)
-            monitor.check(loss, norm)
-            if targets:
-                optimizer.step()
-            timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
-            monitor.updated(epoch, timesteps, loss, targets, norm, lr)
-            if monitor.evaluation_is_due:
-                decay.evaluated(monitor.evaluate())
-            if monitor.finished:
-                return
-    if not monitor.evaluation_is_due:  # a task that breaks its word: later epochs are shorter
+    agenda = Agenda(schedule, lambda epoch: task.train(epoch, schedule.streams))
+    while not monitor.finished:
+        parts = agenda.take(monitor.horizon)
+        if not parts:
+            break  # a task that breaks its word: later epochs are shorter
+        factors = decay.factors(monitor.progress.position, monitor.horizon)
+        monitor.updated(strategy(parts, factors))
+        if monitor.evaluation_is_due:
+            decay.evaluated(monitor.evaluate())
+    if not monitor.evaluation_is_due:
         monitor.evaluate()
-
-
-def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
-    """Divides summed gradients by the number of targets, limits their norm, and returns the norm before that."""
-    moved = [parameter for parameter in parameters if parameter.grad is not None]
-    for parameter in moved:
-        assert parameter.grad is not None
-        parameter.grad /= max(1, targets)
-    return float(clip_grad_norm_(moved, clip_norm or float("inf")))
 
 
 @dataclass(frozen=True)
@@ -100,43 +65,6 @@ class Place:
         """Within it, operations run in mixed precision if that was asked for."""
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             yield
-
-
-class WindowByWindow:
-    """The plain way: one window after another, forward and backward. A faster way must give the same gradient.
-
-    A window begins with the state that was reached there when those timesteps were first seen, detached; with
-    stride < window, that was before the latest updates. From there on it is run again, with the present weights.
-    """
-
-    def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
-        self.network, self.loss, self.carry, self.place = network, loss, carry, place
-        self.states: dict[int, State] = {}  # by the timestep that they come before
-
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        total, count = 0.0, 0
-        for batch, window in windows:
-            loss, targets = self._pass(batch, window)
-            total, count = total + loss, count + targets
-        return total, count
-
-    def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
-        if window.fresh == 0:
-            self.states.clear()  # other sequences begin
-        state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.place(batch.read(window.start, window.stop))
-        fresh = window.fresh - window.start
-        valid = chunk.valid[fresh:]  # (T', B)
-        with self.place.precision():
-            hidden, kept = unroll(self.network.cell, chunk.inputs, chunk.starts, state, window.keep - window.start)
-            outputs = self.network.head(hidden[fresh:][valid])  # (targets, O): read only where there is a target
-            losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
-            loss = losses.sum()
-        if self.carry and window.keep < batch.timesteps:
-            self.states[window.keep] = detached(kept)
-        if len(losses):
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item(), len(losses)
 
 
 def unroll(

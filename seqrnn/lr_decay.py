@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch.optim import Optimizer
+import numpy as np
+from numpy.typing import NDArray
 
 Shape = Literal["constant", "cosine", "onecycle", "step", "plateau"]
 
 
 class LRDecay:
-    """Sets an optimizer's learning rate, as a factor on the rate it was built with.
+    """The factor on an optimizer's learning rate.
 
     constant: 1. cosine: from 1 to ``final`` along half a cosine (Loshchilov & Hutter 2017, eq. 5, one cycle).
     onecycle: up from 1/25 to 1 over the first 30 % of the updates, then down to ``final``, both along half a
@@ -26,7 +27,6 @@ class LRDecay:
 
     def __init__(
         self,
-        optimizer: Optimizer,
         updates: int,
         shape: Shape,
         *,
@@ -35,20 +35,17 @@ class LRDecay:
         reduction: float,
         step: int,
     ) -> None:
-        self.optimizer = optimizer
-        self.rates = [group["lr"] for group in optimizer.param_groups]
         self.shape, self.warmup, self.final, self.reduction, self.step = shape, warmup, final, reduction, step
         self.decaying = max(1, updates - warmup)
         self.reductions = 0
         self.best = math.inf
         self.waited = 0
 
-    def set_rate(self, update: int) -> float:
-        """Sets the rate for update number ``update``, counted from 0, and returns it."""
-        factor = self.factor(update)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-        return float(self.rates[0] * factor)
+    def factors(self, first: int, count: int) -> NDArray[np.float64]:
+        """The factors for ``count`` updates from number ``first`` on, counted from 0."""
+        if self.shape in ("constant", "plateau") and first >= self.warmup:
+            return np.full(count, self.factor(first))
+        return np.array([self.factor(update) for update in range(first, first + count)])
 
     def factor(self, update: int) -> float:
         """The factor for update number ``update``, counted from 0."""

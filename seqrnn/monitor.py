@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from seqrnn.errors import Diverged
+from seqrnn.strategies.protocol import Made
 
 EVALUATIONS = 20  # in a run that does not say how many
 ROWS = 200
+MOMENT = 0.1  # seconds
 Row = dict[str, float | int | None]
 
 
@@ -42,7 +46,7 @@ class Monitor:
         log_every: updates of the schedule between rows of metrics; None: 200 in a run.
         patience: evaluations without improvement after which the run is over; None: it never stops early.
         record: is given each row of metrics.
-        observe: is called after each update.
+        observe: is called after some updates, and at least every ``observe_every``.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Monitor:
         self._evaluate, self._record, self._observe = evaluate, record, observe
         self._loss, self._targets, self._since_row, self._without_improvement = 0.0, 0, 0, 0
         self._latest: Row = {}
+        self._pace = 1
+        self.observe_every: int | None = None  # updates of the schedule between looks that must not be missed
         self.evaluation_is_due = False
         self._clock: float | None = None
 
@@ -71,37 +77,56 @@ class Monitor:
         """Whether training is over."""
         return self.progress.position >= self.progress.planned_updates or self.progress.stopped_early
 
-    def check(self, loss: float, gradient_norm: float) -> None:
-        """
-        Raises:
-            Diverged: the loss or the gradient of this update is NaN or infinite.
-        """
-        for name, value in (("training loss", loss), ("gradient", gradient_norm)):
-            if not math.isfinite(value):
-                raise Diverged(
-                    f"diverged: the {name} became {value} at update {self.progress.updates + 1} "
-                    f"(timestep {self.progress.timesteps:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
-                )
+    @property
+    def horizon(self) -> int:
+        """How many updates may be made before anybody wants to know: the next row, evaluation, look or end; and no
+        more than take a moment, so that progress is seen and an interruption heard."""
+        position = self.progress.position
+        waits = [self.progress.planned_updates - position, self.log_every - self._since_row, self._pace]
+        waits += [every - position % every for every in (self.evaluate_every, self.observe_every) if every]
+        return max(1, min(waits))
 
-    def updated(self, epoch: int, timesteps: int, loss: float, targets: int, gradient_norm: float, lr: float) -> None:
-        """Counts an update over ``timesteps`` timesteps whose ``targets`` valid targets lost ``loss`` in sum."""
-        progress = self.progress
-        progress.epoch = epoch
-        progress.position += 1
-        progress.timesteps += timesteps
-        if targets:
-            progress.updates += 1
-            progress.train_loss = loss / targets
-            self._loss += loss
-            self._targets += targets
-            self._latest = {"gradient_norm": gradient_norm, "lr": lr}
-        self._since_row += 1
+    def updated(self, made: Made) -> None:
+        """Counts updates that have been made.
+
+        Raises:
+            Diverged: the loss or the gradient of the last one is NaN or infinite.
+        """
+        progress, count = self.progress, len(made.losses)
+        self._check(made)
+        progress.epoch = made.epoch
+        progress.position += count
+        progress.timesteps += int(made.timesteps.sum())
+        stepped = np.flatnonzero(made.targets)
+        if len(stepped):
+            last = stepped[-1]
+            progress.updates += len(stepped)
+            progress.train_loss = float(made.losses[last] / made.targets[last])
+            self._loss = float(np.add.accumulate(np.append(self._loss, made.losses))[-1])  # in order
+            self._targets += int(made.targets.sum())
+            self._latest = {"gradient_norm": float(made.norms[last]), "lr": float(made.rates[last])}
+        self._since_row += count
         self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
         if self._since_row >= self.log_every and not self.evaluation_is_due:
             self._write_row({})
-        self._tick("train_seconds")
+        self._pace = self._paced(count, self._tick("train_seconds"))
         self._observe(progress)
         self._tick("evaluate_seconds")
+
+    def _check(self, made: Made) -> None:
+        progress = self.progress
+        for name, value in (("training loss", made.losses[-1]), ("gradient", made.norms[-1])):
+            if not math.isfinite(value):
+                before = int(made.timesteps[:-1].sum())
+                raise Diverged(
+                    f"diverged: the {name} became {value} at update "
+                    f"{progress.updates + np.count_nonzero(made.targets[:-1]) + 1} "
+                    f"(timestep {progress.timesteps + before:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
+                )
+
+    def _paced(self, count: int, seconds: float) -> int:
+        """How many updates take a moment, if they go on like the last ones."""
+        return max(1, min(8 * self._pace, int(MOMENT * count / max(seconds, 1e-9))))
 
     def evaluate(self) -> float:
         """Evaluates the network, writes a row, and returns the loss.
@@ -140,9 +165,10 @@ class Monitor:
         self._record(row)
         self._loss, self._targets, self._since_row = 0.0, 0, 0
 
-    def _tick(self, account: str) -> None:
-        """Books the time since the last call; the clock starts with the first."""
+    def _tick(self, account: str) -> float:
+        """Books the time since the last call, and returns it; the clock starts with the first."""
         now = time.perf_counter()
         spent = now - self._clock if self._clock is not None else 0.0
         setattr(self.progress, account, getattr(self.progress, account) + spent)
         self._clock = now
+        return spent

@@ -11,11 +11,11 @@ t 0       1       2       3       4       5       6       7       8
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, model_validator
-from torch.optim import Optimizer
 
 from seqrnn.bounds import Count, Fraction, Natural, Positive
 from seqrnn.lr_decay import LRDecay, Shape
@@ -38,6 +38,21 @@ class Window(NamedTuple):
     fresh: int
     stop: int
     keep: int  # a later window starts here, if the sequence lasts so long: it needs the state before this timestep
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[AnyBatch]):
+    """Windows in a row of one batch: ``count`` of them, from number ``first`` on.
+
+    Args:
+        last: the epoch ends with them, and so does an update that is under way.
+    """
+
+    epoch: int
+    batch: AnyBatch
+    first: int
+    count: int
+    last: bool
 
 
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -122,10 +137,9 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         streams = f"{self.streams} stream{'s' * (self.streams > 1)}"
         return f"{streams} · {cuts} · {'carry' if self.carry else 'no carry'}"
 
-    def decay(self, optimizer: Optimizer, updates: int) -> LRDecay:
+    def decay(self, updates: int) -> LRDecay:
         """What sets the learning rate over a run of so many updates."""
         return LRDecay(
-            optimizer,
             updates,
             self.lr_decay,
             warmup=self.warmup,
@@ -136,30 +150,32 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
 
     def cut(self, timesteps: int) -> Iterator[Window]:
         """The windows of a sequence, in order. The fresh parts cover each timestep exactly once."""
+        return (self.window_at(timesteps, number) for number in range(self.count_windows(timesteps)))
+
+    def window_at(self, timesteps: int, number: int) -> Window:
+        """Window ``number``, counted from 0, of a sequence."""
         window = self.window or timesteps
         stride = self.stride or window
         behind = window - stride  # timesteps that a window reads again, so window n starts at n · stride − behind
-        for fresh in range(0, timesteps, stride):
-            stop = min(fresh + stride, timesteps)
-            if self.window is None:
-                yield Window(0, fresh, stop, keep=timesteps)
-            else:
-                # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
-                keep = fresh + stride - behind % stride
-                yield Window(max(0, fresh - behind), fresh, stop, keep)
+        fresh = number * stride
+        stop = min(fresh + stride, timesteps)
+        if self.window is None:
+            return Window(0, fresh, stop, keep=timesteps)
+        # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
+        return Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
 
-    def updates(self, batches: Iterable[AnyBatch]) -> Iterator[list[tuple[AnyBatch, Window]]]:
-        """The windows between one optimizer step and the next, from one or from several batches; the last group of an
-        epoch may be small."""
+    def updates(self, parts: Iterable[Part[AnyBatch]]) -> Iterator[list[tuple[AnyBatch, Window]]]:
+        """The windows between one optimizer step and the next, from one batch or from several."""
         group: list[tuple[AnyBatch, Window]] = []
-        for batch in batches:
-            for window in self.cut(batch.timesteps):
-                group.append((batch, window))
+        for part in parts:
+            for number in range(part.first, part.first + part.count):
+                group.append((part.batch, self.window_at(part.batch.timesteps, number)))
                 if len(group) == self.passes:
                     yield group
                     group = []
-        if group:
-            yield group
+            if group and part.last:
+                yield group
+                group = []
 
     def count_updates(self, batches: Sequence[Sized]) -> int:
         """How many updates a run over such epochs makes at most."""
@@ -170,3 +186,39 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     def count_windows(self, timesteps: int) -> int:
         """How many windows a sequence is cut into."""
         return -(-timesteps // (self.stride or self.window or timesteps))
+
+
+class Agenda(Generic[AnyBatch]):
+    """All windows of a run in order, handed out in whole updates. The last update of an epoch may be small.
+
+    Args:
+        epoch: the batches of an epoch, by its number.
+    """
+
+    def __init__(self, schedule: Schedule, epoch: Callable[[int], Sequence[AnyBatch]]) -> None:
+        self.schedule, self._read = schedule, epoch
+        self.epoch, self.batch, self.window = -1, 0, 0  # where the next part begins
+        self._batches: Sequence[AnyBatch] = ()
+
+    def take(self, updates: int) -> list[Part[AnyBatch]]:
+        """The windows of the next ``updates`` updates, or of those that are left."""
+        parts: list[Part[AnyBatch]] = []
+        passes, pending = self.schedule.passes, 0  # windows of the update that is being put together
+        while updates:
+            if self.batch == len(self._batches):
+                if self.epoch + 1 == self.schedule.epochs:
+                    break
+                self.epoch, self.batch, self.window = self.epoch + 1, 0, 0
+                self._batches = self._read(self.epoch)
+            batch = self._batches[self.batch]
+            windows = self.schedule.count_windows(batch.timesteps)
+            count = min(windows - self.window, updates * passes - pending)
+            ends_batch = self.window + count == windows
+            last = ends_batch and self.batch + 1 == len(self._batches)
+            parts.append(Part(self.epoch, batch, self.window, count, last))
+            complete, pending = divmod(pending + count, passes)
+            updates -= complete
+            if last and pending:
+                updates, pending = updates - 1, 0
+            self.batch, self.window = (self.batch + 1, 0) if ends_batch else (self.batch, self.window + count)
+        return parts

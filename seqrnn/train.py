@@ -16,7 +16,7 @@ def train(config: DictConfig) -> float:
     """Trains and tests what ``config`` describes; returns the test loss."""
     with cli.reporting():
         # Late, so that --help, --cfg and tab completion need not wait for torch.
-        from seqrnn import loop, registry, settings, smoke
+        from seqrnn import loop, registry, settings, smoke, strategies
         from seqrnn.monitor import Monitor
         from seqrnn.recording.recorder import Recorder
 
@@ -38,9 +38,8 @@ def train(config: DictConfig) -> float:
                 record=recorder.record,
                 observe=recorder.observe,
             )
-            gradients = loop.WindowByWindow(run.network, run.loss, run.schedule.carry, run.place)
             recorder.begin(monitor)
-            loop.train(run.network, run.task, run.schedule, run.optimizer, gradients, monitor)
+            loop.train(run.task, run.schedule, strategies.choose(run), monitor)
             return recorder.finish(loop.predict(run.network, test, run.place))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.models.protocol import State, zeros
+from seqrnn.models.protocol import Layer, Recurrence, State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
 
@@ -59,3 +59,10 @@ class Elman(nn.Module):
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return [W.data[-self.output_size :] for W in self.W]
+
+    def recurrence(self) -> Recurrence:
+        layers = [
+            Layer(len(W) - self.output_size, [W], [self.b[layer]] if len(self.b) else [], transposed=False)
+            for layer, W in enumerate(self.W)
+        ]
+        return Recurrence("tanh", self.output_size, layers, self.dropout)

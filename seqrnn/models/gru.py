@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, gate_matrices
+from seqrnn.models.protocol import Recurrence, State, zeros
+from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
 
 
@@ -39,3 +39,6 @@ class GRU(nn.Module):
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return gate_matrices(self.stack)
+
+    def recurrence(self) -> Recurrence:
+        return Recurrence("gru", self.output_size, layers_of(self.stack), self.stack.dropout)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Real, Size
-from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, gate_matrices
+from seqrnn.models.protocol import Recurrence, State, zeros
+from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
 
 
@@ -56,3 +56,6 @@ class LSTM(nn.Module):
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return gate_matrices(self.stack)
+
+    def recurrence(self) -> Recurrence:
+        return Recurrence("lstm", self.output_size, layers_of(self.stack), self.stack.dropout)

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, gate_matrices
+from seqrnn.models.protocol import Recurrence, State, zeros
+from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
 
 
@@ -43,3 +43,6 @@ class RNN(nn.Module):
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return gate_matrices(self.stack)
+
+    def recurrence(self) -> Recurrence:
+        return Recurrence(self.stack.nonlinearity, self.output_size, layers_of(self.stack), self.stack.dropout)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from seqrnn.errors import ConfigError
+from seqrnn.models.protocol import Layer
 
 
 def check_dropout(dropout: float, num_layers: int) -> None:
@@ -24,4 +25,17 @@ def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:
         block
         for layer in range(stack.num_layers)
         for block in getattr(stack, f"weight_hh_l{layer}").data.split(stack.hidden_size)
+    ]
+
+
+def layers_of(stack: nn.RNNBase) -> list[Layer]:
+    """The parameters, layer by layer."""
+    return [
+        Layer(
+            inputs=stack.hidden_size if layer else stack.input_size,
+            matrices=[getattr(stack, f"weight_{part}_l{layer}") for part in ("ih", "hh")],
+            biases=[getattr(stack, f"bias_{part}_l{layer}") for part in ("ih", "hh")],
+            transposed=True,
+        )
+        for layer in range(stack.num_layers)
     ]

@@ -57,6 +57,7 @@ class Recorder:
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
+            monitor.observe_every = self.frame_every
             self.shown = [kept.FirstSequences(self.experiment.task.test()[0], self.experiment.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())
@@ -78,7 +79,7 @@ class Recorder:
             self.terminal.evaluated(row)
 
     def observe(self, progress: Progress) -> None:
-        """Is told after each update where the run stands."""
+        """Is told after some updates where the run stands."""
         self.terminal.progress(progress)
         is_last = progress.position == progress.planned_updates
         if self.frame_every and (progress.position % self.frame_every == 0 or is_last):

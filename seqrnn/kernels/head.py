@@ -1,0 +1,148 @@
+"""The head and the loss on rows that have a target: outputs, loss, and the gradient by what the head has read."""
+
+from __future__ import annotations
+
+import math
+
+from seqrnn.kernels.compiler import kernel
+from seqrnn.kernels.functions import copy, exp
+from seqrnn.kernels.layers import ONE
+from seqrnn.kernels.layout import (
+    CROSS_ENTROPY,
+    D_HIDDEN,
+    D_READ,
+    HALF_MSE,
+    HEAD_B,
+    HEAD_KIND,
+    HEAD_SIZE,
+    HEAD_W,
+    HEAD_W_T,
+    HIDDEN,
+    L1,
+    LOSS_KIND,
+    MLP,
+    OUT,
+    OUT_B,
+    OUT_W,
+    OUT_W_T,
+    OUTPUTS,
+    READ,
+)
+from seqrnn.kernels.matmul import matmul, transpose
+from seqrnn.kernels.simd import apart, fill, lanes_of, load, store, sum_of, where_greater
+
+
+@kernel
+def prepare(p, w, c, H):
+    """Transposed matrices, once for all rows between two changes of the parameters."""
+    apart()
+    read_by_output = H
+    if c[HEAD_KIND] == MLP:
+        read_by_output = c[HEAD_SIZE]
+        transpose(H, read_by_output, p, c[HEAD_W], read_by_output, w, c[HEAD_W_T], H)
+    transpose(read_by_output, c[OUTPUTS], p, c[OUT_W], c[OUTPUTS], w, c[OUT_W_T], read_by_output)
+
+
+@kernel
+def _affine(p, w, rows, read, size, weight, bias, out, outputs):
+    apart()
+    if bias >= 0:
+        for row in range(rows):
+            copy(p, bias, w, out + row * outputs, outputs)
+    matmul(rows, outputs, size, w, read, size, 1, p, weight, outputs, w, out, outputs, 1 if bias >= 0 else 0)
+
+
+@kernel
+def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
+    apart()
+    matmul(size, outputs, rows, w, read, 1, size, w, out, outputs, g, weight, outputs, 1)
+    if bias >= 0:
+        matmul(1, outputs, rows, w, ONE, 0, 0, w, out, outputs, g, bias, 0, 1)
+
+
+@kernel
+def forward(p, w, c, H, rows):
+    """Outputs of the rows that have been read."""
+    apart()
+    read, size = c[READ], H
+    if c[HEAD_KIND] == MLP:
+        hidden, size = c[HIDDEN], c[HEAD_SIZE]
+        _affine(p, w, rows, read, H, c[HEAD_W], c[HEAD_B], hidden, size)
+        zero = fill(w, 0.0)
+        for j in range(0, rows * size, lanes_of(w)):
+            value = load(w, hidden + j, rows * size - j)
+            store(w, hidden + j, where_greater(zero, value, zero, value), rows * size - j)
+        read = hidden
+    _affine(p, w, rows, read, size, c[OUT_W], c[OUT_B], c[OUT], c[OUTPUTS])
+
+
+@kernel
+def backward(g, w, c, H, rows):
+    """Adds the head's part to ``g``; the gradient by what was read goes to D_READ."""
+    apart()
+    O, out, read, size, d_read = c[OUTPUTS], c[OUT], c[READ], H, c[D_READ]
+    if c[HEAD_KIND] == MLP:
+        read, size, d_read = c[HIDDEN], c[HEAD_SIZE], c[D_HIDDEN]
+    _affine_gradient(g, w, rows, read, size, c[OUT_W], c[OUT_B], out, O)
+    matmul(rows, size, O, w, out, O, 1, w, c[OUT_W_T], size, w, d_read, size, 0)
+    if c[HEAD_KIND] == MLP:
+        zero = fill(w, 0.0)
+        for j in range(0, rows * size, lanes_of(w)):
+            left = rows * size - j
+            store(w, d_read + j, where_greater(load(w, read + j, left), zero, load(w, d_read + j, left), zero), left)
+        _affine_gradient(g, w, rows, c[READ], H, c[HEAD_W], c[HEAD_B], d_read, size)
+        matmul(rows, H, size, w, d_read, size, 1, w, c[HEAD_W_T], H, w, c[D_READ], H, 0)
+
+
+@kernel
+def loss(w, c, rows, where, targets, labels):
+    """The summed loss of outputs whose targets lie at ``where``; puts its gradient in the outputs' place."""
+    apart()
+    kind, O, out = c[LOSS_KIND], c[OUTPUTS], c[OUT]
+    total = 0.0
+    if kind == CROSS_ENTROPY:
+        for m in range(rows):
+            total += _cross_entropy(w, out + m * O, O, labels[where[m]])
+        return total
+    scale = 1.0 / O
+    zero, one = fill(w, 0.0), fill(w, 1.0)
+    for m in range(rows):
+        for j in range(0, O, lanes_of(w)):
+            left = O - j
+            error = load(w, out + m * O + j, left) - load(targets, where[m] * O + j, left)
+            if kind == L1:
+                slope = where_greater(error, zero, one, where_less_zero(error))
+                total += sum_of(slope * error) * scale
+                error = slope * scale
+            else:
+                factor = 0.5 * scale if kind == HALF_MSE else scale
+                total += sum_of(error * error) * factor
+                error = error * (2.0 * factor)
+            store(w, out + m * O + j, error, left)
+    return total
+
+
+@kernel
+def where_less_zero(error):
+    """−1 where negative, 0 where zero, NaN where NaN."""
+    zero = error * 0.0
+    return where_greater(zero, error, fill(error, -1.0), zero)
+
+
+@kernel
+def _cross_entropy(w, out, O, label):
+    apart()
+    highest = w[out]
+    for j in range(1, O):
+        highest = max(highest, w[out + j])
+    chosen = w[out + label] - highest
+    total = 0.0
+    for j in range(0, O, lanes_of(w)):
+        left = O - j
+        store(w, out + j, exp(load(w, out + j, left) - fill(w, highest)), left)
+        total += sum_of(load(w, out + j, left))
+    share = 1.0 / total
+    for j in range(0, O, lanes_of(w)):
+        store(w, out + j, load(w, out + j, O - j) * share, O - j)
+    w[out + label] -= 1
+    return math.log(total) - chosen

@@ -1,0 +1,242 @@
+"""Products and transposes of small matrices that lie in flat arrays.
+
+A BLAS is made for large matrices; at the sizes of a recurrent network (1 to 64 rows, 50 to 300 columns) it spends
+its time around the arithmetic. Here a product is cut into tiles whose result stays in registers from the first term
+to the last (Goto & van de Geijn 2008 without the packing, since small matrices lie in the cache as they are).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from seqrnn.kernels.compiler import kernel
+from seqrnn.kernels.simd import (
+    I64,
+    REGISTER,
+    apart,
+    broadcast,
+    call,
+    constant,
+    lanes,
+    lanes_of,
+    load_all,
+    load_some,
+    mask,
+    scalar_type,
+    store_all,
+    store_some,
+    vector_type,
+)
+
+# Rows of a tile -> vectors side by side in it: as many sums as there are registers (32 with AVX-512, else 16).
+TILES = {8: 3, 4: 4, 2: 4, 1: 8} if REGISTER == 64 else {4: 3, 2: 4, 1: 8}
+DEPTH = 256  # terms that are added up at a time, so that a strip of the right matrix stays in the first cache
+
+
+def _i64(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.Function:
+    """The function that computes ``rows`` rows and ``vectors`` vectors of C = A B, or of C + A B: its arguments are
+    A, its row and column strides, B, its row stride, C, its row stride, the number of terms, the columns of the last
+    vector, and whether to add."""
+    name = f"seqrnn_tile_{dtype}_{rows}x{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    vector, width = vector_type(dtype), lanes(dtype)
+    pointer = scalar_type(dtype).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I64, I64, pointer, I64, pointer, I64, I64, I64, I64])
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    a, a_row, a_column, b, b_row, c, c_row, terms, left, adding = function.args
+    cells = [(m, v) for m in range(rows) for v in range(vectors)]
+
+    entry, fetch, start, loop, end = (function.append_basic_block() for _ in range(5))
+    build = ir.IRBuilder(entry)
+    chosen = mask(build, left, dtype)
+    targets = {
+        (m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells
+    }
+    sources = [build.mul(a_row, _i64(m)) for m in range(rows)]
+    build.cbranch(build.icmp_signed("!=", adding, _i64(0)), fetch, start)
+
+    def read(build: ir.IRBuilder, place: ir.Value, v: int) -> ir.Value:
+        return load_some(build, place, chosen, dtype) if v == vectors - 1 else load_all(build, place, dtype)
+
+    build = ir.IRBuilder(fetch)
+    old = {cell: read(build, targets[cell], cell[1]) for cell in cells}
+    build.branch(start)
+
+    build = ir.IRBuilder(start)
+    first = {cell: build.phi(vector) for cell in cells}
+    for cell in cells:
+        first[cell].add_incoming(constant(dtype, 0.0), entry)
+        first[cell].add_incoming(old[cell], fetch)
+    build.branch(loop)
+
+    build = ir.IRBuilder(loop)
+    term, a_now, b_now = build.phi(I64), build.phi(pointer), build.phi(pointer)
+    sums = {cell: build.phi(vector) for cell in cells}
+    right = [read(build, build.gep(b_now, [_i64(v * width)]), v) for v in range(vectors)]
+    grown = {}
+    for m in range(rows):
+        factor = broadcast(build, build.load(build.gep(a_now, [sources[m]])), width)
+        for v in range(vectors):
+            grown[m, v] = call(build, "fma", dtype, factor, right[v], sums[m, v])
+    term_next = build.add(term, _i64(1))
+    a_next, b_next = build.gep(a_now, [a_column]), build.gep(b_now, [b_row])
+    build.cbranch(build.icmp_signed("<", term_next, terms), loop, end)
+    for variable, begin, following in ((term, _i64(0), term_next), (a_now, a, a_next), (b_now, b, b_next)):
+        variable.add_incoming(begin, start)
+        variable.add_incoming(following, loop)
+    for cell in cells:
+        sums[cell].add_incoming(first[cell], start)
+        sums[cell].add_incoming(grown[cell], loop)
+
+    build = ir.IRBuilder(end)
+    for m, v in cells:
+        if v == vectors - 1:
+            store_some(build, grown[m, v], targets[m, v], left, dtype)
+        else:
+            store_all(build, grown[m, v], targets[m, v], dtype)
+    build.ret_void()
+    return function
+
+
+def _tiles_of(rows: int) -> Any:
+    """Computes ``rows`` rows of C from column ``c`` on, ``vectors`` vectors of them."""
+
+    @intrinsic
+    def tile(typing, A, a, a_row, a_column, B, b, b_row, C, c, c_row, terms, left, adding, vectors):
+        def generate(context, builder, signature, arguments):
+            A_, a_, a_row_, a_column_, B_, b_, b_row_, C_, c_, c_row_, terms_, left_, adding_, vectors_ = arguments
+            places = [builder.gep(memory, [offset]) for memory, offset in ((A_, a_), (B_, b_), (C_, c_))]
+            values = [places[0], a_row_, a_column_, places[1], b_row_, places[2], c_row_, terms_, left_, adding_]
+            after = builder.append_basic_block()
+            choice = builder.switch(vectors_, after)
+            for count in range(1, TILES[rows] + 1):
+                block = builder.append_basic_block()
+                choice.add_case(_i64(count), block)
+                with builder.goto_block(block):
+                    builder.call(_tile(builder.module, A.dtype, rows, count), values)
+                    builder.branch(after)
+            builder.position_at_end(after)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(A, i, i, i, B, i, i, C, i, i, i, i, i, i), generate
+
+    return tile
+
+
+def _stripes_of(rows: int) -> Any:
+    tile, most = _tiles_of(rows), TILES[rows]
+
+    @kernel
+    def stripes(begin, end, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
+        """Rows ``begin`` to ``end``, a whole number of tiles: strip by strip of B, which stays in the cache."""
+        apart()
+        width = lanes_of(A)
+        column = 0
+        while column < N:
+            vectors = min(most, (N - column + width - 1) // width)
+            left = min(width, N - column - (vectors - 1) * width)
+            for row in range(begin, end, rows):
+                tile(
+                    A, a + row * a_row, a_row, a_column, B, b + column, b_row, C, c + row * c_row + column, c_row,
+                    K, left, adding, vectors,
+                )  # fmt: skip
+            column += vectors * width
+
+    return stripes
+
+
+HIGHEST = max(TILES)
+_highest, _four, _two, _one = (_stripes_of(rows) for rows in (HIGHEST, 4, 2, 1))
+
+
+@kernel
+def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
+    apart()
+    row = M - M % HIGHEST
+    if row:
+        _highest(0, row, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
+    if row + 4 <= M:
+        _four(row, row + 4, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
+        row += 4
+    if row + 2 <= M:
+        _two(row, row + 2, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
+        row += 2
+    if row < M:
+        _one(row, M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
+
+
+@kernel
+def matmul(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
+    """C (M, N) = A (M, K) B (K, N), added to C if ``adding``. A begins at A[a] and has strides for rows and columns
+    (so it may be transposed); the rows of B and C are contiguous. K is at least 1."""
+    for begin in range(0, K, DEPTH):
+        depth = min(DEPTH, K - begin)
+        _terms(
+            M, N, depth, A, a + begin * a_column, a_row, a_column, B, b + begin * b_row, b_row, C, c, c_row,
+            adding if begin == 0 else 1,
+        )  # fmt: skip
+
+
+@intrinsic
+def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
+    """A square of as many rows and columns as a vector has lanes, or what is left of one."""
+
+    def generate(context, builder, signature, arguments):
+        A_, a_, a_row_, C_, c_, c_row_, rows_, columns_ = arguments
+        dtype, width = A.dtype, lanes(A.dtype)
+        source, target = builder.gep(A_, [a_]), builder.gep(C_, [c_])
+        none = _i64(0)
+
+        def within(row: int, count: ir.Value, left: ir.Value) -> ir.Value:
+            return builder.select(builder.icmp_signed("<", _i64(row), count), left, none)
+
+        block = []
+        for row in range(width):
+            place = builder.gep(source, [builder.mul(a_row_, _i64(row))])
+            block.append(load_some(builder, place, mask(builder, within(row, rows_, columns_), dtype), dtype))
+        half = width // 2
+        while half:  # swap the off-diagonal quarters of ever smaller squares
+            for row in range(width):
+                if row & half:
+                    continue
+                above, below = block[row], block[row + half]
+                for target_row, chosen in (
+                    (row, [j if not j & half else width + j - half for j in range(width)]),
+                    (row + half, [j + half if not j & half else width + j for j in range(width)]),
+                ):
+                    order = ir.Constant(ir.VectorType(ir.IntType(32), width), chosen)
+                    block[target_row] = builder.shuffle_vector(above, below, order)
+            half //= 2
+        for row in range(width):
+            left = within(row, columns_, rows_)
+            with cgutils.if_likely(builder, builder.icmp_signed(">", left, none)):
+                place = builder.gep(target, [builder.mul(c_row_, _i64(row))])
+                store_some(builder, block[row], place, left, dtype)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(A, i, i, C, i, i, i, i), generate
+
+
+@kernel
+def transpose(M, N, A, a, a_row, C, c, c_row):
+    """C (N, M) = Aᵀ, of A (M, N)."""
+    apart()
+    width = lanes_of(A)
+    for row in range(0, M, width):
+        for column in range(0, N, width):
+            _transpose_block(
+                A, a + row * a_row + column, a_row, C, c + column * c_row + row, c_row, M - row, N - column
+            )

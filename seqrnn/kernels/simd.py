@@ -1,0 +1,307 @@
+"""Vectors as wide as the processor's registers, as a type of the compiled code.
+
+Loops over gates are short and read many places, which keeps LLVM from vectorising them by itself. Here a vector is
+a value: ``load`` takes one out of memory, ``+ - * /`` and the functions below work on all lanes, ``store``
+puts it back. Loads and stores are given how many lanes are left in the row, and touch no others.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import cgutils, config, types
+from numba.extending import intrinsic, models, overload, register_model
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+UNALIGNED = 1  # promised alignment in bytes: rows begin anywhere
+
+
+def register_bytes() -> int:
+    """Bytes in a vector register of the processor that is compiled for; 0: none that the kernels know how to use."""
+    if config.CPU_FEATURES is None and config.CPU_NAME is None:
+        features = llvm.get_host_cpu_features()
+    else:
+        features = {name: f"+{name}" in (config.CPU_FEATURES or "") for name in ("avx512f", "avx2", "fma")}
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") and features.get("fma") else 0
+
+
+REGISTER = register_bytes() or 16
+
+
+class Vector(types.Type):
+    """As many numbers as a register holds."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector_type(vector.dtype))
+
+
+def lanes(dtype: types.Type) -> int:
+    """Numbers in a register."""
+    return REGISTER // (dtype.bitwidth // 8)
+
+
+def scalar_type(dtype: types.Type) -> ir.Type:
+    return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+
+
+def vector_type(dtype: types.Type) -> ir.VectorType:
+    return ir.VectorType(scalar_type(dtype), lanes(dtype))
+
+
+def constant(dtype: types.Type, value: float) -> ir.Constant:
+    return ir.Constant(vector_type(dtype), [value] * lanes(dtype))
+
+
+def broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
+    """The same number in every lane."""
+    vector = ir.VectorType(value.type, count)
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, count), [0] * count))
+
+
+def mask(builder: ir.IRBuilder, left: ir.Value, dtype: types.Type) -> ir.Value:
+    """Lanes that lie within the ``left`` numbers of a row that are left."""
+    count = lanes(dtype)
+    order = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+    return builder.icmp_signed("<", order, broadcast(builder, builder.trunc(left, I32), count))
+
+
+def call(builder: ir.IRBuilder, name: str, dtype: types.Type, *arguments: ir.Value) -> ir.Value:
+    """An LLVM intrinsic from vectors to a vector."""
+    vector = vector_type(dtype)
+    kind = ir.FunctionType(vector, [vector] * len(arguments))
+    full_name = f"llvm.{name}.v{lanes(dtype)}f{dtype.bitwidth}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), arguments)
+
+
+def load_all(builder: ir.IRBuilder, place: ir.Value, dtype: types.Type) -> ir.Value:
+    vector = builder.load(builder.bitcast(place, vector_type(dtype).as_pointer()))
+    vector.align = UNALIGNED
+    return vector
+
+
+def load_some(builder: ir.IRBuilder, place: ir.Value, chosen: ir.Value, dtype: types.Type) -> ir.Value:
+    vector = vector_type(dtype)
+    kind = ir.FunctionType(vector, [vector.as_pointer(), I32, chosen.type, vector])
+    name = f"llvm.masked.load.v{lanes(dtype)}f{dtype.bitwidth}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    place = builder.bitcast(place, vector.as_pointer())
+    return builder.call(function, [place, ir.Constant(I32, UNALIGNED), chosen, constant(dtype, 0.0)])
+
+
+def store_all(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, dtype: types.Type) -> None:
+    builder.store(value, builder.bitcast(place, vector_type(dtype).as_pointer())).align = UNALIGNED
+
+
+def store_some(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, left: ir.Value, dtype: types.Type) -> None:
+    """Stores the lanes that are left; a whole vector without a mask, since masked stores are slow to read back."""
+    whole = builder.icmp_signed(">=", left, ir.Constant(left.type, lanes(dtype)))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            store_all(builder, value, place, dtype)
+        with otherwise:
+            _store_masked(builder, value, place, left, dtype)
+
+
+def _store_masked(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, left: ir.Value, dtype: types.Type) -> None:
+    vector, chosen = vector_type(dtype), mask(builder, left, dtype)
+    kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, chosen.type])
+    name = f"llvm.masked.store.v{lanes(dtype)}f{dtype.bitwidth}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [value, builder.bitcast(place, vector.as_pointer()), ir.Constant(I32, UNALIGNED), chosen])
+
+
+@intrinsic
+def pointer(typing: Any, array: types.Array) -> Any:
+    """Where an array's numbers lie. Compiled functions hand each other pointers: arrays count references at each
+    call, which takes longer than a small product. The caller of compiled code keeps the array alive."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return context.make_array(array)(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def lanes_of(typing: Any, like: types.Type) -> Any:
+    """Numbers in a vector of what ``like`` consists of."""
+    return types.intp(like), lambda context, builder, signature, arguments: ir.Constant(I64, lanes(like.dtype))
+
+
+@intrinsic
+def load(typing: Any, memory: types.CPointer, index: types.Type, left: types.Type) -> Any:
+    """``memory[index:]``, of which ``left`` numbers are left; lanes beyond them are 0."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        place = builder.gep(arguments[0], [arguments[1]])
+        return load_some(builder, place, mask(builder, arguments[2], memory.dtype), memory.dtype)
+
+    return Vector(memory.dtype)(memory, types.intp, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, memory: types.CPointer, index: types.Type, value: Vector, left: types.Type) -> Any:
+    """``memory[index:] = value``, of which ``left`` numbers are left; lanes beyond them are not touched."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        place = builder.gep(arguments[0], [arguments[1]])
+        store_some(builder, arguments[2], place, arguments[3], memory.dtype)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, value, types.intp), generate
+
+
+@intrinsic
+def fill(typing: Any, like: types.Type, value: types.Type) -> Any:
+    """``value`` in every lane, in the type of ``like``'s elements."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        number = context.cast(builder, arguments[1], value, like.dtype)
+        return broadcast(builder, number, lanes(like.dtype))
+
+    return Vector(like.dtype)(like, value), generate
+
+
+def _between_vectors(instruction: str) -> Any:
+    @intrinsic
+    def operation(typing: Any, a: Vector, b: Vector) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            return getattr(builder, instruction)(*arguments)
+
+        return a(a, b), generate
+
+    return operation
+
+
+def _overload_operator(python_operator: Any, instruction: str) -> None:
+    operation = _between_vectors(instruction)
+
+    @overload(python_operator)
+    def implementation(a, b):
+        if isinstance(a, Vector) and isinstance(b, Vector):
+            return lambda a, b: operation(a, b)
+        if isinstance(a, Vector) and isinstance(b, types.Number):
+            return lambda a, b: operation(a, fill(a, b))
+        if isinstance(a, types.Number) and isinstance(b, Vector):
+            return lambda a, b: operation(fill(b, a), b)
+        return None
+
+
+_overload_operator(operator.add, "fadd")
+_overload_operator(operator.sub, "fsub")
+_overload_operator(operator.mul, "fmul")
+_overload_operator(operator.truediv, "fdiv")
+
+
+def _on_lanes(name: str) -> Any:
+    """A function of one vector that LLVM knows."""
+
+    @intrinsic
+    def function(typing: Any, a: Vector) -> Any:
+        return a(a), lambda context, builder, signature, arguments: call(builder, name, a.dtype, *arguments)
+
+    return function
+
+
+absolute = _on_lanes("fabs")
+square_root = _on_lanes("sqrt")
+nearest = _on_lanes("rint")
+
+
+@intrinsic
+def fma(typing: Any, a: Vector, b: Vector, c: Vector) -> Any:
+    """a · b + c, rounded once."""
+    return a(a, a, a), lambda context, builder, signature, arguments: call(builder, "fma", a.dtype, *arguments)
+
+
+@intrinsic
+def with_sign(typing: Any, a: Vector, b: Vector) -> Any:
+    """|a| with the sign of b."""
+    return a(a, a), lambda context, builder, signature, arguments: call(builder, "copysign", a.dtype, *arguments)
+
+
+def _select(comparison: str) -> Any:
+    @intrinsic
+    def function(typing: Any, a: Vector, b: Vector, then: Vector, otherwise: Vector) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            a, b, then, otherwise = arguments
+            return builder.select(builder.fcmp_ordered(comparison, a, b), then, otherwise)
+
+        return a(a, a, a, a), generate
+
+    return function
+
+
+where_less = _select("<")  # (a, b, then, otherwise): then where a < b, else otherwise; NaN is not less
+where_greater = _select(">")
+
+
+@intrinsic
+def sum_of(typing: Any, a: Vector) -> Any:
+    """The sum over the lanes, in pairs: always in the same order."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        (value,), count = arguments, lanes(a.dtype)
+        while count > 1:
+            count //= 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            halves = [
+                builder.shuffle_vector(
+                    value, undefined, ir.Constant(ir.VectorType(I32, count), list(range(begin, begin + count)))
+                )
+                for begin in (0, count)
+            ]
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return a.dtype(a), generate
+
+
+@intrinsic
+def power_of_two(typing: Any, exponent: Vector) -> Any:
+    """2 to a whole number that lies within the range of exponents: written straight into the exponent's bits."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        dtype = exponent.dtype
+        shift, bias = (23, 127) if dtype.bitwidth == 32 else (52, 1023)
+        whole = ir.VectorType(ir.IntType(dtype.bitwidth), lanes(dtype))
+        bits = builder.fptosi(arguments[0], whole)
+        bits = builder.add(bits, ir.Constant(whole, [bias] * lanes(dtype)))
+        bits = builder.shl(bits, ir.Constant(whole, [shift] * lanes(dtype)))
+        return builder.bitcast(bits, vector_type(dtype))
+
+    return exponent(exponent), generate
+
+
+@intrinsic
+def at(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
+    """The memory from element ``index`` on."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return memory(memory, types.intp), generate
+
+
+@intrinsic
+def apart(typing: Any) -> Any:
+    """Said in a function: its callers call it, and do not take in its code. Compiling stays short that way."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate

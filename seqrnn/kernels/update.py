@@ -1,0 +1,292 @@
+"""Whole updates in compiled code: windows, forward, loss, backward, averaging, clipping, optimizer step.
+
+Between two optimizer steps the weights do not change, so the windows of an update are columns side by side: the
+forward pass goes through them in order, since each begins with the state that an earlier one has reached, and keeps
+what the backward pass needs; the head and the backward pass then take all of them at once.
+"""
+
+from __future__ import annotations
+
+import math
+
+from seqrnn.kernels import head, layers, steps
+from seqrnn.kernels.compiler import entry, kernel
+from seqrnn.kernels.functions import clear, copy
+from seqrnn.kernels.layout import (
+    CARRY,
+    CELL,
+    CELL_KIND,
+    CLIP,
+    D_OUTPUT,
+    D_READ,
+    INPUT,
+    INPUTS,
+    LAYER_FIELDS,
+    LAYERS,
+    LR,
+    LSTM,
+    NONE,
+    OUTPUT,
+    PARAMETERS,
+    PART_BEGIN,
+    PART_COUNT,
+    PART_DATA,
+    PART_FIELDS,
+    PART_FIRST,
+    PART_LAST,
+    PART_STREAMS,
+    PART_TIMESTEPS,
+    PASSES,
+    PREVIOUS,
+    PREVIOUS_CELL,
+    READ,
+    ROWS,
+    SIZE,
+    STEP_KIND,
+    STEPS_MADE,
+    STREAMS,
+    STRIDE,
+    W_COLUMN,
+    W_DATA,
+    W_FIRST,
+    W_KEEP,
+    W_LEAD,
+    W_LENGTH,
+    W_SLOT,
+    W_STREAMS,
+    WINDOW,
+    WINDOW_FIELDS,
+)
+from seqrnn.kernels.simd import apart, at, pointer
+
+
+@kernel
+def cut(c, part, number, window):
+    """Window ``number`` of a batch, as ``seqrnn.schedule.Schedule.window`` cuts it."""
+    apart()
+    timesteps, streams = part[PART_TIMESTEPS], part[PART_STREAMS]
+    stride = c[STRIDE] if c[STRIDE] > 0 else timesteps
+    behind = (c[WINDOW] if c[WINDOW] > 0 else timesteps) - stride
+    fresh = number * stride
+    stop = min(fresh + stride, timesteps)
+    start, keep = 0, timesteps
+    if c[WINDOW] > 0:
+        start = max(0, fresh - behind)
+        keep = fresh + stride - behind % stride
+    carries = c[CARRY] and c[WINDOW] > 0
+    window[W_STREAMS] = streams
+    window[W_LENGTH] = stop - start
+    window[W_LEAD] = fresh - start
+    window[W_DATA] = part[PART_DATA] + (start - part[PART_BEGIN]) * streams
+    window[W_SLOT] = number % (behind // stride + 1) if carries else -1
+    window[W_FIRST] = number == 0
+    window[W_KEEP] = keep - start if carries and keep < timesteps else 0
+
+
+@kernel
+def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
+    """Inputs and starts of the windows, from the stream's order into rows."""
+    apart()
+    I, rows = layer[INPUTS], layer[INPUT]
+    for n in range(count):
+        window = at(windows, n * WINDOW_FIELDS)
+        streams, source = window[W_STREAMS], window[W_DATA]
+        for k in range(window[W_LENGTH]):
+            row = k * columns + window[W_COLUMN]
+            copy(data, (source + k * streams) * I, w, rows + row * I, streams * I)
+            for b in range(streams):
+                flags[row + b] = starts[source + k * streams + b]
+        for k in range(window[W_LENGTH], depth):  # a window that the end of its sequence has cut short
+            row = k * columns + window[W_COLUMN]
+            for b in range(streams):
+                flags[row + b] = 0
+
+
+@kernel
+def begin(c, w, layer, window, carried, index):
+    """The states that a window begins with: carried, or zero."""
+    apart()
+    H, slot = layer[SIZE], window[W_SLOT]
+    count = window[W_STREAMS] * H
+    previous, cell = layer[PREVIOUS] + window[W_COLUMN] * H, layer[PREVIOUS_CELL] + window[W_COLUMN] * H
+    parts = 2 if c[CELL_KIND] == LSTM else 1
+    size = c[STREAMS] * H  # of one part of the state of one layer
+    layers_ = c[LAYERS]
+    if slot >= 0 and window[W_FIRST]:
+        slots = (c[WINDOW] - c[STRIDE]) // c[STRIDE] + 1
+        for other in range(slots):
+            clear(carried, (other * layers_ + index) * parts * size, parts * size)
+    if slot < 0:
+        clear(w, previous, count)
+        if parts == 2:
+            clear(w, cell, count)
+    else:
+        place = (slot * layers_ + index) * parts * size
+        copy(carried, place, w, previous, count)
+        if parts == 2:
+            copy(carried, place + size, w, cell, count)
+
+
+@kernel
+def keep(c, w, layer, window, columns, carried, index):
+    """Carries a window's state before the timestep with which a later one begins."""
+    apart()
+    if window[W_KEEP] > 0:
+        H, parts = layer[SIZE], 2 if c[CELL_KIND] == LSTM else 1
+        size, count = c[STREAMS] * H, window[W_STREAMS] * H
+        place = (window[W_SLOT] * c[LAYERS] + index) * parts * size
+        row = (window[W_KEEP] - 1) * columns + window[W_COLUMN]
+        copy(w, layer[OUTPUT] + row * H, carried, place, count)
+        if parts == 2:
+            copy(w, layer[CELL] + row * H, carried, place + size, count)
+
+
+@kernel
+def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
+    """A layer's forward pass through the windows: as many side by side as do not wait for each other."""
+    apart()
+    kind = c[CELL_KIND]
+    together = count
+    if c[CARRY] and c[WINDOW] > 0:
+        together = (c[WINDOW] - c[STRIDE]) // c[STRIDE] + 1
+    n = 0
+    while n < count:
+        end = n + 1
+        while end < count and end - n < together:
+            if c[CARRY] and windows[end * WINDOW_FIELDS + W_FIRST]:
+                break
+            end += 1
+        column = windows[n * WINDOW_FIELDS + W_COLUMN]
+        rows, depth = 0, 0
+        for other in range(n, end):
+            window = at(windows, other * WINDOW_FIELDS)
+            rows += window[W_STREAMS]
+            depth = max(depth, window[W_LENGTH])
+            begin(c, w, layer, window, carried, index)
+        for k in range(depth):
+            row = k * columns + column
+            if k == 0:
+                layers.restart(kind, w, layer, row, rows, flags)
+            else:
+                layers.follow(kind, w, layer, row, row - columns, rows, flags)
+            layers.step(kind, p, w, layer, row, rows)
+        for other in range(n, end):
+            keep(c, w, layer, at(windows, other * WINDOW_FIELDS), columns, carried, index)
+        n = end
+
+
+@kernel
+def group(c, p, g, w, q, windows, count, depth, columns, data, targets, labels, valid, starts, carried, flags, rows_, where):
+    """Adds the gradient of some windows of an update to ``g``; returns their summed loss and number of targets."""
+    apart()
+    kind, deep = c[CELL_KIND], c[LAYERS]
+    rows = depth * columns
+    gather(c, w, q, windows, count, depth, columns, data, starts, flags)
+    for index in range(deep):
+        layer = at(q, index * LAYER_FIELDS)
+        layers.project(kind, p, w, layer, rows)
+        recur(c, p, w, layer, index, windows, count, columns, carried, flags)
+
+    top = at(q, (deep - 1) * LAYER_FIELDS)
+    H, read = top[SIZE], 0
+    for n in range(count):
+        window = at(windows, n * WINDOW_FIELDS)
+        for k in range(window[W_LEAD], window[W_LENGTH]):
+            for b in range(window[W_STREAMS]):
+                source = window[W_DATA] + k * window[W_STREAMS] + b
+                if valid[source]:
+                    rows_[read] = k * columns + window[W_COLUMN] + b
+                    where[read] = source
+                    copy(w, top[OUTPUT] + rows_[read] * H, w, c[READ] + read * H, H)
+                    read += 1
+    if read == 0:
+        return 0.0, 0
+    head.forward(p, w, c, H, read)
+    loss = head.loss(w, c, read, where, targets, labels)
+    head.backward(g, w, c, H, read)
+
+    clear(w, top[D_OUTPUT], rows * H)
+    for n in range(read):
+        copy(w, c[D_READ] + n * H, w, top[D_OUTPUT] + rows_[n] * H, H)
+    for index in range(deep - 1, -1, -1):
+        layer = at(q, index * LAYER_FIELDS)
+        above = at(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
+        layers.backward(kind, p, g, w, layer, depth, columns, flags, above)
+    return loss, read
+
+
+@kernel
+def prepare(c, p, g, w, q):
+    """What changes with the parameters, and a gradient of zero."""
+    apart()
+    clear(g, 0, c[PARAMETERS])
+    for index in range(c[LAYERS]):
+        layers.prepare(c[CELL_KIND], p, w, at(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
+    head.prepare(p, w, c, at(q, (c[LAYERS] - 1) * LAYER_FIELDS)[SIZE])
+
+
+@entry
+def run(
+    p_, g_, a_, b_, m_, w_, layers_, c_, o_, parts_, data_, targets_, labels_, valid_, starts_, carried_, windows_,
+    flags_, rows_, where_, rates, losses, counts, norms, timesteps,
+):  # fmt: skip
+    """Makes the updates of some parts, one after another; their losses, targets, norms and timesteps go to the last
+    arrays. Stops behind an update that has diverged, whose step it does not take.
+
+    Returns:
+        How many updates have been made, one that diverged included.
+    """
+    p, g, a, b, m, w = pointer(p_), pointer(g_), pointer(a_), pointer(b_), pointer(m_), pointer(w_)
+    q, c, o, parts, data = pointer(layers_), pointer(c_), pointer(o_), pointer(parts_), pointer(data_)
+    targets, labels, valid, starts = pointer(targets_), pointer(labels_), pointer(valid_), pointer(starts_)
+    carried, windows, flags = pointer(carried_), pointer(windows_), pointer(flags_)
+    rows, where = pointer(rows_), pointer(where_)
+
+    made, passes, loss, count = 0, 0, 0.0, 0  # passes, loss and count of the update under way
+    waiting, depth, columns = 0, 0, 0  # windows that are yet to be computed, and their extent
+    for index in range(len(parts_) // PART_FIELDS):
+        part = at(parts, index * PART_FIELDS)
+        for number in range(part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]):
+            window = at(windows, waiting * WINDOW_FIELDS)
+            cut(c, part, number, window)
+            if passes == 0:
+                loss, count, timesteps[made] = 0.0, 0, 0
+                prepare(c, p, g, w, q)
+            if waiting and max(depth, window[W_LENGTH]) * (columns + window[W_STREAMS]) > c[ROWS]:
+                some, valid_ones = group(
+                    c, p, g, w, q, windows, waiting, depth, columns, data, targets, labels, valid, starts, carried,
+                    flags, rows, where,
+                )  # fmt: skip
+                loss, count = loss + some, count + valid_ones
+                waiting, depth, columns = 0, 0, 0
+                window = windows
+                cut(c, part, number, window)
+            window[W_COLUMN] = columns
+            depth = max(depth, window[W_LENGTH])
+            columns += window[W_STREAMS]
+            waiting += 1
+            timesteps[made] += (window[W_LENGTH] - window[W_LEAD]) * window[W_STREAMS]
+            passes += 1
+            ends = part[PART_LAST] and number == part[PART_FIRST] + part[PART_COUNT] - 1
+            if passes < c[PASSES] and not ends:
+                continue
+            some, valid_ones = group(
+                c, p, g, w, q, windows, waiting, depth, columns, data, targets, labels, valid, starts, carried,
+                flags, rows, where,
+            )  # fmt: skip
+            loss, count = loss + some, count + valid_ones
+            waiting, depth, columns = 0, 0, 0
+            passes = 0
+            scale = 1.0 / max(1, count)
+            norm = math.sqrt(steps.squared_norm(g, c[PARAMETERS])) * scale
+            losses[made], counts[made], norms[made] = loss, count, norm
+            made += 1
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                return made
+            if count and c[STEP_KIND] != NONE:
+                if o[CLIP] > 0:
+                    scale *= min(1.0, o[CLIP] / (norm + 1e-6))
+                o[LR] = rates[made - 1]
+                c[STEPS_MADE] += 1
+                steps.step(c[STEP_KIND], p, g, a, b, m, o, c[PARAMETERS], c[STEPS_MADE], scale)
+    return made

@@ -1,0 +1,193 @@
+"""Whole updates in compiled code, many in one call: no Python and no autograd between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim import Optimizer
+
+from seqrnn.kernels import layout as at
+from seqrnn.kernels.network import FlatNetwork
+from seqrnn.kernels.update import run
+from seqrnn.loop import Place
+from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
+from seqrnn.models.network import Network
+from seqrnn.models.protocol import Recurrence
+from seqrnn.schedule import Schedule
+from seqrnn.strategies.plain import average_and_clip
+from seqrnn.strategies.protocol import Made, Numbers, Parts
+from seqrnn.tasks.protocol import Batch
+
+LOSSES: dict[Loss, int] = {mse: at.MSE, half_mse: at.HALF_MSE, l1: at.L1, cross_entropy: at.CROSS_ENTROPY}
+ROWS = 2048  # (timestep, column) pairs that are computed together: enough for large products, few enough for the cache
+WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
+Array = NDArray[Any]
+
+
+class Compiled:
+    """Updates in compiled code.
+
+    Args:
+        recurrence: what the network's cell computes.
+        batch: the most streams, and the most timesteps, of a training batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        recurrence: Recurrence,
+        loss: Loss,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        place: Place,
+        batch: tuple[int, int],
+    ) -> None:
+        streams, timesteps = batch
+        window = schedule.window or timesteps
+        stride = schedule.stride or window
+        self.schedule, self.place, self.optimizer = schedule, place, optimizer
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        one = min(window, timesteps) * streams
+        rows = max(min(ROWS, one * schedule.passes), one)
+        columns = max(streams, rows)
+        self.flat = FlatNetwork(network, recurrence, rows, columns)
+        table = self.flat.table
+        table[at.LOSS_KIND] = LOSSES[loss]
+        table[at.STREAMS], table[at.ROWS] = streams, rows
+        table[at.WINDOW], table[at.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
+        table[at.PASSES], table[at.CARRY] = schedule.passes, int(schedule.carry)
+        table[at.STEPS_MADE] = 0
+        self.numbers = np.zeros(at.OPTIMIZER_FIELDS)
+        table[at.STEP_KIND] = _describe(optimizer, self.numbers)
+        self.numbers[at.CLIP] = schedule.clip_norm or 0.0
+        self.gradient = torch.zeros_like(self.flat.p)
+        self.memory = [torch.zeros_like(self.flat.p) for _ in range(3)]
+        parts = 2 if recurrence.kind == "lstm" else 1
+        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 1
+        self.carried = np.zeros(slots * len(recurrence.layers) * parts * streams * recurrence.size, self.dtype)
+        self.windows = np.zeros((schedule.passes + 1) * at.WINDOW_FIELDS, np.int64)
+        self.flags = np.zeros(rows, np.uint8)
+        self.rows, self.where = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        self.data = Data(self.dtype, place)
+
+    @property
+    def dtype(self) -> Any:
+        return self.flat.p.numpy().dtype
+
+    def __call__(self, parts: Parts, factors: Numbers) -> Made:
+        if self.flat.table[at.STEP_KIND] != at.NONE:
+            return self._run(parts, factors)
+        return self._run(parts, factors)
+
+    def _run(self, parts: Parts, factors: Numbers) -> Made:
+        table, data = self.data.of(parts, self.schedule)
+        rates = self.rates[0] * factors
+        losses, norms = np.zeros(len(factors)), np.zeros(len(factors))
+        targets, timesteps = np.zeros(len(factors), np.int64), np.zeros(len(factors), np.int64)
+        made = run(
+            self.flat.p.numpy(),
+            self.gradient.numpy(),
+            *(memory.numpy() for memory in self.memory),
+            self.flat.w,
+            self.flat.layers.reshape(-1),
+            self.flat.table,
+            self.numbers,
+            table,
+            *data,
+            self.carried,
+            self.windows,
+            self.flags,
+            self.rows,
+            self.where,
+            rates,
+            losses,
+            targets,
+            norms,
+            timesteps,
+        )
+        return Made(parts[-1].epoch, timesteps[:made], losses[:made], targets[:made], norms[:made], rates[:made])
+
+
+@dataclass
+class Piece:
+    """Timesteps ``start`` to ``stop`` of a batch, as flat arrays: inputs, targets, labels, valid, starts."""
+
+    batch: Batch
+    start: int
+    stop: int
+    arrays: tuple[Array, ...]
+
+
+class Data:
+    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again and again is read once."""
+
+    def __init__(self, dtype: Any, place: Place) -> None:
+        self.dtype, self.place = dtype, place
+        self.pieces: list[Piece] = []
+        self.joined: tuple[Array, ...] = ()
+
+    def of(self, parts: Parts, schedule: Schedule) -> tuple[Array, tuple[Array, ...]]:
+        """The table of the parts, and their inputs, targets, labels, valid and starts, joined."""
+        table = np.zeros((len(parts), at.PART_FIELDS), np.int64)
+        pieces: list[Piece] = []
+        offset, fresh = 0, False
+        for row, part in zip(table, parts, strict=True):
+            batch, timesteps = part.batch, part.batch.timesteps
+            start = schedule.window_at(timesteps, part.first).start
+            stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
+            piece = next((p for p in pieces if p.batch is batch and p.start <= start and stop <= p.stop), None)
+            if piece is None:
+                piece, new = self._piece(batch, start, stop)
+                fresh |= new or len(pieces) >= len(self.pieces) or self.pieces[len(pieces)] is not piece
+                pieces.append(piece)
+            offset = sum(len(p.arrays[3]) for p in pieces[: next(i for i, p in enumerate(pieces) if p is piece)])
+            row[:] = (batch.streams, timesteps, part.first, part.count, part.last, piece.start, offset)
+        if fresh or len(pieces) != len(self.pieces):
+            self.pieces = pieces
+            self.joined = tuple(
+                np.concatenate(columns) if len(columns) > 1 else columns[0]
+                for columns in zip(*(piece.arrays for piece in pieces), strict=True)
+            )
+        return table.reshape(-1), self.joined
+
+    def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
+        for piece in self.pieces:
+            if piece.batch is batch and piece.start <= start and stop <= piece.stop:
+                return piece, False
+        if batch.streams * batch.timesteps <= WHOLE:
+            start, stop = 0, batch.timesteps
+        chunk = self.place(batch.read(start, stop))
+        floating = chunk.targets.is_floating_point()
+        targets = chunk.targets if floating else torch.zeros(1, dtype=self.place.dtype)
+        labels = torch.zeros(1, dtype=torch.int64) if floating else chunk.targets
+        arrays = tuple(
+            tensor.reshape(-1).numpy()
+            for tensor in (chunk.inputs, targets, labels, chunk.valid.view(torch.uint8), chunk.starts.view(torch.uint8))
+        )
+        return Piece(batch, start, stop, arrays), True
+
+
+def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
+    """Writes an optimizer's settings into ``numbers``, and returns its kind."""
+    kinds = {
+        torch.optim.SGD: at.SGD,
+        torch.optim.Adam: at.ADAM,
+        torch.optim.AdamW: at.ADAM,
+        torch.optim.NAdam: at.NADAM,
+        torch.optim.RAdam: at.RADAM,
+        torch.optim.RMSprop: at.RMSPROP,
+        torch.optim.Adagrad: at.ADAGRAD,
+    }
+    group = optimizer.param_groups[0]
+    numbers[at.MU] = 1.0
+    numbers[at.EPS], numbers[at.DECAY] = group.get("eps", 0.0), group["weight_decay"]
+    numbers[at.MOMENTUM], numbers[at.NESTEROV] = group.get("momentum", 0.0), group.get("nesterov", False)
+    numbers[at.BETA1], numbers[at.BETA2] = group.get("betas", (0.0, 0.0))
+    numbers[at.DECOUPLED] = group.get("decoupled_weight_decay", False) or type(optimizer) is torch.optim.AdamW
+    numbers[at.AMSGRAD] = group.get("amsgrad", False)
+    numbers[at.ALPHA], numbers[at.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
+    return kinds[type(optimizer)]

@@ -1,0 +1,111 @@
+"""Updates the plain way, one after another: the gradient of its windows, the average, clipping, the optimizer's step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from seqrnn.loop import Place, unroll
+from seqrnn.losses import Loss
+from seqrnn.models.network import Network
+from seqrnn.models.protocol import State, detached
+from seqrnn.schedule import Schedule, Window
+from seqrnn.strategies.protocol import Made, Numbers, Parts
+from seqrnn.tasks.protocol import Batch
+
+Windows = Sequence[tuple[Batch, Window]]
+
+
+class Gradients(Protocol):
+    """How the gradient of an update is computed: ``WindowByWindow`` is the plain way."""
+
+    def __call__(self, windows: Windows) -> tuple[float, int]:
+        """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
+
+        Returns:
+            That loss, and how many valid targets it is a sum over.
+        """
+
+
+class Plain:
+    """Updates with torch's autograd and one of its optimizers.
+
+    Args:
+        gradients: computes the gradient of an update.
+    """
+
+    def __init__(self, network: Network, optimizer: Optimizer, schedule: Schedule, gradients: Gradients) -> None:
+        self.parameters = list(network.parameters())
+        self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def __call__(self, parts: Parts, factors: Numbers) -> Made:
+        made = []
+        for windows, factor in zip(self.schedule.updates(parts), factors, strict=False):
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * float(factor)
+            self.optimizer.zero_grad()
+            loss, targets = self.gradients(windows)
+            norm = average_and_clip(self.parameters, targets, self.schedule.clip_norm)
+            timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
+            made.append((timesteps, loss, targets, norm))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                break
+            if targets:
+                self.optimizer.step()
+        columns = [np.array(column) for column in zip(*made, strict=True)]
+        timesteps_, losses, targets_, norms = columns
+        rates = self.rates[0] * factors[: len(made)]
+        return Made(parts[-1].epoch, timesteps_, losses, targets_, norms, rates)
+
+
+def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
+    """Divides summed gradients by the number of targets, limits their norm, and returns the norm before that."""
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    for parameter in moved:
+        assert parameter.grad is not None
+        parameter.grad /= max(1, targets)
+    return float(clip_grad_norm_(moved, clip_norm or float("inf")))
+
+
+class WindowByWindow:
+    """The plain way: one window after another, forward and backward. A faster way must give the same gradient.
+
+    A window begins with the state that was reached there when those timesteps were first seen, detached; with
+    stride < window, that was before the latest updates. From there on it is run again, with the present weights.
+    """
+
+    def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
+        self.network, self.loss, self.carry, self.place = network, loss, carry, place
+        self.states: dict[int, State] = {}  # by the timestep that they come before
+
+    def __call__(self, windows: Windows) -> tuple[float, int]:
+        total, count = 0.0, 0
+        for batch, window in windows:
+            loss, targets = self._pass(batch, window)
+            total, count = total + loss, count + targets
+        return total, count
+
+    def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
+        if window.fresh == 0:
+            self.states.clear()  # other sequences begin
+        state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
+        chunk = self.place(batch.read(window.start, window.stop))
+        fresh = window.fresh - window.start
+        valid = chunk.valid[fresh:]  # (T', B)
+        with self.place.precision():
+            hidden, kept = unroll(self.network.cell, chunk.inputs, chunk.starts, state, window.keep - window.start)
+            outputs = self.network.head(hidden[fresh:][valid])  # (targets, O): read only where there is a target
+            losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
+            loss = losses.sum()
+        if self.carry and window.keep < batch.timesteps:
+            self.states[window.keep] = detached(kept)
+        if len(losses):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item(), len(losses)

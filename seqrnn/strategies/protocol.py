@@ -1,0 +1,50 @@
+"""What every way to compute updates looks like from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.schedule import Part
+from seqrnn.tasks.protocol import Batch
+
+Numbers = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Parts = Sequence[Part[Batch]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What some updates in a row came to, an entry for each. One that diverged is the last, and was not applied.
+
+    Args:
+        epoch: of the last update.
+        timesteps: over all streams.
+        losses: summed over the valid targets.
+        targets: how many were valid; with none, the weights were left alone.
+        norms: of the averaged gradient, before clipping.
+        rates: learning rates.
+    """
+
+    epoch: int
+    timesteps: Counts
+    losses: Numbers
+    targets: Counts
+    norms: Numbers
+    rates: Numbers
+
+
+class Strategy(Protocol):
+    """A way to compute updates. All of them give the same numbers, to rounding."""
+
+    def __call__(self, parts: Parts, factors: Numbers) -> Made:
+        """Makes the updates that ``parts`` hold, and changes the network in place.
+
+        Args:
+            parts: whole updates.
+            factors: what to multiply the optimizer's learning rate by in each update; as many, or more.
+        """
