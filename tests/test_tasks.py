@@ -6,6 +6,7 @@ import gzip
 import math
 import re
 import struct
+import subprocess
 import sys
 import tracemalloc
 import types
@@ -527,6 +528,25 @@ def test_missing_files_are_downloaded_once_to_where_they_are_looked_for(
     assert sorted(which(task.train(0, 64))) == list(range(300))
     assert which(task.test()) == list(range(40))
     assert calls == [(str(tmp_path / "new"), True)]
+
+
+def test_torchvision_is_not_imported_where_the_files_are(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from test_tasks import make_mnist, which\n"
+        "task = make_mnist(Path(sys.argv[1]), download=True)\n"
+        "print(len(which(task.train(0, 64))), len(which(task.test())), 'torchvision' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "300 40 False\n"
 
 
 def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, torchvision: types.ModuleType) -> None:
