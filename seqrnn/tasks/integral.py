@@ -154,7 +154,7 @@ def _scan(added: Array, y: Array, keep: float, floor: Array, ceiling: Array, ext
 
     def side_by_side(values: Array) -> Array:
         if values.size == 1:
-            return np.broadcast_to(values, (length, 1))
+            return np.broadcast_to(np.full(segments * streams, values.item()), (length, segments * streams))
         padded = np.concatenate([values, np.zeros((segments * length - timesteps, streams))])
         return padded.reshape(segments, length, streams).swapaxes(0, 1).reshape(length, segments * streams)
 
