@@ -15,10 +15,10 @@ from seqrnn import cli
 def train(config: DictConfig) -> float:
     """Trains and tests what ``config`` describes; returns the test loss."""
     with cli.reporting():
-        # Late, so that --help, --cfg and tab completion need not wait for torch.
-        from seqrnn import loop, registry, settings, smoke
-        from seqrnn.monitor import Monitor
-        from seqrnn.recording.recorder import Recorder
+        with cli.importing():  # late, so that --help, --cfg and tab completion need not wait for torch
+            from seqrnn import loop, registry, settings, smoke
+            from seqrnn.monitor import Monitor
+            from seqrnn.recording.recorder import Recorder
 
         values = settings.plain(config)
         registry.load(settings.plugins_of(values))

@@ -96,3 +96,24 @@ def test_nothing_is_collected_while_torch_is_first_imported_and_everything_after
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "False True True True\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["experiment=sine_online"], ["task=integral", "deterministic=true"]], ids=" ".join
+)
+def test_a_run_on_a_cpu_imports_no_compiler(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv[1:] = sys.argv[2:]\n"
+        "from seqrnn.train import main\n"
+        "main()\n"
+        "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
+        "print('slow:', sorted(slow & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "seqrnn-train", *arguments, "device=cpu", "smoke=true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.endswith("slow: []\n"), result.stdout[-200:]

@@ -56,6 +56,8 @@ class Network(nn.Module):
                     f"model.init_std.{name}: no such parameter{did_you_mean(name, parameters)} "
                     f"(there are: {', '.join(parameters)})"
                 )
+            if parameters[name].is_meta:  # no values; and torch would import its compiler to say so
+                continue
             with torch.no_grad():
                 parameters[name].normal_(0.0, std)
 
