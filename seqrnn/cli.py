@@ -5,6 +5,7 @@ Imports neither torch nor anything else that is slow, so that --help and errors 
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -95,6 +96,22 @@ def run_hydra(command: Callable[[], Any]) -> None:
 def wants_traceback() -> bool:
     """Whether the user asks for tracebacks, in hydra's way: HYDRA_FULL_ERROR=1."""
     return os.environ.get("HYDRA_FULL_ERROR") not in (None, "", "0")
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around the first import of torch. Python looks for garbage again and again among the million objects that it
+    makes, then and once more at exit: a third of the time of a short run. They all stay, so nobody need look.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads((1 if work <= ONE_THREAD_UP_TO else cores) if threads == "auto" else threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
-    torch.use_deterministic_algorithms(deterministic)
+    # What torch.use_deterministic_algorithms does too, which imports torch's compiler to tell it.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic

@@ -5,7 +5,10 @@ Each takes the network's parameters; their documentation, with sources, is torch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -16,6 +19,21 @@ from seqrnn.errors import ConfigError
 from seqrnn.registry import register
 
 Parameters = Iterable[Parameter]
+NOT_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+@cache
+def light(kind: Any) -> Callable[..., Optimizer]:
+    """A class of torch.optim, without ``torch._dynamo``: the first call of torch's own imports it, which takes a
+    second, and does no more than keep torch.compile out of these methods.
+
+    Each method is torch's own beneath its wrappers. Where a version of torch has none, it stays as it is, and all
+    that is lost is the time.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in NOT_COMPILED if hasattr(kind, name)}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    found: Callable[..., Optimizer] = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
+    return found
 
 
 @register("optimizer", "sgd")
@@ -25,7 +43,7 @@ def sgd(
     """Stochastic gradient descent, with (Nesterov) momentum."""
     if nesterov and not momentum:
         raise ConfigError("optimizer.nesterov=True: needs momentum; set optimizer.momentum=0.9, say")
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    return light(torch.optim.SGD)(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
 
 @register("optimizer", "adam")
@@ -40,7 +58,7 @@ def adam(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015); its weight decay is added to the gradient."""
-    return torch.optim.Adam(
+    return light(torch.optim.Adam)(
         parameters, lr=lr, betas=(beta1, beta2), eps=eps, amsgrad=amsgrad, weight_decay=weight_decay
     )
 
@@ -56,7 +74,7 @@ def adamw(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.AdamW)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
 
 
 @register("optimizer", "nadam")
@@ -70,7 +88,7 @@ def nadam(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with Nesterov momentum (Dozat 2016)."""
-    return torch.optim.NAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.NAdam)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
 
 
 @register("optimizer", "radam")
@@ -84,7 +102,7 @@ def radam(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Rectified Adam (Liu et al. 2020): Adam that warms up by itself."""
-    return torch.optim.RAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.RAdam)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
 
 
 @register("optimizer", "rmsprop")
@@ -99,7 +117,7 @@ def rmsprop(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """RMSprop (Hinton 2012, lecture 6e), optionally centred (Graves 2013)."""
-    return torch.optim.RMSprop(
+    return light(torch.optim.RMSprop)(
         parameters,
         lr=lr,
         alpha=alpha,
@@ -113,4 +131,4 @@ def rmsprop(
 @register("optimizer", "adagrad")
 def adagrad(parameters: Parameters, *, lr: Positive, eps: Positive, weight_decay: NonNegative) -> Optimizer:
     """Adagrad (Duchi et al. 2011)."""
-    return torch.optim.Adagrad(parameters, lr=lr, eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.Adagrad)(parameters, lr=lr, eps=eps, weight_decay=weight_decay)

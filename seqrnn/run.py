@@ -84,6 +84,9 @@ class Run:
             self._writer.writeheader()
         self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
         self._jsonl.write(to_json(row) + "\n")
+
+    def flush(self) -> None:
+        """Lets others read the rows so far."""
         self._csv.flush()
         self._jsonl.flush()
 

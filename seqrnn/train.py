@@ -15,16 +15,17 @@ from seqrnn import cli
 def train(config: DictConfig) -> float:
     """Trains and tests what ``config`` describes; returns the test loss."""
     with cli.reporting():
-        # Late, so that --help, --cfg and tab completion need not wait for torch.
-        from seqrnn import loop, registry, settings, smoke, strategies
-        from seqrnn.monitor import Monitor
-        from seqrnn.recording.recorder import Recorder
+        with cli.importing():  # late, so that --help, --cfg and tab completion need not wait for torch
+            from seqrnn import loop, registry, settings, smoke, strategies
+            from seqrnn.monitor import Monitor
+            from seqrnn.recording.recorder import Recorder
 
         values = settings.plain(config)
         registry.load(settings.plugins_of(values))
         settings.check(values)  # every problem at once
         run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
         planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+        strategy = strategies.choose(run)
         validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
 
         job = HydraConfig.get()
@@ -39,7 +40,8 @@ def train(config: DictConfig) -> float:
                 observe=recorder.observe,
             )
             recorder.begin(monitor)
-            loop.train(run.task, run.schedule, strategies.choose(run), monitor)
+            strategy.ready(recorder.terminal.say)
+            loop.train(run.task, run.schedule, strategy, monitor)
             return recorder.finish(loop.predict(run.network, test, run.place))
 
 

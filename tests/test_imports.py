@@ -82,3 +82,38 @@ def test_what_needs_no_network_does_not_wait_for_torch(arguments: list[str], tmp
         check=True,
     )
     assert result.stdout.endswith("slow: []\n"), result.stdout[-200:]
+
+
+def test_nothing_is_collected_while_torch_is_first_imported_and_everything_afterwards() -> None:
+    script = (
+        "import gc\n"
+        "from seqrnn import cli\n"
+        "with cli.importing():\n"
+        "    import torch\n"
+        "    print(gc.isenabled(), end=' ')\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000, end=' ')\n"
+        "with cli.importing(): print(gc.isenabled())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "False True True True\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["experiment=sine_online"], ["task=integral", "deterministic=true"]], ids=" ".join
+)
+def test_a_run_on_a_cpu_imports_no_compiler(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv[1:] = sys.argv[2:]\n"
+        "from seqrnn.train import main\n"
+        "main()\n"
+        "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
+        "print('slow:', sorted(slow & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "seqrnn-train", *arguments, "device=cpu", "smoke=true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.endswith("slow: []\n"), result.stdout[-200:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 import torch
 from conftest import Finished
 from omegaconf import OmegaConf
-from test_configs import GROUPS
+from test_configs import GROUPS, composed
 
 from seqrnn import loop, registry, settings, smoke
 from seqrnn.losses import LOSSES
+from seqrnn.monitor import Progress
+from seqrnn.recording import recorder
 from seqrnn.run import RunReader
 
 Command = Callable[..., Finished]
@@ -73,6 +76,36 @@ def test_the_terminal_says_what_runs_how_it_did_and_where_it_is(command: Command
     assert "8,001 parameters" in log
     assert "\x1b" not in log
     assert "update 3, timestep 60: loss" in log
+
+
+def test_rows_are_written_at_once_a_second_later_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    registry.load()
+    values = composed("task=sine", "plots.draw=false")
+    directory = tmp_path / "run"
+
+    def steps() -> list[float]:
+        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["timesteps"] for line in lines]
+
+    with recorder.Recorder(directory, settings.assemble(values), []) as recording:
+        progress = Progress(10)
+        recording.record({"timesteps": 0, "updates": 0, "eval_loss": 1.0})
+        assert steps() == [0]
+        recording.record({"timesteps": 1, "updates": 1})
+        recording.record({"timesteps": 2, "updates": 2})
+        recording.observe(progress)
+        assert steps() == [0]
+        now = recorder.WRITE_EVERY
+        recording.observe(progress)
+        assert steps() == [0, 1, 2]
+        assert "update 0, timestep 0: loss 1" in (directory / "train.log").read_text(encoding="utf-8")
+        recording.record({"timesteps": 3, "updates": 3})
+        assert steps() == [0, 1, 2]
+    assert steps() == [0, 1, 2, 3]
 
 
 def test_metrics_read_in_pandas_and_say_the_same_in_csv_and_json(command: Command) -> None:

@@ -6,6 +6,7 @@ import gzip
 import math
 import re
 import struct
+import subprocess
 import sys
 import tracemalloc
 import types
@@ -75,6 +76,13 @@ def test_reading_is_pure_and_repeatable_by_seed(name: str) -> None:
     for start, stop in [(T // 2, T), (0, 1), (T - 1, T), (0, T // 2), (0, T)]:
         for part, all_of_it in zip(fields(again.read(start, stop)), expected, strict=True):
             assert torch.equal(part, all_of_it[start:stop])
+
+
+@pytest.mark.parametrize("name", ["sine", "sincos"])
+def test_data_that_is_the_same_in_every_epoch_is_made_once(name: str) -> None:
+    task = make_task(name)
+    first, later = task.train(0, 3), task.train(7, 3)
+    assert all(one is other for one, other in zip(first, later, strict=True))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -166,6 +174,34 @@ def test_an_endless_stream_takes_the_memory_of_a_few_blocks() -> None:
     finally:
         tracemalloc.stop()
     assert held < 4 * (2 * 8 * block * streams)  # blocks of inputs and outputs in float64
+
+
+def test_a_long_stream_takes_no_more_memory_than_a_short_one() -> None:
+    peaks = []
+    for timesteps in (100_000, 10_000_000):
+        (batch,) = make_task("integral", train_timesteps=timesteps, sequence_length=None).train(0, 1)
+        tracemalloc.start()
+        try:
+            for start in range(0, timesteps, 4096):
+                batch.read(start, min(start + 4096, timesteps))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2_000_000
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_blocks_that_are_computed_together_are_what_they_are_apart(
+    streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integral, "BLOCK", 60)
+    found = []
+    for at_once in (1, 7):
+        monkeypatch.setattr(integral, "AT_ONCE", at_once)
+        task = make_task("integral", train_timesteps=streams * 1500, sequence_length=None, jitter=0.1, leak=0.1)
+        found.append(whole(task.train(0, streams)[0]))
+    assert torch.equal(found[0].inputs, found[1].inputs)
+    torch.testing.assert_close(found[0].targets, found[1].targets, rtol=0, atol=1e-14)
 
 
 def test_the_input_jumps_as_often_as_it_should_to_uniform_values() -> None:
@@ -492,6 +528,25 @@ def test_missing_files_are_downloaded_once_to_where_they_are_looked_for(
     assert sorted(which(task.train(0, 64))) == list(range(300))
     assert which(task.test()) == list(range(40))
     assert calls == [(str(tmp_path / "new"), True)]
+
+
+def test_torchvision_is_not_imported_where_the_files_are(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from test_tasks import make_mnist, which\n"
+        "task = make_mnist(Path(sys.argv[1]), download=True)\n"
+        "print(len(which(task.train(0, 64))), len(which(task.test())), 'torchvision' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "300 40 False\n"
 
 
 def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, torchvision: types.ModuleType) -> None:

@@ -23,6 +23,8 @@ class Network(nn.Module):
         head_bias: whether the head has biases.
         recurrent_init: ``default`` leaves the cell's own; ``orthogonal`` makes every recurrent matrix a random
             orthogonal one, which neither shrinks nor stretches a linear state (Saxe et al. 2014).
+        kernel: ``torch`` leaves the recurrence to torch; ``compiled`` computes it in compiled code, on the CPU;
+            ``auto`` does so where it can and pays.
         init_std: parameters by name (such as ``head.weight``) that start as N(0, std²) instead.
     """
 
@@ -36,8 +38,10 @@ class Network(nn.Module):
         head_bias: bool,
         recurrent_init: Literal["default", "orthogonal"],
         init_std: dict[str, NonNegative],
+        kernel: Literal["auto", "torch", "compiled"],
     ) -> None:
         super().__init__()
+        self.kernel = kernel
         self.cell = cell
         self.head: nn.Module = nn.Linear(cell.output_size, output_size, head_bias)
         if head == "mlp":
@@ -56,6 +60,8 @@ class Network(nn.Module):
                     f"model.init_std.{name}: no such parameter{did_you_mean(name, parameters)} "
                     f"(there are: {', '.join(parameters)})"
                 )
+            if parameters[name].is_meta:  # no values; and torch would import its compiler to say so
+                continue
             with torch.no_grad():
                 parameters[name].normal_(0.0, std)
 

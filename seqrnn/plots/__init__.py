@@ -6,11 +6,13 @@
     samples.png      training examples (classification)
 
 ``python -m seqrnn.plots RUN_DIR`` draws them again. No window is ever opened, and nothing global is changed: figures
-are matplotlib objects without pyplot. matplotlib is imported when something is drawn, not before.
+are matplotlib objects without pyplot. matplotlib is imported when something is drawn, not before, and of the modules
+here only those that draw it.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def draw(directory: Path) -> list[Path]:
     Raises:
         DataError: it is not a run directory, or files of it are missing or damaged; what could be drawn was.
     """
-    from seqrnn.plots import animation, classification, loss, sequence, sincos, sine, style
+    from seqrnn.plots import loss, style
     from seqrnn.plots.facts import Facts
 
     run = RunReader(directory)
@@ -48,14 +50,16 @@ def draw(directory: Path) -> list[Path]:
             return []
         is_classes = facts.kind == "classification"
         arrays = _with(run.predictions(), CLASSES if is_classes else SEQUENCES, directory / PREDICTIONS)
-        by_task = {"sine": sine.draw, "sincos": sincos.draw}
-        picture = by_task.get(facts.task, classification.draw if is_classes else sequence.draw)
-        return [style.save(picture(arrays, facts), directory / "predictions.png")]
+        own = facts.task if facts.task in ("sine", "sincos") else None
+        picture = import_module(f"seqrnn.plots.{own or ('classification' if is_classes else 'sequence')}")
+        return [style.save(picture.draw(arrays, facts), directory / "predictions.png")]
 
     def animated() -> list[Path]:
         snapshots = run.snapshots()
         if snapshots is None:
             return []
+        from seqrnn.plots import animation
+
         frames = _with(snapshots, ("timesteps", "inputs", "targets", "outputs"), directory / SNAPSHOTS)
         return [animation.save(frames, facts, directory / "animation.gif")]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from seqrnn.plots import style
@@ -194,19 +195,27 @@ def _name(ax: Axes, levels: list[Level], fractions: list[float]) -> None:
     for index, y in zip(order, ys, strict=True):
         level, fraction = levels[index], fractions[index]
         arrow = " ↓" if fraction < 0 else " ↑" if fraction > 1 else ""
-        ax.annotate(
+        is_bold = level.weight == "bold"
+        ax.text(
+            1.03,
+            y,
             style.plain(level.name + arrow),
-            (1.0, min(max(fraction, 0.0), 1.0)),
-            xytext=(1.03, y),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
+            transform=ax.transAxes,
             fontsize=SMALL,
             fontweight=level.weight,
-            color=level.colour if level.weight == "bold" else INK,
+            color=level.colour if is_bold else INK,
             va="center",
             ha="left",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": level.colour if level.weight == "bold" else PALE, "lw": 0.8},
+        )
+        ax.add_artist(
+            Line2D(
+                (1.003, 1.022),
+                (min(max(fraction, 0.0), 1.0), y),
+                transform=ax.transAxes,
+                clip_on=False,
+                color=level.colour if is_bold else PALE,
+                linewidth=0.8,
+            )
         )
 
 

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from seqrnn.plots.facts import Facts
 
@@ -72,8 +73,10 @@ def parts(
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG, whole or not at all."""
+    figure.canvas.draw()  # once; savefig would draw it twice
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+        Image.fromarray(pixels).save(temporary, dpi=(DPI, DPI))
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from seqrnn import __version__
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "matplotlib", "pydantic")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of seqrnn, Python, the platform and the packages that matter for a result."""
     found = {"seqrnn": __version__, "python": platform.python_version(), "platform": platform.platform()}
@@ -23,8 +25,10 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def git_revision() -> str | None:
-    """The commit that this package's source is at, ``-dirty`` if it was changed since; None outside a checkout."""
+    """The commit that this package's source is at, ``-dirty`` if it was changed since; None outside a checkout.
+    It is that of the first call: of the code that runs."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None

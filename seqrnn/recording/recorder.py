@@ -23,6 +23,7 @@ from seqrnn.run import Run
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Experiment
 
+WRITE_EVERY = 1.0  # seconds: rows wait so long at most while updates go on
 SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
 
 
@@ -44,6 +45,8 @@ class Recorder:
         self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
         self.progress = Progress(0)
+        self.rows: list[Row] = []  # not written yet
+        self.written = -WRITE_EVERY
         self.frame_every = 0
         self.shown: list[kept.FirstSequences] = []
         self.frames: list[tuple[int, Predictions]] = []
@@ -71,23 +74,41 @@ class Recorder:
                 plots.draw_samples(self.directory)
 
     def record(self, row: Row) -> None:
-        """Takes a row of metrics."""
-        self.run.record(row)
-        if self.tensorboard:
-            self.tensorboard.record(row)
-        if any(key.startswith("eval_") and value is not None for key, value in row.items()):
-            self.terminal.evaluated(row)
+        """Takes a row of metrics. Writing one takes as long as many updates, so they are written once a second, in
+        whole lines; a run that is killed loses those of its last second."""
+        self.rows.append(row)
+        self._write_if_due()
 
     def observe(self, progress: Progress) -> None:
         """Is told after some updates where the run stands."""
         self.terminal.progress(progress)
-        is_last = progress.position == progress.planned_updates
-        if self.frame_every and (progress.position % self.frame_every == 0 or is_last):
-            predictions = loop.predict(self.experiment.network, self.shown, self.experiment.place)
-            self.frames.append((progress.timesteps, predictions))
+        if self.rows:
+            self._write_if_due()
+        if self.frame_every:
+            is_last = progress.position == progress.planned_updates
+            if is_last or progress.position % self.frame_every == 0:
+                predictions = loop.predict(self.experiment.network, self.shown, self.experiment.place)
+                self.frames.append((progress.timesteps, predictions))
+
+    def _write_if_due(self) -> None:
+        if time.monotonic() >= self.written + WRITE_EVERY:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        rows, self.rows = self.rows, []
+        for row in rows:
+            self.run.record(row)
+            if self.tensorboard:
+                self.tensorboard.record(row)
+            if any(key.startswith("eval_") and value is not None for key, value in row.items()):
+                self.terminal.evaluated(row)
+        self.run.flush()
+        self.terminal.flush()
+        self.written = time.monotonic()
 
     def finish(self, predictions: Predictions) -> float:
         """Takes the trained network's predictions on the test data; returns their loss."""
+        self._write_rows()
         task, loss = self.experiment.task, self.experiment.loss
         self.scores = {
             self.values["model"]["name"]: loop.score(predictions, task, loss),
@@ -122,6 +143,7 @@ class Recorder:
             if self.frames:
                 steps.callback(self.run.write_snapshots, kept.snapshots_of(self.frames, self.experiment.task.kind))
             steps.callback(self.run.write_weights, self.experiment.network.state_dict())
+            steps.callback(self._write_rows)
 
     def _say_goodbye(self, status: str, error: BaseException | None) -> None:
         if isinstance(error, UserError):

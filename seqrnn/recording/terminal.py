@@ -44,6 +44,7 @@ class Terminal:
         self._screen = Screen(highlight=False)
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
         self._bar: Bar | None = None
+        self._every = DRAW_EVERY if self._screen.is_terminal else LINE_EVERY
         self._begun = self._spoke = time.monotonic()
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
@@ -64,17 +65,21 @@ class Terminal:
     def progress(self, progress: Progress) -> None:
         """Shows where the run stands, not more often than is of use."""
         now = time.monotonic()
-        if now - self._spoke < (DRAW_EVERY if self._screen.is_terminal else LINE_EVERY):
+        if now - self._spoke < self._every:
             return
         self._spoke = now
         self._show(progress)
 
     def evaluated(self, row: Mapping[str, Any]) -> None:
-        """Adds an evaluation to the log."""
+        """Adds an evaluation to the log, a line."""
         numbers = (
             f"{key.removeprefix('eval_')} {value:.4g}" for key, value in row.items() if key.startswith("eval_")
         )
-        self._log.print(f"update {row['updates']:,}, timestep {row['timesteps']:,}: {', '.join(numbers)}")
+        self._file.write(f"update {row['updates']:,}, timestep {row['timesteps']:,}: {', '.join(numbers)}\n")
+
+    def flush(self) -> None:
+        """Lets others read the log so far."""
+        self._file.flush()
 
     def stop_progress(self, progress: Progress) -> None:
         """Takes the progress bar down."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,29 @@ from seqrnn.kernels.update import run
 from seqrnn.loop import Place
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import Recurrence
-from seqrnn.schedule import Schedule
-from seqrnn.strategies.plain import average_and_clip
+from seqrnn.optimizers import light
+from seqrnn.schedule import Part, Schedule
 from seqrnn.strategies.protocol import Made, Numbers, Parts
 from seqrnn.tasks.protocol import Batch
 
 LOSSES: dict[Loss, int] = {mse: at.MSE, half_mse: at.HALF_MSE, l1: at.L1, cross_entropy: at.CROSS_ENTROPY}
+STEPS: dict[type[Optimizer], int] = {
+    torch.optim.SGD: at.SGD,
+    torch.optim.Adam: at.ADAM,
+    torch.optim.AdamW: at.ADAM,
+    torch.optim.NAdam: at.NADAM,
+    torch.optim.RAdam: at.RADAM,
+    torch.optim.RMSprop: at.RMSPROP,
+    torch.optim.Adagrad: at.ADAGRAD,
+}
+# Settings of them that compiled steps do not know; the optimizers of this project leave them alone.
+USUAL = {
+    "dampening": 0,
+    "maximize": False,
+    "lr_decay": 0,
+    "initial_accumulator_value": 0,
+    "momentum_decay": 4e-3,
+}
 ROWS = 2048  # (timestep, column) pairs that are computed together: enough for large products, few enough for the cache
 WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
 Array = NDArray[Any]
@@ -32,20 +49,19 @@ class Compiled:
     """Updates in compiled code.
 
     Args:
-        recurrence: what the network's cell computes.
         batch: the most streams, and the most timesteps, of a training batch.
     """
 
     def __init__(
         self,
         network: Network,
-        recurrence: Recurrence,
         loss: Loss,
         optimizer: Optimizer,
         schedule: Schedule,
         place: Place,
         batch: tuple[int, int],
     ) -> None:
+        recurrence = network.cell.recurrence()
         streams, timesteps = batch
         window = schedule.window or timesteps
         stride = schedule.stride or window
@@ -65,6 +81,7 @@ class Compiled:
         table[at.STEP_KIND] = _describe(optimizer, self.numbers)
         self.numbers[at.CLIP] = schedule.clip_norm or 0.0
         self.gradient = torch.zeros_like(self.flat.p)
+        self.views = self.flat.views(self.gradient)
         self.memory = [torch.zeros_like(self.flat.p) for _ in range(3)]
         parts = 2 if recurrence.kind == "lstm" else 1
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 1
@@ -78,17 +95,45 @@ class Compiled:
     def dtype(self) -> Any:
         return self.flat.p.numpy().dtype
 
+    def ready(self, announce: Callable[[str], None]) -> None:
+        empty = tuple(np.zeros(0, kind) for kind in (self.dtype, self.dtype, np.int64, np.uint8, np.uint8))
+        self._run = run.ready(*self._arguments(np.zeros(0, np.int64), empty, np.zeros(0)), announce=announce)
+
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         if self.flat.table[at.STEP_KIND] != at.NONE:
-            return self._run(parts, factors)
-        return self._run(parts, factors)
+            return self._updates(parts, factors)
+        made = []
+        for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
+            made.append(self._step_of_torch(update, float(factor)))
+            if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
+                break
+        columns = (np.concatenate(column) for column in zip(*(astuple(one)[1:] for one in made), strict=True))
+        return Made(parts[-1].epoch, *columns)
 
-    def _run(self, parts: Parts, factors: Numbers) -> Made:
+    def _step_of_torch(self, update: Parts, factor: float) -> Made:
+        """One update by an optimizer that compiled code does not know: it is given the gradient, and steps."""
+        made = self._updates(update, np.array([factor]))
+        targets, norm = int(made.targets[0]), float(made.norms[0])
+        if targets and np.isfinite(made.losses[0]) and np.isfinite(norm):
+            clip = self.schedule.clip_norm or float("inf")
+            self.gradient *= min(1.0, clip / (norm + 1e-6)) / targets
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+            for parameter, view in self.views:
+                parameter.grad = view
+            self.optimizer.step()
+        return made
+
+    def _updates(self, parts: Parts, factors: Numbers) -> Made:
         table, data = self.data.of(parts, self.schedule)
-        rates = self.rates[0] * factors
-        losses, norms = np.zeros(len(factors)), np.zeros(len(factors))
-        targets, timesteps = np.zeros(len(factors), np.int64), np.zeros(len(factors), np.int64)
-        made = run(
+        arguments = self._arguments(table, data, self.rates[0] * factors)
+        made = self._run(*arguments)
+        rates, losses, targets, norms, timesteps = (column[:made] for column in arguments[-5:])
+        return Made(parts[-1].epoch, timesteps, losses, targets, norms, rates)
+
+    def _arguments(self, table: Array, data: tuple[Array, ...], rates: Numbers) -> tuple[Any, ...]:
+        count = len(rates)
+        return (
             self.flat.p.numpy(),
             self.gradient.numpy(),
             *(memory.numpy() for memory in self.memory),
@@ -104,12 +149,27 @@ class Compiled:
             self.rows,
             self.where,
             rates,
-            losses,
-            targets,
-            norms,
-            timesteps,
+            np.zeros(count),
+            np.zeros(count, np.int64),
+            np.zeros(count),
+            np.zeros(count, np.int64),
         )
-        return Made(parts[-1].epoch, timesteps[:made], losses[:made], targets[:made], norms[:made], rates[:made])
+
+
+def _single(parts: Parts, passes: int) -> Iterator[list[Part[Batch]]]:
+    """The parts of one update after another."""
+    update: list[Part[Batch]] = []
+    pending = 0
+    for part in parts:
+        first, end = part.first, part.first + part.count
+        while first < end:
+            count = min(end - first, passes - pending)
+            last = part.last and first + count == end
+            update.append(Part(part.epoch, part.batch, first, count, last))
+            first, pending = first + count, pending + count
+            if pending == passes or last:
+                yield update
+                update, pending = [], 0
 
 
 @dataclass
@@ -173,21 +233,14 @@ class Data:
 
 def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
     """Writes an optimizer's settings into ``numbers``, and returns its kind."""
-    kinds = {
-        torch.optim.SGD: at.SGD,
-        torch.optim.Adam: at.ADAM,
-        torch.optim.AdamW: at.ADAM,
-        torch.optim.NAdam: at.NADAM,
-        torch.optim.RAdam: at.RADAM,
-        torch.optim.RMSprop: at.RMSPROP,
-        torch.optim.Adagrad: at.ADAGRAD,
-    }
     group = optimizer.param_groups[0]
     numbers[at.MU] = 1.0
-    numbers[at.EPS], numbers[at.DECAY] = group.get("eps", 0.0), group["weight_decay"]
+    numbers[at.EPS], numbers[at.DECAY] = group.get("eps", 0.0), group.get("weight_decay", 0.0)
     numbers[at.MOMENTUM], numbers[at.NESTEROV] = group.get("momentum", 0.0), group.get("nesterov", False)
     numbers[at.BETA1], numbers[at.BETA2] = group.get("betas", (0.0, 0.0))
-    numbers[at.DECOUPLED] = group.get("decoupled_weight_decay", False) or type(optimizer) is torch.optim.AdamW
+    numbers[at.DECOUPLED] = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
     numbers[at.AMSGRAD] = group.get("amsgrad", False)
     numbers[at.ALPHA], numbers[at.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
-    return kinds[type(optimizer)]
+    kind = next((kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), at.NONE)
+    usual = all(group.get(name, value) == value for name, value in USUAL.items())
+    return kind if usual and len(optimizer.param_groups) == 1 else at.NONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +44,9 @@ class Plain:
         self.parameters = list(network.parameters())
         self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
         self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def ready(self, announce: Callable[[str], None]) -> None:
+        pass
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         made = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,9 @@ class Made:
 
 class Strategy(Protocol):
     """A way to compute updates. All of them give the same numbers, to rounding."""
+
+    def ready(self, announce: Callable[[str], None]) -> None:
+        """Prepares what takes a while, and announces it."""
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         """Makes the updates that ``parts`` hold, and changes the network in place.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -14,10 +15,13 @@ from seqrnn import metrics
 from seqrnn.bounds import Count, Fraction, NonNegative, Real
 from seqrnn.errors import ConfigError
 from seqrnn.registry import register
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks.protocol import Batch, Chunk, joined
 
 Array = NDArray[np.float64]
-BLOCK = 4096  # timesteps that are generated at a time, so that a long stream takes constant memory
+BLOCK = 4096  # timesteps that are drawn from one random generator
+AT_ONCE = 8  # blocks of a single stream that are computed together, so that NumPy has enough to do in each call
+SHORT = 48  # timesteps that are computed one by one
+LONGEST = 64  # timesteps of a segment
 TRAIN, VALIDATION, TEST = range(3)
 
 
@@ -96,83 +100,139 @@ class Integral:
             "input itself": lambda chunk: chunk.inputs,
         }
 
-    def generate(self, seeds: tuple[int, ...], x: Array, y: Array, timesteps: int) -> tuple[Array, Array, Array]:
-        """``timesteps`` more of B streams that have reached ``x`` and ``y`` (B,).
+    def generate(
+        self, seeds: tuple[int, ...], first: int, x: Array, y: Array, timesteps: int
+    ) -> tuple[Array, Array, Array]:
+        """``timesteps`` more, from the start of block number ``first`` on, of B streams that have reached ``x`` and
+        ``y`` (B,).
 
         Returns:
             Inputs (T, B) as the network sees them, outputs (T, B), and x (B,) without jitter at the end.
         """
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *seeds])))
-        jumps = rng.random((timesteps, len(x))) < self.jump_probability
-        values = rng.random((timesteps, len(x)))
-        # Each timestep holds the value of the latest jump: index 0 is where x stood before.
-        latest = np.maximum.accumulate(np.where(jumps, np.arange(1, timesteps + 1)[:, None], 0), axis=0)
-        held = np.take_along_axis(np.concatenate([x[None], values]), latest, axis=0)
-        inputs = held + self.jitter * rng.standard_normal(held.shape) if self.jitter else held
+        shape = timesteps, len(x)
+        jumps, held, noise = np.empty(shape, np.bool_), np.empty(shape), np.empty(shape if self.jitter else 0)
+        for number, start in enumerate(range(0, timesteps, BLOCK), first):
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *seeds, number])))
+            block = slice(start, min(start + BLOCK, timesteps))
+            jumps[block] = rng.random(jumps[block].shape) < self.jump_probability
+            rng.random(out=held[block])
+            if self.jitter:
+                rng.standard_normal(out=noise[block])
+        held = _held(jumps, held, x)
+        inputs = held + self.jitter * noise if self.jitter else held
         added = self.gain * (inputs - self.offset) + self.leak * inputs
         return inputs, clipped_sum(added, y, 1 - self.leak, self.low, self.high), held[-1]
 
 
-def clipped_sum(added: Array, y: Array, keep: float, low: float, high: float) -> Array:
-    """y_t = clip(keep · y_{t−1} + added_t, low, high) for all t at once; added (T, B), y (B,), result (T, B).
+def _held(jumps: NDArray[np.bool_], values: Array, x: Array) -> Array:
+    """The value of each stream's latest jump, ``x`` (B,) before the first; all others (T, B)."""
+    jumps, values = jumps.T.copy(), values.T.copy()  # (B, T): each stream in one piece
+    values[:, 0] = np.where(jumps[:, 0], values[:, 0], x)
+    jumps[:, 0] = True
+    at = np.flatnonzero(jumps)
+    return np.ascontiguousarray(np.repeat(values.ravel()[at], np.diff(at, append=jumps.size)).reshape(jumps.shape).T)
 
-    One step is a map f(y) = clip(m·y + a, l, h), and two such maps in a row are one such map again. So all
-    prefixes of the chain f_T ∘ … ∘ f_1 come out of log2(T) rounds, each joining every map with the one that ends
-    where it begins (Hillis & Steele 1986), instead of out of T steps.
+
+def clipped_sum(added: Array, y: Array, keep: float, low: float, high: float) -> Array:
+    """y_t = clip(keep · y_{t−1} + added_t, low, high) for all t; added (T, B), y (B,) in [low, high], result (T, B).
+
+    One step is a map f(y) = clip(m·y + a, l, h), and several such maps in a row are one such map again: its l and h
+    are where low and high end up. So a long stream is cut into segments that are run side by side: from low and from
+    high, which gives each segment's map; then the maps, one after another, give the y that each segment starts from;
+    and from there its steps are made as they are defined (a scan in blocks, as in Blelloch 1990).
     """
-    slope = np.full_like(added, keep)
-    shift = added.copy()
-    floor, ceiling = np.full_like(added, low), np.full_like(added, high)
-    reach = 1
-    while reach < len(added):
-        m, a, lo, hi = slope[reach:], shift[reach:], floor[reach:], ceiling[reach:]  # the later map
-        m0, a0, lo0, hi0 = slope[:-reach], shift[:-reach], floor[:-reach], ceiling[:-reach]  # the earlier one
-        joined = (m * m0, m * a0 + a, np.clip(m * lo0 + a, lo, hi), np.clip(m * hi0 + a, lo, hi))
-        for whole, part in zip((slope, shift, floor, ceiling), joined, strict=True):
-            whole[reach:] = part
-        reach *= 2
-    return np.clip(slope * y + shift, floor, ceiling)
+    return _scan(added, y, keep, np.full((1, 1), low), np.full((1, 1), high), (low, high))
+
+
+def _scan(added: Array, y: Array, keep: float, floor: Array, ceiling: Array, extremes: tuple[float, float]) -> Array:
+    """The same for limits (T, B), or (1, 1) for all; ``extremes`` are the least and the largest that y can be."""
+    timesteps, streams = added.shape
+    if timesteps <= SHORT:
+        return _steps(added, y, keep, floor, ceiling)
+    length = min(math.isqrt(timesteps), LONGEST)
+    segments = -(-timesteps // length)
+
+    def side_by_side(values: Array) -> Array:
+        if values.size == 1:
+            return np.broadcast_to(np.full(segments * streams, values.item()), (length, segments * streams))
+        padded = np.concatenate([values, np.zeros((segments * length - timesteps, streams))])
+        return padded.reshape(segments, length, streams).swapaxes(0, 1).reshape(length, segments * streams)
+
+    added, floor, ceiling = side_by_side(added), side_by_side(floor), side_by_side(ceiling)
+    ends = np.repeat(np.array(extremes)[:, None], segments * streams, axis=1)  # (2, S · B)
+    for step in range(length):
+        if keep != 1:
+            ends *= keep
+        ends += added[step]
+        np.maximum(ends, floor[step], out=ends)
+        np.minimum(ends, ceiling[step], out=ends)
+    shift = keep ** np.arange(length - 1.0, -1.0, -1.0) @ added  # (S · B,)
+    shift, least, largest = (values.reshape(segments, streams) for values in (shift, *ends))
+    reached = _scan(shift, y, keep**length, least, largest, extremes)  # (S, B)
+    begins = np.concatenate([y[None], reached[:-1]]).ravel()
+    result = _steps(added, begins, keep, floor, ceiling)
+    return result.reshape(length, segments, streams).swapaxes(0, 1).reshape(-1, streams)[:timesteps]
+
+
+def _steps(added: Array, y: Array, keep: float, floor: Array, ceiling: Array) -> Array:
+    """The same, one step after another."""
+    floor, ceiling = (np.broadcast_to(limit, (len(added), limit.shape[1])) for limit in (floor, ceiling))
+    result = np.empty_like(added)
+    for step, out in enumerate(result):
+        if keep != 1:
+            y = np.multiply(y, keep, out=out)
+        np.add(y, added[step], out=out)
+        np.maximum(out, floor[step], out=out)
+        np.minimum(out, ceiling[step], out=out)
+        y = out
+    return result
 
 
 class IntegralBatch:
-    """B streams of the task, generated block by block as they are read.
+    """B streams of the task, generated stretch by stretch as they are read, a few blocks at a time.
 
-    A block depends on its seeds and on where the block before it ended, so those ends are kept (2 B numbers per
-    block) and any block can be made again; the two latest are held.
+    A stretch depends on its seeds and on where the one before it ended, so those ends are kept (2 B numbers each) and
+    any stretch can be made again; the two latest are held.
     """
 
     def __init__(self, task: Integral, seeds: tuple[int, ...], streams: int, timesteps: int) -> None:
         self.task, self.seeds = task, seeds
         self.streams, self.timesteps = streams, timesteps
+        self.blocks = max(1, AT_ONCE // streams)  # of a stretch
+        self.length = min(self.blocks * BLOCK, timesteps)
         self._ends = [(np.zeros(streams), np.clip(np.zeros(streams), task.low, task.high))]
-        self._blocks: dict[int, tuple[Array, Array]] = {}
+        self._stretches: dict[int, Chunk] = {}
+        self._everywhere = torch.ones(self.length, streams, dtype=torch.bool)
+        self._nowhere = torch.zeros(self.length, streams, dtype=torch.bool)
 
     def read(self, start: int, stop: int) -> Chunk:
-        wanted = range(start // BLOCK, (stop - 1) // BLOCK + 1)
-        blocks = [self._block(number) for number in wanted]
-        offset = wanted.start * BLOCK
-        inputs, targets = (
-            torch.from_numpy(np.concatenate(parts) if len(parts) > 1 else parts[0])[start - offset : stop - offset]
-            for parts in zip(*blocks, strict=True)
-        )
-        starts = torch.zeros(inputs.shape, dtype=torch.bool)
-        starts[: 1 if start == 0 else 0] = True
-        valid = torch.ones(inputs.shape, dtype=torch.bool)
-        return Chunk(inputs.unsqueeze(-1), targets.unsqueeze(-1), valid, starts)
+        first, last = start // self.length, (stop - 1) // self.length
+        if first == last:
+            return self._stretch(first).between(start - first * self.length, stop - first * self.length)
+        parts = []
+        for number in range(first, last + 1):
+            begin = number * self.length
+            parts.append(self._stretch(number).between(max(start - begin, 0), min(stop - begin, self.length)))
+        return joined(parts)
 
-    def _block(self, number: int) -> tuple[Array, Array]:
-        if number not in self._blocks:
+    def _stretch(self, number: int) -> Chunk:
+        if number not in self._stretches:
             for known in range(len(self._ends) - 1, number):
-                self._generate(known)  # a jump ahead: the blocks on the way say where it begins
+                self._generate(known)  # a jump ahead: those on the way say where it begins
             self._generate(number)
-        return self._blocks[number]
+        return self._stretches[number]
 
     def _generate(self, number: int) -> None:
         x, y = self._ends[number]
-        length = min(BLOCK, self.timesteps - number * BLOCK)
-        inputs, outputs, x = self.task.generate((*self.seeds, number), x, y, length)
+        length = min(self.length, self.timesteps - number * self.length)
+        drawn, outputs, x = self.task.generate(self.seeds, number * self.blocks, x, y, length)
         if len(self._ends) == number + 1:
-            self._ends.append((x.copy(), outputs[-1].copy()))  # as views, they would hold their blocks
-        self._blocks[number] = inputs, outputs
-        while len(self._blocks) > 2:
-            self._blocks.pop(next(iter(self._blocks)))
+            self._ends.append((x.copy(), outputs[-1].copy()))  # as views, they would hold their stretches
+        starts = self._nowhere[:length]
+        if number == 0:
+            starts = starts.clone()
+            starts[0] = True
+        inputs, targets = (torch.from_numpy(part).unsqueeze(-1) for part in (drawn, outputs))  # (T, B, 1)
+        self._stretches[number] = Chunk(inputs, targets, self._everywhere[:length], starts)
+        while len(self._stretches) > 2:
+            self._stretches.pop(next(iter(self._stretches)))

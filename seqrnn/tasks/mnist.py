@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -61,7 +61,8 @@ class Mnist:
         images, labels = self._training
         count = self._trained_on
         order = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch]))).permutation(count)
-        return [ImageBatch(images, labels, order[n : n + streams]) for n in range(0, count, streams)]
+        chosen = torch.from_numpy(order)
+        return [ImageBatch(images, labels, chosen[n : n + streams]) for n in range(0, count, streams)]
 
     def validation(self) -> Sequence[Batch]:
         if self.validation_images:
@@ -80,7 +81,7 @@ class Mnist:
         return result
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
-        shares = np.bincount(self._training[1], minlength=CLASSES) / len(self._training[1])
+        shares = np.bincount(self._training[1].numpy(), minlength=CLASSES) / len(self._training[1])
         logits = torch.from_numpy(np.log(np.maximum(shares, 1e-12)))
         return {
             "constant (class frequencies)": lambda chunk: logits.expand(*chunk.targets.shape, CLASSES),
@@ -102,12 +103,12 @@ class Mnist:
         return count - self.validation_images
 
     @cached_property
-    def _training(self) -> tuple[Images, Images]:
-        return stand_in_digits(self.seed, 512) if self.stand_in else self._read("train")
+    def _training(self) -> tuple[Tensor, Tensor]:
+        return _tensors(*(stand_in_digits(self.seed, 512) if self.stand_in else self._read("train")))
 
     @cached_property
-    def _testing(self) -> tuple[Images, Images]:
-        return stand_in_digits(self.seed + 1, 128) if self.stand_in else self._read("test")
+    def _testing(self) -> tuple[Tensor, Tensor]:
+        return _tensors(*(stand_in_digits(self.seed + 1, 128) if self.stand_in else self._read("test")))
 
     def _read(self, part: str) -> tuple[Images, Images]:
         paths = [self._find(name) for name in FILES[part]]
@@ -145,13 +146,18 @@ class Mnist:
         return next((path for path in candidates if path.is_file()), None)
 
 
+def _tensors(images: Images, labels: Images) -> tuple[Tensor, Tensor]:
+    """Images (N, 28, 28) as bytes, a quarter of the memory of float32; labels (N,) as class indices."""
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+
 @dataclass(frozen=True)
 class ImageBatch:
     """Some of the images, side by side, each a sequence of 28 timesteps."""
 
-    images: Images  # (N, 28, 28)
-    labels: Images  # (N,)
-    chosen: NDArray[np.intp]  # (B,)
+    images: Tensor  # (N, 28, 28) uint8
+    labels: Tensor  # (N,) int64
+    chosen: Tensor  # (B,) int64
 
     @property
     def streams(self) -> int:
@@ -162,20 +168,28 @@ class ImageBatch:
         return ROWS
 
     def read(self, start: int, stop: int) -> Chunk:
-        rows = torch.from_numpy(self.images[self.chosen, start:stop])  # (B, T, 28)
-        labels = torch.from_numpy(self.labels[self.chosen].astype(np.int64))  # (B,)
-        times = torch.arange(start, stop).unsqueeze(1).expand(-1, self.streams)  # (T, B)
+        images = self.images if (start, stop) == (0, ROWS) else self.images[:, start:stop]
+        rows = images.index_select(0, self.chosen).float().div_(255)  # (B, T, 28)
+        labels = self.labels.index_select(0, self.chosen)  # (B,)
+        starts, valid = _ends(self.streams)
         return Chunk(
-            inputs=rows.transpose(0, 1).float() / 255,
+            inputs=rows.transpose(0, 1),
             targets=labels.expand(stop - start, -1),
-            valid=times == ROWS - 1,
-            starts=times == 0,
+            valid=valid[start:stop],
+            starts=starts[start:stop],
         )
 
 
-def _in_order(images: Images, labels: Images) -> list[ImageBatch]:
+@cache
+def _ends(streams: int) -> tuple[Tensor, Tensor]:
+    """Which timesteps are first, and which are last: two masks (T, B)."""
+    times = torch.arange(ROWS).unsqueeze(1).expand(-1, streams)
+    return times == 0, times == ROWS - 1
+
+
+def _in_order(images: Tensor, labels: Tensor) -> list[ImageBatch]:
     return [
-        ImageBatch(images, labels, np.arange(first, min(first + 1000, len(images))))
+        ImageBatch(images, labels, torch.arange(first, min(first + 1000, len(images))))
         for first in range(0, len(images), 1000)
     ]
 
@@ -208,7 +222,7 @@ def read_idx(path: Path, dimensions: int) -> Images:
     if len(data) != size:
         found = f"more than {size:,}" if len(data) > size else f"{len(data):,} instead of {size:,}"
         raise DataError(f"{path}: holds {found} bytes of data; {remedy}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return np.frombuffer(bytearray(data), np.uint8).reshape(shape)  # a copy that may be written to, as tensors ask
 
 
 def _download(folder: Path) -> None:

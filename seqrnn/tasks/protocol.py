@@ -40,6 +40,22 @@ class Chunk:
             self.starts,
         )
 
+    def between(self, start: int, stop: int) -> Chunk:
+        """Its timesteps ``start`` to ``stop``, as views."""
+        return Chunk(
+            self.inputs[start:stop], self.targets[start:stop], self.valid[start:stop], self.starts[start:stop]
+        )
+
+
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Chunks of the same streams, one after another."""
+    return Chunk(
+        torch.cat([chunk.inputs for chunk in chunks]),
+        torch.cat([chunk.targets for chunk in chunks]),
+        torch.cat([chunk.valid for chunk in chunks]),
+        torch.cat([chunk.starts for chunk in chunks]),
+    )
+
 
 class Batch(Protocol):
     """B sequences of one length that are read side by side, each from the network's initial state.
@@ -104,13 +120,7 @@ class Stored:
         return self.chunk.inputs.shape[0]
 
     def read(self, start: int, stop: int) -> Chunk:
-        chunk = self.chunk
-        return Chunk(
-            chunk.inputs[start:stop],
-            chunk.targets[start:stop],
-            chunk.valid[start:stop],
-            chunk.starts[start:stop],
-        )
+        return self.chunk.between(start, stop)
 
 
 def stored(inputs: Tensor, targets: Tensor, valid: Tensor | None = None) -> Stored:

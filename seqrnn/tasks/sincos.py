@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -47,6 +48,7 @@ class SinCos:
     ) -> None:
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
+        self._train = cache(self._build)  # every epoch is the same
 
     def _pieces(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of pieces ``first`` to ``last``, (points, last - first, 1)."""
@@ -55,6 +57,9 @@ class SinCos:
         return torch.sin(times).unsqueeze(-1), torch.cos(times).unsqueeze(-1)
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        return self._train(streams)
+
+    def _build(self, streams: int) -> Sequence[Batch]:
         if not self.continuous:
             return [
                 stored(*self._pieces(first, min(first + streams, self.train_pieces)))

@@ -39,9 +39,10 @@ class Sine:
         self.loss = loss
         wave = torch.sin(torch.linspace(start, stop, points, dtype=torch.float64))
         self.wave = wave.reshape(-1, 1, 1)  # (points, 1, 1)
+        self.batches = [stored(self.wave[:-1], self.wave[1:])]
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
-        return [stored(self.wave[:-1], self.wave[1:])]
+        return self.batches
 
     def validation(self) -> Sequence[Batch]:
         return self.train(0, 1)
