@@ -39,6 +39,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     said = arguments()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=118)
     core = measure.pin_to_one_core()
     folder = said.output / time.strftime("%Y-%m-%d_%H-%M-%S")
     has_digits = (Path(said.data_dir) / "MNIST" / "raw").is_dir()

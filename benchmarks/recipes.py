@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import machine, measure, rival
+from benchmarks import machine, measure, plots, rival
 from benchmarks.measure import Setup, digits, duration, median, times
 from benchmarks.report import Section, Table
 from benchmarks.seqrnn_rival import UPDATES, has_kernels, overrides
@@ -24,7 +24,17 @@ GOAL = {  # plain PyTorch's seconds over seqrnn's
 def measure_section(setup: Setup) -> Section:
     recipes = [name for name in UPDATES if name != "mnist_lstm" or setup.data_dir is not None]
     raw = {recipe: measure_recipe(recipe, setup) for recipe in recipes}
-    return Section([speed(raw), ratios(raw), quality(raw)], raw)
+    seconds = {
+        recipe: {name: median(warm(rounds)) for name, rounds in rivals(runs).items()} for recipe, runs in raw.items()
+    }
+    picture = plots.recipes(seconds, setup.pictures / "benchmark_recipes.png")
+    return Section([speed(raw), ratios(raw), quality(raw)], raw, [picture])
+
+
+def rivals(runs: dict[str, Any]) -> dict[str, list[Any]]:
+    """The rounds of those that are compared."""
+    found = {name: runs[name] for name in ("plain", "seqrnn_torch", "seqrnn") if name in runs}
+    return found | {"jax": best_jax(runs)} if has_jax(runs) else found
 
 
 def measure_recipe(recipe: str, setup: Setup) -> dict[str, list[Any]]:
@@ -82,8 +92,8 @@ def speed(raw: dict[str, Any]) -> Table:
         rows.append(row)
     return Table(
         "Training, without evaluation, compilation and first calls", columns, rows,
-        "Medians over rounds of the best training in a process. JAX trains the whole recipe in one jitted call; where "
-        "there are two ways to write it, the faster one.",
+        "Medians over rounds of the best training in a process. JAX trains the whole recipe in one jitted call; of two "
+        "ways to write it, the faster one.",
     )  # fmt: skip
 
 
@@ -117,20 +127,25 @@ def quality(raw: dict[str, Any]) -> Table:
         name = next(iter(runs["plain"][0]["trainings"][0]["test"]))
         for what in ("training loss", f"test {name}"):
             row = [recipe if what == "training loss" else "", what]
-            for rounds in (runs["plain"], runs.get("seqrnn_torch"), runs["seqrnn"], best_jax(runs) if has_jax(runs) else None):
+            for rounds in (
+                runs["plain"],
+                runs.get("seqrnn_torch"),
+                runs["seqrnn"],
+                best_jax(runs) if has_jax(runs) else None,
+            ):
                 training = rounds[0]["trainings"][0] if rounds else None
                 value = training and (training["train_loss"] if what == "training loss" else training["test"][name])
                 row.append(f"{value:.4f}" if training else "–")
             rows.append(row)
     evaluated = raw.get("mnist_lstm")
-    note = "Mean loss of the last tenth of the updates, and a score on test data. Initial weights and random data differ."
+    note = "Mean loss of the last tenth of the updates, and a score on test data; each has its own draw of data and weights."
     if evaluated:
         seconds = {
             name: median([found["trainings"][-1]["with_evaluation"] for found in evaluated[name]])
             for name in ("plain", "seqrnn")
         }
         note += (
-            f" With the evaluations that mnist_lstm makes on its way, plain PyTorch takes {digits(seconds['plain'])} s "
-            f"and seqrnn {digits(seconds['seqrnn'])} s."
+            " With the evaluations that mnist_lstm makes on its way, plain PyTorch takes "
+            f"{digits(seconds['plain'])} s and seqrnn {digits(seconds['seqrnn'])} s."
         )
     return Table("What they have learned", columns, rows, note)

@@ -22,12 +22,15 @@ class Table:
     note: str = ""
 
     def show(self, console: Console) -> None:
-        table = RichTable(title=self.title, caption=self.note or None, title_justify="left", caption_justify="left")
+        table = RichTable()
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
+        console.print(f"\n{self.title}", style="bold", highlight=False)
         console.print(table)
+        if self.note:
+            console.print(self.note, style="dim", highlight=False)
 
     def markdown(self) -> str:
         lines = [

@@ -1,6 +1,6 @@
 """What a rival of a recipe measures, and the command that every rival is: it trains, and prints one line of JSON.
 
-    python -m benchmarks.plain.sine_online --repeats 3
+python -m benchmarks.plain.sine_online --repeats 3
 """
 
 from __future__ import annotations

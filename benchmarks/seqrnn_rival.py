@@ -1,6 +1,6 @@
 """A recipe in seqrnn, trained several times in one process.
 
-    python -m benchmarks.seqrnn_rival sine_online --kernel torch --repeats 3
+python -m benchmarks.seqrnn_rival sine_online --kernel torch --repeats 3
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the rivals in JAX share: cells, Adam, and compiling ahead of time. One timestep of one stream: x (I,), h (H,)."""
+"""What the rivals in JAX share: cells, Adam, and compiling ahead of time."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def adam(parameters: Any, gradients: Any, moments: Any, lr: float) -> tuple[Any,
     m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
     v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
     first, second = 1 - 0.9**steps, 1 - 0.999**steps
-    parameters = jax.tree.map(
-        lambda p, m, v: p - lr / first * m / (jnp.sqrt(v / second) + 1e-8), parameters, m, v
-    )
+    parameters = jax.tree.map(lambda p, m, v: p - lr / first * m / (jnp.sqrt(v / second) + 1e-8), parameters, m, v)
     return parameters, (m, v, steps)
 
 

@@ -39,7 +39,10 @@ def train(weights: Any, inputs: Any, targets: Any, epochs: int) -> tuple[Any, An
 def prepare(options: rival.Options) -> tuple[rival.Train, float]:
     common.use(options.device)
     rng = np.random.default_rng(options.seed)
-    weights = jnp.asarray(rng.normal(0, 0.4, (7, 6)), jnp.float32), jnp.asarray(rng.normal(0, 0.3, (6, 1)), jnp.float32)
+    weights = (
+        jnp.asarray(rng.normal(0, 0.4, (7, 6)), jnp.float32),
+        jnp.asarray(rng.normal(0, 0.3, (6, 1)), jnp.float32),
+    )
     inputs, targets = (jnp.asarray(values) for values in data.sine())
     epochs = max(1, round(300 * options.share))
     ready, compile_seconds = common.compiled(lambda w, x, y: train(w, x, y, epochs), weights, inputs, targets)
