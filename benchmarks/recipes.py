@@ -92,8 +92,8 @@ def speed(raw: dict[str, Any]) -> Table:
         rows.append(row)
     return Table(
         "Training, without evaluation, compilation and first calls", columns, rows,
-        "Medians over rounds of the best training in a process. JAX trains the whole recipe in one jitted call; of two "
-        "ways to write it, the faster one.",
+        "Medians over rounds of the best training in a process. JAX trains the whole recipe in one jitted call; of "
+        "two ways to write it, the faster one.",
     )  # fmt: skip
 
 
@@ -125,20 +125,17 @@ def quality(raw: dict[str, Any]) -> Table:
     rows = []
     for recipe, runs in raw.items():
         name = next(iter(runs["plain"][0]["trainings"][0]["test"]))
+        found = rivals(runs)
+        compared = [found.get(rival) for rival in ("plain", "seqrnn_torch", "seqrnn", "jax")]
         for what in ("training loss", f"test {name}"):
             row = [recipe if what == "training loss" else "", what]
-            for rounds in (
-                runs["plain"],
-                runs.get("seqrnn_torch"),
-                runs["seqrnn"],
-                best_jax(runs) if has_jax(runs) else None,
-            ):
+            for rounds in compared:
                 training = rounds[0]["trainings"][0] if rounds else None
                 value = training and (training["train_loss"] if what == "training loss" else training["test"][name])
                 row.append(f"{value:.4f}" if training else "–")
             rows.append(row)
     evaluated = raw.get("mnist_lstm")
-    note = "Mean loss of the last tenth of the updates, and a score on test data; each has its own draw of data and weights."
+    note = "Loss: the mean of the last tenth of the updates. Each draws its own data and weights."
     if evaluated:
         seconds = {
             name: median([found["trainings"][-1]["with_evaluation"] for found in evaluated[name]])
