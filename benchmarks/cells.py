@@ -104,15 +104,16 @@ def jax_pass(cell: str, size: Size, device: str) -> tuple[Callable[[], Any], flo
     return lambda: jax.block_until_ready(ready(p, x, gradient)), seconds
 
 
-def products(device: str) -> dict[str, Callable[[Any, Any], Any]]:
-    """Libraries that multiply a (m, k) by w (n, k) transposed. None is the fastest everywhere: MKL, which torch.mm
-    calls, leaves half of an AMD core idle, where oneDNN, which torch's LSTM calls, does not."""
-    found: dict[str, Callable[[Any, Any], Any]] = {"torch.mm": lambda a, w: torch.mm(a, w.T)}
-    if device == "cpu":
+def products(a: Any, w: Any) -> dict[str, Callable[[], Any]]:
+    """Ways to multiply a (m, k) by w (n, k) transposed, by library. None is the fastest everywhere: MKL, which
+    torch.mm calls, leaves half of an AMD core idle, where oneDNN, which torch's LSTM calls, does not."""
+    turned, out = w.T, a.new_empty(len(a), len(w))
+    found: dict[str, Callable[[], Any]] = {"torch.mm": lambda: torch.mm(a, turned, out=out)}
+    if a.device.type == "cpu":
         try:
             onednn = torch.ops.mkldnn._linear_pointwise
-            onednn(torch.ones(2, 2), torch.ones(2, 2), None, "none", [], "")
-            found["oneDNN"] = lambda a, w: onednn(a, w, None, "none", [], "")
+            onednn(a[:1], w[:1], None, "none", [], "")
+            found["oneDNN"] = lambda: onednn(a, w, None, "none", [], "")
         except (AttributeError, RuntimeError):
             pass  # this torch is built without it
     return found
@@ -123,8 +124,8 @@ def gemm_peak(device: str, seconds: float) -> dict[str, float]:
     n = 8192 if device == "cuda" else 1024
     a, w = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     return {
-        name: 2 * n**3 / best_of(lambda product=product: product(a, w), seconds, lambda: synchronize(device))
-        for name, product in products(device).items()
+        name: 2 * n**3 / best_of(product, seconds, lambda: synchronize(device))
+        for name, product in products(a, w).items()
     }
 
 
@@ -145,13 +146,13 @@ def gemm_seconds(gates: int, size: Size, device: str, seconds: float) -> float:
         a, w = torch.randn(m, k, device=device), torch.randn(n, k, device=device)
         calls = 1 if count == 1 else 20
 
-        def run(product: Any, a: Any = a, w: Any = w, calls: int = calls) -> None:
+        def run(product: Any, calls: int = calls) -> None:
             for _ in range(calls):
-                product(a, w)
+                product()
 
         clocks = [
             best_of(lambda product=product, run=run: run(product), seconds, lambda: synchronize(device)) / calls
-            for product in products(device).values()
+            for product in products(a, w).values()
         ]
         total += count * min(clocks)
     return total

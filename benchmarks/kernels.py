@@ -98,7 +98,7 @@ def table(cell: str, found: list[dict[str, Any]], peaks: dict[str, float]) -> Ta
     return Table(
         f"{cell}: forward and backward, milliseconds", columns, rows,
         f"Limit: 2·T·B·{gates}·H·(2I + 3H) operations at the speed of the fastest large product here ({speeds}). "
-        f"Products alone: the same matrix products at these sizes, one after another.{compared}",
+        f"Products alone: the same products, called from torch one after another.{compared}",
     )  # fmt: skip
 
 
