@@ -81,6 +81,7 @@ def kernels(raw: dict[str, Any], path: Path) -> Path:
         axes.plot(products, range(len(found)), "|", markersize=11, color=COLOURS["limit"], label="products alone")
         axes.set_yticks(range(len(found)), sizes, fontsize=8)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.axvline(1, color="#999999", linewidth=0.8)
         axes.set_title(cell, loc="left", fontsize=10)
         axes.set_xlabel("times the arithmetic limit")
@@ -93,13 +94,15 @@ def kernels(raw: dict[str, Any], path: Path) -> Path:
 
 def growth(raw: dict[str, Any], path: Path) -> Path:
     """Microseconds per timestep, a panel per sweep."""
-    figure, grid = plt.subplots(1, len(raw), figsize=(3.3 * len(raw), 3.2), layout="constrained")
+    figure, grid = plt.subplots(1, len(raw), figsize=(3 * len(raw), 3.4), layout="constrained", sharey=True)
     for axes, (name, found) in zip(grid, raw.items(), strict=True):
         for which in found[0]["seconds_per_timestep"]:
             values = [1e6 * median(result["seconds_per_timestep"][which]) for result in found]
             at = [result["at"] for result in found]
             axes.plot(at, values, "o-", color=COLOURS[which], label=which, markersize=4, linewidth=1.5)
         axes.set(xscale="log", yscale="log", xlabel=name)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:,g}")
         axes.set_title("a whole training" if name == "stream length" else "GRU, forward + backward", fontsize=9)
         tidy(axes)
     grid[0].set_ylabel("µs per timestep")
