@@ -49,7 +49,7 @@ def folded(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
         return common.gru_step(fixed, h, x[None] @ fixed["wi"] + fixed["bi"]), h
 
     fixed = jax.lax.stop_gradient(p)
-    last, before = jax.lax.scan(step, h, x.reshape(-1), unroll=5)  # before: (timesteps, 50)
+    last, before = jax.lax.scan(step, h, x.reshape(-1))  # before: (timesteps, 50)
     losses, _ = jax.vmap(partial(window_loss, p))(before[::WINDOW], x, y)
     return losses.mean(), last
 

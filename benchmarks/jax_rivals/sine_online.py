@@ -30,7 +30,7 @@ def train(weights: Any, inputs: Any, targets: Any, epochs: int) -> tuple[Any, An
         return (jax.tree.map(lambda w, g: w - 0.1 * g, weights, gradients), c), loss
 
     def epoch(weights: Any, _: Any) -> tuple[Any, Any]:
-        (weights, _), losses = jax.lax.scan(update, (weights, jnp.zeros(6)), (inputs, targets), unroll=20)
+        (weights, _), losses = jax.lax.scan(update, (weights, jnp.zeros(6)), (inputs, targets), unroll=2)
         return weights, losses.sum()
 
     return jax.lax.scan(epoch, weights, None, length=epochs)
