@@ -1,0 +1,34 @@
+"""Prints what the first training of a recipe in this process takes longer than the second, in seconds: compiling
+kernels, or loading them from their cache.
+
+    python -m benchmarks.first_call integral_forgetting
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+
+from benchmarks import rival
+from benchmarks.seqrnn_rival import compose, fit, overrides
+from seqrnn import registry
+
+
+def main() -> None:
+    registry.load()
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # torch's own first call, which is not what is asked
+    words = [*overrides(sys.argv[1], rival.Options(), "compiled"), "schedule.max_updates=2"]
+    words += ["task.stand_in=true"] if sys.argv[1] == "mnist_lstm" else []
+    values = compose(words)
+    clocks = []
+    for _ in range(3):
+        began = time.perf_counter()
+        fit(values)
+        clocks.append(time.perf_counter() - began)
+    print(clocks[0] - min(clocks[1:]))
+
+
+if __name__ == "__main__":
+    main()

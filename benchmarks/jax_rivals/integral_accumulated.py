@@ -1,0 +1,9 @@
+"""integral_accumulated in JAX: all 5,000 updates in one jit, each the gradient of 25 windows one after another."""
+
+from functools import partial
+
+from benchmarks import rival
+from benchmarks.jax_rivals.integral import prepare
+
+if __name__ == "__main__":
+    rival.command(partial(prepare, updates=5_000, windows=25))
