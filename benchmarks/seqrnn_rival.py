@@ -14,6 +14,7 @@ import torch
 from benchmarks import rival
 from seqrnn import cli, loop, registry, settings
 from seqrnn.monitor import Monitor
+from seqrnn.strategies.choice import choose
 
 UPDATES = {
     "sine_online": 6_000,
@@ -60,8 +61,9 @@ def fit(values: Any, **callbacks: Any) -> tuple[settings.Experiment, Monitor]:
         log_every=run.settings.log_every,
         **callbacks,
     )
-    gradients = loop.WindowByWindow(run.network, run.loss, run.schedule.carry, run.place)
-    loop.train(run.network, run.task, run.schedule, run.optimizer, gradients, monitor)
+    strategy = choose(run)
+    strategy.ready(print)
+    loop.train(run.task, run.schedule, strategy, monitor)
     return run, monitor
 
 

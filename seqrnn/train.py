@@ -16,16 +16,17 @@ def train(config: DictConfig) -> float:
     """Trains and tests what ``config`` describes; returns the test loss."""
     with cli.reporting():
         with cli.importing():  # late, so that --help, --cfg and tab completion need not wait for torch
-            from seqrnn import loop, registry, settings, smoke, strategies
+            from seqrnn import loop, registry, settings, smoke
             from seqrnn.monitor import Monitor
             from seqrnn.recording.recorder import Recorder
+            from seqrnn.strategies.choice import choose
 
         values = settings.plain(config)
         registry.load(settings.plugins_of(values))
         settings.check(values)  # every problem at once
         run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
         planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-        strategy = strategies.choose(run)
+        strategy = choose(run)
         validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
 
         job = HydraConfig.get()

@@ -40,7 +40,14 @@ SCHEDULE = {
     "patience": None,
     "max_updates": None,
 }
-HEAD = {"head": "linear", "head_size": 5, "head_bias": True, "recurrent_init": "default", "init_std": {}, "kernel": "auto"}
+HEAD = {
+    "head": "linear",
+    "head_size": 5,
+    "head_bias": True,
+    "recurrent_init": "default",
+    "init_std": {},
+    "kernel": "auto",
+}
 
 
 def make_schedule(**changes: Any) -> Schedule:

@@ -60,9 +60,7 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     entry, fetch, start, loop, end = (function.append_basic_block() for _ in range(5))
     build = ir.IRBuilder(entry)
     chosen = mask(build, left, dtype)
-    targets = {
-        (m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells
-    }
+    targets = {(m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells}
     sources = [build.mul(a_row, _i64(m)) for m in range(rows)]
     build.cbranch(build.icmp_signed("!=", adding, _i64(0)), fetch, start)
 

@@ -87,9 +87,10 @@ class FlatNetwork:
         table[at.OUTPUTS] = last.out_features
         table[at.OUT_W], table[at.OUT_B] = self._place(space, last.weight), self._place(space, last.bias)
 
-    def _place(self, space: Space, parameter: nn.Parameter | None) -> int:
+    def _place(self, space: Space, parameter: Tensor | None) -> int:
         if parameter is None:
             return -1
+        assert isinstance(parameter, nn.Parameter)
         begin = space.take(parameter.numel())
         self._moves.append((parameter, begin, parameter.dim() == 2))
         return begin

@@ -42,7 +42,12 @@ def forward(kind, p, w, layer, row, rows):
 def backward(kind, w, layer, row, rows, through):
     apart()
     H = layer[SIZE]
-    gate, output, above, after = layer[GATE] + row * H, layer[OUTPUT] + row * H, layer[D_OUTPUT] + row * H, layer[D_STATE]
+    gate, output, above, after = (
+        layer[GATE] + row * H,
+        layer[OUTPUT] + row * H,
+        layer[D_OUTPUT] + row * H,
+        layer[D_STATE],
+    )
     for j in range(0, rows * H, lanes_of(w)):
         left = rows * H - j
         y = load(w, output + j, left)

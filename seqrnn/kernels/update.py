@@ -176,7 +176,9 @@ def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
 
 
 @kernel
-def group(c, p, g, w, q, windows, count, depth, columns, data, targets, labels, valid, starts, carried, flags, rows_, where):
+def group(
+    c, p, g, w, q, windows, count, depth, columns, data, targets, labels, valid, starts, carried, flags, rows_, where
+):
     """Adds the gradient of some windows of an update to ``g``; returns their summed loss and number of targets."""
     apart()
     kind, deep = c[CELL_KIND], c[LAYERS]

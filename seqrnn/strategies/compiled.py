@@ -23,7 +23,7 @@ from seqrnn.strategies.protocol import Made, Numbers, Parts
 from seqrnn.tasks.protocol import Batch
 
 LOSSES: dict[Loss, int] = {mse: at.MSE, half_mse: at.HALF_MSE, l1: at.L1, cross_entropy: at.CROSS_ENTROPY}
-STEPS: dict[type[Optimizer], int] = {
+STEPS: dict[Any, int] = {
     torch.optim.SGD: at.SGD,
     torch.optim.Adam: at.ADAM,
     torch.optim.AdamW: at.ADAM,
@@ -40,7 +40,9 @@ USUAL = {
     "initial_accumulator_value": 0,
     "momentum_decay": 4e-3,
 }
-ROWS = 2048  # (timestep, column) pairs that are computed together: enough for large products, few enough for the cache
+ROWS = (
+    2048  # (timestep, column) pairs that are computed together: enough for large products, few enough for the cache
+)
 WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
 Array = NDArray[Any]
 
@@ -183,7 +185,7 @@ class Piece:
 
 
 class Data:
-    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again and again is read once."""
+    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once."""
 
     def __init__(self, dtype: Any, place: Place) -> None:
         self.dtype, self.place = dtype, place
@@ -226,7 +228,13 @@ class Data:
         labels = torch.zeros(1, dtype=torch.int64) if floating else chunk.targets
         arrays = tuple(
             tensor.reshape(-1).numpy()
-            for tensor in (chunk.inputs, targets, labels, chunk.valid.view(torch.uint8), chunk.starts.view(torch.uint8))
+            for tensor in (
+                chunk.inputs,
+                targets,
+                labels,
+                chunk.valid.view(torch.uint8),
+                chunk.starts.view(torch.uint8),
+            )
         )
         return Piece(batch, start, stop, arrays), True
 

@@ -1,4 +1,4 @@
-"""Updates the plain way, one after another: the gradient of its windows, the average, clipping, the optimizer's step."""
+"""Updates the plain way, one after another: gradient of the windows, average, clipping, step of the optimizer."""
 
 from __future__ import annotations
 

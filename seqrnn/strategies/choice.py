@@ -1,4 +1,4 @@
-"""Why compiled code cannot compute something, in words; nothing here needs the compiler itself."""
+"""Which strategy computes the updates of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,37 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from seqrnn.errors import ConfigError
 from seqrnn.loop import Place
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
+from seqrnn.settings import Experiment
+from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.strategies.protocol import Strategy
 
 
-def to_compiled_updates(network: Network, loss: Loss, place: Place) -> str | None:
+def choose(run: Experiment) -> Strategy:
+    """The fastest way to compute the updates of a run that ``model.kernel`` allows.
+
+    Raises:
+        ConfigError: model.kernel=compiled, where compiled code does not apply.
+    """
+    network, kernel = run.network, run.network.kernel
+    if kernel != "torch":
+        obstacle = obstacle_to_compiled_updates(network, run.loss, run.place)
+        if obstacle is None:
+            from seqrnn.strategies.compiled import Compiled
+
+            batches = run.task.train(0, run.schedule.streams)
+            largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
+            return Compiled(network, run.loss, run.optimizer, run.schedule, run.place, largest)
+        if kernel == "compiled":
+            raise ConfigError(f"model.kernel=compiled: {obstacle}; set model.kernel=auto or model.kernel=torch")
+    gradients = WindowByWindow(network, run.loss, run.schedule.carry, run.place)
+    return Plain(network, run.optimizer, run.schedule, gradients)
+
+
+def obstacle_to_compiled_updates(network: Network, loss: Loss, place: Place) -> str | None:
     """What stands in the way of whole updates in compiled code; None: nothing."""
     if place.device.type != "cpu":
         return f"needs device=cpu, not {place.device.type}"
