@@ -40,7 +40,7 @@ def kernel(function: Any) -> Any:
 
     def resolve_for_any_number(arguments: Any, keywords: Any) -> Any:
         with _as_a_part():
-            return resolve(tuple(types.unliteral(argument) for argument in arguments), keywords)
+            return resolve(tuple(types.unliteral(argument) for argument in arguments), keywords)  # type: ignore[attr-defined]
 
     compiled.get_call_template = resolve_for_any_number
     return compiled
