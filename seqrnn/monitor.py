@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seqrnn.errors import Diverged
-from seqrnn.strategies.protocol import Made
+from seqrnn.strategies.protocol import Made, Numbers
 
 EVALUATIONS = 20  # in a run that does not say how many
 ROWS = 200
@@ -31,8 +31,8 @@ class Progress:
     evaluation: dict[str, float] = field(default_factory=dict)  # the latest
     best_loss: float = math.inf  # of the evaluations
     stopped_early: bool = False
-    train_seconds: float = 0.0  # without evaluation
-    evaluate_seconds: float = 0.0
+    train_seconds: float = 0.0  # in updates alone
+    evaluate_seconds: float = 0.0  # in evaluation, and in writing down what has happened
 
 
 class Monitor:
@@ -65,7 +65,8 @@ class Monitor:
         self.log_every = log_every or max(1, planned_updates // ROWS)
         self.patience = patience
         self._evaluate, self._record, self._observe = evaluate, record, observe
-        self._loss, self._targets, self._since_row, self._without_improvement = 0.0, 0, 0, 0
+        self._targets, self._since_row, self._without_improvement = 0, 0, 0
+        self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
         self._pace = 1
         self.observe_every: int | None = None  # updates of the schedule between looks that must not be missed
@@ -79,39 +80,51 @@ class Monitor:
 
     @property
     def horizon(self) -> int:
-        """How many updates may be made before anybody wants to know: the next row, evaluation, look or end; and no
-        more than take a moment, so that progress is seen and an interruption heard."""
+        """How many updates may be made before the network is looked at, or the run is over; and no more than take a
+        moment, so that progress is seen and an interruption heard."""
         position = self.progress.position
-        waits = [self.progress.planned_updates - position, self.log_every - self._since_row, self._pace]
+        waits = [self.progress.planned_updates - position, self._pace]
         waits += [every - position % every for every in (self.evaluate_every, self.observe_every) if every]
         return max(1, min(waits))
 
     def updated(self, made: Made) -> None:
-        """Counts updates that have been made.
+        """Counts updates that have been made, and writes the rows of metrics that are due.
 
         Raises:
             Diverged: the loss or the gradient of the last one is NaN or infinite.
         """
+        spent = self._tick("train_seconds")
         progress, count = self.progress, len(made.losses)
         self._check(made)
-        progress.epoch = made.epoch
+        self._pace = self._paced(count, spent)
         progress.position += count
-        progress.timesteps += int(made.timesteps.sum())
-        stepped = np.flatnonzero(made.targets)
-        if len(stepped):
-            last = stepped[-1]
-            progress.updates += len(stepped)
-            progress.train_loss = float(made.losses[last] / made.targets[last])
-            self._loss = float(np.add.accumulate(np.append(self._loss, made.losses))[-1])  # in order
-            self._targets += int(made.targets.sum())
-            self._latest = {"gradient_norm": float(made.norms[last]), "lr": float(made.rates[last])}
-        self._since_row += count
+        progress.train_seconds -= spent
         self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
-        if self._since_row >= self.log_every and not self.evaluation_is_due:
-            self._write_row({})
-        self._pace = self._paced(count, self._tick("train_seconds"))
+        begin = 0
+        while begin < count:
+            end = min(count, begin + self.log_every - self._since_row)
+            progress.train_seconds += spent * (end - begin) / count
+            self._count(made, slice(begin, end))
+            if self._since_row == self.log_every and not (end == count and self.evaluation_is_due):
+                self._write_row({})
+            begin = end
         self._observe(progress)
         self._tick("evaluate_seconds")
+
+    def _count(self, made: Made, which: slice) -> None:
+        """Counts some of the updates, all for the same row."""
+        progress, targets = self.progress, made.targets[which]
+        self._since_row += len(targets)
+        progress.epoch = int(made.epochs[which][-1])
+        progress.timesteps += int(made.timesteps[which].sum())
+        stepped = np.flatnonzero(targets)
+        if len(stepped):
+            last = which.start + stepped[-1]
+            progress.updates += len(stepped)
+            progress.train_loss = float(made.losses[last] / made.targets[last])
+            self._losses.append(made.losses[which])
+            self._targets += int(targets.sum())
+            self._latest = {"gradient_norm": float(made.norms[last]), "lr": float(made.rates[last])}
 
     def _check(self, made: Made) -> None:
         progress = self.progress
@@ -156,14 +169,14 @@ class Monitor:
             "updates": progress.updates,
             "epoch": progress.epoch,
             "seconds": progress.train_seconds + progress.evaluate_seconds,
-            "train_loss": self._loss / self._targets if self._targets else None,
+            "train_loss": float(np.concatenate(self._losses).sum()) / self._targets if self._targets else None,
             "gradient_norm": None,
             "lr": None,
             **self._latest,
             **{f"eval_{name}": value for name, value in metrics.items()},
         }
         self._record(row)
-        self._loss, self._targets, self._since_row = 0.0, 0, 0
+        self._losses, self._targets, self._since_row = [], 0, 0
 
     def _tick(self, account: str) -> float:
         """Books the time since the last call, and returns it; the clock starts with the first."""

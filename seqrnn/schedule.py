@@ -12,7 +12,7 @@ t 0       1       2       3       4       5       6       7       8
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, model_validator
@@ -46,6 +46,7 @@ class Part(Generic[AnyBatch]):
 
     Args:
         last: the epoch ends with them, and so does an update that is under way.
+        epochs: how many epochs in a row consist of just these, if they make up a whole one.
     """
 
     epoch: int
@@ -53,6 +54,7 @@ class Part(Generic[AnyBatch]):
     first: int
     count: int
     last: bool
+    epochs: int = 1
 
 
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -164,18 +166,20 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
         return Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
 
-    def updates(self, parts: Iterable[Part[AnyBatch]]) -> Iterator[list[tuple[AnyBatch, Window]]]:
-        """The windows between one optimizer step and the next, from one batch or from several."""
+    def updates(self, parts: Iterable[Part[AnyBatch]]) -> Iterator[tuple[int, list[tuple[AnyBatch, Window]]]]:
+        """The epoch of each update, and the windows between one optimizer step and the next, from one batch or from
+        several."""
         group: list[tuple[AnyBatch, Window]] = []
         for part in parts:
-            for number in range(part.first, part.first + part.count):
-                group.append((part.batch, self.window_at(part.batch.timesteps, number)))
-                if len(group) == self.passes:
-                    yield group
+            for epoch in range(part.epoch, part.epoch + part.epochs):
+                for number in range(part.first, part.first + part.count):
+                    group.append((part.batch, self.window_at(part.batch.timesteps, number)))
+                    if len(group) == self.passes:
+                        yield epoch, group
+                        group = []
+                if group and part.last:
+                    yield epoch, group
                     group = []
-            if group and part.last:
-                yield group
-                group = []
 
     def count_updates(self, batches: Sequence[Sized]) -> int:
         """How many updates a run over such epochs makes at most."""
@@ -221,4 +225,16 @@ class Agenda(Generic[AnyBatch]):
             if last and pending:
                 updates, pending = updates - 1, 0
             self.batch, self.window = (self.batch + 1, 0) if ends_batch else (self.batch, self.window + count)
+            if last and count == windows and len(self._batches) == 1:
+                parts[-1], updates = self._repeated(parts[-1], updates)
         return parts
+
+    def _repeated(self, part: Part[AnyBatch], updates: int) -> tuple[Part[AnyBatch], int]:
+        """An epoch that is one batch, and the following ones as long as they are that batch again."""
+        each, epochs = -(-part.count // self.schedule.passes), 1
+        while updates >= each and self.epoch + 1 < self.schedule.epochs:
+            batches = self._read(self.epoch + 1)
+            if len(batches) != 1 or batches[0] is not part.batch:
+                break
+            self.epoch, updates, epochs = self.epoch + 1, updates - each, epochs + 1
+        return replace(part, epochs=epochs), updates

@@ -29,13 +29,13 @@ from seqrnn.kernels.layout import (
     READ,
 )
 from seqrnn.kernels.matmul import matmul, transpose
-from seqrnn.kernels.simd import apart, fill, lanes_of, load, store, sum_of, where_greater
+from seqrnn.kernels.simd import apart, fill, inside, lanes_of, load, store, sum_of, where_greater
 
 
 @kernel
 def prepare(p, w, c, H):
     """Transposed matrices, once for all rows between two changes of the parameters."""
-    apart()
+    inside()
     read_by_output = H
     if c[HEAD_KIND] == MLP:
         read_by_output = c[HEAD_SIZE]
@@ -45,7 +45,7 @@ def prepare(p, w, c, H):
 
 @kernel
 def _affine(p, w, rows, read, size, weight, bias, out, outputs):
-    apart()
+    inside()
     if bias >= 0:
         for row in range(rows):
             copy(p, bias, w, out + row * outputs, outputs)
@@ -54,7 +54,7 @@ def _affine(p, w, rows, read, size, weight, bias, out, outputs):
 
 @kernel
 def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
-    apart()
+    inside()
     matmul(size, outputs, rows, w, read, 1, size, w, out, outputs, g, weight, outputs, 1)
     if bias >= 0:
         matmul(1, outputs, rows, w, ONE, 0, 0, w, out, outputs, g, bias, 0, 1)
@@ -63,7 +63,7 @@ def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
 @kernel
 def forward(p, w, c, H, rows):
     """Outputs of the rows that have been read."""
-    apart()
+    inside()
     read, size = c[READ], H
     if c[HEAD_KIND] == MLP:
         hidden, size = c[HIDDEN], c[HEAD_SIZE]
@@ -79,7 +79,7 @@ def forward(p, w, c, H, rows):
 @kernel
 def backward(g, w, c, H, rows):
     """Adds the head's part to ``g``; the gradient by what was read goes to D_READ."""
-    apart()
+    inside()
     O, out, read, size, d_read = c[OUTPUTS], c[OUT], c[READ], H, c[D_READ]
     if c[HEAD_KIND] == MLP:
         read, size, d_read = c[HIDDEN], c[HEAD_SIZE], c[D_HIDDEN]
@@ -97,7 +97,7 @@ def backward(g, w, c, H, rows):
 @kernel
 def loss(w, c, rows, where, targets, labels):
     """The summed loss of outputs whose targets lie at ``where``; puts its gradient in the outputs' place."""
-    apart()
+    inside()
     kind, O, out = c[LOSS_KIND], c[OUTPUTS], c[OUT]
     total = 0.0
     if kind == CROSS_ENTROPY:

@@ -33,7 +33,7 @@ from seqrnn.kernels.layout import (
     W_STATE_T,
 )
 from seqrnn.kernels.matmul import matmul, transpose
-from seqrnn.kernels.simd import apart
+from seqrnn.kernels.simd import inside
 
 ONE = 0  # where the number 1 lies in w
 
@@ -42,7 +42,7 @@ ONE = 0  # where the number 1 lies in w
 def prepare(kind, p, w, layer, through_time, below):
     """Computes, once for all windows between two changes of the parameters, what their products need: transposed
     matrices where a gradient flows ``through_time`` or to a layer ``below``, and the biases."""
-    apart()
+    inside()
     H, I = layer[SIZE], layer[INPUTS]
     N = BLOCKS[kind] * H
     if through_time:
@@ -60,7 +60,7 @@ def prepare(kind, p, w, layer, through_time, below):
 @kernel
 def project(kind, p, w, layer, rows):
     """W x + b of all rows, into their gates."""
-    apart()
+    inside()
     H, I = layer[SIZE], layer[INPUTS]
     N, width = BLOCKS[kind] * H, GATES[kind] * H
     gate = layer[GATE]
@@ -83,7 +83,7 @@ def step(kind, p, w, layer, row, rows):
 @kernel
 def follow(kind, w, layer, row, before, rows, starts):
     """Previous states of ``rows`` rows: those that the rows from ``before`` on ended with, zero where one starts."""
-    apart()
+    inside()
     H = layer[SIZE]
     copy(w, layer[OUTPUT] + before * H, w, layer[PREVIOUS] + row * H, rows * H)
     if kind == LSTM:
@@ -94,7 +94,7 @@ def follow(kind, w, layer, row, before, rows, starts):
 @kernel
 def restart(kind, w, layer, row, rows, starts):
     """Previous states become zero where a sequence starts."""
-    apart()
+    inside()
     H = layer[SIZE]
     for m in range(row, row + rows):
         if starts[m]:
@@ -107,7 +107,7 @@ def restart(kind, w, layer, row, rows, starts):
 def backward(kind, p, g, w, layer, depth, columns, starts, above):
     """Through all timesteps, the last first: adds the layer's part to ``g``; ``above`` is where the gradient by its
     inputs goes, or -1."""
-    apart()
+    inside()
     H, I = layer[SIZE], layer[INPUTS]
     N, width, rows = BLOCKS[kind] * H, GATES[kind] * H, depth * columns
     state, gate = layer[D_STATE], layer[GATE]

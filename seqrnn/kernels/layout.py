@@ -84,8 +84,10 @@ GATES = (1, 1, 4, 4)
     PART_LAST,  # whether an update that is under way is made at its end
     PART_BEGIN,  # the timestep that its data begins with
     PART_DATA,  # where that lies, in (timestep, stream) pairs
+    PART_EPOCH,
+    PART_EPOCHS,  # in a row that consist of just this part
     PART_FIELDS,
-) = range(8)
+) = range(10)
 
 # One row of the table of the windows that are computed together.
 (

@@ -14,6 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from seqrnn.kernels.compiler import kernel
+from seqrnn.kernels.functions import copy
 from seqrnn.kernels.simd import (
     I64,
     REGISTER,
@@ -21,12 +22,16 @@ from seqrnn.kernels.simd import (
     broadcast,
     call,
     constant,
+    fill,
+    inside,
     lanes,
     lanes_of,
+    load,
     load_all,
     load_some,
     mask,
     scalar_type,
+    store,
     store_all,
     store_some,
     vector_type,
@@ -139,7 +144,7 @@ def _stripes_of(rows: int) -> Any:
     @kernel
     def stripes(begin, end, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
         """Rows ``begin`` to ``end``, a whole number of tiles: strip by strip of B, which stays in the cache."""
-        apart()
+        inside()
         width = lanes_of(A)
         column = 0
         while column < N:
@@ -161,7 +166,7 @@ _highest, _four, _two, _one = (_stripes_of(rows) for rows in (HIGHEST, 4, 2, 1))
 
 @kernel
 def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
-    apart()
+    inside()
     row = M - M % HIGHEST
     if row:
         _highest(0, row, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
@@ -176,9 +181,28 @@ def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
 
 
 @kernel
+def _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding):
+    """The product of one column and one row: what an update of a single timestep consists of."""
+    inside()
+    width = lanes_of(A)
+    for row in range(M):
+        factor, place = fill(A, A[a + row * a_row]), c + row * c_row
+        for column in range(0, N, width):
+            left = N - column
+            value = factor * load(B, b + column, left)
+            if adding:
+                value = value + load(C, place + column, left)
+            store(C, place + column, value, left)
+
+
+@kernel
 def matmul(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
     """C (M, N) = A (M, K) B (K, N), added to C if ``adding``. A begins at A[a] and has strides for rows and columns
     (so it may be transposed); the rows of B and C are contiguous. K is at least 1."""
+    apart()
+    if K == 1:
+        _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding)
+        return
     for begin in range(0, K, DEPTH):
         depth = min(DEPTH, K - begin)
         _terms(
@@ -232,6 +256,9 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
 def transpose(M, N, A, a, a_row, C, c, c_row):
     """C (N, M) = Aᵀ, of A (M, N)."""
     apart()
+    if M == 1 or (N == 1 and a_row == 1):
+        copy(A, a, C, c, M * N)
+        return
     width = lanes_of(A)
     for row in range(0, M, width):
         for column in range(0, N, width):

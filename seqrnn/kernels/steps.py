@@ -30,7 +30,7 @@ from seqrnn.kernels.layout import (
     RMSPROP,
     SGD,
 )
-from seqrnn.kernels.simd import apart, fill, fma, lanes_of, load, square_root, store, sum_of, where_greater
+from seqrnn.kernels.simd import fill, fma, inside, lanes_of, load, square_root, store, sum_of, where_greater
 
 NADAM_DECAY = 4e-3  # torch.optim.NAdam's default momentum_decay
 
@@ -38,7 +38,7 @@ NADAM_DECAY = 4e-3  # torch.optim.NAdam's default momentum_decay
 @kernel
 def squared_norm(g, count):
     """The sum of squares, from sums of each lane."""
-    apart()
+    inside()
     width = lanes_of(g)
     one, two = fill(g, 0.0), fill(g, 0.0)
     for j in range(0, count, 2 * width):
@@ -63,7 +63,7 @@ def step(kind, p, g, a, b, m, o, count, number, scale):
 @kernel
 def _sgd(p, g, a, o, count, scale):
     """a: momentum."""
-    apart()
+    inside()
     lr, decay, momentum, nesterov = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[MOMENTUM]), o[NESTEROV] > 0
     remembers, by = o[MOMENTUM] > 0, fill(p, scale)
     for j in range(0, count, lanes_of(p)):
@@ -81,7 +81,7 @@ def _sgd(p, g, a, o, count, scale):
 def _adam(kind, p, g, a, b, m, o, count, number, scale):
     """Adam, AdamW, NAdam and RAdam: p ← p − (α a + β d) / (γ √b + ε). a: mean of gradients d; b: of their squares;
     m: the largest b (AMSGrad)."""
-    apart()
+    inside()
     lr, beta1, beta2 = o[LR], o[BETA1], o[BETA2]
     bias1, bias2 = 1.0 - beta1**number, 1.0 - beta2**number
     from_mean, from_gradient, from_root, eps = lr / bias1, 0.0, 1.0 / math.sqrt(bias2), o[EPS]
@@ -125,7 +125,7 @@ def _adam(kind, p, g, a, b, m, o, count, number, scale):
 @kernel
 def _rmsprop(p, g, a, b, m, o, count, scale):
     """a: mean of squares; b: momentum; m: mean of gradients (centred)."""
-    apart()
+    inside()
     lr, decay, momentum, eps = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[MOMENTUM]), fill(p, o[EPS])
     old, new, by = fill(p, o[ALPHA]), fill(p, 1.0 - o[ALPHA]), fill(p, scale)
     remembers, centred = o[MOMENTUM] > 0, o[CENTERED] > 0
@@ -150,7 +150,7 @@ def _rmsprop(p, g, a, b, m, o, count, scale):
 @kernel
 def _adagrad(p, g, a, o, count, scale):
     """a: sum of squares."""
-    apart()
+    inside()
     lr, decay, eps, by = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[EPS]), fill(p, scale)
     for j in range(0, count, lanes_of(p)):
         left = count - j

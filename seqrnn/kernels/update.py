@@ -31,6 +31,8 @@ from seqrnn.kernels.layout import (
     PART_BEGIN,
     PART_COUNT,
     PART_DATA,
+    PART_EPOCH,
+    PART_EPOCHS,
     PART_FIELDS,
     PART_FIRST,
     PART_LAST,
@@ -57,13 +59,13 @@ from seqrnn.kernels.layout import (
     WINDOW,
     WINDOW_FIELDS,
 )
-from seqrnn.kernels.simd import apart, at, pointer
+from seqrnn.kernels.simd import at, inside, pointer
 
 
 @kernel
 def cut(c, part, number, window):
     """Window ``number`` of a batch, as ``seqrnn.schedule.Schedule.window`` cuts it."""
-    apart()
+    inside()
     timesteps, streams = part[PART_TIMESTEPS], part[PART_STREAMS]
     stride = c[STRIDE] if c[STRIDE] > 0 else timesteps
     behind = (c[WINDOW] if c[WINDOW] > 0 else timesteps) - stride
@@ -86,7 +88,7 @@ def cut(c, part, number, window):
 @kernel
 def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
     """Inputs and starts of the windows, from the stream's order into rows."""
-    apart()
+    inside()
     I, rows = layer[INPUTS], layer[INPUT]
     for n in range(count):
         window = at(windows, n * WINDOW_FIELDS)
@@ -105,7 +107,7 @@ def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
 @kernel
 def begin(c, w, layer, window, carried, index):
     """The states that a window begins with: carried, or zero."""
-    apart()
+    inside()
     H, slot = layer[SIZE], window[W_SLOT]
     count = window[W_STREAMS] * H
     previous, cell = layer[PREVIOUS] + window[W_COLUMN] * H, layer[PREVIOUS_CELL] + window[W_COLUMN] * H
@@ -130,7 +132,7 @@ def begin(c, w, layer, window, carried, index):
 @kernel
 def keep(c, w, layer, window, columns, carried, index):
     """Carries a window's state before the timestep with which a later one begins."""
-    apart()
+    inside()
     if window[W_KEEP] > 0:
         H, parts = layer[SIZE], 2 if c[CELL_KIND] == LSTM else 1
         size, count = c[STREAMS] * H, window[W_STREAMS] * H
@@ -144,7 +146,7 @@ def keep(c, w, layer, window, columns, carried, index):
 @kernel
 def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
     """A layer's forward pass through the windows: as many side by side as do not wait for each other."""
-    apart()
+    inside()
     kind = c[CELL_KIND]
     together = count
     if c[CARRY] and c[WINDOW] > 0:
@@ -180,7 +182,7 @@ def group(
     c, p, g, w, q, windows, count, depth, columns, data, targets, labels, valid, starts, carried, flags, rows_, where
 ):
     """Adds the gradient of some windows of an update to ``g``; returns their summed loss and number of targets."""
-    apart()
+    inside()
     kind, deep = c[CELL_KIND], c[LAYERS]
     rows = depth * columns
     gather(c, w, q, windows, count, depth, columns, data, starts, flags)
@@ -220,7 +222,7 @@ def group(
 @kernel
 def prepare(c, p, g, w, q):
     """What changes with the parameters, and a gradient of zero."""
-    apart()
+    inside()
     clear(g, 0, c[PARAMETERS])
     for index in range(c[LAYERS]):
         layers.prepare(c[CELL_KIND], p, w, at(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
@@ -230,10 +232,10 @@ def prepare(c, p, g, w, q):
 @entry
 def run(
     p_, g_, a_, b_, m_, w_, layers_, c_, o_, parts_, data_, targets_, labels_, valid_, starts_, carried_, windows_,
-    flags_, rows_, where_, rates, losses, counts, norms, timesteps,
+    flags_, rows_, where_, rates, epochs, timesteps, losses, counts, norms,
 ):  # fmt: skip
-    """Makes the updates of some parts, one after another; their losses, targets, norms and timesteps go to the last
-    arrays. Stops behind an update that has diverged, whose step it does not take.
+    """Makes the updates of some parts, one after another; what ``seqrnn.strategies.protocol.Made`` holds of them
+    goes to the last arrays. Stops behind an update that has diverged, whose step it does not take.
 
     Returns:
         How many updates have been made, one that diverged included.
@@ -248,11 +250,14 @@ def run(
     waiting, depth, columns = 0, 0, 0  # windows that are yet to be computed, and their extent
     for index in range(len(parts_) // PART_FIELDS):
         part = at(parts, index * PART_FIELDS)
-        for number in range(part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]):
+        begin, end = part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]
+        for step in range(part[PART_EPOCHS] * part[PART_COUNT]):
+            number = begin + step % part[PART_COUNT]
             window = at(windows, waiting * WINDOW_FIELDS)
             cut(c, part, number, window)
             if passes == 0:
                 loss, count, timesteps[made] = 0.0, 0, 0
+                epochs[made] = part[PART_EPOCH] + step // part[PART_COUNT]
                 prepare(c, p, g, w, q)
             if waiting and max(depth, window[W_LENGTH]) * (columns + window[W_STREAMS]) > c[ROWS]:
                 some, valid_ones = group(
@@ -269,7 +274,7 @@ def run(
             waiting += 1
             timesteps[made] += (window[W_LENGTH] - window[W_LEAD]) * window[W_STREAMS]
             passes += 1
-            ends = part[PART_LAST] and number == part[PART_FIRST] + part[PART_COUNT] - 1
+            ends = part[PART_LAST] and number == end - 1
             if passes < c[PASSES] and not ends:
                 continue
             some, valid_ones = group(

@@ -98,8 +98,18 @@ class Compiled:
         return self.flat.p.numpy().dtype
 
     def ready(self, announce: Callable[[str], None]) -> None:
-        empty = tuple(np.zeros(0, kind) for kind in (self.dtype, self.dtype, np.int64, np.uint8, np.uint8))
-        self._run = run.ready(*self._arguments(np.zeros(0, np.int64), empty, np.zeros(0)), announce=announce)
+        self._whole = (
+            self.flat.p.numpy(),
+            self.gradient.numpy(),
+            *(memory.numpy() for memory in self.memory),
+            self.flat.w,
+            self.flat.layers.reshape(-1),
+            self.flat.table,
+            self.numbers,
+        )
+        self._scratch = (self.carried, self.windows, self.flags, self.rows, self.where)
+        empty = tuple(np.empty(0, kind) for kind in (self.dtype, self.dtype, np.int64, np.uint8, np.uint8))
+        self._run = run.ready(*self._arguments(np.empty(0, np.int64), empty, np.empty(0)), announce=announce)
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         if self.flat.table[at.STEP_KIND] != at.NONE:
@@ -109,8 +119,7 @@ class Compiled:
             made.append(self._step_of_torch(update, float(factor)))
             if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
                 break
-        columns = (np.concatenate(column) for column in zip(*(astuple(one)[1:] for one in made), strict=True))
-        return Made(parts[-1].epoch, *columns)
+        return Made(*(np.concatenate(column) for column in zip(*(astuple(one) for one in made), strict=True)))
 
     def _step_of_torch(self, update: Parts, factor: float) -> Made:
         """One update by an optimizer that compiled code does not know: it is given the gradient, and steps."""
@@ -130,31 +139,22 @@ class Compiled:
         table, data = self.data.of(parts, self.schedule)
         arguments = self._arguments(table, data, self.rates[0] * factors)
         made = self._run(*arguments)
-        rates, losses, targets, norms, timesteps = (column[:made] for column in arguments[-5:])
-        return Made(parts[-1].epoch, timesteps, losses, targets, norms, rates)
+        rates, *columns = (column[:made] for column in arguments[-6:])
+        return Made(*columns, rates)
 
     def _arguments(self, table: Array, data: tuple[Array, ...], rates: Numbers) -> tuple[Any, ...]:
         count = len(rates)
         return (
-            self.flat.p.numpy(),
-            self.gradient.numpy(),
-            *(memory.numpy() for memory in self.memory),
-            self.flat.w,
-            self.flat.layers.reshape(-1),
-            self.flat.table,
-            self.numbers,
+            *self._whole,
             table,
             *data,
-            self.carried,
-            self.windows,
-            self.flags,
-            self.rows,
-            self.where,
+            *self._scratch,
             rates,
-            np.zeros(count),
-            np.zeros(count, np.int64),
-            np.zeros(count),
-            np.zeros(count, np.int64),
+            np.empty(count, np.int64),
+            np.empty(count, np.int64),
+            np.empty(count),
+            np.empty(count, np.int64),
+            np.empty(count),
         )
 
 
@@ -174,7 +174,7 @@ def _single(parts: Parts, passes: int) -> Iterator[list[Part[Batch]]]:
                 update, pending = [], 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Piece:
     """Timesteps ``start`` to ``stop`` of a batch, as flat arrays: inputs, targets, labels, valid, starts."""
 
@@ -182,6 +182,10 @@ class Piece:
     start: int
     stop: int
     arrays: tuple[Array, ...]
+
+    def holds(self, batch: Batch, start: int, stop: int) -> bool:
+        """Whether those timesteps of a batch are among its own."""
+        return self.batch is batch and self.start <= start and stop <= self.stop
 
 
 class Data:
@@ -194,31 +198,31 @@ class Data:
 
     def of(self, parts: Parts, schedule: Schedule) -> tuple[Array, tuple[Array, ...]]:
         """The table of the parts, and their inputs, targets, labels, valid and starts, joined."""
-        table = np.zeros((len(parts), at.PART_FIELDS), np.int64)
-        pieces: list[Piece] = []
-        offset, fresh = 0, False
-        for row, part in zip(table, parts, strict=True):
+        table, pieces, begins, fresh = [], [], [], False
+        for part in parts:
             batch, timesteps = part.batch, part.batch.timesteps
             start = schedule.window_at(timesteps, part.first).start
             stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
-            piece = next((p for p in pieces if p.batch is batch and p.start <= start and stop <= p.stop), None)
-            if piece is None:
+            if not (pieces and pieces[-1].holds(batch, start, stop)):
                 piece, new = self._piece(batch, start, stop)
-                fresh |= new or len(pieces) >= len(self.pieces) or self.pieces[len(pieces)] is not piece
+                fresh |= new
+                begins.append(begins[-1] + len(pieces[-1].arrays[3]) if pieces else 0)
                 pieces.append(piece)
-            offset = sum(len(p.arrays[3]) for p in pieces[: next(i for i, p in enumerate(pieces) if p is piece)])
-            row[:] = (batch.streams, timesteps, part.first, part.count, part.last, piece.start, offset)
-        if fresh or len(pieces) != len(self.pieces):
+            streams, piece = batch.streams, pieces[-1]
+            table.append(
+                (streams, timesteps, part.first, part.count, part.last, piece.start, begins[-1], part.epoch, part.epochs)
+            )  # fmt: skip
+        if fresh or pieces != self.pieces:
             self.pieces = pieces
             self.joined = tuple(
                 np.concatenate(columns) if len(columns) > 1 else columns[0]
                 for columns in zip(*(piece.arrays for piece in pieces), strict=True)
             )
-        return table.reshape(-1), self.joined
+        return np.array(table, np.int64).reshape(-1), self.joined
 
     def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
         for piece in self.pieces:
-            if piece.batch is batch and piece.start <= start and stop <= piece.stop:
+            if piece.holds(batch, start, stop):
                 return piece, False
         if batch.streams * batch.timesteps <= WHOLE:
             start, stop = 0, batch.timesteps

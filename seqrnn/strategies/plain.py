@@ -50,22 +50,20 @@ class Plain:
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         made = []
-        for windows, factor in zip(self.schedule.updates(parts), factors, strict=False):
+        for (epoch, windows), factor in zip(self.schedule.updates(parts), factors, strict=False):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * float(factor)
             self.optimizer.zero_grad()
             loss, targets = self.gradients(windows)
             norm = average_and_clip(self.parameters, targets, self.schedule.clip_norm)
             timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
-            made.append((timesteps, loss, targets, norm))
+            made.append((epoch, timesteps, loss, targets, norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 break
             if targets:
                 self.optimizer.step()
-        columns = [np.array(column) for column in zip(*made, strict=True)]
-        timesteps_, losses, targets_, norms = columns
-        rates = self.rates[0] * factors[: len(made)]
-        return Made(parts[-1].epoch, timesteps_, losses, targets_, norms, rates)
+        columns = (np.array(column) for column in zip(*made, strict=True))
+        return Made(*columns, self.rates[0] * factors[: len(made)])
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:

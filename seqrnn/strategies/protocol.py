@@ -22,7 +22,7 @@ class Made:
     """What some updates in a row came to, an entry for each. One that diverged is the last, and was not applied.
 
     Args:
-        epoch: of the last update.
+        epochs: numbers of the epochs that they belong to.
         timesteps: over all streams.
         losses: summed over the valid targets.
         targets: how many were valid; with none, the weights were left alone.
@@ -30,7 +30,7 @@ class Made:
         rates: learning rates.
     """
 
-    epoch: int
+    epochs: Counts
     timesteps: Counts
     losses: Numbers
     targets: Counts
