@@ -37,11 +37,11 @@ def train(task: Task, schedule: Schedule, strategy: Strategy, monitor: Monitor) 
     decay.evaluated(monitor.evaluate())
     agenda = Agenda(schedule, lambda epoch: task.train(epoch, schedule.streams))
     while not monitor.finished:
-        parts = agenda.take(monitor.horizon)
+        updates = monitor.horizon
+        parts = agenda.take(updates)
         if not parts:
             break  # a task that breaks its word: later epochs are shorter
-        factors = decay.factors(monitor.progress.position, monitor.horizon)
-        monitor.updated(strategy(parts, factors))
+        monitor.updated(strategy(parts, decay.factors(monitor.progress.position, updates)))
         if monitor.evaluation_is_due:
             decay.evaluated(monitor.evaluate())
     if not monitor.evaluation_is_due:

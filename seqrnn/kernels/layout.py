@@ -67,13 +67,15 @@ GATES = (1, 1, 4, 4)
     OUT_W_T,
     STREAMS,  # the most streams of a batch: of a slot of the carried states
     WINDOW,  # the longest window; 0: it always begins with its sequence
-    STRIDE,
+    STRIDE,  # 0: whole sequences
+    SLOTS,  # states that wait for a later window; 0: none is carried
+    OVERLAP,  # timesteps by which a window begins before its fresh ones
+    KEPT,  # timesteps from the first fresh one to the one before which the state is kept
     PASSES,  # windows in an update
-    CARRY,
     ROWS,  # rows that are computed together, at most (but at least one window)
     STEPS_MADE,  # by the optimizer
     FIELDS,
-) = range(27)
+) = range(29)
 
 # One row of the table of parts: consecutive windows of one batch.
 (

@@ -13,7 +13,6 @@ from seqrnn.kernels import head, layers, steps
 from seqrnn.kernels.compiler import entry, kernel
 from seqrnn.kernels.functions import clear, copy
 from seqrnn.kernels.layout import (
-    CARRY,
     CELL,
     CELL_KIND,
     CLIP,
@@ -21,12 +20,14 @@ from seqrnn.kernels.layout import (
     D_READ,
     INPUT,
     INPUTS,
+    KEPT,
     LAYER_FIELDS,
     LAYERS,
     LR,
     LSTM,
     NONE,
     OUTPUT,
+    OVERLAP,
     PARAMETERS,
     PART_BEGIN,
     PART_COUNT,
@@ -44,6 +45,7 @@ from seqrnn.kernels.layout import (
     READ,
     ROWS,
     SIZE,
+    SLOTS,
     STEP_KIND,
     STEPS_MADE,
     STREAMS,
@@ -68,21 +70,18 @@ def cut(c, part, number, window):
     inside()
     timesteps, streams = part[PART_TIMESTEPS], part[PART_STREAMS]
     stride = c[STRIDE] if c[STRIDE] > 0 else timesteps
-    behind = (c[WINDOW] if c[WINDOW] > 0 else timesteps) - stride
     fresh = number * stride
     stop = min(fresh + stride, timesteps)
-    start, keep = 0, timesteps
-    if c[WINDOW] > 0:
-        start = max(0, fresh - behind)
-        keep = fresh + stride - behind % stride
-    carries = c[CARRY] and c[WINDOW] > 0
+    start = max(0, fresh - c[OVERLAP]) if c[WINDOW] > 0 else 0
+    keep = fresh + c[KEPT]
+    slots = c[SLOTS]
     window[W_STREAMS] = streams
     window[W_LENGTH] = stop - start
     window[W_LEAD] = fresh - start
     window[W_DATA] = part[PART_DATA] + (start - part[PART_BEGIN]) * streams
-    window[W_SLOT] = number % (behind // stride + 1) if carries else -1
+    window[W_SLOT] = (number % slots if slots > 1 else 0) if slots else -1
     window[W_FIRST] = number == 0
-    window[W_KEEP] = keep - start if carries and keep < timesteps else 0
+    window[W_KEEP] = keep - start if slots and keep < timesteps else 0
 
 
 @kernel
@@ -115,8 +114,7 @@ def begin(c, w, layer, window, carried, index):
     size = c[STREAMS] * H  # of one part of the state of one layer
     layers_ = c[LAYERS]
     if slot >= 0 and window[W_FIRST]:
-        slots = (c[WINDOW] - c[STRIDE]) // c[STRIDE] + 1
-        for other in range(slots):
+        for other in range(c[SLOTS]):
             clear(carried, (other * layers_ + index) * parts * size, parts * size)
     if slot < 0:
         clear(w, previous, count)
@@ -148,14 +146,12 @@ def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
     """A layer's forward pass through the windows: as many side by side as do not wait for each other."""
     inside()
     kind = c[CELL_KIND]
-    together = count
-    if c[CARRY] and c[WINDOW] > 0:
-        together = (c[WINDOW] - c[STRIDE]) // c[STRIDE] + 1
+    together = c[SLOTS] if c[SLOTS] else count
     n = 0
     while n < count:
         end = n + 1
         while end < count and end - n < together:
-            if c[CARRY] and windows[end * WINDOW_FIELDS + W_FIRST]:
+            if c[SLOTS] and windows[end * WINDOW_FIELDS + W_FIRST]:
                 break
             end += 1
         column = windows[n * WINDOW_FIELDS + W_COLUMN]
@@ -251,13 +247,16 @@ def run(
     for index in range(len(parts_) // PART_FIELDS):
         part = at(parts, index * PART_FIELDS)
         begin, end = part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]
-        for step in range(part[PART_EPOCHS] * part[PART_COUNT]):
-            number = begin + step % part[PART_COUNT]
+        epoch, number = part[PART_EPOCH], begin - 1
+        for _ in range(part[PART_EPOCHS] * part[PART_COUNT]):
+            number += 1
+            if number == end:
+                epoch, number = epoch + 1, begin
             window = at(windows, waiting * WINDOW_FIELDS)
             cut(c, part, number, window)
             if passes == 0:
                 loss, count, timesteps[made] = 0.0, 0, 0
-                epochs[made] = part[PART_EPOCH] + step // part[PART_COUNT]
+                epochs[made] = epoch
                 prepare(c, p, g, w, q)
             if waiting and max(depth, window[W_LENGTH]) * (columns + window[W_STREAMS]) > c[ROWS]:
                 some, valid_ones = group(

@@ -77,7 +77,9 @@ class Compiled:
         table[at.LOSS_KIND] = LOSSES[loss]
         table[at.STREAMS], table[at.ROWS] = streams, rows
         table[at.WINDOW], table[at.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
-        table[at.PASSES], table[at.CARRY] = schedule.passes, int(schedule.carry)
+        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
+        table[at.PASSES], table[at.SLOTS] = schedule.passes, slots
+        table[at.OVERLAP], table[at.KEPT] = window - stride, stride - (window - stride) % stride
         table[at.STEPS_MADE] = 0
         self.numbers = np.zeros(at.OPTIMIZER_FIELDS)
         table[at.STEP_KIND] = _describe(optimizer, self.numbers)
@@ -86,8 +88,9 @@ class Compiled:
         self.views = self.flat.views(self.gradient)
         self.memory = [torch.zeros_like(self.flat.p) for _ in range(3)]
         parts = 2 if recurrence.kind == "lstm" else 1
-        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 1
-        self.carried = np.zeros(slots * len(recurrence.layers) * parts * streams * recurrence.size, self.dtype)
+        self.carried = np.zeros(
+            max(1, slots) * len(recurrence.layers) * parts * streams * recurrence.size, self.dtype
+        )
         self.windows = np.zeros((schedule.passes + 1) * at.WINDOW_FIELDS, np.int64)
         self.flags = np.zeros(rows, np.uint8)
         self.rows, self.where = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
