@@ -10,7 +10,6 @@ from seqrnn.kernels.layers import ONE
 from seqrnn.kernels.layout import (
     CROSS_ENTROPY,
     D_HIDDEN,
-    D_READ,
     HALF_MSE,
     HEAD_B,
     HEAD_KIND,
@@ -26,7 +25,6 @@ from seqrnn.kernels.layout import (
     OUT_W,
     OUT_W_T,
     OUTPUTS,
-    READ,
 )
 from seqrnn.kernels.matmul import matmul, transpose
 from seqrnn.kernels.simd import apart, fill, inside, lanes_of, load, store, sum_of, where_greater
@@ -61,10 +59,10 @@ def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
 
 
 @kernel
-def forward(p, w, c, H, rows):
-    """Outputs of the rows that have been read."""
+def forward(p, w, c, H, rows, read):
+    """Outputs of rows of states that lie at ``read``."""
     inside()
-    read, size = c[READ], H
+    size = H
     if c[HEAD_KIND] == MLP:
         hidden, size = c[HIDDEN], c[HEAD_SIZE]
         _affine(p, w, rows, read, H, c[HEAD_W], c[HEAD_B], hidden, size)
@@ -77,10 +75,10 @@ def forward(p, w, c, H, rows):
 
 
 @kernel
-def backward(g, w, c, H, rows):
-    """Adds the head's part to ``g``; the gradient by what was read goes to D_READ."""
+def backward(g, w, c, H, rows, states, d_states):
+    """Adds the head's part to ``g``; the gradient by the states goes to ``d_states``."""
     inside()
-    O, out, read, size, d_read = c[OUTPUTS], c[OUT], c[READ], H, c[D_READ]
+    O, out, read, size, d_read = c[OUTPUTS], c[OUT], states, H, d_states
     if c[HEAD_KIND] == MLP:
         read, size, d_read = c[HIDDEN], c[HEAD_SIZE], c[D_HIDDEN]
     _affine_gradient(g, w, rows, read, size, c[OUT_W], c[OUT_B], out, O)
@@ -90,8 +88,8 @@ def backward(g, w, c, H, rows):
         for j in range(0, rows * size, lanes_of(w)):
             left = rows * size - j
             store(w, d_read + j, where_greater(load(w, read + j, left), zero, load(w, d_read + j, left), zero), left)
-        _affine_gradient(g, w, rows, c[READ], H, c[HEAD_W], c[HEAD_B], d_read, size)
-        matmul(rows, H, size, w, d_read, size, 1, w, c[HEAD_W_T], H, w, c[D_READ], H, 0)
+        _affine_gradient(g, w, rows, states, H, c[HEAD_W], c[HEAD_B], d_read, size)
+        matmul(rows, H, size, w, d_read, size, 1, w, c[HEAD_W_T], H, w, d_states, H, 0)
 
 
 @kernel

@@ -188,26 +188,35 @@ def group(
         recur(c, p, w, layer, index, windows, count, columns, carried, flags)
 
     top = at(q, (deep - 1) * LAYER_FIELDS)
-    H, read = top[SIZE], 0
-    for n in range(count):
-        window = at(windows, n * WINDOW_FIELDS)
-        for k in range(window[W_LEAD], window[W_LENGTH]):
+    H, read, whole = top[SIZE], 0, True
+    for k in range(depth):
+        for n in range(count):
+            window = at(windows, n * WINDOW_FIELDS)
+            if not window[W_LEAD] <= k < window[W_LENGTH]:
+                whole = False
+                continue
             for b in range(window[W_STREAMS]):
                 source = window[W_DATA] + k * window[W_STREAMS] + b
                 if valid[source]:
                     rows_[read] = k * columns + window[W_COLUMN] + b
                     where[read] = source
-                    copy(w, top[OUTPUT] + rows_[read] * H, w, c[READ] + read * H, H)
                     read += 1
+                else:
+                    whole = False
     if read == 0:
         return 0.0, 0
-    head.forward(p, w, c, H, read)
+    # Where every row has a target, the head reads the states, and writes their gradient, where they lie.
+    from_, to = (top[OUTPUT], top[D_OUTPUT]) if whole else (c[READ], c[D_READ])
+    if not whole:
+        for n in range(read):
+            copy(w, top[OUTPUT] + rows_[n] * H, w, from_ + n * H, H)
+    head.forward(p, w, c, H, read, from_)
     loss = head.loss(w, c, read, where, targets, labels)
-    head.backward(g, w, c, H, read)
-
-    clear(w, top[D_OUTPUT], rows * H)
-    for n in range(read):
-        copy(w, c[D_READ] + n * H, w, top[D_OUTPUT] + rows_[n] * H, H)
+    head.backward(g, w, c, H, read, from_, to)
+    if not whole:
+        clear(w, top[D_OUTPUT], rows * H)
+        for n in range(read):
+            copy(w, to + n * H, w, top[D_OUTPUT] + rows_[n] * H, H)
     for index in range(deep - 1, -1, -1):
         layer = at(q, index * LAYER_FIELDS)
         above = at(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
