@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.optim import Optimizer
 
 from seqrnn.kernels import layout as at
@@ -94,7 +95,7 @@ class Compiled:
         self.windows = np.zeros((schedule.passes + 1) * at.WINDOW_FIELDS, np.int64)
         self.flags = np.zeros(rows, np.uint8)
         self.rows, self.where = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        self.data = Data(self.dtype, place)
+        self.data = Data(self.dtype)
 
     @property
     def dtype(self) -> Any:
@@ -194,8 +195,9 @@ class Piece:
 class Data:
     """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once."""
 
-    def __init__(self, dtype: Any, place: Place) -> None:
-        self.dtype, self.place = dtype, place
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.nothing, self.no_labels = np.zeros(0, dtype), np.zeros(0, np.int64)
         self.pieces: list[Piece] = []
         self.joined: tuple[Array, ...] = ()
 
@@ -203,15 +205,17 @@ class Data:
         """The table of the parts, and their inputs, targets, labels, valid and starts, joined."""
         table, pieces, begins, fresh = [], [], [], False
         for part in parts:
-            batch, timesteps = part.batch, part.batch.timesteps
-            start = schedule.window_at(timesteps, part.first).start
-            stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
+            batch, timesteps, streams = part.batch, part.batch.timesteps, part.batch.streams
+            start, stop = 0, timesteps
+            if streams * timesteps > WHOLE:
+                start = schedule.window_at(timesteps, part.first).start
+                stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
             if not (pieces and pieces[-1].holds(batch, start, stop)):
                 piece, new = self._piece(batch, start, stop)
                 fresh |= new
                 begins.append(begins[-1] + len(pieces[-1].arrays[3]) if pieces else 0)
                 pieces.append(piece)
-            streams, piece = batch.streams, pieces[-1]
+            piece = pieces[-1]
             table.append(
                 (streams, timesteps, part.first, part.count, part.last, piece.start, begins[-1], part.epoch, part.epochs)
             )  # fmt: skip
@@ -223,25 +227,21 @@ class Data:
             )
         return np.array(table, np.int64).reshape(-1), self.joined
 
+    def _flat(self, values: Tensor) -> Array:
+        return values.numpy().astype(self.dtype, order="C", copy=False).reshape(-1)
+
     def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
         for piece in self.pieces:
             if piece.holds(batch, start, stop):
                 return piece, False
-        if batch.streams * batch.timesteps <= WHOLE:
-            start, stop = 0, batch.timesteps
-        chunk = self.place(batch.read(start, stop))
+        chunk = batch.read(start, stop)
         floating = chunk.targets.is_floating_point()
-        targets = chunk.targets if floating else torch.zeros(1, dtype=self.place.dtype)
-        labels = torch.zeros(1, dtype=torch.int64) if floating else chunk.targets
-        arrays = tuple(
-            tensor.reshape(-1).numpy()
-            for tensor in (
-                chunk.inputs,
-                targets,
-                labels,
-                chunk.valid.view(torch.uint8),
-                chunk.starts.view(torch.uint8),
-            )
+        arrays = (
+            self._flat(chunk.inputs),
+            self._flat(chunk.targets) if floating else self.nothing,
+            self.no_labels if floating else chunk.targets.numpy().reshape(-1),
+            chunk.valid.numpy().reshape(-1).view(np.uint8),
+            chunk.starts.numpy().reshape(-1).view(np.uint8),
         )
         return Piece(batch, start, stop, arrays), True
 

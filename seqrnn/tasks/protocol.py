@@ -120,7 +120,7 @@ class Stored:
         return self.chunk.inputs.shape[0]
 
     def read(self, start: int, stop: int) -> Chunk:
-        return self.chunk.between(start, stop)
+        return self.chunk if stop - start == self.timesteps else self.chunk.between(start, stop)
 
 
 def stored(inputs: Tensor, targets: Tensor, valid: Tensor | None = None) -> Stored:
