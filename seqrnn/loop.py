@@ -46,6 +46,7 @@ def train(task: Task, schedule: Schedule, strategy: Strategy, monitor: Monitor) 
             decay.evaluated(monitor.evaluate())
     if not monitor.evaluation_is_due:
         monitor.evaluate()
+    strategy.finish()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from helpers import STRATEGIES, MakeStrategy
 
 from seqrnn import train
 
@@ -69,3 +70,9 @@ def command(
 def _one_thread() -> None:
     """Two test workers share two cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=STRATEGIES, scope="session")
+def make_strategy(request: pytest.FixtureRequest) -> MakeStrategy:
+    """Makes one after another of the ways to compute updates."""
+    return STRATEGIES[request.param]

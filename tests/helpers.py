@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ from omegaconf import OmegaConf
 
 from seqrnn import metrics, registry, settings, smoke
 from seqrnn.loop import Place
+from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
 from seqrnn.schedule import Schedule
+from seqrnn.strategies.compiled import Compiled
+from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks.protocol import Chunk, Stored
 
 registry.load()
@@ -83,6 +87,25 @@ def make_monitor(task: Any, schedule: Schedule, evaluate: Any = lambda: {"loss":
     planned = schedule.count_updates(task.train(0, schedule.streams))
     values = {"evaluate_every": schedule.evaluate_every, "patience": schedule.patience, **changes}
     return Monitor(planned, evaluate, **values)
+
+
+def plain(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+    """One window after another: the reference."""
+    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, place)
+    return Plain(network, optimizer, schedule, gradients)
+
+
+def compiled(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+    """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
+    batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
+    largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
+    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, place, largest)
+    strategy.ready(lambda text: None)
+    return strategy
+
+
+MakeStrategy = Callable[..., Strategy]
+STRATEGIES: dict[str, MakeStrategy] = {"plain": plain, "compiled": compiled}
 
 
 @dataclass

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from seqrnn import cli, loop, registry, settings, smoke
 from seqrnn.monitor import Monitor
+from seqrnn.strategies.choice import choose
 
 CONF = Path(cli.config_directory())
 GROUPS = {
@@ -72,8 +73,9 @@ def test_every_task_trains_with_every_model_and_schedule(task: str, model: str, 
         run.schedule.count_updates(run.task.train(0, run.schedule.streams)),
         lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
     )
-    gradients = loop.WindowByWindow(run.network, run.loss, run.schedule.carry, run.place)
-    loop.train(run.network, run.task, run.schedule, run.optimizer, gradients, monitor)
+    strategy = choose(run)
+    strategy.ready(lambda text: None)
+    loop.train(run.task, run.schedule, strategy, monitor)
     # A step is only made where there is a target: online MNIST has its first after 28 timesteps.
     assert monitor.progress.position == 2
     assert monitor.progress.updates == (0 if task == "mnist" and schedule in ("online",) else 2)

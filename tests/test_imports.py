@@ -13,7 +13,7 @@ import seqrnn
 
 PACKAGE = Path(seqrnn.__file__).parent
 ANYTHING = {"train"}  # the top: ties everything together
-ALLOWED = {
+ALLOWED = {  # a module's own line comes before that of its folder
     "errors": set(),
     "bounds": set(),
     "losses": set(),
@@ -22,10 +22,24 @@ ALLOWED = {
     "registry": {"errors"},
     "cli": {"errors", "overrides"},
     "overrides": {"errors"},
-    "monitor": {"errors"},
+    "monitor": {"errors", "strategies.protocol"},
     "run": {"errors"},
     "schedule": {"bounds", "lr_decay"},
-    "loop": {"losses", "models.network", "models.protocol", "monitor", "schedule", "tasks.protocol"},
+    "loop": {
+        "losses", "models.network", "models.protocol", "monitor", "schedule", "strategies.protocol", "tasks.protocol",
+    },
+    "strategies.protocol": {"schedule", "tasks.protocol"},
+    "strategies.plain": {
+        "loop", "losses", "models.network", "models.protocol", "schedule", "strategies.protocol", "tasks.protocol",
+    },
+    "strategies.compiled": {
+        "kernels", "loop", "losses", "models.network", "optimizers", "schedule", "strategies.protocol",
+        "tasks.protocol",
+    },
+    "strategies.choice": {"errors", "loop", "losses", "models.network", "settings", "strategies"},
+    "strategies": set(),
+    "kernels.network": {"kernels", "models.network", "models.protocol"},
+    "kernels": {"kernels"},
     "device": {"errors", "loop"},
     "optimizers": {"bounds", "errors", "registry"},
     "settings": {
@@ -39,6 +53,7 @@ ALLOWED = {
     },
     "plots": {"cli", "errors", "plots", "run"},
 }  # fmt: skip
+FOLDERS = {"kernels", "plots", "recording", "strategies"}
 
 
 def imported(path: Path) -> set[str]:
@@ -58,11 +73,24 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[0] in ANYTHING or parts == ("__init__",):
         return
-    allowed = ALLOWED[parts[0]]
+    allowed = ALLOWED.get(".".join(parts)) or ALLOWED[parts[0]]
     for module in imported(path):
-        assert module in allowed or module.split(".")[0] in allowed & {"plots", "recording"}, (
-            f"{path.name} imports {module}"
-        )
+        assert module in allowed or module.split(".")[0] in allowed & FOLDERS, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_kernels_know_their_compiler_and_only_compiled_updates_import_kernels_beforehand(path: Path) -> None:
+    folder = path.relative_to(PACKAGE).parts[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert folder == "kernels" or not {name.split(".")[0] for name in names} & {"numba", "llvmlite"}
+    if path.name != "compiled.py" and folder != "kernels":
+        top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+        modules = {node.module or "" for node in top}
+        assert not [
+            module for module in modules if module.startswith(("seqrnn.kernels", "seqrnn.strategies.compiled"))
+        ]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["task=integra"]], ids=" ".join)
@@ -72,7 +100,7 @@ def test_what_needs_no_network_does_not_wait_for_torch(arguments: list[str], tmp
         "from seqrnn.train import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print('slow:', sorted({'torch', 'matplotlib', 'torchvision', 'pydantic'} & set(sys.modules)))"
+        "print('slow:', sorted({'torch', 'matplotlib', 'torchvision', 'pydantic', 'numba'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", script, "seqrnn-train", *arguments],
@@ -99,14 +127,18 @@ def test_nothing_is_collected_while_torch_is_first_imported_and_everything_after
 
 
 @pytest.mark.parametrize(
-    "arguments", [["experiment=sine_online"], ["task=integral", "deterministic=true"]], ids=" ".join
+    "arguments",
+    [["experiment=sine_online"], ["task=integral", "deterministic=true"], ["task=integral", "model.kernel=torch"]],
+    ids=" ".join,
 )
-def test_a_run_on_a_cpu_imports_no_compiler(arguments: list[str], tmp_path: Path) -> None:
+def test_a_run_on_a_cpu_imports_no_compiler_that_it_does_not_use(arguments: list[str], tmp_path: Path) -> None:
+    unused = "{'numba', 'llvmlite'}" if "model.kernel=torch" in arguments else "set()"
     script = (
         "import sys; sys.argv[1:] = sys.argv[2:]\n"
         "from seqrnn.train import main\n"
         "main()\n"
         "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
+        f"slow |= {unused}\n"
         "print('slow:', sorted(slow & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -6,17 +6,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
     CPU64,
+    MakeStrategy,
     StubTask,
+    compiled,
     lengths,
     make_monitor,
     make_network,
     make_schedule,
     make_task,
     model_settings,
+    plain,
     random_batch,
 )
 from hypothesis import given
@@ -27,6 +31,8 @@ from torch import Tensor
 from seqrnn import loop, registry, settings
 from seqrnn.errors import Diverged
 from seqrnn.losses import LOSSES
+from seqrnn.schedule import Agenda
+from seqrnn.strategies.plain import Plain
 from seqrnn.tasks.protocol import Stored, stored
 
 MODELS = registry.names("model")
@@ -158,8 +164,17 @@ def reference_training(
     return history
 
 
+class SGD(torch.optim.SGD):
+    """An optimizer that no strategy knows by name: it is handed the gradients."""
+
+
 def assert_trains_like_the_reference(
-    cell: str, layers: int, epochs: Sequence[Sequence[Stored]], loss: str = "mse", **cuts: Any
+    make_strategy: MakeStrategy,
+    cell: str,
+    layers: int,
+    epochs: Sequence[Sequence[Stored]],
+    loss: str = "mse",
+    **cuts: Any,
 ) -> list[list[Tensor]]:
     """Runs both, compares the gradient of every step and the weights in the end; returns those gradients."""
     network = make_network(cell, num_layers=layers, hidden_size=3)
@@ -169,23 +184,26 @@ def assert_trains_like_the_reference(
 
     schedule = make_schedule(epochs=len(epochs), **cuts)
     task = StubTask(epochs, loss)
-    fast = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     found: list[list[Tensor]] = []
-    fast.register_step_pre_hook(
-        lambda *_: found.append([parameter.grad.clone() for parameter in network.parameters()])
-    )
-    gradients = loop.WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64)
-    monitor = make_monitor(task, schedule)
-    loop.train(network, task, schedule, fast, gradients, monitor)
+    for kind in (SGD, torch.optim.SGD):
+        network = make_network(cell, num_layers=layers, hidden_size=3)
+        fast = kind(network.parameters(), lr=0.05, momentum=0.9)
+        if kind is SGD:
+            fast.register_step_pre_hook(
+                lambda *_, network=network: found.append([weight.grad.clone() for weight in network.parameters()])
+            )
+        monitor = make_monitor(task, schedule)
+        loop.train(task, schedule, make_strategy(network, task, fast, schedule), monitor)
 
-    assert len(found) == len(expected) == monitor.progress.updates
+        assert len(expected) == monitor.progress.updates
+        torch.testing.assert_close(
+            [weight.detach() for weight in network.parameters()],
+            [weight.detach() for weight in weights.values()],
+            rtol=1e-10,
+            atol=1e-12,
+        )
+    assert len(found) == len(expected)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(
-        [weight.detach() for weight in network.parameters()],
-        [weight.detach() for weight in weights.values()],
-        rtol=1e-10,
-        atol=1e-12,
-    )
     return expected
 
 
@@ -230,9 +248,16 @@ CUTS = [  # window, stride, update_every
     ("cell", "layers"), [("elman", 1), ("elman", 2), ("rnn", 2), ("gru", 1), ("gru", 2), ("lstm", 2)]
 )
 def test_training_makes_the_steps_of_the_slow_reference(
-    cell: str, layers: int, window: int | None, stride: int | None, update_every: int | None, carry: bool
+    make_strategy: MakeStrategy,
+    cell: str,
+    layers: int,
+    window: int | None,
+    stride: int | None,
+    update_every: int | None,
+    carry: bool,
 ) -> None:
     assert_trains_like_the_reference(
+        make_strategy,
         cell,
         layers,
         two_epochs(),
@@ -254,6 +279,7 @@ def test_training_makes_the_steps_of_the_slow_reference(
 )
 @hypothesis_settings(max_examples=150)
 def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
+    make_strategy: MakeStrategy,
     cuts: dict[str, Any],
     carry: bool,
     clip_norm: float | None,
@@ -265,23 +291,33 @@ def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_dat
         [random_batch(*shape, seed=seed + 10 * epoch + number) for number, shape in enumerate(shapes)]
         for epoch in range(2)
     ]
-    assert_trains_like_the_reference(cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
+    assert_trains_like_the_reference(make_strategy, cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
 
 
 @pytest.mark.parametrize("loss", ["l1", "cross_entropy"])
-def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_clips(loss: str) -> None:
+def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_clips(
+    make_strategy: MakeStrategy, loss: str
+) -> None:
     epochs = two_epochs(classes=loss == "cross_entropy")
     cuts = {"window": 5, "stride": 2, "update_every": 4, "carry": True}
-    free = assert_trains_like_the_reference("gru", 1, epochs, loss, clip_norm=None, **cuts)
+    free = assert_trains_like_the_reference(make_strategy, "gru", 1, epochs, loss, clip_norm=None, **cuts)
     assert max(torch.cat([part.flatten() for part in step]).norm() for step in free) > 0.1
-    clipped = assert_trains_like_the_reference("gru", 1, epochs, loss, clip_norm=0.1, **cuts)
+    clipped = assert_trains_like_the_reference(make_strategy, "gru", 1, epochs, loss, clip_norm=0.1, **cuts)
     assert max(torch.cat([part.flatten() for part in step]).norm() for step in clipped) <= 0.1
 
 
-def test_an_update_without_a_valid_target_makes_no_step() -> None:
+def test_an_update_without_a_valid_target_makes_no_step(make_strategy: MakeStrategy) -> None:
     batches = [random_batch(5, 2, valid=share, seed=seed) for seed, share in enumerate((1.0, 0.0, 1.0, 0.0))]
     expected = assert_trains_like_the_reference(
-        "elman", 1, [batches], window=None, stride=None, update_every=None, carry=True, clip_norm=1.0
+        make_strategy,
+        "elman",
+        1,
+        [batches],
+        window=None,
+        stride=None,
+        update_every=None,
+        carry=True,
+        clip_norm=1.0,
     )
     assert len(expected) == 2
 
@@ -302,7 +338,9 @@ def forward(network: Any, batch: Stored) -> Tensor:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_window_over_the_whole_sequence_is_plain_backpropagation_through_time(model: str) -> None:
+def test_one_window_over_the_whole_sequence_is_plain_backpropagation_through_time(
+    model: str, make_strategy: MakeStrategy
+) -> None:
     network = make_network(model, num_layers=2)
     batch = random_batch(9, 3, starts=0.0)
     data = batch.chunk
@@ -311,10 +349,9 @@ def test_one_window_over_the_whole_sequence_is_plain_backpropagation_through_tim
     expected = torch.autograd.grad(mean, list(network.parameters()))
 
     schedule = make_schedule(window=None)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    gradients = loop.WindowByWindow(network, LOSSES["mse"], schedule.carry, CPU64)
+    optimizer = SGD(network.parameters(), lr=1e-3)
     task = StubTask([[batch]])
-    loop.train(network, task, schedule, optimizer, gradients, make_monitor(task, schedule))
+    loop.train(task, schedule, make_strategy(network, task, optimizer, schedule), make_monitor(task, schedule))
     torch.testing.assert_close(
         [parameter.grad for parameter in network.parameters()], list(expected), rtol=1e-10, atol=1e-14
     )
@@ -323,18 +360,19 @@ def test_one_window_over_the_whole_sequence_is_plain_backpropagation_through_tim
 @given(cuts=lengths(), timesteps=st.integers(1, 20), model=st.sampled_from(MODELS))
 @hypothesis_settings(max_examples=40)
 def test_every_valid_target_counts_exactly_once_and_with_the_loss_of_the_unwindowed_forward(
-    cuts: dict[str, Any], timesteps: int, model: str
+    make_strategy: MakeStrategy, cuts: dict[str, Any], timesteps: int, model: str
 ) -> None:
     network = make_network(model, num_layers=2)
     batch = random_batch(timesteps, 3)
-    schedule = make_schedule(**cuts)
-    gradients = loop.WindowByWindow(network, LOSSES["mse"], True, CPU64)
-    loss, targets = map(sum, zip(*(gradients(windows) for windows in schedule.updates([batch])), strict=True))
+    schedule, task = make_schedule(**cuts), StubTask([[batch]])
+    strategy = make_strategy(network, task, torch.optim.SGD(network.parameters(), lr=0.0), schedule)
+    made = strategy(Agenda(schedule, lambda epoch: [batch]).take(1000), np.ones(1000))
 
     valid = batch.chunk.valid
     expected = (forward(network, batch) - batch.chunk.targets)[valid].square().mean(dim=1).sum().item()
-    assert targets == valid.sum()
-    assert loss == pytest.approx(expected, rel=1e-12)
+    assert made.targets.sum() == valid.sum()
+    assert made.losses.sum() == pytest.approx(expected, rel=1e-12)
+    assert made.timesteps.sum() == 3 * timesteps
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -436,12 +474,17 @@ class Constant(torch.nn.Module):
 
 
 def weights_after_a_run(
-    model: str = "gru", seed: int = 0, evaluate_every: int = 5, carry: bool = True
+    make_strategy: MakeStrategy,
+    model: str = "gru",
+    seed: int = 0,
+    evaluate_every: int = 5,
+    carry: bool = True,
 ) -> list[Tensor]:
-    """A short run in float32 with dropout, built from its seed alone."""
+    """A short run in float32, with dropout where that can be, built from its seed alone."""
     torch.manual_seed(seed)
     task = make_task("integral", seed, train_timesteps=600, sequence_length=60, validation_timesteps=20)
-    network = settings.build_network(model_settings(model, num_layers=2, dropout=0.5), 1, 1)
+    dropout = 0.0 if make_strategy is compiled else 0.5
+    network = settings.build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
     place = loop.Place(torch.device("cpu"), torch.float32)
     schedule = make_schedule(window=10, stride=5, carry=carry, epochs=2, evaluate_every=evaluate_every)
     monitor = make_monitor(
@@ -450,8 +493,7 @@ def weights_after_a_run(
         lambda: loop.score(loop.predict(network, task.validation(), place), task, LOSSES["l1"]),
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    gradients = loop.WindowByWindow(network, LOSSES["l1"], carry, place)
-    loop.train(network, task, schedule, optimizer, gradients, monitor)
+    loop.train(task, schedule, make_strategy(network, task, optimizer, schedule, place), monitor)
     return [parameter.detach() for parameter in network.parameters()]
 
 
@@ -460,15 +502,17 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(model: str) -> None:
-    first = weights_after_a_run(model)
-    assert equal(first, weights_after_a_run(model))
-    assert not equal(first, weights_after_a_run(model, seed=1))
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(
+    model: str, make_strategy: MakeStrategy
+) -> None:
+    first = weights_after_a_run(make_strategy, model)
+    assert equal(first, weights_after_a_run(make_strategy, model))
+    assert not equal(first, weights_after_a_run(make_strategy, model, seed=1))
 
 
 @pytest.mark.parametrize("carry", [True, False])
-def test_evaluating_more_often_does_not_disturb_training(carry: bool) -> None:
-    often, never = (weights_after_a_run(evaluate_every=every, carry=carry) for every in (1, 1000))
+def test_evaluating_more_often_does_not_disturb_training(carry: bool, make_strategy: MakeStrategy) -> None:
+    often, never = (weights_after_a_run(make_strategy, evaluate_every=every, carry=carry) for every in (1, 1000))
     assert equal(often, never)
 
 
@@ -512,7 +556,8 @@ def run_script(
     monitor = make_monitor(task, schedule, evaluate, log_every=log_every, record=rows.append)
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     try:
-        loop.train(network, task, schedule, optimizer, Scripted(network.parameters(), script), monitor)
+        strategy = Plain(network, optimizer, schedule, Scripted(network.parameters(), script))  # type: ignore[arg-type]
+        loop.train(task, schedule, strategy, monitor)
     except Diverged as error:
         error.weight = network.weight.item()  # type: ignore[attr-defined]
         raise
@@ -532,15 +577,14 @@ def test_a_divergence_is_raised_before_it_reaches_the_weights_and_says_when(
     assert caught.value.weight == 0.5  # type: ignore[attr-defined]
 
 
-def test_a_nan_in_the_data_is_a_divergence_and_leaves_the_weights_finite() -> None:
+def test_a_nan_in_the_data_is_a_divergence_and_leaves_the_weights_finite(make_strategy: MakeStrategy) -> None:
     batches = [random_batch(6, 2, seed=seed) for seed in range(4)]
     batches[2].chunk.inputs[3] = math.nan
     network = make_network("gru")
     schedule, task = make_schedule(window=3), StubTask([batches])
-    gradients = loop.WindowByWindow(network, LOSSES["mse"], True, CPU64)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     with pytest.raises(Diverged, match="at update 6"):
-        loop.train(network, task, schedule, optimizer, gradients, make_monitor(task, schedule))
+        loop.train(task, schedule, make_strategy(network, task, optimizer, schedule), make_monitor(task, schedule))
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
@@ -596,8 +640,8 @@ def test_an_evaluation_comes_last_also_where_later_epochs_are_shorter() -> None:
         return {"loss": 1.0}
 
     monitor = make_monitor(task, schedule, evaluate)
-    gradients = loop.WindowByWindow(network, LOSSES["mse"], True, CPU64)
-    loop.train(network, task, schedule, torch.optim.SGD(network.parameters(), lr=0.1), gradients, monitor)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    loop.train(task, schedule, plain(network, task, optimizer, schedule), monitor)
     assert evaluated_at == [0, 4]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,21 +18,19 @@ from seqrnn.lr_decay import LRDecay
 RATE = 0.2
 
 
-def sgd(*rates: float) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates or (RATE,)]
-    )
+def sgd() -> torch.optim.SGD:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
 
 
-def make_decay(updates: int, shape: str, optimizer: Any = None, **changes: Any) -> LRDecay:
+def make_decay(updates: int, shape: Any, **changes: Any) -> LRDecay:
     values = {"warmup": 0, "final": 0.1, "reduction": 0.5, "step": 7, **changes}
-    return LRDecay(optimizer or sgd(), updates, shape, **values)  # type: ignore[arg-type]
+    return LRDecay(updates, shape, **values)
 
 
 def course(updates: int, shape: str, **changes: Any) -> list[float]:
     """The rate of every update."""
     decay = make_decay(updates, shape, **changes)
-    return [decay.set_rate(update) for update in range(updates)]
+    return [RATE * decay.factor(update) for update in range(updates)]
 
 
 def torch_course(updates: int, scheduler: Any) -> list[float]:
@@ -68,13 +67,13 @@ def test_onecycle_is_torchs_one_cycle_up_to_the_rounding_of_its_peak_to_an_updat
 @hypothesis_settings(deadline=None)
 @given(losses=st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0]), min_size=1, max_size=30), step=st.integers(1, 4))
 def test_plateau_reduces_when_torchs_does(losses: list[float], step: int) -> None:
-    optimizer, theirs = sgd(), sgd()
-    decay = make_decay(1000, "plateau", optimizer, step=step)
+    theirs = sgd()
+    decay = make_decay(1000, "plateau", step=step)
     scheduler = lr_scheduler.ReduceLROnPlateau(theirs, factor=0.5, patience=step - 1, threshold=0, eps=0)
     for update, loss in enumerate(losses):
         decay.evaluated(loss)
         scheduler.step(loss)
-        assert decay.set_rate(update) == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
+        assert RATE * decay.factor(update) == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", ["constant", "cosine", "onecycle", "step"])
@@ -109,9 +108,13 @@ def test_a_constant_rate_stays_and_only_plateau_minds_evaluations() -> None:
         assert decay.factor(3) == before
 
 
-def test_groups_of_parameters_keep_their_proportion() -> None:
-    optimizer = sgd(0.2, 0.02)
-    returned = make_decay(10, "cosine", optimizer).set_rate(4)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    assert returned == rates[0] < 0.2
-    assert rates[0] == pytest.approx(10 * rates[1])
+@pytest.mark.parametrize("shape", ["constant", "cosine", "onecycle", "step", "plateau"])
+@hypothesis_settings(deadline=None)
+@given(first=st.integers(0, 40), count=st.integers(0, 20), warmup=st.integers(0, 20))
+def test_the_factors_of_updates_in_a_row_are_those_of_each(shape: str, first: int, count: int, warmup: int) -> None:
+    decay = make_decay(50, shape, warmup=warmup, step=1)
+    for loss in (1.0, 2.0):
+        decay.evaluated(loss)
+    factors = decay.factors(first, count)
+    assert factors.dtype == np.float64
+    assert factors.tolist() == [decay.factor(update) for update in range(first, first + count)]

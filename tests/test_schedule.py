@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrnn import registry
-from seqrnn.schedule import Schedule
+from seqrnn.schedule import Agenda, Part, Schedule, Window
 
 TIMESTEPS = st.integers(1, 40)
 
@@ -22,6 +23,11 @@ class Sequences(NamedTuple):
 
 def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
     return [Sequences(count) for count in timesteps]
+
+
+def groups_of(schedule: Schedule, batches: Sequence[Sequences]) -> list[list[tuple[Sequences, Window]]]:
+    """The windows of each update of a run over such epochs."""
+    return [group for _, group in schedule.updates(Agenda(schedule, lambda epoch: batches).take(10**9))]
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
@@ -58,7 +64,7 @@ def test_updates_group_all_windows_in_order_and_only_the_last_group_may_be_small
     cuts: dict[str, Any], timesteps: list[int]
 ) -> None:
     schedule, batches = make_schedule(**cuts), batches_of(timesteps)
-    groups = list(schedule.updates(batches))
+    groups = groups_of(schedule, batches)
     passes = cuts["update_every"] // (cuts["stride"] or cuts["window"]) if cuts["update_every"] else 1
     assert {len(group) for group in groups[:-1]} <= {passes}
     assert 1 <= len(groups[-1]) <= passes
@@ -77,8 +83,50 @@ def test_counts_are_those_of_what_is_generated(
 ) -> None:
     schedule = make_schedule(**cuts, epochs=epochs, max_updates=max_updates)
     assert schedule.count_windows(timesteps[0]) == len(list(schedule.cut(timesteps[0])))
-    updates = epochs * len(list(schedule.updates(batches_of(timesteps))))
+    updates = len(groups_of(schedule, batches_of(timesteps)))
     assert schedule.count_updates(batches_of(timesteps)) == min(updates, max_updates or updates)
+
+
+@given(
+    cuts=lengths(),
+    timesteps=st.lists(TIMESTEPS, min_size=1, max_size=3),
+    epochs=st.integers(1, 4),
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    changing=st.booleans(),
+)
+def test_an_agenda_hands_out_as_many_whole_updates_as_it_is_asked_for(
+    cuts: dict[str, Any], timesteps: list[int], epochs: int, counts: list[int], changing: bool
+) -> None:
+    schedule = make_schedule(**cuts, epochs=epochs)
+    kept = batches_of(timesteps)
+    data = [batches_of(timesteps) if changing else kept for _ in range(epochs)]
+    expected: list[tuple[int, list[tuple[int, Window]]]] = []
+    for epoch, batches in enumerate(data):  # no update reaches from one epoch into the next
+        windows = [(id(batch), window) for batch in batches for window in schedule.cut(batch.timesteps)]
+        expected += [
+            (epoch, windows[first : first + schedule.passes]) for first in range(0, len(windows), schedule.passes)
+        ]
+
+    agenda, found, asked = Agenda(schedule, lambda epoch: data[epoch]), [], cycle(counts)
+    while parts := agenda.take(count := next(asked)):
+        taken = list(schedule.updates(parts))
+        assert len(taken) == min(count, len(expected) - len(found))
+        found += [(epoch, [(id(batch), window) for batch, window in group]) for epoch, group in taken]
+    assert found == expected
+
+
+def test_an_epoch_that_comes_again_unchanged_is_one_part() -> None:
+    schedule = make_schedule(window=2, update_every=4, epochs=7)
+    (batch,) = batches = batches_of([5])  # three windows, two updates
+    agenda = Agenda(schedule, lambda epoch: batches)
+    assert agenda.take(1) == [Part(0, batch, 0, 2, False)]
+    assert agenda.take(6) == [
+        Part(0, batch, 2, 1, True),
+        Part(1, batch, 0, 3, True, epochs=2),
+        Part(3, batch, 0, 2, False),
+    ]
+    assert agenda.take(100) == [Part(3, batch, 2, 1, True), Part(4, batch, 0, 3, True, epochs=3)]
+    assert agenda.take(1) == []
 
 
 @given(window=st.none() | st.integers(1, 12), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=4))
@@ -86,16 +134,16 @@ def test_the_stride_is_a_window_and_an_update_is_a_stride_unless_said_otherwise(
     window: int | None, timesteps: list[int]
 ) -> None:
     batches = batches_of(timesteps)
-    default = list(make_schedule(window=window).updates(batches))
+    default = groups_of(make_schedule(window=window), batches)
     if window is None:
         assert [[(w.start, w.stop) for _, w in group] for group in default] == [[(0, T)] for T in timesteps]
     else:
-        assert default == list(make_schedule(window=window, stride=window, update_every=window).updates(batches))
+        assert default == groups_of(make_schedule(window=window, stride=window, update_every=window), batches)
 
 
 def test_a_known_schedule_cuts_known_windows() -> None:
     schedule = make_schedule(window=5, stride=2, update_every=4)
-    found = [[window[:3] for _, window in group] for group in schedule.updates(batches_of([7, 3]))]
+    found = [[window[:3] for _, window in group] for group in groups_of(schedule, batches_of([7, 3]))]
     assert found == [
         [(0, 0, 2), (0, 2, 4)],
         [(1, 4, 6), (3, 6, 7)],

@@ -125,6 +125,10 @@ class Compiled:
                 break
         return Made(*(np.concatenate(column) for column in zip(*(astuple(one) for one in made), strict=True)))
 
+    def finish(self) -> None:
+        for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
     def _step_of_torch(self, update: Parts, factor: float) -> Made:
         """One update by an optimizer that compiled code does not know: it is given the gradient, and steps."""
         made = self._updates(update, np.array([factor]))

@@ -48,6 +48,9 @@ class Plain:
     def ready(self, announce: Callable[[str], None]) -> None:
         pass
 
+    def finish(self) -> None:
+        pass
+
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
         made = []
         for (epoch, windows), factor in zip(self.schedule.updates(parts), factors, strict=False):
@@ -62,8 +65,8 @@ class Plain:
                 break
             if targets:
                 self.optimizer.step()
-        columns = (np.array(column) for column in zip(*made, strict=True))
-        return Made(*columns, self.rates[0] * factors[: len(made)])
+        epochs, steps, losses, counts, norms = (np.array(column) for column in zip(*made, strict=True))
+        return Made(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(made)])
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:

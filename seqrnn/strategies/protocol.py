@@ -51,3 +51,6 @@ class Strategy(Protocol):
             parts: whole updates.
             factors: what to multiply the optimizer's learning rate by in each update; as many, or more.
         """
+
+    def finish(self) -> None:
+        """Leaves the network as it was found but for its weights; there are no more updates."""
