@@ -6,9 +6,9 @@ does not), and for the Elman cell written out by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,8 +18,11 @@ from torch.nn import functional as F
 
 from seqrnn.kernels import layers, layout
 from seqrnn.kernels.compiler import entry
-from seqrnn.kernels.functions import copy
+from seqrnn.kernels.functions import clear, copy
 from seqrnn.kernels.layout import (
+    B_IN,
+    B_STATE,
+    BLOCKS,
     CELL,
     D_CELL,
     D_OUTPUT,
@@ -31,22 +34,42 @@ from seqrnn.kernels.layout import (
     PREVIOUS,
     PREVIOUS_CELL,
     SIZE,
+    W_IN,
+    W_STATE,
 )
+from seqrnn.kernels.matmul import transpose
 from seqrnn.kernels.network import KINDS, Space
 from seqrnn.kernels.simd import pointer
 from seqrnn.models.protocol import Layer, Recurrence, State
 
 Array = NDArray[Any]
+SIZES_KEPT = 8  # of work spaces
 ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothing has to be kept
 
 
 @entry
-def forward(kind, p_, w_, layer_, inputs_, h_, c_, outputs_, starts_, depth, columns, keeps):
-    """Runs a layer over ``depth`` timesteps of ``columns`` streams; the states in ``h`` and ``c`` move on."""
+def forward(
+    kind, inputs_, h_, c_, outputs_, W_in_, W_state_, b_in_, b_state_, turned, p_, w_, layer_, starts_, depth,
+    columns, keeps,
+):  # fmt: skip
+    """Runs a layer over ``depth`` timesteps of ``columns`` streams; the states in ``h`` and ``c`` move on. The
+    parameters are put into ``p`` as the layers want them; ``turned`` matrices are (outputs, inputs)."""
     p, w, layer, inputs = pointer(p_), pointer(w_), pointer(layer_), pointer(inputs_)
     h, c, outputs, starts = pointer(h_), pointer(c_), pointer(outputs_), pointer(starts_)
-    H, rows = layer[SIZE], depth * columns
-    copy(inputs, 0, w, layer[INPUT], rows * layer[INPUTS])
+    H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
+    N = BLOCKS[kind] * H
+    if turned:
+        transpose(N, I, pointer(W_in_), 0, I, p, layer[W_IN], N)
+        transpose(N, H, pointer(W_state_), 0, H, p, layer[W_STATE], N)
+    else:
+        copy(pointer(W_in_), 0, p, layer[W_IN], len(W_in_))
+        copy(pointer(W_state_), 0, p, layer[W_STATE], len(W_state_))
+    if layer[B_IN] >= 0:
+        copy(pointer(b_in_), 0, p, layer[B_IN], N)
+    if layer[B_STATE] >= 0:
+        copy(pointer(b_state_), 0, p, layer[B_STATE], N)
+    w[0] = 1
+    copy(inputs, 0, w, layer[INPUT], rows * I)
     layers.prepare(kind, p, w, layer, keeps, keeps)
     layers.project(kind, p, w, layer, rows)
     copy(h, 0, w, layer[PREVIOUS], columns * H)
@@ -64,13 +87,18 @@ def forward(kind, p_, w_, layer_, inputs_, h_, c_, outputs_, starts_, depth, col
 
 
 @entry
-def backward(kind, p_, g_, w_, layer_, d_outputs_, d_h_, d_c_, d_inputs_, starts_, depth, columns, below):
-    """The gradient of what ``forward`` has kept: by the parameters, added to ``g``; by the inputs, if ``below``; and
-    from the one by the final state the one by the initial state, in its place."""
+def backward(
+    kind, d_outputs_, d_h_, d_c_, d_inputs_, W_in_, W_state_, b_in_, b_state_, turned, p_, g_, w_, layer_, starts_,
+    depth, columns, below,
+):  # fmt: skip
+    """The gradient of what ``forward`` has kept: by the parameters; by the inputs, if ``below``; and from the one by
+    the final state the one by the initial state, in its place."""
     p, g, w, layer = pointer(p_), pointer(g_), pointer(w_), pointer(layer_)
     d_outputs, d_h, d_c = pointer(d_outputs_), pointer(d_h_), pointer(d_c_)
     d_inputs, starts = pointer(d_inputs_), pointer(starts_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
+    N = BLOCKS[kind] * H
+    clear(g, 0, len(g_))
     copy(d_outputs, 0, w, layer[D_OUTPUT], rows * H)
     copy(d_h, 0, w, layer[D_STATE], columns * H)
     if kind == LSTM:
@@ -82,6 +110,16 @@ def backward(kind, p_, g_, w_, layer_, d_outputs_, d_h_, d_c_, d_inputs_, starts
     copy(w, layer[D_STATE], d_h, 0, columns * H)
     if kind == LSTM:
         copy(w, layer[D_CELL], d_c, 0, columns * H)
+    if turned:
+        transpose(I, N, g, layer[W_IN], N, pointer(W_in_), 0, I)
+        transpose(H, N, g, layer[W_STATE], N, pointer(W_state_), 0, H)
+    else:
+        copy(g, layer[W_IN], pointer(W_in_), 0, len(W_in_))
+        copy(g, layer[W_STATE], pointer(W_state_), 0, len(W_state_))
+    if layer[B_IN] >= 0:
+        copy(g, layer[B_IN], pointer(b_in_), 0, N)
+    if layer[B_STATE] >= 0:
+        copy(g, layer[B_STATE], pointer(b_state_), 0, N)
 
 
 def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) -> tuple[Tensor, State]:
@@ -106,9 +144,9 @@ def ready(dtype: torch.dtype, announce: Callable[[str], None], gradients: bool) 
     """Compiles ahead of use: the forward pass, and the backward pass if there will be ``gradients``."""
     number = np.zeros(1, torch.zeros(1, dtype=dtype).numpy().dtype)
     table, flags = np.zeros(1, np.int64), np.zeros(1, np.uint8)
-    forward.ready(0, number, number, table, *[number] * 4, flags, 1, 1, 1, announce=announce)
+    forward.ready(0, *[number] * 8, 1, number, number, table, flags, 1, 1, 1, announce=announce)
     if gradients:
-        backward.ready(0, *[number] * 3, table, *[number] * 4, flags, 1, 1, 1, announce=announce)
+        backward.ready(0, *[number] * 8, 1, *[number] * 3, table, flags, 1, 1, 1, announce=announce)
 
 
 class _Layer(torch.autograd.Function):
@@ -117,14 +155,20 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kind: int, size: int, layer: Layer, inputs: Tensor, *rest: Tensor) -> Any:
         parts = 2 if kind == LSTM else 1
-        ctx.call = _Call(kind, size, layer, inputs.shape, inputs.dtype, keeps=True)
-        outputs, state = ctx.call(inputs.detach(), [part.detach() for part in rest[:parts]])
+        ctx.save_for_backward(inputs, *rest[:parts])
+        ctx.call = _Call(kind, size, layer, inputs.shape, inputs.dtype)
+        ctx.kept = True
+        outputs, state = ctx.call(inputs, rest[:parts])
         return outputs, *state
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError("compiled recurrences have no second derivative; set model.kernel=torch")
+        if not ctx.kept:  # a second pass through the same graph: the first one has used up what was kept
+            inputs, *state = ctx.saved_tensors
+            ctx.call(inputs, state)
+        ctx.kept = False
         d_inputs, d_state, d_parameters = ctx.call.gradients(*gradients, below=ctx.needs_input_grad[3])
         return None, None, None, d_inputs, *d_state, *d_parameters
 
@@ -132,26 +176,36 @@ class _Layer(torch.autograd.Function):
 class _Call:
     """One pass of a layer over some timesteps, with all that its gradient needs."""
 
-    def __init__(
-        self, kind: int, size: int, layer: Layer, shape: torch.Size, dtype: torch.dtype, keeps: bool
-    ) -> None:
-        self.kind, self.layer, self.size, self.keeps = kind, layer, size, keeps
+    def __init__(self, kind: int, size: int, layer: Layer, shape: torch.Size, dtype: torch.dtype) -> None:
+        self.kind, self.size, self.keeps = kind, size, 1
         self.steps, self.streams, self.inputs = shape
-        self.p = _flat(layer)
-        self.table, work = _places(
-            kind, self.steps * self.streams, self.streams, self.inputs, size, len(layer.biases)
-        )
-        self.w = torch.empty(work, dtype=dtype)
-        self.w[0] = 1
-        self.starts = np.zeros(self.steps * self.streams, np.uint8)
+        rows = self.steps * self.streams
+        places = _places(kind, rows, self.streams, self.inputs, size, len(layer.biases))
+        self.table, self.parameters, work = places
+        self.dtype = np.float32 if dtype == torch.float32 else np.float64
+        self.memory = _Memory(work + self.parameters, self.dtype)
+        self.p, self.w = self.memory.array[: self.parameters], self.memory.array[self.parameters :]
+        self.starts = _no_starts(rows)
+        matrices = layer.matrices
+        # A turned view of a matrix that lies the other way round needs no turning.
+        self.turned = layer.transposed and all(matrix.is_contiguous() for matrix in matrices)
+        if layer.transposed and not self.turned:
+            matrices = [matrix.t() for matrix in matrices]
+        self.weights = [_numbers(matrix) for matrix in matrices]
+        if len(self.weights) == 1:
+            middle = self.inputs * layout.BLOCKS[kind] * size
+            self.weights = [self.weights[0][:middle], self.weights[0][middle:]]
+        self.weights += [_numbers(bias) for bias in layer.biases]
+        self.weights += [self.weights[0][:0]] * (4 - len(self.weights))
+        self.layer = layer
 
-    def __call__(self, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, inputs: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Outputs, and the state after them."""
-        state = [part.clone(memory_format=torch.contiguous_format) for part in state]
+        state = [part.detach().clone(memory_format=torch.contiguous_format) for part in state]
         outputs = inputs.new_empty(self.steps, self.streams, self.size)
         forward(
-            self.kind, self.p, self.w.numpy(), self.table, _numbers(inputs), _numbers(state[0]), _numbers(state[-1]),
-            _numbers(outputs), self.starts, self.steps, self.streams, int(self.keeps),
+            self.kind, _numbers(inputs), _numbers(state[0]), _numbers(state[-1]), _numbers(outputs), *self.weights,
+            int(self.turned), self.p, self.w, self.table, self.starts, self.steps, self.streams, self.keeps,
         )  # fmt: skip
         return outputs, state
 
@@ -159,15 +213,26 @@ class _Call:
         self, d_outputs: Tensor, *d_state: Tensor, below: bool
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
         """By the inputs, the initial state and the parameters."""
-        gradient = np.zeros_like(self.p)
         d_initial = [part.clone(memory_format=torch.contiguous_format) for part in d_state]
         d_inputs = d_outputs.new_empty(self.steps, self.streams, self.inputs) if below else None
+        parameters = (*self.layer.matrices, *self.layer.biases)
+        found = [torch.empty(parameter.shape, dtype=parameter.dtype) for parameter in parameters]
+        if self.layer.transposed and not self.turned:
+            found = [part.t().contiguous().t() if part.dim() == 2 else part for part in found]
+            arrays = [_numbers(part.t() if part.dim() == 2 else part) for part in found]
+        else:
+            arrays = [_numbers(part) for part in found]
+        if len(self.layer.matrices) == 1:
+            middle = len(self.weights[0])
+            arrays[:1] = [arrays[0][:middle], arrays[0][middle:]]
+        arrays += [arrays[0][:0]] * (4 - len(arrays))
         backward(
-            self.kind, self.p, gradient, self.w.numpy(), self.table, _numbers(d_outputs), _numbers(d_initial[0]),
-            _numbers(d_initial[-1]), _numbers(d_inputs if d_inputs is not None else d_initial[0]), self.starts,
-            self.steps, self.streams, int(below),
+            self.kind, _numbers(d_outputs), _numbers(d_initial[0]), _numbers(d_initial[-1]),
+            _numbers(d_inputs) if d_inputs is not None else arrays[0][:0], *arrays, int(self.turned), self.p,
+            np.empty(self.parameters, self.dtype), self.w, self.table, self.starts, self.steps, self.streams,
+            int(below),
         )  # fmt: skip
-        return d_inputs, d_initial, _parts(torch.from_numpy(gradient), self.layer)
+        return d_inputs, d_initial, found
 
 
 def _run_through(
@@ -177,37 +242,45 @@ def _run_through(
     steps = max(1, ROWS // max(1, inputs.shape[1]))
     pieces = []
     for piece in inputs.split(steps):
-        output, state = _Call(kind, size, layer, piece.shape, piece.dtype, keeps=False)(piece, state)
+        call = _Call(kind, size, layer, piece.shape, piece.dtype)
+        call.keeps = 0
+        output, state = call(piece, state)
         pieces.append(output)
     return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]), state
 
 
+class _Memory:
+    """Work space of one call; what a call that is over has used serves the next one of its size, since fresh memory
+    costs as much time as the arithmetic."""
+
+    free: ClassVar[dict[tuple[int, Any], list[Array]]] = {}
+
+    def __init__(self, size: int, dtype: Any) -> None:
+        waiting = self.free.get((size, dtype))
+        self.array: Array = waiting.pop() if waiting else np.empty(size, dtype)
+        self.kind = (size, dtype)
+
+    def __del__(self) -> None:
+        while len(self.free) >= SIZES_KEPT and self.kind not in self.free:
+            self.free.pop(next(iter(self.free)))
+        waiting = self.free.setdefault(self.kind, [])
+        if len(waiting) < 2:
+            waiting.append(self.array)
+
+
 def _numbers(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().contiguous().view(-1).numpy()
+    array: Array = tensor.detach().numpy().reshape(-1)
     return array
 
 
-def _flat(layer: Layer) -> Array:
-    """The parameters in one array: matrices (inputs, outputs), then biases."""
-    matrices = [matrix.detach().t() if layer.transposed else matrix.detach() for matrix in layer.matrices]
-    biases = [bias.detach() for bias in layer.biases]
-    array: Array = torch.cat([part.reshape(-1) for part in (*matrices, *biases)]).numpy()
-    return array
-
-
-def _parts(flat: Tensor, layer: Layer) -> list[Tensor]:
-    """A gradient that is laid out like ``_flat``, parameter by parameter."""
-    pieces = flat.split([parameter.numel() for parameter in (*layer.matrices, *layer.biases)])
-    found = []
-    for piece, parameter in zip(pieces, (*layer.matrices, *layer.biases), strict=True):
-        turned = layer.transposed and parameter.dim() == 2
-        found.append(piece.view(parameter.shape[::-1]).t() if turned else piece.view(parameter.shape))
-    return found
+@lru_cache(maxsize=16)
+def _no_starts(rows: int) -> Array:
+    return np.zeros(rows, np.uint8)
 
 
 @lru_cache(maxsize=64)
-def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: int) -> tuple[Array, int]:
-    """The layer's row of the table, and how much work space it takes."""
+def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: int) -> tuple[Array, int, int]:
+    """The layer's row of the table, how many parameters it has, and how much work space it takes."""
     table = np.full(layout.LAYER_FIELDS, -1, np.int64)
     width = layout.BLOCKS[kind] * size
     table[layout.INPUTS], table[layout.SIZE] = inputs, size
@@ -232,4 +305,4 @@ def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: 
         table[field] = space.take(count)
     for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
         table[field] = space.take(rows * size) if kind == LSTM else 0
-    return table, space.size
+    return table, (inputs + size + biases) * width, space.size
