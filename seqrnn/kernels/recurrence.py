@@ -38,8 +38,8 @@ from seqrnn.kernels.layout import (
     W_STATE,
 )
 from seqrnn.kernels.matmul import transpose
-from seqrnn.kernels.network import KINDS, Space
-from seqrnn.kernels.simd import pointer
+from seqrnn.kernels.network import ALIGNED, KINDS, Space
+from seqrnn.kernels.simd import at, pointer, pointer_to
 from seqrnn.models.protocol import Layer, Recurrence, State
 
 Array = NDArray[Any]
@@ -49,25 +49,28 @@ ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothin
 
 @entry
 def forward(
-    kind, inputs_, h_, c_, outputs_, W_in_, W_state_, b_in_, b_state_, turned, p_, w_, layer_, starts_, depth,
+    kind, inputs_, h_, c_, outputs_, W_in_, W_state_, b_in_, b_state_, turned, memory, w_, layer_, starts_, depth,
     columns, keeps,
 ):  # fmt: skip
-    """Runs a layer over ``depth`` timesteps of ``columns`` streams; the states in ``h`` and ``c`` move on. The
-    parameters are put into ``p`` as the layers want them; ``turned`` matrices are (outputs, inputs)."""
-    p, w, layer, inputs = pointer(p_), pointer(w_), pointer(layer_), pointer(inputs_)
-    h, c, outputs, starts = pointer(h_), pointer(c_), pointer(outputs_), pointer(starts_)
+    """Runs a layer over ``depth`` timesteps of ``columns`` streams; the states in ``h`` and ``c`` move on. Tensors
+    come as addresses. The parameters are put at the beginning of ``memory`` as the layers want them, and what the
+    backward pass needs from ``w_`` on; ``turned`` matrices are (outputs, inputs)."""
+    p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
+    w, inputs, h, c = at(p, w_), pointer_to(memory, inputs_), pointer_to(memory, h_), pointer_to(memory, c_)
+    outputs, W_in, W_state = pointer_to(memory, outputs_), pointer_to(memory, W_in_), pointer_to(memory, W_state_)
+    b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
     N = BLOCKS[kind] * H
     if turned:
-        transpose(N, I, pointer(W_in_), 0, I, p, layer[W_IN], N)
-        transpose(N, H, pointer(W_state_), 0, H, p, layer[W_STATE], N)
+        transpose(N, I, W_in, 0, I, p, layer[W_IN], N)
+        transpose(N, H, W_state, 0, H, p, layer[W_STATE], N)
     else:
-        copy(pointer(W_in_), 0, p, layer[W_IN], len(W_in_))
-        copy(pointer(W_state_), 0, p, layer[W_STATE], len(W_state_))
+        copy(W_in, 0, p, layer[W_IN], I * N)
+        copy(W_state, 0, p, layer[W_STATE], H * N)
     if layer[B_IN] >= 0:
-        copy(pointer(b_in_), 0, p, layer[B_IN], N)
+        copy(b_in, 0, p, layer[B_IN], N)
     if layer[B_STATE] >= 0:
-        copy(pointer(b_state_), 0, p, layer[B_STATE], N)
+        copy(b_state, 0, p, layer[B_STATE], N)
     w[0] = 1
     copy(inputs, 0, w, layer[INPUT], rows * I)
     layers.prepare(kind, p, w, layer, keeps, keeps)
@@ -88,17 +91,20 @@ def forward(
 
 @entry
 def backward(
-    kind, d_outputs_, d_h_, d_c_, d_inputs_, W_in_, W_state_, b_in_, b_state_, turned, p_, g_, w_, layer_, starts_,
+    kind, d_outputs_, d_h_, d_c_, d_inputs_, W_in_, W_state_, b_in_, b_state_, turned, memory, w_, layer_, starts_,
     depth, columns, below,
 ):  # fmt: skip
     """The gradient of what ``forward`` has kept: by the parameters; by the inputs, if ``below``; and from the one by
     the final state the one by the initial state, in its place."""
-    p, g, w, layer = pointer(p_), pointer(g_), pointer(w_), pointer(layer_)
-    d_outputs, d_h, d_c = pointer(d_outputs_), pointer(d_h_), pointer(d_c_)
-    d_inputs, starts = pointer(d_inputs_), pointer(starts_)
+    p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
+    w, d_outputs, d_inputs = at(p, w_), pointer_to(memory, d_outputs_), pointer_to(memory, d_inputs_)
+    d_h, d_c = pointer_to(memory, d_h_), pointer_to(memory, d_c_)
+    W_in, W_state = pointer_to(memory, W_in_), pointer_to(memory, W_state_)
+    b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
     N = BLOCKS[kind] * H
-    clear(g, 0, len(g_))
+    g = p  # the parameters themselves are not needed any more, only their transposes in w
+    clear(g, 0, w_)
     copy(d_outputs, 0, w, layer[D_OUTPUT], rows * H)
     copy(d_h, 0, w, layer[D_STATE], columns * H)
     if kind == LSTM:
@@ -111,15 +117,15 @@ def backward(
     if kind == LSTM:
         copy(w, layer[D_CELL], d_c, 0, columns * H)
     if turned:
-        transpose(I, N, g, layer[W_IN], N, pointer(W_in_), 0, I)
-        transpose(H, N, g, layer[W_STATE], N, pointer(W_state_), 0, H)
+        transpose(I, N, g, layer[W_IN], N, W_in, 0, I)
+        transpose(H, N, g, layer[W_STATE], N, W_state, 0, H)
     else:
-        copy(g, layer[W_IN], pointer(W_in_), 0, len(W_in_))
-        copy(g, layer[W_STATE], pointer(W_state_), 0, len(W_state_))
+        copy(g, layer[W_IN], W_in, 0, I * N)
+        copy(g, layer[W_STATE], W_state, 0, H * N)
     if layer[B_IN] >= 0:
-        copy(g, layer[B_IN], pointer(b_in_), 0, N)
+        copy(g, layer[B_IN], b_in, 0, N)
     if layer[B_STATE] >= 0:
-        copy(g, layer[B_STATE], pointer(b_state_), 0, N)
+        copy(g, layer[B_STATE], b_state, 0, N)
 
 
 def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) -> tuple[Tensor, State]:
@@ -142,11 +148,9 @@ def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) 
 
 def ready(dtype: torch.dtype, announce: Callable[[str], None], gradients: bool) -> None:
     """Compiles ahead of use: the forward pass, and the backward pass if there will be ``gradients``."""
-    number = np.zeros(1, torch.zeros(1, dtype=dtype).numpy().dtype)
-    table, flags = np.zeros(1, np.int64), np.zeros(1, np.uint8)
-    forward.ready(0, *[number] * 8, 1, number, number, table, flags, 1, 1, 1, announce=announce)
-    if gradients:
-        backward.ready(0, *[number] * 8, 1, *[number] * 3, table, flags, 1, 1, 1, announce=announce)
+    memory, table, flags = _Memory(1, dtype).array, np.zeros(1, np.int64), np.zeros(1, np.uint8)
+    for function in (forward, backward) if gradients else (forward,):
+        function.ready(*range(10), memory, 1, table, flags, 1, 1, 1, announce=announce)
 
 
 class _Layer(torch.autograd.Function):
@@ -177,62 +181,54 @@ class _Call:
     """One pass of a layer over some timesteps, with all that its gradient needs."""
 
     def __init__(self, kind: int, size: int, layer: Layer, shape: torch.Size, dtype: torch.dtype) -> None:
-        self.kind, self.size, self.keeps = kind, size, 1
+        self.kind, self.size, self.layer, self.dtype, self.keeps = kind, size, layer, dtype, 1
         self.steps, self.streams, self.inputs = shape
         rows = self.steps * self.streams
         places = _places(kind, rows, self.streams, self.inputs, size, len(layer.biases))
-        self.table, self.parameters, work = places
-        self.dtype = np.float32 if dtype == torch.float32 else np.float64
-        self.memory = _Memory(work + self.parameters, self.dtype)
-        self.p, self.w = self.memory.array[: self.parameters], self.memory.array[self.parameters :]
+        self.table, self.work, memory = places
+        self.memory = _Memory(memory, dtype)
         self.starts = _no_starts(rows)
-        matrices = layer.matrices
         # A turned view of a matrix that lies the other way round needs no turning.
-        self.turned = layer.transposed and all(matrix.is_contiguous() for matrix in matrices)
-        if layer.transposed and not self.turned:
-            matrices = [matrix.t() for matrix in matrices]
-        self.weights = [_numbers(matrix) for matrix in matrices]
-        if len(self.weights) == 1:
-            middle = self.inputs * layout.BLOCKS[kind] * size
-            self.weights = [self.weights[0][:middle], self.weights[0][middle:]]
-        self.weights += [_numbers(bias) for bias in layer.biases]
-        self.weights += [self.weights[0][:0]] * (4 - len(self.weights))
-        self.layer = layer
+        self.turned = layer.transposed and all(matrix.is_contiguous() for matrix in layer.matrices)
 
     def __call__(self, inputs: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Outputs, and the state after them."""
+        inputs = inputs.contiguous()
         state = [part.detach().clone(memory_format=torch.contiguous_format) for part in state]
-        outputs = inputs.new_empty(self.steps, self.streams, self.size)
-        forward(
-            self.kind, _numbers(inputs), _numbers(state[0]), _numbers(state[-1]), _numbers(outputs), *self.weights,
-            int(self.turned), self.p, self.w, self.table, self.starts, self.steps, self.streams, self.keeps,
-        )  # fmt: skip
+        outputs = inputs.new_empty((self.steps, self.streams, self.size))
+        self._compute(forward, inputs, state, outputs, (*self.layer.matrices, *self.layer.biases), self.keeps)
         return outputs, state
 
     def gradients(
         self, d_outputs: Tensor, *d_state: Tensor, below: bool
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
         """By the inputs, the initial state and the parameters."""
+        d_outputs = d_outputs.contiguous()
         d_initial = [part.clone(memory_format=torch.contiguous_format) for part in d_state]
-        d_inputs = d_outputs.new_empty(self.steps, self.streams, self.inputs) if below else None
-        parameters = (*self.layer.matrices, *self.layer.biases)
-        found = [torch.empty(parameter.shape, dtype=parameter.dtype) for parameter in parameters]
-        if self.layer.transposed and not self.turned:
-            found = [part.t().contiguous().t() if part.dim() == 2 else part for part in found]
-            arrays = [_numbers(part.t() if part.dim() == 2 else part) for part in found]
-        else:
-            arrays = [_numbers(part) for part in found]
-        if len(self.layer.matrices) == 1:
-            middle = len(self.weights[0])
-            arrays[:1] = [arrays[0][:middle], arrays[0][middle:]]
-        arrays += [arrays[0][:0]] * (4 - len(arrays))
-        backward(
-            self.kind, _numbers(d_outputs), _numbers(d_initial[0]), _numbers(d_initial[-1]),
-            _numbers(d_inputs) if d_inputs is not None else arrays[0][:0], *arrays, int(self.turned), self.p,
-            np.empty(self.parameters, self.dtype), self.w, self.table, self.starts, self.steps, self.streams,
-            int(below),
-        )  # fmt: skip
+        d_inputs = d_outputs.new_empty((self.steps, self.streams, self.inputs)) if below else None
+        found = [torch.empty_like(parameter) for parameter in (*self.layer.matrices, *self.layer.biases)]
+        self._compute(backward, d_outputs, d_initial, d_inputs, found, int(below))
         return d_inputs, d_initial, found
+
+    def _compute(
+        self, entry: Any, first: Tensor, state: list[Tensor], other: Tensor | None, parameters: Sequence[Tensor],
+        flag: int,
+    ) -> None:  # fmt: skip
+        """Hands over addresses. A single matrix is that of the inputs on top of that of the state; a bias that is
+        not there has no place in the table, so its address does not matter."""
+        held = [
+            part if self.turned or part.dim() == 1 or not self.layer.transposed else part.t() for part in parameters
+        ]
+        held = [part if part.is_contiguous() else part.contiguous() for part in held]
+        places = [part.data_ptr() for part in held]
+        if len(self.layer.matrices) == 1:
+            places.insert(1, places[0] + held[0].element_size() * self.inputs * held[0].shape[1])
+        places += [0] * (4 - len(places))
+        entry(
+            self.kind, first.data_ptr(), state[0].data_ptr(), state[-1].data_ptr(),
+            0 if other is None else other.data_ptr(), *places, int(self.turned), self.memory.array, self.work,
+            self.table, self.starts, self.steps, self.streams, flag,
+        )  # fmt: skip
 
 
 def _run_through(
@@ -255,9 +251,9 @@ class _Memory:
 
     free: ClassVar[dict[tuple[int, Any], list[Array]]] = {}
 
-    def __init__(self, size: int, dtype: Any) -> None:
+    def __init__(self, size: int, dtype: torch.dtype) -> None:
         waiting = self.free.get((size, dtype))
-        self.array: Array = waiting.pop() if waiting else np.empty(size, dtype)
+        self.array: Array = waiting.pop() if waiting else torch.empty(size, dtype=dtype).numpy()
         self.kind = (size, dtype)
 
     def __del__(self) -> None:
@@ -268,11 +264,6 @@ class _Memory:
             waiting.append(self.array)
 
 
-def _numbers(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().numpy().reshape(-1)
-    return array
-
-
 @lru_cache(maxsize=16)
 def _no_starts(rows: int) -> Array:
     return np.zeros(rows, np.uint8)
@@ -280,7 +271,8 @@ def _no_starts(rows: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: int) -> tuple[Array, int, int]:
-    """The layer's row of the table, how many parameters it has, and how much work space it takes."""
+    """The layer's row of the table, where in the memory the work space begins, behind the parameters, and how much
+    memory there has to be."""
     table = np.full(layout.LAYER_FIELDS, -1, np.int64)
     width = layout.BLOCKS[kind] * size
     table[layout.INPUTS], table[layout.SIZE] = inputs, size
@@ -305,4 +297,5 @@ def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: 
         table[field] = space.take(count)
     for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
         table[field] = space.take(rows * size) if kind == LSTM else 0
-    return table, (inputs + size + biases) * width, space.size
+    parameters = -(-(inputs + size + biases) * width // ALIGNED) * ALIGNED
+    return table, parameters, parameters + space.size
