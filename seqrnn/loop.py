@@ -76,8 +76,8 @@ def unroll(
     state: State,
     keep: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Runs a recurrence, with or without its head, over ``inputs`` (T, B, I), each stream from its initial state where ``starts`` (T, B)
-    says.
+    """Runs a recurrence, with or without its head, over ``inputs`` (T, B, I), each stream from its initial state
+    where ``starts`` (T, B) says.
 
     Returns:
         Its outputs (T, B, ·), and the state before timestep ``keep`` (None, or beyond the end: the final one).

@@ -78,9 +78,10 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
         for m, v in cells:
             build.store(read(targets[m, v], v), sums[m, v, 0])
 
-    def add_term(term: ir.Value, chain: int) -> None:
-        place = build.gep(b, [build.mul(term, b_row)])
-        right = [read(build.gep(place, [_i64(v * width)]), v) for v in range(vectors)]
+    def add_term(term: ir.Value, chain: int, whole: bool) -> None:
+        begin = build.gep(b, [build.mul(term, b_row)])
+        places = [build.gep(begin, [_i64(v * width)]) for v in range(vectors)]
+        right = [load_all(build, place, dtype) if whole else read(place, v) for v, place in enumerate(places)]
         for m in range(rows):
             offset = build.add(build.mul(a_row, _i64(m)), build.mul(term, a_column))
             factor = broadcast(build, build.load(build.gep(a, [offset])), width)
@@ -89,11 +90,22 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
                 build.store(total, sums[m, v, chain])
 
     together = build.sub(terms, build.srem(terms, _i64(chains)))
-    with cgutils.for_range_slice(build, _i64(0), together, _i64(chains), I64) as (term, _):
-        for chain in range(chains):
-            add_term(build.add(term, _i64(chain)), chain)
-    with cgutils.for_range_slice(build, together, terms, _i64(1), I64) as (term, _):
-        add_term(term, 0)
+
+    def add_terms(whole: bool) -> None:
+        with cgutils.for_range_slice(build, _i64(0), together, _i64(chains), I64) as (term, _):
+            for chain in range(chains):
+                add_term(build.add(term, _i64(chain)), chain, whole)
+        with cgutils.for_range_slice(build, together, terms, _i64(1), I64) as (term, _):
+            add_term(term, 0, whole)
+
+    if REGISTER == 64:
+        add_terms(whole=False)
+    else:  # masks are slow before AVX-512
+        with build.if_else(build.icmp_signed("==", left, _i64(width))) as (then, otherwise):
+            with then:
+                add_terms(whole=True)
+            with otherwise:
+                add_terms(whole=False)
 
     for m, v in cells:
         total = build.load(sums[m, v, 0])
@@ -251,7 +263,7 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
 def transpose(M, N, A, a, a_row, C, c, c_row):
     """C (N, M) = Aᵀ, of A (M, N)."""
     apart()
-    if M == 1 or (N == 1 and a_row == 1):
+    if (M == 1 and c_row == 1) or (N == 1 and a_row == 1):
         copy(A, a, C, c, M * N)
         return
     width = lanes_of(A)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-WIDEST = {"AVX2": 256, "AVX512": 1024}  # hidden units up to which compiled code is the faster one
+WIDEST = {"AVX2": 256, "AVX512": 1024}  # hidden units up to which products in compiled code are faster
 
 
 def to_compiled(cell: Any, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -35,9 +35,12 @@ def of_machine() -> str | None:
     return None
 
 
-def pays(size: int) -> bool:
-    """Whether compiled code is the faster one for so many hidden units."""
-    return size <= WIDEST[_capability()]
+def pays(kind: str, size: int, streams: int, gradients: bool) -> bool:
+    """Whether compiled code is the faster one, as benchmarks/ measures it: torch's own LSTM is oneDNN's, which is as
+    good where matrices are large, and better where nothing has to be kept for a backward pass."""
+    if kind == "lstm" and not gradients:
+        return size <= 64 or streams <= 8
+    return size <= (256 if kind == "lstm" else WIDEST[_capability()])
 
 
 def _capability() -> str:

@@ -72,18 +72,24 @@ class Network(nn.Module):
 
     def recur(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """What the cell computes, by the kernel that was asked for."""
-        if self.computes_compiled(inputs.device, inputs.dtype) and not torch.is_autocast_enabled(inputs.device.type):
+        device, streams = inputs.device, inputs.shape[1]
+        if not torch.is_autocast_enabled(device.type) and self.computes_compiled(
+            device, inputs.dtype, streams, torch.is_grad_enabled()
+        ):
             from seqrnn.kernels.recurrence import recur  # late: it imports the compiler
 
             return recur(self.cell.recurrence(), inputs, state, self.training)
         found: tuple[Tensor, State] = self.cell(inputs, state)
         return found
 
-    def computes_compiled(self, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether the recurrence is computed in compiled code, there and in that precision."""
+    def computes_compiled(self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool) -> bool:
+        """Whether the recurrence is computed in compiled code there, in that precision, for so many streams."""
         if self.kernel == "torch" or obstacles.to_compiled(self.cell, device, dtype):
             return False
-        return self.kernel == "compiled" or obstacles.pays(self.cell.output_size)
+        if self.kernel == "compiled":
+            return True
+        recurrence = self.cell.recurrence()
+        return obstacles.pays(recurrence.kind, recurrence.size, streams, gradients)
 
     def initial_state(self, streams: int) -> State:
         """The state in which every sequence starts."""

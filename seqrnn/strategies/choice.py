@@ -24,7 +24,9 @@ def choose(run: Experiment) -> Strategy:
     obstacle = obstacles.to_compiled(network.cell, place.device, dtype)
     if network.kernel == "compiled" and obstacle:
         raise ConfigError(f"model.kernel=compiled: {obstacle}; set model.kernel=auto or model.kernel=torch")
-    if network.computes_compiled(place.device, dtype) and knows(network, run.loss):
+    if network.computes_compiled(place.device, dtype, run.schedule.streams, gradients=True) and knows(
+        network, run.loss
+    ):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
         batches = run.task.train(0, run.schedule.streams)

@@ -207,7 +207,10 @@ class Data:
 
     def of(self, parts: Parts, schedule: Schedule) -> tuple[Array, tuple[Array, ...]]:
         """The table of the parts, and their inputs, targets, labels, valid and starts, joined."""
-        table, pieces, begins, fresh = [], [], [], False
+        table: list[tuple[int, ...]] = []
+        pieces: list[Piece] = []
+        begins: list[int] = []
+        fresh = False
         for part in parts:
             batch, timesteps, streams = part.batch, part.batch.timesteps, part.batch.streams
             start, stop = 0, timesteps
@@ -220,9 +223,8 @@ class Data:
                 begins.append(begins[-1] + len(pieces[-1].arrays[3]) if pieces else 0)
                 pieces.append(piece)
             piece = pieces[-1]
-            table.append(
-                (streams, timesteps, part.first, part.count, part.last, piece.start, begins[-1], part.epoch, part.epochs)
-            )  # fmt: skip
+            place = (piece.start, begins[-1])
+            table.append((streams, timesteps, part.first, part.count, part.last, *place, part.epoch, part.epochs))
         if fresh or pieces != self.pieces:
             self.pieces = pieces
             self.joined = tuple(

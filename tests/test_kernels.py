@@ -1,0 +1,283 @@
+"""Compiled kernels against torch, numpy and plain arithmetic: every one has a plain twin that it must agree with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_network
+
+from seqrnn.kernels import obstacles, recurrence
+from seqrnn.kernels.compiler import Entry
+from seqrnn.kernels.functions import exp, sigmoid, tanh
+from seqrnn.kernels.matmul import matmul, transpose
+from seqrnn.kernels.simd import lanes_of, load, pointer, store
+from seqrnn.kernels.steps import squared_norm
+from seqrnn.models.protocol import State
+
+needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+pytestmark = needs_compiler
+PRECISIONS = [np.float32, np.float64]
+
+
+@Entry
+def apply(which, values_, results_):
+    values, results = pointer(values_), pointer(results_)
+    for j in range(0, len(values_), lanes_of(values_)):
+        left = len(values_) - j
+        value = load(values, j, left)
+        if which == 0:
+            value = exp(value)
+        elif which == 1:
+            value = sigmoid(value)
+        else:
+            value = tanh(value)
+        store(results, j, value, left)
+
+
+@Entry
+def multiply(M, N, K, A, a, a_row, a_column, B, b_row, C, c_row, adding):
+    matmul(M, N, K, pointer(A), a, a_row, a_column, pointer(B), 0, b_row, pointer(C), 0, c_row, adding)
+
+
+@Entry
+def turn(M, N, A, a_row, C, c_row):
+    transpose(M, N, pointer(A), 0, a_row, pointer(C), 0, c_row)
+
+
+@Entry
+def norm(values):
+    return squared_norm(pointer(values), len(values))
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize(
+    ("which", "exact"),
+    [(0, np.exp), (1, lambda x: 1 / (1 + np.exp(-x))), (2, np.tanh)],
+    ids=["exp", "sigmoid", "tanh"],
+)
+def test_functions_are_exact_to_a_few_units_in_the_last_place(which: int, exact: Any, dtype: Any) -> None:
+    values = np.concatenate([np.linspace(-60, 60, 10_001), np.logspace(-20, 1, 1001), -np.logspace(-20, 1, 1001)])
+    values = values[values != 0].astype(dtype)
+    found = np.empty_like(values)
+    apply(which, values, found)
+    expected = exact(values.astype(np.longdouble))
+    assert np.max(np.abs((found - expected) / expected)) < 2 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_functions_keep_nan_and_bound_infinity(dtype: Any) -> None:
+    values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, -0.0], dtype)
+    found = np.empty_like(values)
+    for which, at_infinity in ((1, (1, 0)), (2, (1, -1))):
+        apply(which, values, found)
+        assert np.isnan(found[0])
+        assert found[1:5] == pytest.approx([at_infinity[0], at_infinity[1]] * 2, abs=1e-37)
+    assert np.signbit(found[6]), "tanh(-0) is -0"
+    assert not np.signbit(found[5])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("M", [1, 2, 3, 7, 8, 9, 31])
+@pytest.mark.parametrize("N", [1, 7, 16, 17, 48, 49, 150, 200])
+def test_a_product_equals_numpys_and_touches_nothing_else(M: int, N: int, dtype: Any) -> None:
+    rng = np.random.default_rng(M * 1000 + N)
+    precision = 1e-12 if dtype == np.float64 else 1e-4
+    for K in (1, 2, 5, 50, 300):
+        B = rng.normal(size=(K, N + 3)).astype(dtype)
+        for turned in (False, True):
+            A = rng.normal(size=(K, M) if turned else (M, K)).astype(dtype)
+            product = (A.T if turned else A) @ B[:, :N]
+            strides = (1, M) if turned else (K, 1)
+            for adding in (0, 1):
+                C = np.full((M, N + 5), 7, dtype)
+                multiply(M, N, K, A.ravel(), 0, *strides, B.ravel(), N + 3, C.reshape(-1), N + 5, adding)
+                assert C[:, :N] == pytest.approx(product + 7 * adding, rel=precision, abs=precision * K)
+                assert (C[:, N:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_transpose_equals_numpys_and_touches_nothing_else(dtype: Any) -> None:
+    for M in (1, 2, 8, 15, 16, 17, 50):
+        for N in (1, 3, 16, 31, 150):
+            A = np.random.default_rng(M * N).normal(size=(M, N + 2)).astype(dtype)
+            C = np.full((N, M + 3), 7, dtype)
+            turn(M, N, A.ravel(), N + 2, C.reshape(-1), M + 3)
+            assert (C[:, :M] == A[:, :N].T).all()
+            assert (C[:, M:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_norm_counts_each_number_once(dtype: Any) -> None:
+    for count in (1, 15, 16, 17, 32, 33, 1000):
+        values = np.random.default_rng(count).normal(size=count).astype(dtype)
+        assert norm(values) == pytest.approx(float(np.sum(values.astype(np.float64) ** 2)), rel=1e-5)
+
+
+CELLS = [
+    ("elman", {"bias": True}),
+    ("elman", {"bias": False}),
+    ("rnn", {}),
+    ("rnn", {"nonlinearity": "relu"}),
+    ("gru", {}),
+    ("lstm", {}),
+]
+SHAPES = [(1, 1, 1, 1, 1), (7, 3, 2, 5, 2), (6, 4, 3, 16, 1), (13, 9, 17, 33, 1), (3, 40, 20, 50, 3)]  # T, B, I, H, L
+
+
+def both_ways(name: str, changes: Any, shape: Sequence[int], dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Outputs, final state and all gradients of a cell, by torch and in compiled code."""
+    T, B, inputs_size, H, L = shape
+    cell = make_network(name, inputs_size, 2, hidden_size=H, num_layers=L, **changes).cell.to(dtype)
+    torch.manual_seed(1)
+    inputs = torch.randn(T, B, inputs_size, dtype=dtype, requires_grad=True)
+    state: State = tuple(torch.randn_like(part, requires_grad=True) for part in cell.initial_state(B))
+    weights = torch.randn(T, B, H, dtype=dtype)
+    end_weights = [torch.randn_like(part) for part in state]
+    found = []
+    for compute in (cell, lambda x, s: recurrence.recur(cell.recurrence(), x, s, True)):
+        outputs, end = compute(inputs, state)
+        total = (outputs * weights).sum() + sum((a * b).sum() for a, b in zip(end, end_weights, strict=True))
+        gradients = torch.autograd.grad(total, [inputs, *state, *cell.parameters()])
+        found.append([value.detach() for value in (outputs, *end, *gradients)])
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["f64", "f32"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "changes"), CELLS, ids=str)
+def test_a_recurrence_equals_its_torch_twin(
+    name: str, changes: Any, shape: Sequence[int], dtype: torch.dtype, precision: float
+) -> None:
+    for by_torch, compiled in zip(*both_ways(name, changes, shape, dtype), strict=True):
+        assert by_torch.shape == compiled.shape
+        assert torch.linalg.norm(by_torch - compiled) <= precision * torch.linalg.norm(by_torch)
+
+
+@pytest.mark.parametrize("name", ["elman", "rnn", "gru", "lstm"])
+def test_gradcheck(name: str) -> None:
+    cell = make_network(name, 2, 1, hidden_size=3, num_layers=2).cell
+    state = tuple(torch.randn_like(part, requires_grad=True) for part in cell.initial_state(2))
+    inputs = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def compute(inputs: torch.Tensor, *rest: torch.Tensor) -> Any:
+        outputs, end = recurrence.recur(cell.recurrence(), inputs, rest[: len(state)], True)
+        return outputs, *end
+
+    assert torch.autograd.gradcheck(compute, (inputs, *state, *cell.parameters()))
+
+
+def test_a_second_backward_pass_gives_the_same_gradient() -> None:
+    cell = make_network("gru", 2, 1).cell
+    outputs, _ = recurrence.recur(cell.recurrence(), torch.ones(5, 3, 2).double(), cell.initial_state(3), True)
+    first, second = (torch.autograd.grad(outputs.sum(), cell.parameters(), retain_graph=True) for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_a_second_derivative_is_refused_with_the_remedy() -> None:
+    cell = make_network("lstm", 2, 1).cell
+    outputs, _ = recurrence.recur(cell.recurrence(), torch.ones(5, 3, 2).double(), cell.initial_state(3), True)
+    with pytest.raises(RuntimeError, match=r"no second derivative; set model\.kernel=torch"):
+        torch.autograd.grad(outputs.sum(), cell.parameters(), create_graph=True)
+
+
+def test_calls_that_are_under_way_do_not_share_memory() -> None:
+    cell = make_network("gru", 2, 1).cell
+    inputs = [torch.randn(5, 3, 2, dtype=torch.float64) for _ in range(3)]
+
+    def gradients(order: Sequence[int], one_by_one: bool) -> list[torch.Tensor]:
+        outputs, found = [], []
+        for index in order:
+            outputs.append(recurrence.recur(cell.recurrence(), inputs[index], cell.initial_state(3), True)[0])
+            if one_by_one:
+                found.append(torch.autograd.grad(outputs[-1].sum(), cell.parameters())[0])
+        return found or [torch.autograd.grad(output.sum(), cell.parameters())[0] for output in outputs]
+
+    for alone, together in zip(gradients(range(3), True), gradients(range(3), False), strict=True):
+        assert (alone == together).all()
+
+
+def test_without_gradients_a_long_sequence_comes_out_the_same() -> None:
+    cell = make_network("lstm", 2, 1).cell
+    inputs = torch.randn(3000, 5, 2, dtype=torch.float64)  # more than is computed at a time
+    with torch.no_grad():
+        expected, expected_end = cell(inputs, cell.initial_state(5))
+        found, end = recurrence.recur(cell.recurrence(), inputs, cell.initial_state(5), False)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-13)
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(end, expected_end, strict=True))
+
+
+def test_the_state_that_is_given_is_not_changed() -> None:
+    cell = make_network("gru", 2, 1).cell
+    state = (torch.ones(1, 3, 4, dtype=torch.float64),)
+    with torch.no_grad():
+        recurrence.recur(cell.recurrence(), torch.ones(5, 3, 2).double(), state, False)
+    assert (state[0] == 1).all()
+
+
+@pytest.mark.parametrize(("kernel", "compiled"), [("auto", True), ("compiled", True), ("torch", False)])
+def test_the_kernel_is_the_one_that_was_asked_for(kernel: str, compiled: bool, monkeypatch: Any) -> None:
+    called = []
+    original = recurrence.recur
+    monkeypatch.setattr(recurrence, "recur", lambda *arguments: called.append(1) or original(*arguments))
+    network = make_network("gru", kernel=kernel)
+    network(torch.ones(2, 3, 2).double(), network.initial_state(3))
+    assert bool(called) == compiled
+
+
+SCRIPT = """
+import sys, numpy as np
+from seqrnn.kernels import compiler, recurrence
+import torch
+said = []
+recurrence.ready(torch.float64, said.append, gradients=False)
+from seqrnn.models.rnn import RNN
+torch.manual_seed(0)
+cell = RNN(2, hidden_size=21, num_layers=1, dropout=0.0, nonlinearity="tanh").double()
+x = torch.randn(9, 5, 2, dtype=torch.float64)
+with torch.no_grad():
+    found = recurrence.recur(cell.recurrence(), x, cell.initial_state(5), False)[0]
+    exact = float((found - cell(x, cell.initial_state(5))[0]).abs().max()) < 1e-13
+print("said", len(said), "exact", exact, "kept", compiler.cache_directory() is not None)
+"""
+
+
+def run_script(directory: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "SEQRNN_CACHE_DIR": str(directory), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_processes_that_start_together_compile_once_and_later_ones_not_at_all(tmp_path: Path) -> None:
+    together = [run_script(tmp_path / "cache") for _ in range(3)]
+    outputs = sorted(process.communicate()[0].strip() for process in together)
+    assert outputs == ["said 0 exact True kept True"] * 2 + ["said 1 exact True kept True"]
+    assert run_script(tmp_path / "cache").communicate()[0].strip() == "said 0 exact True kept True"
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_each_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_script(tmp_path / "file").communicate()[0].strip() == "said 1 exact True kept False"
+
+
+def test_others_cannot_put_code_into_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    assert run_script(tmp_path / "open").communicate()[0].strip() == "said 1 exact True kept False"
+
+
+def test_processors_without_avx512_get_the_same_numbers(tmp_path: Path) -> None:
+    features = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt"
+    process = run_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=features)
+    assert process.communicate()[0].strip() == "said 1 exact True kept True"
