@@ -203,6 +203,7 @@ class Agenda(Generic[AnyBatch]):
         self.schedule, self._read = schedule, epoch
         self.epoch, self.batch, self.window = -1, 0, 0  # where the next part begins
         self._batches: Sequence[AnyBatch] = ()
+        self._held: AnyBatch | None = None  # the batch that is being read: a task may make it anew for each asking
 
     def take(self, updates: int) -> list[Part[AnyBatch]]:
         """The windows of the next ``updates`` updates, or of those that are left."""
@@ -214,7 +215,7 @@ class Agenda(Generic[AnyBatch]):
                     break
                 self.epoch, self.batch, self.window = self.epoch + 1, 0, 0
                 self._batches = self._read(self.epoch)
-            batch = self._batches[self.batch]
+            batch = self._held = self._batches[self.batch] if self._held is None else self._held
             windows = self.schedule.count_windows(batch.timesteps)
             count = min(windows - self.window, updates * passes - pending)
             ends_batch = self.window + count == windows
@@ -225,6 +226,7 @@ class Agenda(Generic[AnyBatch]):
             if last and pending:
                 updates, pending = updates - 1, 0
             self.batch, self.window = (self.batch + 1, 0) if ends_batch else (self.batch, self.window + count)
+            self._held = None if ends_batch else batch
             if last and count == windows and len(self._batches) == 1:
                 parts[-1], updates = self._repeated(parts[-1], updates)
         return parts

@@ -237,7 +237,7 @@ def _run_through(
     """The forward pass alone, in stretches that stay in the cache."""
     steps = max(1, ROWS // max(1, inputs.shape[1]))
     pieces = []
-    for piece in inputs.split(steps):
+    for piece in torch.split(inputs, steps):
         call = _Call(kind, size, layer, piece.shape, piece.dtype)
         call.keeps = 0
         output, state = call(piece, state)

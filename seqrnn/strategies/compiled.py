@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,8 @@ class Compiled:
             made.append(self._step_of_torch(update, float(factor)))
             if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
                 break
-        return Made(*(np.concatenate(column) for column in zip(*(astuple(one) for one in made), strict=True)))
+        names = [field.name for field in fields(Made)]
+        return Made(**{name: np.concatenate([getattr(one, name) for one in made]) for name in names})
 
     def finish(self) -> None:
         for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
@@ -147,8 +148,8 @@ class Compiled:
         table, data = self.data.of(parts, self.schedule)
         arguments = self._arguments(table, data, self.rates[0] * factors)
         made = self._run(*arguments)
-        rates, *columns = (column[:made] for column in arguments[-6:])
-        return Made(*columns, rates)
+        rates, epochs, timesteps, losses, targets, norms = (column[:made] for column in arguments[-6:])
+        return Made(epochs, timesteps, losses, targets, norms, rates)
 
     def _arguments(self, table: Array, data: tuple[Array, ...], rates: Numbers) -> tuple[Any, ...]:
         count = len(rates)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class Integral:
         streams = min(streams, self.train_timesteps)
         each = self.train_timesteps // streams  # timesteps per stream
         length = min(self.sequence_length or each, each)
-        return [IntegralBatch(self, (TRAIN, epoch, n), streams, length) for n in range(each // length)]
+        return TrainingSequences(self, epoch, streams, length, each // length)
 
     def validation(self) -> Sequence[Batch]:
         return [IntegralBatch(self, (VALIDATION, 0, 0), self.validation_sequences, self.validation_timesteps)]
@@ -186,6 +187,27 @@ def _steps(added: Array, y: Array, keep: float, floor: Array, ceiling: Array) ->
         np.minimum(out, ceiling[step], out=out)
         y = out
     return result
+
+
+@dataclass(frozen=True)
+class TrainingSequences(Sequence["IntegralBatch"]):
+    """The batches of an epoch, made as they are asked for: kept, they would hold the data of the whole epoch."""
+
+    task: Integral
+    epoch: int
+    streams: int
+    timesteps: int
+    batches: int
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(self.batches))]
+        if not -self.batches <= index < self.batches:
+            raise IndexError(index)
+        return IntegralBatch(self.task, (TRAIN, self.epoch, index % self.batches), self.streams, self.timesteps)
 
 
 class IntegralBatch:
