@@ -5,7 +5,7 @@ T timesteps, B streams, I inputs, O outputs; time comes first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -69,9 +69,14 @@ class Place:
 
 
 def unroll(
-    recurrence: Any, inputs: Tensor, starts: Tensor, state: State, keep: int | None = None
+    recurrence: Callable[[Tensor, State], tuple[Tensor, State]],
+    initial_state: Callable[[int], State],
+    inputs: Tensor,
+    starts: Tensor,
+    state: State,
+    keep: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Runs a cell or a network over ``inputs`` (T, B, I), each stream from its initial state where ``starts`` (T, B)
+    """Runs a recurrence, with or without its head, over ``inputs`` (T, B, I), each stream from its initial state where ``starts`` (T, B)
     says.
 
     Returns:
@@ -84,7 +89,7 @@ def unroll(
     pieces, kept = [], state
     for begin, end in pairwise(sorted(cuts)):
         if starts[begin].any():
-            state = restarted(state, starts[begin], recurrence.initial_state(inputs.shape[1]))
+            state = restarted(state, starts[begin], initial_state(inputs.shape[1]))
         outputs, state = recurrence(inputs[begin:end], state)
         pieces.append(outputs)
         if keep is None or end <= keep:
@@ -126,7 +131,7 @@ def _respond(network: Network, batch: Batch, place: Place) -> list[NDArray[Any]]
     state, chunks = network.initial_state(batch.streams), []
     for start in range(0, batch.timesteps, EVALUATION_CHUNK):
         chunk = place(batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps)))
-        outputs, state = unroll(network, chunk.inputs, chunk.starts, state)
+        outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         values = (chunk.inputs, chunk.targets, outputs.to(place.dtype), chunk.valid, chunk.starts)
         chunks.append([value.cpu().numpy() for value in values])
     return [np.concatenate(pieces) for pieces in zip(*chunks, strict=True)]

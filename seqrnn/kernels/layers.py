@@ -104,24 +104,27 @@ def restart(kind, w, layer, row, rows, starts):
 
 
 @kernel
-def backward(kind, p, g, w, layer, depth, columns, starts, above):
+def backward(kind, p, g, w, layer, depth, columns, starts, above, open_):
     """Through all timesteps, the last first: adds the layer's part to ``g``; ``above`` is where the gradient by its
-    inputs goes, or -1."""
+    inputs goes, or -1. If ``open_``, D_STATE and D_CELL hold the gradient by the final state, and get the one by the
+    initial state; if not, there is none by the one, and nobody asks for the other."""
     inside()
     H, I = layer[SIZE], layer[INPUTS]
     N, width, rows = BLOCKS[kind] * H, GATES[kind] * H, depth * columns
     state, gate = layer[D_STATE], layer[GATE]
-    clear(w, state, columns * H)
-    if kind == LSTM:
-        clear(w, layer[D_CELL], columns * H)
+    if not open_:
+        clear(w, state, columns * H)
+        if kind == LSTM:
+            clear(w, layer[D_CELL], columns * H)
     for k in range(depth - 1, -1, -1):
         row = k * columns
+        through = k > 0 or open_
         if kind == GRU:
-            gru.backward(w, layer, row, columns, k > 0)
+            gru.backward(w, layer, row, columns, through)
         elif kind == LSTM:
-            lstm.backward(w, layer, row, columns, k > 0)
+            lstm.backward(w, layer, row, columns, through)
         else:
-            simple.backward(kind, w, layer, row, columns, k > 0)
+            simple.backward(kind, w, layer, row, columns, through)
         for column in range(columns):
             if starts[row + column]:
                 clear(w, state + column * H, H)

@@ -38,7 +38,8 @@ from seqrnn.kernels.simd import (
 )
 
 # Rows of a tile -> vectors side by side in it: as many sums as there are registers (32 with AVX-512, else 16).
-TILES = {8: 3, 4: 4, 2: 4, 1: 8} if REGISTER == 64 else {4: 3, 2: 4, 1: 8}
+TILES = {8: 3, 4: 4, 2: 4, 1: 12} if REGISTER == 64 else {4: 3, 2: 4, 1: 8}
+IN_FLIGHT = 8  # additions that are under way at a time: two in each cycle, and each takes four
 DEPTH = 256  # terms that are added up at a time, so that a strip of the right matrix stays in the first cache
 
 
@@ -60,54 +61,48 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     function.linkage = "internal"
     function.attributes.add("noinline")
     a, a_row, a_column, b, b_row, c, c_row, terms, left, adding = function.args
-    cells = [(m, v) for m in range(rows) for v in range(vectors)]
-
-    entry, fetch, start, loop, end = (function.append_basic_block() for _ in range(5))
-    build = ir.IRBuilder(entry)
+    build = ir.IRBuilder(function.append_basic_block())
     chosen = mask(build, left, dtype)
+    cells = [(m, v) for m in range(rows) for v in range(vectors)]
     targets = {(m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells}
-    sources = [build.mul(a_row, _i64(m)) for m in range(rows)]
-    build.cbranch(build.icmp_signed("!=", adding, _i64(0)), fetch, start)
 
-    def read(build: ir.IRBuilder, place: ir.Value, v: int) -> ir.Value:
+    def read(place: ir.Value, v: int) -> ir.Value:
         return load_some(build, place, chosen, dtype) if v == vectors - 1 else load_all(build, place, dtype)
 
-    build = ir.IRBuilder(fetch)
-    old = {cell: read(build, targets[cell], cell[1]) for cell in cells}
-    build.branch(start)
+    # Each sum is one chain of additions, so small tiles keep several of each, for every second or fourth term.
+    chains = max(1, IN_FLIGHT // len(cells))
+    sums = {(*cell, chain): build.alloca(vector) for cell in cells for chain in range(chains)}
+    for place in sums.values():
+        build.store(constant(dtype, 0.0), place)
+    with build.if_then(build.icmp_signed("!=", adding, _i64(0))):
+        for m, v in cells:
+            build.store(read(targets[m, v], v), sums[m, v, 0])
 
-    build = ir.IRBuilder(start)
-    first = {cell: build.phi(vector) for cell in cells}
-    for cell in cells:
-        first[cell].add_incoming(constant(dtype, 0.0), entry)
-        first[cell].add_incoming(old[cell], fetch)
-    build.branch(loop)
+    def add_term(term: ir.Value, chain: int) -> None:
+        place = build.gep(b, [build.mul(term, b_row)])
+        right = [read(build.gep(place, [_i64(v * width)]), v) for v in range(vectors)]
+        for m in range(rows):
+            offset = build.add(build.mul(a_row, _i64(m)), build.mul(term, a_column))
+            factor = broadcast(build, build.load(build.gep(a, [offset])), width)
+            for v in range(vectors):
+                total = call(build, "fma", dtype, factor, right[v], build.load(sums[m, v, chain]))
+                build.store(total, sums[m, v, chain])
 
-    build = ir.IRBuilder(loop)
-    term, a_now, b_now = build.phi(I64), build.phi(pointer), build.phi(pointer)
-    sums = {cell: build.phi(vector) for cell in cells}
-    right = [read(build, build.gep(b_now, [_i64(v * width)]), v) for v in range(vectors)]
-    grown = {}
-    for m in range(rows):
-        factor = broadcast(build, build.load(build.gep(a_now, [sources[m]])), width)
-        for v in range(vectors):
-            grown[m, v] = call(build, "fma", dtype, factor, right[v], sums[m, v])
-    term_next = build.add(term, _i64(1))
-    a_next, b_next = build.gep(a_now, [a_column]), build.gep(b_now, [b_row])
-    build.cbranch(build.icmp_signed("<", term_next, terms), loop, end)
-    for variable, begin, following in ((term, _i64(0), term_next), (a_now, a, a_next), (b_now, b, b_next)):
-        variable.add_incoming(begin, start)
-        variable.add_incoming(following, loop)
-    for cell in cells:
-        sums[cell].add_incoming(first[cell], start)
-        sums[cell].add_incoming(grown[cell], loop)
+    together = build.sub(terms, build.srem(terms, _i64(chains)))
+    with cgutils.for_range_slice(build, _i64(0), together, _i64(chains), I64) as (term, _):
+        for chain in range(chains):
+            add_term(build.add(term, _i64(chain)), chain)
+    with cgutils.for_range_slice(build, together, terms, _i64(1), I64) as (term, _):
+        add_term(term, 0)
 
-    build = ir.IRBuilder(end)
     for m, v in cells:
+        total = build.load(sums[m, v, 0])
+        for chain in range(1, chains):
+            total = build.fadd(total, build.load(sums[m, v, chain]))
         if v == vectors - 1:
-            store_some(build, grown[m, v], targets[m, v], left, dtype)
+            store_some(build, total, targets[m, v], left, dtype)
         else:
-            store_all(build, grown[m, v], targets[m, v], dtype)
+            store_all(build, total, targets[m, v], dtype)
     build.ret_void()
     return function
 

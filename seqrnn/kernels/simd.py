@@ -136,6 +136,16 @@ def pointer(typing: Any, array: types.Array) -> Any:
 
 
 @intrinsic
+def pointer_to(typing: Any, like: types.Array, address: types.Type) -> Any:
+    """Numbers of ``like``'s kind at an address, such as ``torch.Tensor.data_ptr`` gives."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.inttoptr(arguments[1], scalar_type(like.dtype).as_pointer())
+
+    return types.CPointer(like.dtype)(like, types.intp), generate
+
+
+@intrinsic
 def lanes_of(typing: Any, like: types.Type) -> Any:
     """Numbers in a vector of what ``like`` consists of."""
     return types.intp(like), lambda context, builder, signature, arguments: ir.Constant(I64, lanes(like.dtype))

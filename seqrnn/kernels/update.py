@@ -220,7 +220,7 @@ def group(
     for index in range(deep - 1, -1, -1):
         layer = at(q, index * LAYER_FIELDS)
         above = at(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
-        layers.backward(kind, p, g, w, layer, depth, columns, flags, above)
+        layers.backward(kind, p, g, w, layer, depth, columns, flags, above, False)
     return loss, read
 
 

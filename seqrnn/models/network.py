@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import NonNegative, Size
 from seqrnn.errors import ConfigError, did_you_mean
+from seqrnn.kernels import obstacles
 from seqrnn.models.protocol import State
 
 
@@ -66,8 +67,23 @@ class Network(nn.Module):
                 parameters[name].normal_(0.0, std)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden, state = self.cell(inputs, state)  # (T, B, H)
+        hidden, state = self.recur(inputs, state)  # (T, B, H)
         return self.head(hidden), state  # (T, B, O)
+
+    def recur(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """What the cell computes, by the kernel that was asked for."""
+        if self.computes_compiled(inputs.device, inputs.dtype) and not torch.is_autocast_enabled(inputs.device.type):
+            from seqrnn.kernels.recurrence import recur  # late: it imports the compiler
+
+            return recur(self.cell.recurrence(), inputs, state, self.training)
+        found: tuple[Tensor, State] = self.cell(inputs, state)
+        return found
+
+    def computes_compiled(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether the recurrence is computed in compiled code, there and in that precision."""
+        if self.kernel == "torch" or obstacles.to_compiled(self.cell, device, dtype):
+            return False
+        return self.kernel == "compiled" or obstacles.pays(self.cell.output_size)
 
     def initial_state(self, streams: int) -> State:
         """The state in which every sequence starts."""

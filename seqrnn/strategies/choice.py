@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.util import find_spec
-
-import torch
 from torch import nn
 
 from seqrnn.errors import ConfigError
-from seqrnn.loop import Place
+from seqrnn.kernels import obstacles
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.settings import Experiment
@@ -23,42 +19,23 @@ def choose(run: Experiment) -> Strategy:
     Raises:
         ConfigError: model.kernel=compiled, where compiled code does not apply.
     """
-    network, kernel = run.network, run.network.kernel
-    if kernel != "torch":
-        obstacle = obstacle_to_compiled_updates(network, run.loss, run.place)
-        if obstacle is None:
-            from seqrnn.strategies.compiled import Compiled
+    network, place = run.network, run.place
+    dtype = place.autocast or place.dtype
+    obstacle = obstacles.to_compiled(network.cell, place.device, dtype)
+    if network.kernel == "compiled" and obstacle:
+        raise ConfigError(f"model.kernel=compiled: {obstacle}; set model.kernel=auto or model.kernel=torch")
+    if network.computes_compiled(place.device, dtype) and knows(network, run.loss):
+        from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
-            batches = run.task.train(0, run.schedule.streams)
-            largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-            return Compiled(network, run.loss, run.optimizer, run.schedule, run.place, largest)
-        if kernel == "compiled":
-            raise ConfigError(f"model.kernel=compiled: {obstacle}; set model.kernel=auto or model.kernel=torch")
-    gradients = WindowByWindow(network, run.loss, run.schedule.carry, run.place)
+        batches = run.task.train(0, run.schedule.streams)
+        largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
+        return Compiled(network, run.loss, run.optimizer, run.schedule, place, largest)
+    gradients = WindowByWindow(network, run.loss, run.schedule.carry, place)
     return Plain(network, run.optimizer, run.schedule, gradients)
 
 
-def obstacle_to_compiled_updates(network: Network, loss: Loss, place: Place) -> str | None:
-    """What stands in the way of whole updates in compiled code; None: nothing."""
-    if place.device.type != "cpu":
-        return f"needs device=cpu, not {place.device.type}"
-    if place.autocast is not None:
-        return "needs precision=float32 or float64"
-    if find_spec("numba") is None:
-        return "numba is not installed"
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return f"is made for x86-64 processors, not {platform.machine()}"
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in ("AVX2", "AVX512"):
-        return f"needs a processor with AVX2, and this one has {capability}"
-    recurrence = getattr(network.cell, "recurrence", None)
-    if recurrence is None:
-        return "this cell does not say how it computes (see seqrnn.models.protocol.Recurrence)"
-    if recurrence().dropout:
-        return "knows no dropout"
+def knows(network: Network, loss: Loss) -> bool:
+    """Whether compiled updates know the head and the loss, and there is no dropout, which they do not know."""
     head = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
-    if [type(part) for part in head] not in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]):
-        return "knows no such head"
-    if loss not in LOSSES.values():
-        return "knows no such loss"
-    return None
+    known = [type(part) for part in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
+    return known and loss in LOSSES.values() and not network.cell.recurrence().dropout

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seqrnn.kernels import layout as at
+from seqrnn.kernels import recurrence
 from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.update import run
 from seqrnn.loop import Place
@@ -64,7 +65,7 @@ class Compiled:
         place: Place,
         batch: tuple[int, int],
     ) -> None:
-        recurrence = network.cell.recurrence()
+        cell = network.cell.recurrence()
         streams, timesteps = batch
         window = schedule.window or timesteps
         stride = schedule.stride or window
@@ -73,7 +74,7 @@ class Compiled:
         one = min(window, timesteps) * streams
         rows = max(min(ROWS, one * schedule.passes), one)
         columns = max(streams, rows)
-        self.flat = FlatNetwork(network, recurrence, rows, columns)
+        self.flat = FlatNetwork(network, cell, rows, columns)
         table = self.flat.table
         table[at.LOSS_KIND] = LOSSES[loss]
         table[at.STREAMS], table[at.ROWS] = streams, rows
@@ -88,10 +89,8 @@ class Compiled:
         self.gradient = torch.zeros_like(self.flat.p)
         self.views = self.flat.views(self.gradient)
         self.memory = [torch.zeros_like(self.flat.p) for _ in range(3)]
-        parts = 2 if recurrence.kind == "lstm" else 1
-        self.carried = np.zeros(
-            max(1, slots) * len(recurrence.layers) * parts * streams * recurrence.size, self.dtype
-        )
+        parts = 2 if cell.kind == "lstm" else 1
+        self.carried = np.zeros(max(1, slots) * len(cell.layers) * parts * streams * cell.size, self.dtype)
         self.windows = np.zeros((schedule.passes + 1) * at.WINDOW_FIELDS, np.int64)
         self.flags = np.zeros(rows, np.uint8)
         self.rows, self.where = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
@@ -112,6 +111,7 @@ class Compiled:
             self.numbers,
         )
         self._scratch = (self.carried, self.windows, self.flags, self.rows, self.where)
+        recurrence.ready(self.flat.p.dtype, announce, gradients=False)
         empty = tuple(np.empty(0, kind) for kind in (self.dtype, self.dtype, np.int64, np.uint8, np.uint8))
         self._run = run.ready(*self._arguments(np.empty(0, np.int64), empty, np.empty(0)), announce=announce)
 

@@ -104,7 +104,14 @@ class WindowByWindow:
         fresh = window.fresh - window.start
         valid = chunk.valid[fresh:]  # (T', B)
         with self.place.precision():
-            hidden, kept = unroll(self.network.cell, chunk.inputs, chunk.starts, state, window.keep - window.start)
+            hidden, kept = unroll(
+                self.network.recur,
+                self.network.initial_state,
+                chunk.inputs,
+                chunk.starts,
+                state,
+                window.keep - window.start,
+            )
             outputs = self.network.head(hidden[fresh:][valid])  # (targets, O): read only where there is a target
             losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
             loss = losses.sum()
