@@ -18,6 +18,7 @@ from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.compiled import Compiled
+from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks.protocol import Chunk, Stored
@@ -95,6 +96,11 @@ def plain(network: Network, task: Any, optimizer: Any, schedule: Schedule, place
     return Plain(network, optimizer, schedule, gradients)
 
 
+def folded(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+    """The windows of an update side by side."""
+    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, place))
+
+
 def compiled(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
@@ -105,7 +111,7 @@ def compiled(network: Network, task: Any, optimizer: Any, schedule: Schedule, pl
 
 
 MakeStrategy = Callable[..., Strategy]
-STRATEGIES: dict[str, MakeStrategy] = {"plain": plain, "compiled": compiled}
+STRATEGIES: dict[str, MakeStrategy] = {"plain": plain, "folded": folded, "compiled": compiled}
 
 
 @dataclass

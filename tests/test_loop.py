@@ -13,7 +13,6 @@ from helpers import (
     CPU64,
     MakeStrategy,
     StubTask,
-    compiled,
     lengths,
     make_monitor,
     make_network,
@@ -483,7 +482,7 @@ def weights_after_a_run(
     """A short run in float32, with dropout where that can be, built from its seed alone."""
     torch.manual_seed(seed)
     task = make_task("integral", seed, train_timesteps=600, sequence_length=60, validation_timesteps=20)
-    dropout = 0.0 if make_strategy is compiled else 0.5
+    dropout = 0.5 if make_strategy is plain else 0.0
     network = settings.build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
     place = loop.Place(torch.device("cpu"), torch.float32)
     schedule = make_schedule(window=10, stride=5, carry=carry, epochs=2, evaluate_every=evaluate_every)
