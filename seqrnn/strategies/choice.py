@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from seqrnn.errors import ConfigError
@@ -31,7 +32,7 @@ def choose(run: Experiment) -> Strategy:
 
         batches = run.task.train(0, run.schedule.streams)
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-        return Compiled(network, run.loss, run.optimizer, run.schedule, place, largest)
+        return Compiled(network, run.loss, run.optimizer, run.schedule, largest, torch.get_num_threads())
     gradients = WindowByWindow(network, run.loss, run.schedule.carry, place)
     return Plain(network, run.optimizer, run.schedule, gradients)
 
