@@ -105,7 +105,7 @@ def compiled(network: Network, task: Any, optimizer: Any, schedule: Schedule, pl
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, place, largest)
+    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest)
     strategy.ready(lambda text: None)
     return strategy
 

@@ -382,7 +382,7 @@ def test_a_windowed_forward_that_carries_its_state_equals_the_unwindowed_one(mod
     state, pieces = network.initial_state(3), []
     for begin in range(0, 17, 5):
         chunk = batch.read(begin, begin + 5)
-        outputs, state = loop.unroll(network, chunk.inputs, chunk.starts, state)
+        outputs, state = loop.unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         pieces.append(outputs)
     torch.testing.assert_close(torch.cat(pieces), forward(network, batch), rtol=1e-12, atol=1e-14)
 
@@ -393,8 +393,8 @@ def test_the_kept_state_is_the_one_before_that_timestep(model: str) -> None:
     data = random_batch(6, 3, starts=0.4).chunk
     initial = network.initial_state(3)
     for keep in range(1, 8):
-        outputs, kept = loop.unroll(network, data.inputs, data.starts, initial, keep)
-        alone, final = loop.unroll(network, data.inputs[:keep], data.starts[:keep], initial)
+        outputs, kept = loop.unroll(network, network.initial_state, data.inputs, data.starts, initial, keep)
+        alone, final = loop.unroll(network, network.initial_state, data.inputs[:keep], data.starts[:keep], initial)
         torch.testing.assert_close(kept, final, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(outputs[:keep], alone, rtol=1e-12, atol=1e-14)
 
@@ -407,7 +407,7 @@ def test_a_start_resets_exactly_the_flagged_streams_and_cuts_their_gradients(mod
     starts[5, 1] = True
     nonzero = tuple(torch.ones_like(part) for part in network.initial_state(3))
 
-    outputs, _ = loop.unroll(network, inputs, starts, nonzero)
+    outputs, _ = loop.unroll(network, network.initial_state, inputs, starts, nonzero)
     straight, _ = network(inputs, nonzero)
     anew, _ = network(inputs[5:, 1:2], network.initial_state(1))
     torch.testing.assert_close(outputs[:, [0, 2]], straight[:, [0, 2]], rtol=1e-12, atol=1e-14)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -10,8 +12,13 @@ from seqrnn.kernels import obstacles
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.settings import Experiment
-from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.strategies.folded import Folded, obstacle_to_folding
+from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+
+# Hidden units times streams: beyond, a processor is busy with one window, and what the pass without gradients takes
+# is not won back.
+FOLD_UP_TO = 4096
 
 
 def choose(run: Experiment) -> Strategy:
@@ -33,8 +40,20 @@ def choose(run: Experiment) -> Strategy:
         batches = run.task.train(0, run.schedule.streams)
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
         return Compiled(network, run.loss, run.optimizer, run.schedule, largest, torch.get_num_threads())
-    gradients = WindowByWindow(network, run.loss, run.schedule.carry, place)
-    return Plain(network, run.optimizer, run.schedule, gradients)
+    way: Callable[..., Gradients] = Folded if folding_pays(run) else WindowByWindow
+    return Plain(network, run.optimizer, run.schedule, way(network, run.loss, run.schedule.carry, place))
+
+
+def folding_pays(run: Experiment) -> bool:
+    """Whether the windows of an update are run side by side: there is more than one of the same extent, nothing
+    stands in the way, and it is faster."""
+    schedule, work = run.schedule, run.network.cell.output_size * run.schedule.streams
+    if schedule.passes == 1 or schedule.window is None:
+        return False
+    overlap = schedule.stride is not None and schedule.stride < schedule.window
+    if schedule.carry and not overlap and run.place.device.type == "cpu" and work > FOLD_UP_TO:
+        return False
+    return obstacle_to_folding(run.network, run.task.input_size, run.place) is None
 
 
 def knows(network: Network, loss: Loss) -> bool:

@@ -53,7 +53,7 @@ class Folded:
         lead, chunk = columns[0].lead, _side_by_side([column.chunk for column in columns])
         valid = chunk.valid[lead:]  # (T', B)
         with self.place.precision():
-            hidden, kept = unroll(self.network.cell, chunk.inputs, chunk.starts, _joined(states), columns[0].keep)
+            hidden, kept = self._unroll(chunk.inputs, chunk.starts, states, columns[0].keep)
             outputs = self.network.head(hidden[lead:][valid])  # (targets, O): read only where there is a target
             losses = self.loss(outputs, chunk.targets[lead:][valid])  # (targets,)
             loss = losses.sum()
@@ -89,10 +89,18 @@ class Folded:
         inputs = torch.cat([torch.cat([c.chunk.inputs[:keep] for c in side], dim=1) for side in run])
         starts = torch.cat([torch.cat([c.chunk.starts[:keep] for c in side], dim=1) for side in run])
         with self.place.precision():
-            outputs, state = unroll(self.network.cell, inputs, starts, _joined(states))
+            outputs, state = self._unroll(inputs, starts, states)
         for number, side in enumerate(run, 1):
             self._keep(side, (outputs[number * keep - 1].unsqueeze(0),) if number < rounds else state)
         return rounds * width
+
+    def _unroll(
+        self, inputs: Tensor, starts: Tensor, states: Sequence[State], keep: int | None = None
+    ) -> tuple[Tensor, State]:
+        state = (
+            states[0] if len(states) == 1 else tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+        )
+        return unroll(self.network.recur, self.network.initial_state, inputs, starts, state, keep)
 
     def _keep(self, columns: Sequence[Columns], state: State) -> None:
         """Keeps what windows have reached, side by side in ``state``, where later ones begin."""
@@ -166,11 +174,6 @@ def _side_by_side(chunks: Sequence[Chunk]) -> Chunk:
         torch.cat([chunk.valid for chunk in chunks], dim=1),
         torch.cat([chunk.starts for chunk in chunks], dim=1),
     )
-
-
-def _joined(states: Sequence[State]) -> State:
-    """States of all streams of several, side by side."""
-    return states[0] if len(states) == 1 else tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
 
 
 def obstacle_to_folding(network: Network, input_size: int, place: Place) -> str | None:
