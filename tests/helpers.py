@@ -146,14 +146,15 @@ def random_batch(
     valid: float = 0.6,
     starts: float = 0.15,
     classes: bool = False,
+    sizes: tuple[int, int] = (2, 2),
 ) -> Stored:
-    """Two inputs and two outputs (or classes) at random; targets are valid, and sequences start, with the
-    probabilities ``valid`` and ``starts``."""
+    """Inputs and outputs (or classes), as many as ``sizes`` says, at random; targets are valid, and sequences start,
+    with the probabilities ``valid`` and ``starts``."""
     rng = torch.Generator().manual_seed(1000 * seed + 10 * timesteps + streams)
-    inputs = torch.randn(timesteps, streams, 2, generator=rng, dtype=torch.float64)
-    targets = torch.randn(timesteps, streams, 2, generator=rng, dtype=torch.float64)
+    inputs = torch.randn(timesteps, streams, sizes[0], generator=rng, dtype=torch.float64)
+    targets = torch.randn(timesteps, streams, sizes[1], generator=rng, dtype=torch.float64)
     if classes:
-        targets = torch.randint(2, (timesteps, streams), generator=rng)
+        targets = torch.randint(sizes[1], (timesteps, streams), generator=rng)
     return Stored(
         Chunk(
             inputs,

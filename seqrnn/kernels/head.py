@@ -123,8 +123,7 @@ def loss(w, c, rows, where, targets, labels):
 @kernel
 def where_less_zero(error):
     """−1 where negative, 0 where zero, NaN where NaN."""
-    zero = error * 0.0
-    return where_greater(zero, error, fill(error, -1.0), zero)
+    return where_greater(fill(error, 0.0), error, fill(error, -1.0), error * 0.0)
 
 
 @kernel

@@ -57,7 +57,9 @@ def folding_pays(run: Experiment) -> bool:
 
 
 def knows(network: Network, loss: Loss) -> bool:
-    """Whether compiled updates know the head and the loss, and there is no dropout, which they do not know."""
+    """Whether compiled updates know the head and the loss, and there is nothing that they do not know: dropout, and
+    weights that stay as they are."""
     head = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
     known = [type(part) for part in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
-    return known and loss in LOSSES.values() and not network.cell.recurrence().dropout
+    moving = all(parameter.requires_grad for parameter in network.parameters())
+    return known and moving and loss in LOSSES.values() and not network.cell.recurrence().dropout

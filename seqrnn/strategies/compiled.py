@@ -76,6 +76,8 @@ class Compiled:
         self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(at.OPTIMIZER_FIELDS)
         self.step_kind = _describe(optimizer, self.numbers)
+        if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
+            self.step_kind = at.NONE
         self.numbers[at.CLIP] = schedule.clip_norm or 0.0
         first.flat.table[at.STEP_KIND] = self.step_kind if shares == 1 else at.NONE
         self.views = first.flat.views(self.gradient)
@@ -227,15 +229,16 @@ def _single(parts: Parts, passes: int) -> Iterator[list[Part[Batch]]]:
     update: list[Part[Batch]] = []
     pending = 0
     for part in parts:
-        first, end = part.first, part.first + part.count
-        while first < end:
-            count = min(end - first, passes - pending)
-            last = part.last and first + count == end
-            update.append(Part(part.epoch, part.batch, first, count, last))
-            first, pending = first + count, pending + count
-            if pending == passes or last:
-                yield update
-                update, pending = [], 0
+        for epoch in range(part.epoch, part.epoch + part.epochs):
+            first, end = part.first, part.first + part.count
+            while first < end:
+                count = min(end - first, passes - pending)
+                last = part.last and first + count == end
+                update.append(Part(epoch, part.batch, first, count, last))
+                first, pending = first + count, pending + count
+                if pending == passes or last:
+                    yield update
+                    update, pending = [], 0
 
 
 @dataclass(eq=False)
@@ -346,4 +349,5 @@ def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
     numbers[at.ALPHA], numbers[at.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
     kind = next((kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), at.NONE)
     usual = all(group.get(name, value) == value for name, value in USUAL.items())
-    return kind if usual and len(optimizer.param_groups) == 1 else at.NONE
+    watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return kind if usual and not watched and len(optimizer.param_groups) == 1 else at.NONE

@@ -56,7 +56,8 @@ class Plain:
         for (epoch, windows), factor in zip(self.schedule.updates(parts), factors, strict=False):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * float(factor)
-            self.optimizer.zero_grad()
+            for parameter in self.parameters:  # also of those that the optimizer does not have
+                parameter.grad = None
             loss, targets = self.gradients(windows)
             norm = average_and_clip(self.parameters, targets, self.schedule.clip_norm)
             timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
