@@ -1,0 +1,113 @@
+"""What compiled updates read: the data of many windows in flat arrays, and tables that say where each lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqrnn.schedule import Schedule
+from seqrnn.strategies.protocol import Parts
+from seqrnn.tasks.protocol import Batch
+
+WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
+Array = NDArray[Any]
+
+
+@dataclass(eq=False)
+class Piece:
+    """Timesteps ``start`` to ``stop`` of a batch: inputs, targets, labels, valid and starts, (T, B, …) each."""
+
+    batch: Batch
+    start: int
+    stop: int
+    arrays: tuple[Array, ...]
+
+    def holds(self, batch: Batch, start: int, stop: int) -> bool:
+        """Whether those timesteps of a batch are among its own."""
+        return self.batch is batch and self.start <= start and stop <= self.stop
+
+
+class Data:
+    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once.
+
+    Args:
+        shares: the streams of each batch are shared out among so many.
+    """
+
+    def __init__(self, dtype: Any, shares: int) -> None:
+        self.dtype, self.shares = dtype, shares
+        self.nothing, self.no_labels = np.zeros((0, 0), dtype), np.zeros((0, 0), np.int64)
+        self.pieces: list[Piece] = []
+        self.joined: list[tuple[Array, ...]] = []
+
+    def of(self, parts: Parts, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
+        """For each share: the table of the parts, and their inputs, targets, labels, valid and starts, joined."""
+        pieces: list[Piece] = []
+        chosen: list[int] = []  # by part: the piece that holds it
+        fresh = False
+        for part in parts:
+            batch, timesteps = part.batch, part.batch.timesteps
+            start, stop = 0, timesteps
+            if batch.streams * timesteps > WHOLE:
+                start = schedule.window_at(timesteps, part.first).start
+                stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
+            if not (pieces and pieces[-1].holds(batch, start, stop)):
+                piece, new = self._piece(batch, start, stop)
+                fresh |= new
+                pieces.append(piece)
+            chosen.append(len(pieces) - 1)
+        if fresh or pieces != self.pieces:
+            self.pieces = pieces
+            self.joined = [self._join(share) for share in range(self.shares)]
+        return [(self._table(parts, chosen, share), self.joined[share]) for share in range(self.shares)]
+
+    def _streams(self, streams: int, share: int) -> slice:
+        return slice(streams * share // self.shares, streams * (share + 1) // self.shares)
+
+    def _join(self, share: int) -> tuple[Array, ...]:
+        columns = zip(*(piece.arrays for piece in self.pieces), strict=True)
+        streams = [self._streams(piece.batch.streams, share) for piece in self.pieces]
+        cut = ([part[:, which] for part, which in zip(column, streams, strict=True)] for column in columns)
+        return tuple(
+            np.concatenate([part.reshape(-1) for part in column])
+            if len(column) > 1
+            else np.ascontiguousarray(column[0]).reshape(-1)
+            for column in cut
+        )
+
+    def _table(self, parts: Parts, chosen: list[int], share: int) -> Array:
+        table: list[tuple[int, ...]] = []
+        begin, last = 0, 0
+        for part, index in zip(parts, chosen, strict=True):
+            if index != last:
+                piece = self.pieces[last]
+                which = self._streams(piece.batch.streams, share)
+                begin, last = begin + (piece.stop - piece.start) * (which.stop - which.start), index
+            which = self._streams(part.batch.streams, share)
+            place = (self.pieces[index].start, begin)
+            streams = which.stop - which.start
+            windows = (part.first, part.count, part.last)
+            table.append((streams, part.batch.timesteps, *windows, *place, part.epoch, part.epochs))
+        return np.array(table, np.int64).reshape(-1)
+
+    def _flat(self, values: Tensor) -> Array:
+        return values.numpy().astype(self.dtype, order="C", copy=False)
+
+    def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
+        for piece in self.pieces:
+            if piece.holds(batch, start, stop):
+                return piece, False
+        chunk = batch.read(start, stop)
+        floating = chunk.targets.is_floating_point()
+        arrays = (
+            self._flat(chunk.inputs),
+            self._flat(chunk.targets) if floating else self.nothing,
+            self.no_labels if floating else chunk.targets.numpy(),
+            chunk.valid.numpy().view(np.uint8),
+            chunk.starts.numpy().view(np.uint8),
+        )
+        return Piece(batch, start, stop, arrays), True
