@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,13 @@ class FlatNetwork:
         self.table[at.CELL_KIND] = self.kind
         self.table[at.LAYERS] = len(self.layers)
         self.w = self._workspace(rows, columns)
+
+    def beside(self, rows: int, columns: int) -> FlatNetwork:
+        """The same parameters, with tables and work space of its own: for another thread."""
+        twin = copy(self)
+        twin.layers, twin.table = self.layers.copy(), self.table.copy()
+        twin.w = twin._workspace(rows, columns)
+        return twin
 
     def views(self, flat: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
         """The parameters, each with its place in a flat tensor of their kind: a gradient, say."""

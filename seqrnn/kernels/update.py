@@ -234,6 +234,29 @@ def prepare(c, p, g, w, q):
     head.prepare(p, w, c, at(q, (c[LAYERS] - 1) * LAYER_FIELDS)[SIZE])
 
 
+@kernel
+def conclude(c, p, g, a, b, m, o, loss, count, rate):
+    """Averages and clips the gradient of an update, and takes the step, unless the update has diverged or has no
+    target; returns the norm of the average."""
+    inside()
+    scale = 1.0 / max(1, count)
+    norm = math.sqrt(steps.squared_norm(g, c[PARAMETERS])) * scale
+    if count and c[STEP_KIND] != NONE and math.isfinite(loss) and math.isfinite(norm):
+        if o[CLIP] > 0:
+            scale *= min(1.0, o[CLIP] / (norm + 1e-6))
+        o[LR] = rate
+        c[STEPS_MADE] += 1
+        steps.step(c[STEP_KIND], p, g, a, b, m, o, c[PARAMETERS], c[STEPS_MADE], scale)
+    return norm
+
+
+@entry
+def finish(p_, g_, a_, b_, m_, c_, o_, loss, count, rate):
+    """``conclude`` for a gradient that several threads have computed."""
+    p, g, a, b, m = pointer(p_), pointer(g_), pointer(a_), pointer(b_), pointer(m_)
+    return conclude(pointer(c_), p, g, a, b, m, pointer(o_), loss, count, rate)
+
+
 @entry
 def run(
     p_, g_, a_, b_, m_, w_, layers_, c_, o_, parts_, data_, targets_, labels_, valid_, starts_, carried_, windows_,
@@ -292,16 +315,9 @@ def run(
             loss, count = loss + some, count + valid_ones
             waiting, depth, columns = 0, 0, 0
             passes = 0
-            scale = 1.0 / max(1, count)
-            norm = math.sqrt(steps.squared_norm(g, c[PARAMETERS])) * scale
-            losses[made], counts[made], norms[made] = loss, count, norm
+            norms[made] = conclude(c, p, g, a, b, m, o, loss, count, rates[made])
+            losses[made], counts[made] = loss, count
             made += 1
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            if not (math.isfinite(loss) and math.isfinite(norms[made - 1])):
                 return made
-            if count and c[STEP_KIND] != NONE:
-                if o[CLIP] > 0:
-                    scale *= min(1.0, o[CLIP] / (norm + 1e-6))
-                o[LR] = rates[made - 1]
-                c[STEPS_MADE] += 1
-                steps.step(c[STEP_KIND], p, g, a, b, m, o, c[PARAMETERS], c[STEPS_MADE], scale)
     return made

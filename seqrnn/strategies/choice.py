@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from seqrnn.errors import ConfigError
@@ -38,7 +39,7 @@ def choose(run: Experiment) -> Strategy:
 
         batches = run.task.train(0, run.schedule.streams)
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-        return Compiled(network, run.loss, run.optimizer, run.schedule, place, largest)
+        return Compiled(network, run.loss, run.optimizer, run.schedule, largest, torch.get_num_threads())
     way: Callable[..., Gradients] = Folded if folding_pays(run) else WindowByWindow
     return Plain(network, run.optimizer, run.schedule, way(network, run.loss, run.schedule.carry, place))
 

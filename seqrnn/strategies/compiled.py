@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,8 +17,7 @@ from torch.optim import Optimizer
 from seqrnn.kernels import layout as at
 from seqrnn.kernels import recurrence
 from seqrnn.kernels.network import FlatNetwork
-from seqrnn.kernels.update import run
-from seqrnn.loop import Place
+from seqrnn.kernels.update import finish, run
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
 from seqrnn.optimizers import light
@@ -54,6 +55,7 @@ class Compiled:
 
     Args:
         batch: the most streams, and the most timesteps, of a training batch.
+        threads: streams are shared out among so many, if there are as many.
     """
 
     def __init__(
@@ -62,81 +64,82 @@ class Compiled:
         loss: Loss,
         optimizer: Optimizer,
         schedule: Schedule,
-        place: Place,
         batch: tuple[int, int],
+        threads: int = 1,
     ) -> None:
-        cell = network.cell.recurrence()
         streams, timesteps = batch
-        window = schedule.window or timesteps
-        stride = schedule.stride or window
-        self.schedule, self.place, self.optimizer = schedule, place, optimizer
+        shares = min(threads, streams)
+        self.schedule, self.optimizer = schedule, optimizer
         self.rates = [group["lr"] for group in optimizer.param_groups]
-        one = min(window, timesteps) * streams
-        rows = max(min(ROWS, one * schedule.passes), one)
-        columns = max(streams, rows)
-        self.flat = FlatNetwork(network, cell, rows, columns)
-        table = self.flat.table
-        table[at.LOSS_KIND] = LOSSES[loss]
-        table[at.STREAMS], table[at.ROWS] = streams, rows
-        table[at.WINDOW], table[at.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
-        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
-        table[at.PASSES], table[at.SLOTS] = schedule.passes, slots
-        table[at.OVERLAP], table[at.KEPT] = window - stride, stride - (window - stride) % stride
-        table[at.STEPS_MADE] = 0
+        first = Engine(network, loss, schedule, (-(-streams // shares), timesteps))
+        self.engines = [first, *(first.beside() for _ in range(shares - 1))]
+        self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(at.OPTIMIZER_FIELDS)
-        table[at.STEP_KIND] = _describe(optimizer, self.numbers)
+        self.step_kind = _describe(optimizer, self.numbers)
         if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
-            table[at.STEP_KIND] = at.NONE
+            self.step_kind = at.NONE
         self.numbers[at.CLIP] = schedule.clip_norm or 0.0
-        self.gradient = torch.zeros_like(self.flat.p)
-        self.views = self.flat.views(self.gradient)
-        self.memory = [torch.zeros_like(self.flat.p) for _ in range(3)]
-        parts = 2 if cell.kind == "lstm" else 1
-        self.carried = np.zeros(max(1, slots) * len(cell.layers) * parts * streams * cell.size, self.dtype)
-        self.windows = np.zeros((schedule.passes + 1) * at.WINDOW_FIELDS, np.int64)
-        self.flags = np.zeros(rows, np.uint8)
-        self.rows, self.where = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        self.data = Data(self.dtype)
-
-    @property
-    def dtype(self) -> Any:
-        return self.flat.p.numpy().dtype
+        first.flat.table[at.STEP_KIND] = self.step_kind if shares == 1 else at.NONE
+        self.views = first.flat.views(self.gradient)
+        self.memory = [torch.zeros_like(first.flat.p).numpy() for _ in range(3)]
+        self.data = Data(first.dtype, shares)
+        self.pool = ThreadPoolExecutor(shares - 1) if shares > 1 else None
 
     def ready(self, announce: Callable[[str], None]) -> None:
-        self._whole = (
-            self.flat.p.numpy(),
-            self.gradient.numpy(),
-            *(memory.numpy() for memory in self.memory),
-            self.flat.w,
-            self.flat.layers.reshape(-1),
-            self.flat.table,
-            self.numbers,
-        )
-        self._scratch = (self.carried, self.windows, self.flags, self.rows, self.where)
-        recurrence.ready(self.flat.p.dtype, announce, gradients=False)
-        empty = tuple(np.empty(0, kind) for kind in (self.dtype, self.dtype, np.int64, np.uint8, np.uint8))
-        self._run = run.ready(*self._arguments(np.empty(0, np.int64), empty, np.empty(0)), announce=announce)
+        first = self.engines[0]
+        recurrence.ready(first.flat.p.dtype, announce, gradients=False)
+        empty = tuple(np.empty(0, kind) for kind in (first.dtype, first.dtype, np.int64, np.uint8, np.uint8))
+        nothing = np.empty(0, np.int64), empty, np.empty(0)
+        self._run = run.ready(*first.arguments(self.memory, self.numbers, *nothing), announce=announce)
+        if self.pool:
+            arguments = (self.flat.p.numpy(), self.gradient.numpy(), *self.memory, self.flat.table, self.numbers)
+            self._finish = finish.ready(*arguments, 0.0, 0, 0.0, announce=announce)
+            self._finished = arguments
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
-        if self.flat.table[at.STEP_KIND] != at.NONE:
-            return self._updates(parts, factors)
+        if self.pool is None and self.step_kind != at.NONE:
+            ((table, data),) = self.data.of(parts, self.schedule)
+            return self._made(self.engines[0], table, data, self.rates[0] * factors)
         made = []
         for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
-            made.append(self._step_of_torch(update, float(factor)))
+            made.append(self._one_by_one(update, float(factor)))
             if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
                 break
         names = [field.name for field in fields(Made)]
         return Made(**{name: np.concatenate([getattr(one, name) for one in made]) for name in names})
 
-    def finish(self) -> None:
-        for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
-            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    def _made(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> Made:
+        arguments = engine.arguments(self.memory, self.numbers, table, data, rates)
+        made = self._run(*arguments)
+        rates, epochs, timesteps, losses, targets, norms = (column[:made] for column in arguments[-6:])
+        return Made(epochs, timesteps, losses, targets, norms, rates)
 
-    def _step_of_torch(self, update: Parts, factor: float) -> Made:
-        """One update by an optimizer that compiled code does not know: it is given the gradient, and steps."""
-        made = self._updates(update, np.array([factor]))
-        targets, norm = int(made.targets[0]), float(made.norms[0])
-        if targets and np.isfinite(made.losses[0]) and np.isfinite(norm):
+    def _one_by_one(self, update: Parts, factor: float) -> Made:
+        """One update whose gradient several threads compute, or whose step torch takes, or both."""
+        rates = np.array([self.rates[0] * factor])
+        waiting = [
+            self.pool.submit(self._made, engine, table, data, rates) if self.pool else None
+            for engine, (table, data) in zip(self.engines[1:], self.data.of(update, self.schedule)[1:], strict=True)
+        ]
+        shares = [self._made(self.engines[0], *self.data.of(update, self.schedule)[0], rates)]
+        for future, engine in zip(waiting, self.engines[1:], strict=True):
+            assert future is not None
+            shares.append(future.result())
+            self.gradient += engine.gradient
+        loss, targets = (np.sum([getattr(share, name) for share in shares]) for name in ("losses", "targets"))
+        if self.step_kind == at.NONE:
+            norm = self._step_of_torch(float(loss), int(targets), factor)
+        else:
+            self.flat.table[at.STEP_KIND] = self.step_kind
+            norm = self._finish(*self._finished, float(loss), int(targets), rates[0])
+            self.flat.table[at.STEP_KIND] = at.NONE
+        timesteps = np.sum([share.timesteps for share in shares], axis=0)
+        return Made(shares[0].epochs, timesteps, np.array([loss]), np.array([targets]), np.array([norm]), rates)
+
+    def _step_of_torch(self, loss: float, targets: int, factor: float) -> float:
+        """A step of an optimizer that compiled code does not know; returns the norm of the gradient."""
+        norm = float(torch.linalg.norm(self.gradient)) / max(1, targets)
+        if targets and np.isfinite(loss) and np.isfinite(norm):
             clip = self.schedule.clip_norm or float("inf")
             self.gradient *= min(1.0, clip / (norm + 1e-6)) / targets
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -144,22 +147,74 @@ class Compiled:
             for parameter, view in self.views:
                 parameter.grad = view
             self.optimizer.step()
-        return made
+        return norm
 
-    def _updates(self, parts: Parts, factors: Numbers) -> Made:
-        table, data = self.data.of(parts, self.schedule)
-        arguments = self._arguments(table, data, self.rates[0] * factors)
-        made = self._run(*arguments)
-        rates, epochs, timesteps, losses, targets, norms = (column[:made] for column in arguments[-6:])
-        return Made(epochs, timesteps, losses, targets, norms, rates)
+    def finish(self) -> None:
+        for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+        if self.pool:
+            self.pool.shutdown()
 
-    def _arguments(self, table: Array, data: tuple[Array, ...], rates: Numbers) -> tuple[Any, ...]:
+
+class Engine:
+    """The tables and the memory with which one thread computes gradients."""
+
+    def __init__(self, network: Network, loss: Loss, schedule: Schedule, batch: tuple[int, int]) -> None:
+        cell = network.cell.recurrence()
+        streams, timesteps = batch
+        window = schedule.window or timesteps
+        stride = schedule.stride or window
+        one = min(window, timesteps) * streams
+        self.most = max(min(ROWS, one * schedule.passes), one)
+        self.flat = FlatNetwork(network, cell, self.most, self.most)
+        table = self.flat.table
+        table[at.LOSS_KIND], table[at.STEP_KIND], table[at.STEPS_MADE] = LOSSES[loss], at.NONE, 0
+        table[at.STREAMS], table[at.ROWS], table[at.PASSES] = streams, self.most, schedule.passes
+        table[at.WINDOW], table[at.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
+        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
+        table[at.SLOTS] = min(slots, schedule.count_windows(timesteps))
+        table[at.OVERLAP], table[at.KEPT] = window - stride, stride - (window - stride) % stride
+        parts = 2 if cell.kind == "lstm" else 1
+        self.size = max(1, int(table[at.SLOTS])) * len(cell.layers) * parts * streams * cell.size
+        self._make_room()
+
+    def beside(self) -> Engine:
+        """The same, for another thread."""
+        twin = copy(self)
+        twin.flat = self.flat.beside(self.most, self.most)
+        twin._make_room()
+        return twin
+
+    def _make_room(self) -> None:
+        table, rows = self.flat.table, self.most
+        self.gradient = torch.zeros_like(self.flat.p)
+        self.arrays = self.flat.p.numpy(), self.gradient.numpy()
+        self.places = self.flat.w, self.flat.layers.reshape(-1), table
+        self.scratch = (
+            np.zeros(self.size, self.dtype),
+            np.zeros((int(table[at.PASSES]) + 1) * at.WINDOW_FIELDS, np.int64),
+            np.zeros(rows, np.uint8),
+            np.zeros(rows, np.int64),
+            np.zeros(rows, np.int64),
+        )
+
+    @property
+    def dtype(self) -> Any:
+        return self.flat.p.numpy().dtype
+
+    def arguments(
+        self, memory: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
+    ) -> tuple[Any, ...]:
+        """What ``run`` is called with; the last six get what it has made."""
         count = len(rates)
         return (
-            *self._whole,
+            *self.arrays,
+            *memory,
+            *self.places,
+            numbers,
             table,
             *data,
-            *self._scratch,
+            *self.scratch,
             rates,
             np.empty(count, np.int64),
             np.empty(count, np.int64),
@@ -188,7 +243,7 @@ def _single(parts: Parts, passes: int) -> Iterator[list[Part[Batch]]]:
 
 @dataclass(eq=False)
 class Piece:
-    """Timesteps ``start`` to ``stop`` of a batch, as flat arrays: inputs, targets, labels, valid, starts."""
+    """Timesteps ``start`` to ``stop`` of a batch: inputs, targets, labels, valid and starts, (T, B, …) each."""
 
     batch: Batch
     start: int
@@ -201,44 +256,70 @@ class Piece:
 
 
 class Data:
-    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once."""
+    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once.
 
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        self.nothing, self.no_labels = np.zeros(0, dtype), np.zeros(0, np.int64)
+    Args:
+        shares: the streams of each batch are shared out among so many.
+    """
+
+    def __init__(self, dtype: Any, shares: int) -> None:
+        self.dtype, self.shares = dtype, shares
+        self.nothing, self.no_labels = np.zeros((0, 0), dtype), np.zeros((0, 0), np.int64)
         self.pieces: list[Piece] = []
-        self.joined: tuple[Array, ...] = ()
+        self.joined: list[tuple[Array, ...]] = []
 
-    def of(self, parts: Parts, schedule: Schedule) -> tuple[Array, tuple[Array, ...]]:
-        """The table of the parts, and their inputs, targets, labels, valid and starts, joined."""
-        table: list[tuple[int, ...]] = []
+    def of(self, parts: Parts, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
+        """For each share: the table of the parts, and their inputs, targets, labels, valid and starts, joined."""
         pieces: list[Piece] = []
-        begins: list[int] = []
+        chosen: list[int] = []  # by part: the piece that holds it
         fresh = False
         for part in parts:
-            batch, timesteps, streams = part.batch, part.batch.timesteps, part.batch.streams
+            batch, timesteps = part.batch, part.batch.timesteps
             start, stop = 0, timesteps
-            if streams * timesteps > WHOLE:
+            if batch.streams * timesteps > WHOLE:
                 start = schedule.window_at(timesteps, part.first).start
                 stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
             if not (pieces and pieces[-1].holds(batch, start, stop)):
                 piece, new = self._piece(batch, start, stop)
                 fresh |= new
-                begins.append(begins[-1] + len(pieces[-1].arrays[3]) if pieces else 0)
                 pieces.append(piece)
-            piece = pieces[-1]
-            place = (piece.start, begins[-1])
-            table.append((streams, timesteps, part.first, part.count, part.last, *place, part.epoch, part.epochs))
+            chosen.append(len(pieces) - 1)
         if fresh or pieces != self.pieces:
             self.pieces = pieces
-            self.joined = tuple(
-                np.concatenate(columns) if len(columns) > 1 else columns[0]
-                for columns in zip(*(piece.arrays for piece in pieces), strict=True)
-            )
-        return np.array(table, np.int64).reshape(-1), self.joined
+            self.joined = [self._join(share) for share in range(self.shares)]
+        return [(self._table(parts, chosen, share), self.joined[share]) for share in range(self.shares)]
+
+    def _streams(self, streams: int, share: int) -> slice:
+        return slice(streams * share // self.shares, streams * (share + 1) // self.shares)
+
+    def _join(self, share: int) -> tuple[Array, ...]:
+        columns = zip(*(piece.arrays for piece in self.pieces), strict=True)
+        streams = [self._streams(piece.batch.streams, share) for piece in self.pieces]
+        cut = ([part[:, which] for part, which in zip(column, streams, strict=True)] for column in columns)
+        return tuple(
+            np.concatenate([part.reshape(-1) for part in column])
+            if len(column) > 1
+            else np.ascontiguousarray(column[0]).reshape(-1)
+            for column in cut
+        )
+
+    def _table(self, parts: Parts, chosen: list[int], share: int) -> Array:
+        table: list[tuple[int, ...]] = []
+        begin, last = 0, 0
+        for part, index in zip(parts, chosen, strict=True):
+            if index != last:
+                piece = self.pieces[last]
+                which = self._streams(piece.batch.streams, share)
+                begin, last = begin + (piece.stop - piece.start) * (which.stop - which.start), index
+            which = self._streams(part.batch.streams, share)
+            place = (self.pieces[index].start, begin)
+            streams = which.stop - which.start
+            windows = (part.first, part.count, part.last)
+            table.append((streams, part.batch.timesteps, *windows, *place, part.epoch, part.epochs))
+        return np.array(table, np.int64).reshape(-1)
 
     def _flat(self, values: Tensor) -> Array:
-        return values.numpy().astype(self.dtype, order="C", copy=False).reshape(-1)
+        return values.numpy().astype(self.dtype, order="C", copy=False)
 
     def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
         for piece in self.pieces:
@@ -249,9 +330,9 @@ class Data:
         arrays = (
             self._flat(chunk.inputs),
             self._flat(chunk.targets) if floating else self.nothing,
-            self.no_labels if floating else chunk.targets.numpy().reshape(-1),
-            chunk.valid.numpy().reshape(-1).view(np.uint8),
-            chunk.starts.numpy().reshape(-1).view(np.uint8),
+            self.no_labels if floating else chunk.targets.numpy(),
+            chunk.valid.numpy().view(np.uint8),
+            chunk.starts.numpy().view(np.uint8),
         )
         return Piece(batch, start, stop, arrays), True
 
