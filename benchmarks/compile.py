@@ -11,7 +11,7 @@ from benchmarks.report import Section, Table
 from benchmarks.seqrnn_rival import has_kernels
 
 RECIPES = ("sine_online", "sincos_lstm", "integral_forgetting")  # an Elman cell, an LSTM, a GRU
-CACHE = "NUMBA_CACHE_DIR"
+CACHE = "SEQRNN_CACHE_DIR"
 
 
 def measure_section(setup: Setup) -> Section:

@@ -6,6 +6,7 @@ python -m benchmarks.seqrnn_rival sine_online --kernel torch --repeats 3
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import hydra
@@ -62,7 +63,7 @@ def fit(values: Any, **callbacks: Any) -> tuple[settings.Experiment, Monitor]:
         **callbacks,
     )
     strategy = choose(run)
-    strategy.ready(print)
+    strategy.ready(lambda text: print(text, file=sys.stderr))
     loop.train(run.task, run.schedule, strategy, monitor)
     return run, monitor
 

@@ -26,6 +26,7 @@ from numba.core import codegen, config, event, types
 from platformdirs import user_cache_path
 
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
+_announced_before = False  # once in a process is enough
 _depth = 0  # how many kernels are being compiled for the sake of another
 
 
@@ -170,13 +171,14 @@ def _announced(announce: Callable[[str], None] | None) -> Iterator[None]:
 
 class _Listener(event.Listener):  # type: ignore[misc]
     def __init__(self, announce: Callable[[str], None]) -> None:
-        self.announce: Callable[[str], None] | None = announce
+        self.announce = announce
 
     def on_start(self, event: Any) -> None:
-        if self.announce is not None:
+        global _announced_before
+        if not _announced_before:
+            _announced_before = True
             place = "once" if cache_directory() else "as there is no writable cache directory (SEQRNN_CACHE_DIR)"
             self.announce(f"  compiling for this processor, {place}: takes some 10 seconds")
-            self.announce = None
 
     def on_end(self, event: Any) -> None:
         pass
