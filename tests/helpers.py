@@ -101,17 +101,24 @@ def folded(network: Network, task: Any, optimizer: Any, schedule: Schedule, plac
     return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, place))
 
 
-def compiled(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def compiled(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64, threads: int = 1
+) -> Strategy:
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest)
+    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)
     strategy.ready(lambda text: None)
     return strategy
 
 
+def shared(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+    """Whole updates in compiled code, the streams shared out among three threads."""
+    return compiled(network, task, optimizer, schedule, place, threads=3)
+
+
 MakeStrategy = Callable[..., Strategy]
-STRATEGIES: dict[str, MakeStrategy] = {"plain": plain, "folded": folded, "compiled": compiled}
+STRATEGIES: dict[str, MakeStrategy] = {"plain": plain, "folded": folded, "compiled": compiled, "shared": shared}
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ Weights = dict[str, Tensor]
 
 
 def elman_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
-    return [torch.tanh(torch.cat([x, state[0]], dim=1) @ w[f"cell.W.{layer}"] + w[f"cell.b.{layer}"])]
+    return [torch.tanh(torch.cat([x, state[0]], dim=1) @ w[f"cell.W.{layer}"] + w.get(f"cell.b.{layer}", 0.0))]
 
 
 def gates(w: Weights, layer: int, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -56,6 +57,11 @@ def gates(w: Weights, layer: int, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor
 def rnn_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
     ((a, b),) = gates(w, layer, x, state[0])
     return [torch.tanh(a + b)]
+
+
+def relu_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
+    ((a, b),) = gates(w, layer, x, state[0])
+    return [(a + b).clamp(min=0)]
 
 
 def gru_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
@@ -72,10 +78,22 @@ def lstm_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Te
     return [torch.sigmoid(o) * torch.tanh(c), c]
 
 
-STEPS = {"elman": (elman_step, 1), "rnn": (rnn_step, 1), "gru": (gru_step, 1), "lstm": (lstm_step, 2)}
+STEPS = {
+    "elman": (elman_step, 1), "rnn": (rnn_step, 1), "relu": (relu_step, 1), "gru": (gru_step, 1),
+    "lstm": (lstm_step, 2),
+}  # fmt: skip
+
+
+def head(w: Weights, x: Tensor) -> Tensor:
+    if "head.weight" in w:
+        return x @ w["head.weight"].T + w.get("head.bias", 0.0)
+    hidden = x @ w["head.0.weight"].T + w.get("head.0.bias", 0.0)
+    return hidden.clamp(min=0) @ w["head.2.weight"].T + w.get("head.2.bias", 0.0)
+
 
 REFERENCE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of one target
     "mse": lambda output, target: ((output - target) ** 2).sum() / len(output),
+    "half_mse": lambda output, target: ((output - target) ** 2).sum() / (2 * len(output)),
     "l1": lambda output, target: (output - target).abs().sum() / len(output),
     "cross_entropy": lambda output, target: torch.logsumexp(output, 0) - output[target],
 }
@@ -105,7 +123,7 @@ def reference_training(
         for layer in range(layers):
             after.append(step_cell(weights, layer, x, state[layer]))
             x = after[-1][0]
-        return x @ weights["head.weight"].T + weights["head.bias"], after
+        return head(weights, x), after
 
     for batches in epochs:
         gradient = [torch.zeros_like(weight) for weight in weights.values()]
@@ -173,10 +191,12 @@ def assert_trains_like_the_reference(
     layers: int,
     epochs: Sequence[Sequence[Stored]],
     loss: str = "mse",
+    changes: Mapping[str, Any] = MappingProxyType({}),
     **cuts: Any,
 ) -> list[list[Tensor]]:
     """Runs both, compares the gradient of every step and the weights in the end; returns those gradients."""
-    network = make_network(cell, num_layers=layers, hidden_size=3)
+    model, changes = ("rnn", {"nonlinearity": "relu"}) if cell == "relu" else (cell, changes)
+    network = make_network(model, num_layers=layers, hidden_size=3, **changes)
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
     slow = torch.optim.SGD(weights.values(), lr=0.05, momentum=0.9)
     expected = reference_training(weights, cell, layers, 3, epochs, loss, slow, **cuts)
@@ -185,7 +205,7 @@ def assert_trains_like_the_reference(
     task = StubTask(epochs, loss)
     found: list[list[Tensor]] = []
     for kind in (SGD, torch.optim.SGD):
-        network = make_network(cell, num_layers=layers, hidden_size=3)
+        network = make_network(model, num_layers=layers, hidden_size=3, **changes)
         fast = kind(network.parameters(), lr=0.05, momentum=0.9)
         if kind is SGD:
             fast.register_step_pre_hook(
@@ -293,7 +313,7 @@ def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_dat
     assert_trains_like_the_reference(make_strategy, cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
 
 
-@pytest.mark.parametrize("loss", ["l1", "cross_entropy"])
+@pytest.mark.parametrize("loss", ["half_mse", "l1", "cross_entropy"])
 def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_clips(
     make_strategy: MakeStrategy, loss: str
 ) -> None:
@@ -303,6 +323,24 @@ def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_cli
     assert max(torch.cat([part.flatten() for part in step]).norm() for step in free) > 0.1
     clipped = assert_trains_like_the_reference(make_strategy, "gru", 1, epochs, loss, clip_norm=0.1, **cuts)
     assert max(torch.cat([part.flatten() for part in step]).norm() for step in clipped) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("cell", "changes"),
+    [
+        ("elman", {"bias": False, "head_bias": False}),
+        ("relu", {}),
+        ("gru", {"head": "mlp"}),
+        ("lstm", {"head": "mlp", "head_bias": False}),
+    ],
+    ids=str,
+)
+def test_training_makes_the_steps_of_the_slow_reference_for_other_networks(
+    make_strategy: MakeStrategy, cell: str, changes: dict[str, Any]
+) -> None:
+    for layers in (1, 3):
+        cuts = {"window": 5, "stride": 2, "update_every": 4, "carry": True, "clip_norm": None}
+        assert_trains_like_the_reference(make_strategy, cell, layers, two_epochs(), changes=changes, **cuts)
 
 
 def test_an_update_without_a_valid_target_makes_no_step(make_strategy: MakeStrategy) -> None:

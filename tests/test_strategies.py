@@ -27,6 +27,7 @@ from helpers import (
     make_schedule,
     plain,
     random_batch,
+    shared,
 )
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -52,7 +53,11 @@ from seqrnn.strategies.protocol import Made
 
 needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
 CPU32 = loop.Place(torch.device("cpu"), torch.float32)
-OTHERS = [pytest.param(compiled, marks=needs_compiler, id="compiled"), pytest.param(folded, id="folded")]
+OTHERS = [
+    pytest.param(compiled, marks=needs_compiler, id="compiled"),
+    pytest.param(shared, marks=needs_compiler, id="shared"),
+    pytest.param(folded, id="folded"),
+]
 
 
 class SGD(torch.optim.SGD):
@@ -326,12 +331,15 @@ def identifier(settings_: dict[str, Any]) -> str:
 
 
 @needs_compiler
+@pytest.mark.parametrize("make", [compiled, shared])
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
 @pytest.mark.parametrize("changes", OPTIMIZERS, ids=identifier)
-def test_every_optimizer_makes_torchs_steps(changes: dict[str, Any], clip_norm: float | None) -> None:
+def test_every_optimizer_makes_torchs_steps(
+    make: MakeStrategy, changes: dict[str, Any], clip_norm: float | None
+) -> None:
     optimizer = values_of(**{"lr": 0.01, **changes})
     schedule = make_schedule(window=3, carry=True, epochs=4, clip_norm=clip_norm, lr_decay="cosine", warmup=3)
-    assert_equal_training(compiled, "gru", mixed_task(epochs=4), schedule, optimizer, hidden_size=5)
+    assert_equal_training(make, "gru", mixed_task(epochs=4), schedule, optimizer, hidden_size=5)
 
 
 def test_the_optimizers_that_are_tried_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +442,7 @@ def test_frozen_weights_stay() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("make", [compiled, shared])
 @pytest.mark.parametrize("whole", [65536, 1], ids=["batches read whole", "batches read in part"])
 @pytest.mark.parametrize(
     "cuts",
@@ -447,7 +456,7 @@ def test_frozen_weights_stay() -> None:
 )
 @pytest.mark.parametrize("repeated", [False, True], ids=["other data in each epoch", "the same data"])
 def test_how_many_updates_are_made_at_once_changes_no_bit(
-    repeated: bool, cuts: dict[str, Any], whole: int, monkeypatch: pytest.MonkeyPatch
+    make: MakeStrategy, repeated: bool, cuts: dict[str, Any], whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = make_schedule(**cuts, epochs=6, clip_norm=0.3, lr_decay="cosine")
     task = StubTask([[random_batch(23, 3)]]) if repeated else mixed_task(epochs=6)
@@ -456,7 +465,7 @@ def test_how_many_updates_are_made_at_once_changes_no_bit(
         monkeypatch.setattr(compiled_strategy, "WHOLE", whole if len(ends) else 65536)
         network = make_network("lstm", num_layers=2).float()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-        made = run(compiled, network, task, schedule, optimizer, place=CPU32, calls=calls)
+        made = run(make, network, task, schedule, optimizer, place=CPU32, calls=calls)
         ends.append((weights_of(network), made))
     for weights, made in ends[1:]:
         assert all(map(torch.equal, weights, ends[0][0]))
@@ -520,7 +529,7 @@ def test_many_updates_at_once_end_with_the_one_that_diverged() -> None:
     batch = random_batch(30, 2, valid=1.0, starts=0.0)
     batch.chunk.targets[16] = math.nan
     schedule, task = make_schedule(window=3, epochs=3), StubTask([[batch]])
-    for way in (compiled, plain):
+    for way in (compiled, shared, plain):
         network = make_network("gru")
         made = run(way, network, task, schedule, torch.optim.SGD(network.parameters(), lr=0.1))
         assert len(made.losses) == len(made.norms) == len(made.rates) == 6
