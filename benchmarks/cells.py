@@ -5,7 +5,6 @@ T timesteps, B streams, I inputs, H hidden units; inputs (T, B, I), a gradient o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from benchmarks.measure import best_of
 from seqrnn import registry
+from seqrnn.models.network import Network
 
 TORCH = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 GATES = {"elman": 1, "rnn": 1, "gru": 3, "lstm": 4}
@@ -59,20 +59,17 @@ def torch_pass(cell: str, size: Size, device: str) -> Callable[[], Any]:
     return run
 
 
-def has_kernel(cell: str) -> bool:
-    return "kernel" in inspect.signature(registry.find("model", cell)).parameters
-
-
-def seqrnn_pass(cell: str, size: Size, device: str, kernel: str | None) -> Callable[[], Any]:
-    """seqrnn's cell, with a kernel if it lets one choose."""
-    choice = {"kernel": kernel} if kernel else {}
-    settings = {"hidden_size": size.H, "num_layers": 1, "dropout": 0.0, **OWN_SETTINGS[cell], **choice}
-    module = registry.build("model", {"name": cell, **settings}, size.I).to(device)
+def seqrnn_pass(cell: str, size: Size, device: str, kernel: str) -> Callable[[], Any]:
+    """seqrnn's recurrence, by one of its kernels."""
+    settings = {"hidden_size": size.H, "num_layers": 1, "dropout": 0.0, **OWN_SETTINGS[cell]}
+    module = registry.build("model", {"name": cell, **settings}, size.I)
+    head = {"head": "linear", "head_size": 1, "head_bias": True, "recurrent_init": "default", "init_std": {}}
+    network = Network(module, 1, **head, kernel=kernel).to(device)
     x, gradient = (torch.randn(size.T, size.B, n, device=device) for n in (size.I, size.H))
 
     def run() -> None:
-        module.zero_grad()
-        outputs, _ = module(x, module.initial_state(size.B))
+        network.cell.zero_grad()
+        outputs, _ = network.recur(x, network.initial_state(size.B))
         outputs.backward(gradient)
 
     return run

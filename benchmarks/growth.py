@@ -40,7 +40,7 @@ def measure_section(setup: Setup) -> Section:
 def measure_size(size: Size, name: str, setup: Setup, seconds: float) -> dict[str, Any]:
     passes = {
         "torch.nn": cells.torch_pass("gru", size, setup.device),
-        "seqrnn": cells.seqrnn_pass("gru", size, setup.device, "auto" if cells.has_kernel("gru") else None),
+        "seqrnn": cells.seqrnn_pass("gru", size, setup.device, "auto"),
     }
     clocks = {
         which: lambda run=run: measure.best_of(run, seconds, lambda: cells.synchronize(setup.device)) / size.T

@@ -49,9 +49,8 @@ def measure_cell(cell: str, size: Size, setup: Setup, seconds: float) -> dict[st
     passes = {}
     if cell in cells.TORCH:
         passes["torch.nn"] = cells.torch_pass(cell, size, setup.device)
-    if cells.has_kernel(cell):
-        passes["seqrnn_torch"] = cells.seqrnn_pass(cell, size, setup.device, "torch")
-    passes["seqrnn"] = cells.seqrnn_pass(cell, size, setup.device, "auto" if cells.has_kernel(cell) else None)
+    passes["seqrnn_torch"] = cells.seqrnn_pass(cell, size, setup.device, "torch")
+    passes["seqrnn"] = cells.seqrnn_pass(cell, size, setup.device, "auto")
     jax_compiles = None
     if machine.installed("jax") and cell in cells.TORCH:
         passes["jax"], jax_compiles = cells.jax_pass(cell, size, setup.device)

@@ -72,10 +72,10 @@ def test_operations_are_those_of_the_matrix_products() -> None:
     assert Size(T, B, I, H).flops(gates=3) == forward + weights + state
 
 
+@pytest.mark.parametrize("kernel", ["torch", "auto"])
 @pytest.mark.parametrize("cell", cells.GATES)
-def test_every_cell_can_be_timed(cell: str) -> None:
+def test_every_cell_can_be_timed(cell: str, kernel: str) -> None:
     registry.load()
-    kernel = "torch" if cells.has_kernel(cell) else None
     assert measure.best_of(cells.seqrnn_pass(cell, Size(3, 2, 1, 4), "cpu", kernel), seconds=0) > 0
     assert cells.gemm_seconds(cells.GATES[cell], Size(3, 2, 1, 4), "cpu", seconds=0) > 0
 
