@@ -37,9 +37,10 @@ ALLOWED = {  # a module's own line comes before that of its folder
         "loop", "losses", "models.network", "models.protocol", "schedule", "strategies.plain", "tasks.protocol",
     },
     "strategies.compiled": {
-        "kernels", "loop", "losses", "models.network", "optimizers", "schedule", "strategies.protocol",
+        "kernels", "losses", "models.network", "optimizers", "schedule", "strategies.data", "strategies.protocol",
         "tasks.protocol",
     },
+    "strategies.data": {"errors", "schedule", "strategies.protocol", "tasks.protocol"},
     "strategies.choice": {"errors", "kernels.obstacles", "losses", "models.network", "settings", "strategies"},
     "strategies": set(),
     "kernels.network": {"kernels", "models.network", "models.protocol"},

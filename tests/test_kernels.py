@@ -6,21 +6,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import make_network
+from helpers import StubTask, make_monitor, make_network, make_schedule, random_batch
 
+from seqrnn import loop
+from seqrnn.errors import DataError
 from seqrnn.kernels import obstacles, recurrence
 from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.functions import exp, sigmoid, tanh
 from seqrnn.kernels.matmul import matmul, transpose
 from seqrnn.kernels.simd import lanes_of, load, pointer, store
 from seqrnn.kernels.steps import squared_norm
+from seqrnn.losses import LOSSES
 from seqrnn.models.protocol import State
+from seqrnn.strategies.compiled import Compiled
+from seqrnn.tasks.protocol import Stored
 
 needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
 pytestmark = needs_compiler
@@ -281,3 +287,51 @@ def test_processors_without_avx512_get_the_same_numbers(tmp_path: Path) -> None:
     features = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt"
     process = run_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=features)
     assert process.communicate()[0].strip() == "said 1 exact True kept True"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "state", "message"),
+    [
+        (torch.ones(4, 3, 1), torch.zeros(1, 3, 4), r"inputs of shape \(4, 3, 1\): should be \(T, B, 2\)"),
+        (torch.ones(0, 3, 2), torch.zeros(1, 3, 4), "at least 1"),
+        (torch.ones(4, 3, 2), torch.zeros(1, 2, 4), r"a state of shapes \[\(1, 2, 4\)\]: should be 1 of \(1, 3, 4\)"),
+        (torch.ones(4, 3, 2).float(), torch.zeros(1, 3, 4), "should all be float32, or all float64"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_named(inputs: torch.Tensor, state: torch.Tensor, message: str) -> None:
+    cell = make_network("gru", 2, 1).cell
+    inputs = inputs if "float32" in message else inputs.double()
+    with pytest.raises(ValueError, match=message):
+        recurrence.recur(cell.recurrence(), inputs, (state.double(),), False)
+
+
+def broken(part: str, value: Any, classes: bool = False) -> list[list[Any]]:
+    """Two epochs, the second with one thing wrong."""
+    sound = random_batch(6, 3, classes=classes)
+    return [[sound], [Stored(replace(sound.chunk, **{part: value}))]]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [
+        ([[random_batch(6, 3)], [random_batch(6, 4)]], "4 streams and 6 timesteps, where those"),
+        ([[random_batch(6, 3)], [random_batch(7, 3)]], "3 streams and 7 timesteps, where those"),
+        (broken("inputs", torch.ones(6, 3, 5)), r"inputs of shape \(6, 3, 5\) instead of \(6, 3, 2\)"),
+        (broken("targets", torch.ones(6, 3, 1)), r"targets of shape \(6, 3, 1\) instead of \(6, 3, 2\)"),
+        (broken("valid", torch.ones(5, 3).bool()), r"valid of shape \(5, 3\) instead of \(6, 3\)"),
+        (broken("targets", torch.full((6, 3), 2), classes=True), "class 2, where there are 2, counted from 0"),
+        (broken("targets", torch.full((6, 3), -1), classes=True), "class -1, where there are 2"),
+        (broken("targets", torch.ones(6, 3), classes=True), "cross-entropy wants int64 class indices"),
+    ],
+    ids=range(8),
+)
+def test_training_data_that_breaks_its_word_is_an_error_and_no_crash(epochs: Any, message: str) -> None:
+    classes = not epochs[0][0].chunk.targets.is_floating_point()
+    task = StubTask(epochs, loss="cross_entropy" if classes else "mse")
+    schedule = make_schedule(window=2, epochs=2, streams=3)
+    network = make_network("gru")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, (3, 6))
+    strategy.ready(lambda text: None)
+    with pytest.raises(DataError, match=message):
+        loop.train(task, schedule, strategy, make_monitor(task, schedule))

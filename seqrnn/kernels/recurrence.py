@@ -44,6 +44,7 @@ from seqrnn.models.protocol import Layer, Recurrence, State
 
 Array = NDArray[Any]
 SIZES_KEPT = 8  # of work spaces
+LARGEST_KEPT = 2**24  # numbers in one of them
 ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothing has to be kept
 
 
@@ -131,6 +132,7 @@ def backward(
 def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) -> tuple[Tensor, State]:
     """What a cell that is described by ``recurrence`` computes: inputs (T, B, I) and the state before them -> outputs
     (T, B, H) and the state after them. Second derivatives are refused."""
+    _check(recurrence, inputs, state)
     kind, outputs = KINDS[recurrence.kind], inputs
     ends = []
     for number, layer in enumerate(recurrence.layers):
@@ -144,6 +146,24 @@ def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) 
             outputs, end = _run_through(kind, recurrence.size, layer, outputs, begin)
         ends.append(end)
     return outputs, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+
+
+def _check(recurrence: Recurrence, inputs: Tensor, state: State) -> None:
+    """Compiled code does not look where it reads and writes.
+
+    Raises:
+        ValueError: sizes or types that do not go together.
+    """
+    first = recurrence.layers[0]
+    if inputs.dim() != 3 or not inputs.shape[0] or not inputs.shape[1] or inputs.shape[2] != first.inputs:
+        expected = f"(T, B, {first.inputs}), T and B at least 1"
+        raise ValueError(f"inputs of shape {tuple(inputs.shape)}: should be {expected}")
+    parts, shape = 2 if recurrence.kind == "lstm" else 1, (len(recurrence.layers), inputs.shape[1], recurrence.size)
+    if len(state) != parts or any(part.shape != shape for part in state):
+        raise ValueError(f"a state of shapes {[tuple(part.shape) for part in state]}: should be {parts} of {shape}")
+    kinds = {inputs.dtype, *(part.dtype for part in state), first.matrices[0].dtype}
+    if len(kinds) > 1 or inputs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"inputs, state and parameters of types {kinds}: should all be float32, or all float64")
 
 
 def ready(dtype: torch.dtype, announce: Callable[[str], None], gradients: bool) -> None:
@@ -252,15 +272,15 @@ class _Memory:
     free: ClassVar[dict[tuple[int, Any], list[Array]]] = {}
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
-        waiting = self.free.get((size, dtype))
-        self.array: Array = waiting.pop() if waiting else torch.empty(size, dtype=dtype).numpy()
         self.kind = (size, dtype)
+        waiting = self.free.get(self.kind)
+        self.array: Array = waiting.pop() if waiting else torch.empty(size, dtype=dtype).numpy()
 
     def __del__(self) -> None:
         while len(self.free) >= SIZES_KEPT and self.kind not in self.free:
             self.free.pop(next(iter(self.free)))
         waiting = self.free.setdefault(self.kind, [])
-        if len(waiting) < 2:
+        if len(waiting) < 2 and len(self.array) <= LARGEST_KEPT:
             waiting.append(self.array)
 
 

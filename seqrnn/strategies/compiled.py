@@ -21,7 +21,7 @@ from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
 from seqrnn.optimizers import light
 from seqrnn.schedule import Part, Schedule
-from seqrnn.strategies.data import Data
+from seqrnn.strategies.data import Data, Sizes
 from seqrnn.strategies.protocol import Made, Numbers, Parts
 from seqrnn.tasks.protocol import Batch
 
@@ -80,7 +80,9 @@ class Compiled:
         first.flat.table[at.STEP_KIND] = self.step_kind if shares == 1 else at.NONE
         self.views = first.flat.views(self.gradient)
         self.memory = [torch.zeros_like(first.flat.p).numpy() for _ in range(3)]
-        self.data = Data(first.dtype, shares)
+        inputs, outputs = int(first.flat.layers[0, at.INPUTS]), int(first.flat.table[at.OUTPUTS])
+        sizes = Sizes(inputs, outputs, loss is cross_entropy, streams, timesteps)
+        self.data = Data(first.dtype, shares, sizes)
         self.pool = ThreadPoolExecutor(shares - 1) if shares > 1 else None
 
     def ready(self, announce: Callable[[str], None]) -> None:
@@ -115,11 +117,12 @@ class Compiled:
     def _one_by_one(self, update: Parts, factor: float) -> Made:
         """One update whose gradient several threads compute, or whose step torch takes, or both."""
         rates = np.array([self.rates[0] * factor])
+        own, *others = self.data.of(update, self.schedule)
         waiting = [
             self.pool.submit(self._made, engine, table, data, rates) if self.pool else None
-            for engine, (table, data) in zip(self.engines[1:], self.data.of(update, self.schedule)[1:], strict=True)
+            for engine, (table, data) in zip(self.engines[1:], others, strict=True)
         ]
-        shares = [self._made(self.engines[0], *self.data.of(update, self.schedule)[0], rates)]
+        shares = [self._made(self.engines[0], *own, rates)]
         for future, engine in zip(waiting, self.engines[1:], strict=True):
             assert future is not None
             shares.append(future.result())

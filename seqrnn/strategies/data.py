@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqrnn.errors import DataError
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.protocol import Parts
-from seqrnn.tasks.protocol import Batch
+from seqrnn.tasks.protocol import Batch, Chunk
 
 WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
 Array = NDArray[Any]
@@ -31,6 +33,51 @@ class Piece:
         return self.batch is batch and self.start <= start and stop <= self.stop
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What compiled code has made room for: it does not look where it reads and writes."""
+
+    inputs: int
+    outputs: int
+    classes: bool  # targets are class indices
+    streams: int
+    timesteps: int
+
+    def check_batch(self, batch: Batch) -> None:
+        """
+        Raises:
+            DataError: the batch is larger than those of the first epoch.
+        """
+        if batch.streams > self.streams or batch.timesteps > self.timesteps:
+            raise DataError(
+                f"the task gave a training batch of {batch.streams} streams and {batch.timesteps} timesteps, where "
+                f"those of its first epoch had at most {self.streams} and {self.timesteps}; every epoch must be alike"
+            )
+
+    def check_chunk(self, chunk: Chunk, timesteps: int, streams: int) -> None:
+        """
+        Raises:
+            DataError: something in it has another shape, or is another kind of target, than it should be.
+        """
+        where = "the task's training data"
+        if self.classes and chunk.targets.dtype != torch.int64:
+            raise DataError(
+                f"{where}: targets are {chunk.targets.dtype}, and cross-entropy wants int64 class indices"
+            )
+        extent = (timesteps, streams)
+        target = extent if self.classes else (*extent, self.outputs)
+        expected = {"inputs": (*extent, self.inputs), "targets": target, "valid": extent, "starts": extent}
+        for name, shape in expected.items():
+            found = getattr(chunk, name).shape
+            if found != shape:
+                raise DataError(f"{where}: {name} of shape {tuple(found)} instead of {shape}")
+        if self.classes:
+            low, high = (int(bound) for bound in chunk.targets.aminmax())
+            if low < 0 or high >= self.outputs:
+                wrong = low if low < 0 else high
+                raise DataError(f"{where}: class {wrong}, where there are {self.outputs}, counted from 0")
+
+
 class Data:
     """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once.
 
@@ -38,8 +85,8 @@ class Data:
         shares: the streams of each batch are shared out among so many.
     """
 
-    def __init__(self, dtype: Any, shares: int) -> None:
-        self.dtype, self.shares = dtype, shares
+    def __init__(self, dtype: Any, shares: int, sizes: Sizes) -> None:
+        self.dtype, self.shares, self.sizes = dtype, shares, sizes
         self.nothing, self.no_labels = np.zeros((0, 0), dtype), np.zeros((0, 0), np.int64)
         self.pieces: list[Piece] = []
         self.joined: list[tuple[Array, ...]] = []
@@ -101,8 +148,10 @@ class Data:
         for piece in self.pieces:
             if piece.holds(batch, start, stop):
                 return piece, False
+        self.sizes.check_batch(batch)
         chunk = batch.read(start, stop)
-        floating = chunk.targets.is_floating_point()
+        self.sizes.check_chunk(chunk, stop - start, batch.streams)
+        floating = not self.sizes.classes
         arrays = (
             self._flat(chunk.inputs),
             self._flat(chunk.targets) if floating else self.nothing,
