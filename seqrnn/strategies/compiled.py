@@ -45,6 +45,7 @@ USUAL = {
 }
 # (timestep, column) pairs that are computed together: enough for large products, few enough for the cache.
 ROWS = 2048
+PORTION = 2**17  # numbers of inputs that are read in one call, or a little more
 Array = NDArray[Any]
 
 
@@ -97,16 +98,30 @@ class Compiled:
             self._finished = arguments
 
     def __call__(self, parts: Parts, factors: Numbers) -> Made:
-        if self.pool is None and self.step_kind != at.NONE:
-            ((table, data),) = self.data.of(parts, self.schedule)
-            return self._made(self.engines[0], table, data, self.rates[0] * factors)
         made = []
+        if self.pool is None and self.step_kind != at.NONE:
+            for portion, begin, end in self._portions(parts, len(factors)):
+                ((table, data),) = self.data.of(portion, self.schedule)
+                made.append(self._made(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
+                if not (np.isfinite(made[-1].losses[-1]) and np.isfinite(made[-1].norms[-1])):
+                    break
+            return made[0] if len(made) == 1 else _joined(made)
         for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
             made.append(self._one_by_one(update, float(factor)))
             if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
                 break
-        names = [field.name for field in fields(Made)]
-        return Made(**{name: np.concatenate([getattr(one, name) for one in made]) for name in names})
+        return _joined(made)
+
+    def _portions(self, parts: Parts, updates: int) -> Iterator[tuple[Parts, int, int]]:
+        """Parts whose data still lies in the cache when it is read, and the first and the last of their updates."""
+        first, begin, end, numbers = 0, 0, 0, 0
+        for index, part in enumerate(parts) if self.schedule.passes == 1 else ():
+            numbers += part.batch.streams * part.batch.timesteps * self.data.sizes.inputs
+            end += part.count * part.epochs
+            if numbers > PORTION and index + 1 < len(parts):
+                yield parts[first : index + 1], begin, end
+                first, begin, numbers = index + 1, end, 0
+        yield parts[first:], begin, updates
 
     def _made(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> Made:
         arguments = engine.arguments(self.memory, self.numbers, table, data, rates)
@@ -223,6 +238,11 @@ class Engine:
             np.empty(count, np.int64),
             np.empty(count),
         )
+
+
+def _joined(made: list[Made]) -> Made:
+    names = [field.name for field in fields(Made)]
+    return Made(**{name: np.concatenate([getattr(one, name) for one in made]) for name in names})
 
 
 def _single(parts: Parts, passes: int) -> Iterator[list[Part[Batch]]]:

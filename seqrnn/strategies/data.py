@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.errors import DataError
-from seqrnn.schedule import Schedule
+from seqrnn.schedule import Part, Schedule
 from seqrnn.strategies.protocol import Parts
 from seqrnn.tasks.protocol import Batch, Chunk
 
@@ -24,13 +25,11 @@ class Piece:
     """Timesteps ``start`` to ``stop`` of a batch: inputs, targets, labels, valid and starts, (T, B, …) each."""
 
     batch: Batch
+    streams: int
+    timesteps: int  # of the whole batch
     start: int
     stop: int
     arrays: tuple[Array, ...]
-
-    def holds(self, batch: Batch, start: int, stop: int) -> bool:
-        """Whether those timesteps of a batch are among its own."""
-        return self.batch is batch and self.start <= start and stop <= self.stop
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,14 @@ class Sizes:
     streams: int
     timesteps: int
 
-    def check_batch(self, batch: Batch) -> None:
+    def check_batch(self, streams: int, timesteps: int) -> None:
         """
         Raises:
             DataError: the batch is larger than those of the first epoch.
         """
-        if batch.streams > self.streams or batch.timesteps > self.timesteps:
+        if streams > self.streams or timesteps > self.timesteps:
             raise DataError(
-                f"the task gave a training batch of {batch.streams} streams and {batch.timesteps} timesteps, where "
+                f"the task gave a training batch of {streams} streams and {timesteps} timesteps, where "
                 f"those of its first epoch had at most {self.streams} and {self.timesteps}; every epoch must be alike"
             )
 
@@ -97,14 +96,11 @@ class Data:
         chosen: list[int] = []  # by part: the piece that holds it
         fresh = False
         for part in parts:
-            batch, timesteps = part.batch, part.batch.timesteps
-            start, stop = 0, timesteps
-            if batch.streams * timesteps > WHOLE:
-                start = schedule.window_at(timesteps, part.first).start
-                stop = schedule.window_at(timesteps, part.first + part.count - 1).stop
-            if not (pieces and pieces[-1].holds(batch, start, stop)):
-                piece, new = self._piece(batch, start, stop)
-                fresh |= new
+            piece = self._held(part, schedule, pieces)
+            if piece is None:
+                piece = self._read(part, schedule)
+                fresh = True
+            if not pieces or pieces[-1] is not piece:
                 pieces.append(piece)
             chosen.append(len(pieces) - 1)
         if fresh or pieces != self.pieces:
@@ -116,41 +112,53 @@ class Data:
         return slice(streams * share // self.shares, streams * (share + 1) // self.shares)
 
     def _join(self, share: int) -> tuple[Array, ...]:
-        columns = zip(*(piece.arrays for piece in self.pieces), strict=True)
-        streams = [self._streams(piece.batch.streams, share) for piece in self.pieces]
-        cut = ([part[:, which] for part, which in zip(column, streams, strict=True)] for column in columns)
+        columns: Iterable[Sequence[Array]] = zip(*(piece.arrays for piece in self.pieces), strict=True)
+        if self.shares > 1:
+            streams = [self._streams(piece.streams, share) for piece in self.pieces]
+            columns = ([part[:, which] for part, which in zip(column, streams, strict=True)] for column in columns)
         return tuple(
             np.concatenate([part.reshape(-1) for part in column])
             if len(column) > 1
             else np.ascontiguousarray(column[0]).reshape(-1)
-            for column in cut
+            for column in columns
         )
 
     def _table(self, parts: Parts, chosen: list[int], share: int) -> Array:
         table: list[tuple[int, ...]] = []
-        begin, last = 0, 0
+        begins, streams, begin = [], [], 0
+        for piece in self.pieces:
+            which = self._streams(piece.streams, share)
+            begins.append(begin)
+            streams.append(which.stop - which.start)
+            begin += (piece.stop - piece.start) * streams[-1]
         for part, index in zip(parts, chosen, strict=True):
-            if index != last:
-                piece = self.pieces[last]
-                which = self._streams(piece.batch.streams, share)
-                begin, last = begin + (piece.stop - piece.start) * (which.stop - which.start), index
-            which = self._streams(part.batch.streams, share)
-            place = (self.pieces[index].start, begin)
-            streams = which.stop - which.start
+            piece = self.pieces[index]
             windows = (part.first, part.count, part.last)
-            table.append((streams, part.batch.timesteps, *windows, *place, part.epoch, part.epochs))
+            place = (piece.start, begins[index])
+            table.append((streams[index], piece.timesteps, *windows, *place, part.epoch, part.epochs))
         return np.array(table, np.int64).reshape(-1)
 
     def _flat(self, values: Tensor) -> Array:
         return values.numpy().astype(self.dtype, order="C", copy=False)
 
-    def _piece(self, batch: Batch, start: int, stop: int) -> tuple[Piece, bool]:
-        for piece in self.pieces:
-            if piece.holds(batch, start, stop):
-                return piece, False
-        self.sizes.check_batch(batch)
+    def _held(self, part: Part[Batch], schedule: Schedule, pieces: list[Piece]) -> Piece | None:
+        """A piece that is in use, or has been in the last call, and holds the part."""
+        for piece in (*pieces[-1:], *self.pieces):
+            if piece.batch is part.batch and piece.stop - piece.start == piece.timesteps:
+                return piece
+            if piece.batch is part.batch:
+                start, stop = _extent(part, schedule, piece.timesteps)
+                if piece.start <= start and stop <= piece.stop:
+                    return piece
+        return None
+
+    def _read(self, part: Part[Batch], schedule: Schedule) -> Piece:
+        batch = part.batch
+        streams, timesteps = batch.streams, batch.timesteps
+        self.sizes.check_batch(streams, timesteps)
+        start, stop = (0, timesteps) if streams * timesteps <= WHOLE else _extent(part, schedule, timesteps)
         chunk = batch.read(start, stop)
-        self.sizes.check_chunk(chunk, stop - start, batch.streams)
+        self.sizes.check_chunk(chunk, stop - start, streams)
         floating = not self.sizes.classes
         arrays = (
             self._flat(chunk.inputs),
@@ -159,4 +167,10 @@ class Data:
             chunk.valid.numpy().view(np.uint8),
             chunk.starts.numpy().view(np.uint8),
         )
-        return Piece(batch, start, stop, arrays), True
+        return Piece(batch, streams, timesteps, start, stop, arrays)
+
+
+def _extent(part: Part[Batch], schedule: Schedule, timesteps: int) -> tuple[int, int]:
+    """The timesteps that a part's windows read."""
+    last = part.first + part.count - 1
+    return schedule.window_at(timesteps, part.first).start, schedule.window_at(timesteps, last).stop
