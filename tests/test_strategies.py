@@ -44,6 +44,7 @@ from seqrnn.models.network import Network
 from seqrnn.run import Run, RunReader
 from seqrnn.schedule import Agenda, Schedule
 from seqrnn.strategies import compiled as compiled_strategy
+from seqrnn.strategies import data
 from seqrnn.strategies import folded as folding
 from seqrnn.strategies.choice import choose
 from seqrnn.strategies.compiled import Compiled
@@ -462,7 +463,8 @@ def test_how_many_updates_are_made_at_once_changes_no_bit(
     task = StubTask([[random_batch(23, 3)]]) if repeated else mixed_task(epochs=6)
     ends = []
     for calls in ((10**6,), (1,), (3, 1, 7), (10**6,)):
-        monkeypatch.setattr(compiled_strategy, "WHOLE", whole if len(ends) else 65536)
+        monkeypatch.setattr(data, "WHOLE", whole if len(ends) else 65536)
+        monkeypatch.setattr(compiled_strategy, "PORTION", whole if len(ends) else 2**17)
         network = make_network("lstm", num_layers=2).float()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         made = run(make, network, task, schedule, optimizer, place=CPU32, calls=calls)
