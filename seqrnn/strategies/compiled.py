@@ -106,10 +106,16 @@ class Compiled:
                 if not (np.isfinite(made[-1].losses[-1]) and np.isfinite(made[-1].norms[-1])):
                     break
             return made[0] if len(made) == 1 else _joined(made)
-        for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
-            made.append(self._one_by_one(update, float(factor)))
-            if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
-                break
+        threads = torch.get_num_threads()
+        if self.pool:
+            torch.set_num_threads(1)  # torch's own threads wait by spinning, on the cores that the shares run on
+        try:
+            for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
+                made.append(self._one_by_one(update, float(factor)))
+                if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
+                    break
+        finally:
+            torch.set_num_threads(threads)
         return _joined(made)
 
     def _portions(self, parts: Parts, updates: int) -> Iterator[tuple[Parts, int, int]]:
