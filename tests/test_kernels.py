@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from helpers import StubTask, make_monitor, make_network, make_schedule, random_
 
 from seqrnn import loop
 from seqrnn.errors import DataError
-from seqrnn.kernels import obstacles, recurrence
+from seqrnn.kernels import compiler, obstacles, recurrence
 from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.functions import exp, sigmoid, tanh
 from seqrnn.kernels.matmul import matmul, transpose
@@ -335,3 +336,18 @@ def test_training_data_that_breaks_its_word_is_an_error_and_no_crash(epochs: Any
     strategy.ready(lambda text: None)
     with pytest.raises(DataError, match=message):
         loop.train(task, schedule, strategy, make_monitor(task, schedule))
+
+
+def test_whoever_compiles_does_so_alone_even_unannounced(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        held.append(1)
+        yield
+
+    monkeypatch.setattr(compiler, "_only_one_at_a_time", noted)
+    function = Entry(norm.function)
+    function(np.ones(3))
+    function(np.ones(4))
+    assert len(held) == 1

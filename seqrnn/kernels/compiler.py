@@ -85,7 +85,7 @@ class Entry:
         kinds = tuple(numba.typeof(argument) for argument in arguments)
         if kinds in compiled.overloads:
             return compiled
-        with _only_one_at_a_time(), _announced(announce):
+        with _announced(announce):
             compiled.compile(kinds)
         return compiled
 
@@ -100,6 +100,7 @@ class Entry:
                 self._compiled = numba.njit(**OPTIONS, cache=directory is not None)(self.function)
             finally:
                 config.CACHE_DIR = before
+            self._compiled.compile = _alone(self._compiled.compile)  # whether made ready or called as it is
         return self._compiled
 
 
@@ -147,6 +148,14 @@ def _digest() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _alone(compile_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def compile_alone(signature: Any) -> Any:
+        with _only_one_at_a_time():
+            return compile_(signature)
+
+    return compile_alone
 
 
 @contextmanager

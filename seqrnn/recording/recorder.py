@@ -156,7 +156,9 @@ class Recorder:
         if self.first_ten:
             self.terminal.say(self.first_ten)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
-        self.terminal.say(f"{status} after {updates}, {self.progress.train_seconds:.1f} s")
+        seconds = self.progress.train_seconds
+        spent = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
+        self.terminal.say(f"{status} after {updates}, {spent}")
         self.terminal.say_path(relative(self.directory))
         self.terminal.close()
 
