@@ -170,6 +170,13 @@ class RunReader:
     def config(self) -> dict[str, Any]:
         return self._mapping(CONFIG, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
 
+    def overrides(self) -> list[str]:
+        """What the command line said."""
+        values: Any = self._load(OVERRIDES, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
+        if not isinstance(values, list):
+            raise DataError(f"{self.directory / OVERRIDES}: should hold a list, not {type(values).__name__}")
+        return [str(value) for value in values]
+
     def summary(self) -> dict[str, Any]:
         return self._mapping(SUMMARY, lambda path: json.loads(path.read_text(encoding="utf-8")))
 

@@ -59,8 +59,13 @@ ALLOWED = {  # a module's own line comes before that of its folder
         "device", "errors", "loop", "monitor", "plots", "recording", "run", "schedule", "settings", "tasks.protocol",
     },
     "plots": {"cli", "errors", "plots", "run"},
+    "diagnosis": {
+        "diagnosis", "errors", "lr_decay", "loop", "losses", "models.network", "models.protocol", "monitor", "registry",
+        "run", "schedule", "settings", "strategies", "tasks.protocol",
+    },
+    "diagnose": {"cli", "diagnosis", "errors", "plots"},
 }  # fmt: skip
-FOLDERS = {"kernels", "plots", "recording", "strategies"}
+FOLDERS = {"diagnosis", "kernels", "plots", "recording", "strategies"}
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:

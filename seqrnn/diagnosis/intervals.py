@@ -1,0 +1,86 @@
+"""Confidence intervals: nothing that a diagnosis says stands without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 999
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its confidence interval at ``LEVEL``."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
+
+
+def number(value: float) -> str:
+    """For people: three digits that count."""
+    if not math.isfinite(value):
+        return str(value)
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{digits}f}"
+
+
+def of_mean(values: Sequence[float] | Numbers) -> Interval:
+    """The mean of independent values, by Student's t. With fewer than two, nothing is known of their spread, and the
+    interval is without bounds."""
+    array = np.asarray(values, np.float64)
+    mean = float(array.mean()) if len(array) else math.nan
+    if len(array) < 2:
+        return Interval(mean, -math.inf, math.inf)
+    spread = float(array.std(ddof=1)) / math.sqrt(len(array)) * float(stats.t.ppf((1 + LEVEL) / 2, len(array) - 1))
+    return Interval(mean, mean - spread, mean + spread)
+
+
+def of_ratio(values: Sequence[float] | Numbers, others: Sequence[float] | Numbers) -> Interval:
+    """The geometric mean of the ratios values / others of positive pairs, by Student's t on their logarithms."""
+    logs = of_mean(np.log(np.asarray(values, np.float64)) - np.log(np.asarray(others, np.float64)))
+    with np.errstate(over="ignore"):
+        return Interval(*(float(np.exp(part)) for part in (logs.value, logs.low, logs.high)))
+
+
+def bootstrapped(count: int, statistic: Callable[[NDArray[np.int64]], float]) -> Interval:
+    """A statistic of ``count`` independent cases, by the percentile bootstrap (Efron 1979).
+
+    Args:
+        statistic: is given indices of cases, with repetitions.
+    """
+    everything = np.arange(count)
+    value = float(statistic(everything))
+    if count < 2 or not math.isfinite(value):
+        return Interval(value, -math.inf, math.inf)
+    found = stats.bootstrap(
+        (everything,),
+        lambda indices: statistic(np.asarray(indices, np.int64)),
+        vectorized=False,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(value, float(found.low), float(found.high))
+
+
+def in_blocks(values: Numbers, blocks: int) -> Numbers:
+    """Means (blocks, …) of stretches of neighbours, which depend on each other less than the values (N, …) do; what
+    does not fill a block is left out."""
+    blocks = min(blocks, len(values))
+    each = len(values) // blocks
+    means: Numbers = values[: blocks * each].reshape(blocks, each, *values.shape[1:]).mean(axis=1)
+    return means

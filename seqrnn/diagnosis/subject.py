@@ -1,0 +1,235 @@
+"""What is diagnosed: a run, made again from its directory alone."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrnn import registry, settings
+from seqrnn.errors import ConfigError, DataError
+from seqrnn.loop import unroll
+from seqrnn.models.network import Network
+from seqrnn.models.protocol import State, restarted
+from seqrnn.run import RunReader
+from seqrnn.settings import Experiment, Values
+from seqrnn.tasks.protocol import Batch, Chunk
+
+LONGEST = 1000  # timesteps that anything is followed back
+AT_ONCE = 64  # streams, or cases, that are looked at
+ENOUGH = 16  # sequences
+SETTLE = 500  # timesteps before a stretch, from which on the network's state is made
+
+
+class Timeline:
+    """All timesteps that a training reads, per stream, in order, without an end: one batch after another."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.task, self.streams = experiment.task, experiment.schedule.streams
+        self.ends = list(accumulate(batch.timesteps for batch in self._epoch(0)))
+        self._cached: tuple[int, Sequence[Batch]] = 0, self._epoch(0)
+        self._batch: tuple[tuple[int, int], Batch] | None = None
+
+    def _epoch(self, epoch: int) -> Sequence[Batch]:
+        return self.task.train(epoch, self.streams)
+
+    @property
+    def epoch_timesteps(self) -> int:
+        """Of an epoch, per stream."""
+        return self.ends[-1]
+
+    def find(self, timestep: int) -> tuple[Batch, int]:
+        """The batch that holds a timestep, and where in it."""
+        epoch, rest = divmod(timestep, self.ends[-1])
+        number = bisect_right(self.ends, rest)
+        if self._cached[0] != epoch:
+            self._cached = epoch, self._epoch(epoch)
+        if self._batch is None or self._batch[0] != (epoch, number):
+            self._batch = (epoch, number), self._cached[1][number]  # a task may make it anew for each asking
+        return self._batch[1], rest - (self.ends[number - 1] if number else 0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Timesteps of a training batch, and the state in which the network comes to them.
+
+    Args:
+        chunk: T timesteps of B streams.
+        state: before the first of them.
+    """
+
+    chunk: Chunk
+    state: State
+
+
+@dataclass(frozen=True)
+class Segments:
+    """N stretches of T timesteps from evaluation sequences, side by side, each ending where there is a target.
+
+    Args:
+        inputs: (T, N, I).
+        targets: (N, O) or (N,), at the last timestep.
+        state: of the trained network, before the first.
+        sequences: from how many different sequences they are.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    state: State
+    sequences: int
+
+
+class Subject:
+    """A run to be diagnosed. Whatever is measured is measured on copies of its network in float64, by torch's own
+    operations; nothing that is measured changes the run.
+
+    Args:
+        directory: a run directory.
+        plugins: modules to import that register the run's own tasks, models or optimizers. What a run directory
+            itself says to import is not imported: it may come from a stranger.
+
+    Raises:
+        DataError: it is not a run directory, or what is needed from it is missing or damaged.
+        ConfigError: its config is not one that can be run here.
+    """
+
+    def __init__(self, directory: Path, plugins: Sequence[str] = ()) -> None:
+        run = RunReader(directory)
+        self.directory = directory
+        self.values, self.summary = readable(run.config(), plugins), run.summary()
+        registry.load(plugins)
+        settings.check(self.values)
+        self.experiment = settings.assemble(self.values)
+        self.metrics = run.metrics()
+        self.overrides = run.overrides()
+        network = self.experiment.network
+        try:
+            network.load_state_dict(run.weights())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{run.directory / 'weights.safetensors'}: does not fit the config: {reason}") from None
+        if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+            raise DataError(f"{run.directory / 'weights.safetensors'}: holds NaN or infinity; there is no network")
+        network.eval()
+        self.place = replace(self.experiment.place, dtype=torch.float64, autocast=None)
+        self.network = self.copy()
+        self.timeline = Timeline(self.experiment)
+
+    def copy(self) -> Network:
+        """The trained network in float64, computed by torch, in evaluation mode."""
+        twin = copy.deepcopy(self.experiment.network).to(self.place.device, self.place.dtype)
+        twin.kernel = "torch"
+        return twin.eval()
+
+    @cached_property
+    def position(self) -> int:
+        """Timesteps per stream that the run trained on."""
+        schedule = self.experiment.schedule
+        done = self.summary.get("timesteps")
+        if not isinstance(done, int) or done < 1:
+            raise DataError(f"{self.directory / 'summary.json'}: says of no timesteps that were trained on")
+        batches = self.timeline.task.train(0, schedule.streams)
+        whole = sum(batch.streams * batch.timesteps for batch in batches)
+        epochs, rest = divmod(done, whole)
+        steps = epochs * self.timeline.epoch_timesteps
+        for batch in batches if rest else ():
+            steps += min(rest, batch.streams * batch.timesteps) // batch.streams
+            rest -= min(rest, batch.streams * batch.timesteps)
+            if not rest:
+                break
+        return steps
+
+    @cached_property
+    def evaluation(self) -> Chunk:
+        """Up to ``AT_ONCE`` whole sequences that are evaluated during training, in float64, on the run's device."""
+        batch = self.experiment.task.validation()[0]
+        return self.place(_first(batch.read(0, batch.timesteps), AT_ONCE))
+
+    def stretch(self, timestep: int, length: int, streams: int = AT_ONCE, network: Network | None = None) -> Stretch:
+        """Timesteps of the training data from number ``timestep`` on, up to the end of their batch at most, of the
+        first streams; short sequences are read from their start."""
+        network = network or self.network
+        batch, first = self.timeline.find(timestep)
+        if batch.timesteps <= 2 * length:
+            first, length = 0, batch.timesteps
+        stop, settle = min(first + length, batch.timesteps), max(0, first - SETTLE)
+        chunk = self.place(_first(batch.read(settle, stop), streams))
+        state = network.initial_state(chunk.inputs.shape[1])
+        if settle < first:
+            before = chunk.between(0, first - settle)
+            with torch.no_grad():
+                _, state = unroll(network.recur, network.initial_state, before.inputs, before.starts, state)
+        return Stretch(chunk.between(first - settle, stop - settle), state)
+
+    def segments(self, longest: int = LONGEST, count: int = AT_ONCE) -> Segments:
+        """Segments as long as there are enough of them: of whole sequences if these are many, of half ones if not.
+
+        Raises:
+            DataError: the evaluation data has no valid target.
+        """
+        chunk, states = self.evaluation, self.states
+        timesteps, streams = chunk.valid.shape
+        clock = torch.arange(timesteps, device=chunk.valid.device)[:, None]
+        begins = (chunk.starts.to(clock.device) * clock).cummax(0).values  # (T, B): where the sequence began
+        length = min(longest, timesteps if streams >= ENOUGH else max(2, timesteps // 2))
+        ends = chunk.valid & (clock - begins >= length - 1)
+        while not ends.any() and length > 1:
+            length //= 2
+            ends = chunk.valid & (clock - begins >= length - 1)
+        found = ends.nonzero().tolist()
+        if not found:
+            raise DataError(f"{self.directory}: the task's evaluation data has no valid target")
+        chosen = [found[len(found) * case // count] for case in range(count)] if len(found) > count else found
+        rows = [(end - length + 1, end, stream) for end, stream in chosen]
+        return Segments(
+            inputs=torch.stack([chunk.inputs[first : end + 1, stream] for first, end, stream in rows], dim=1),
+            targets=torch.stack([chunk.targets[end, stream] for _, end, stream in rows]),
+            state=tuple(torch.stack([part[first, :, stream] for first, _, stream in rows], dim=1) for part in states),
+            sequences=len({stream for _, _, stream in rows}),
+        )
+
+    @cached_property
+    def states(self) -> State:
+        """The state before each timestep of the evaluation sequences: parts (T, L, B, H)."""
+        chunk, network = self.evaluation, self.network
+        state = network.initial_state(chunk.inputs.shape[1])
+        before: list[State] = []
+        with torch.no_grad():
+            for inputs, starts in zip(chunk.inputs, chunk.starts, strict=True):
+                if starts.any():
+                    state = restarted(state, starts, network.initial_state(len(starts)))
+                before.append(state)
+                _, state = network.cell(inputs[None], state)
+        return tuple(torch.stack(parts) for parts in zip(*before, strict=True))
+
+
+def readable(values: Values, plugins: Sequence[str]) -> Values:
+    """A config from a run directory as one that may be used here: it brings no code, and fetches nothing.
+
+    Raises:
+        ConfigError: it needs modules that were not allowed.
+    """
+    wanted = [name for name in settings.plugins_of(values) if name not in plugins]
+    if wanted:
+        raise ConfigError(
+            f"the run needs the plugins {', '.join(wanted)}, which are code; if you trust them, add "
+            f"--plugins {' '.join(wanted)}"
+        )
+    values = copy.deepcopy(values)
+    task: Any = values.get("task")
+    if isinstance(task, dict) and "download" in task:
+        task["download"] = False
+    return {**values, "plugins": [], "device": "auto", "logger": None}
+
+
+def _first(chunk: Chunk, streams: int) -> Chunk:
+    which = slice(streams)
+    return Chunk(chunk.inputs[:, which], chunk.targets[:, which], chunk.valid[:, which], chunk.starts[:, which])
