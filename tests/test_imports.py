@@ -60,8 +60,8 @@ ALLOWED = {  # a module's own line comes before that of its folder
     },
     "plots": {"cli", "errors", "plots", "run"},
     "diagnosis": {
-        "diagnosis", "errors", "lr_decay", "loop", "losses", "models.network", "models.protocol", "monitor", "registry",
-        "run", "schedule", "settings", "strategies", "tasks.protocol",
+        "diagnosis", "errors", "lr_decay", "loop", "losses", "models.network", "models.protocol", "monitor",
+        "registry", "run", "schedule", "settings", "strategies", "tasks.protocol",
     },
     "diagnose": {"cli", "diagnosis", "errors", "plots"},
 }  # fmt: skip

@@ -63,18 +63,21 @@ def bootstrapped(count: int, statistic: Callable[[NDArray[np.int64]], float]) ->
     """
     everything = np.arange(count)
     value = float(statistic(everything))
-    if count < 2 or not math.isfinite(value):
+    if count < 2 or math.isnan(value):
         return Interval(value, -math.inf, math.inf)
-    found = stats.bootstrap(
-        (everything,),
-        lambda indices: statistic(np.asarray(indices, np.int64)),
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(value, float(found.low), float(found.high))
+    largest = np.finfo(np.float64).max  # an infinite resample is a large one: quantiles of infinities are not numbers
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = stats.bootstrap(
+            (everything,),
+            lambda indices: min(statistic(np.asarray(indices, np.int64)), largest),
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    low, high = (math.inf if bound > largest / 2 else float(bound) for bound in found)
+    return Interval(value, low, high)
 
 
 def in_blocks(values: Numbers, blocks: int) -> Numbers:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seqrnn import registry, settings
 from seqrnn.errors import ConfigError, DataError
-from seqrnn.loop import unroll
+from seqrnn.loop import Place, unroll
+from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
 from seqrnn.run import RunReader
@@ -88,8 +89,8 @@ class Segments:
 
 
 class Subject:
-    """A run to be diagnosed. Whatever is measured is measured on copies of its network in float64, by torch's own
-    operations; nothing that is measured changes the run.
+    """A run to be diagnosed. ``network`` is a copy of its network in float64, computed by torch's own operations;
+    ``experiment.network`` is the network as it was trained. Nothing that is measured changes the run.
 
     Args:
         directory: a run directory.
@@ -148,26 +149,81 @@ class Subject:
         return steps
 
     @cached_property
-    def evaluation(self) -> Chunk:
-        """Up to ``AT_ONCE`` whole sequences that are evaluated during training, in float64, on the run's device."""
-        batch = self.experiment.task.validation()[0]
-        return self.place(_first(batch.read(0, batch.timesteps), AT_ONCE))
+    def made(self) -> int:
+        """Updates of the schedule that are behind."""
+        made = self.summary.get("position")
+        if not isinstance(made, int) or made < 1:
+            raise DataError(f"{self.directory / 'summary.json'}: says of no updates that were made")
+        return made
 
-    def stretch(self, timestep: int, length: int, streams: int = AT_ONCE, network: Network | None = None) -> Stretch:
-        """Timesteps of the training data from number ``timestep`` on, up to the end of their batch at most, of the
-        first streams; short sequences are read from their start."""
-        network = network or self.network
+    @cached_property
+    def decay(self) -> LRDecay:
+        """What sets the learning rate over the run."""
+        planned = self.summary.get("planned_updates")
+        if not isinstance(planned, int) or planned < 1:
+            raise DataError(f"{self.directory / 'summary.json'}: says of no planned updates")
+        return self.experiment.schedule.decay(planned)
+
+    @property
+    def update_timesteps(self) -> int:
+        """Timesteps per stream of an update."""
+        schedule, longest = self.experiment.schedule, self.timeline.ends[0]
+        return min(schedule.update_every or schedule.stride or schedule.window or longest, longest)
+
+    @cached_property
+    def evaluation(self) -> Chunk:
+        """Up to ``AT_ONCE`` whole sequences, of those that are evaluated during training, that have targets."""
+        batch = self.experiment.task.validation()[0]
+        chunk = batch.read(0, batch.timesteps)
+        return self.place(_streams(chunk, chunk.valid.any(dim=0).nonzero().flatten()[:AT_ONCE]))
+
+    def stretch(
+        self,
+        timestep: int,
+        length: int,
+        *,
+        streams: int = AT_ONCE,
+        network: Network | None = None,
+        place: Place | None = None,
+    ) -> Stretch:
+        """``length`` timesteps of the training data around number ``timestep``: from there on, or the last ones of
+        that batch; of short sequences, all.
+
+        Args:
+            network: whose state is wanted before them; None: the trained one.
+        """
+        network, place = network or self.network, place or self.place
         batch, first = self.timeline.find(timestep)
         if batch.timesteps <= 2 * length:
             first, length = 0, batch.timesteps
-        stop, settle = min(first + length, batch.timesteps), max(0, first - SETTLE)
-        chunk = self.place(_first(batch.read(settle, stop), streams))
+        first = min(first, batch.timesteps - length)
+        settle = max(0, first - SETTLE)
+        chunk = place(_streams(batch.read(settle, first + length), slice(streams)))
         state = network.initial_state(chunk.inputs.shape[1])
         if settle < first:
             before = chunk.between(0, first - settle)
             with torch.no_grad():
                 _, state = unroll(network.recur, network.initial_state, before.inputs, before.starts, state)
-        return Stretch(chunk.between(first - settle, stop - settle), state)
+        return Stretch(chunk.between(first - settle, first - settle + length), state)
+
+    def ahead(
+        self,
+        count: int,
+        length: int,
+        *,
+        streams: int = AT_ONCE,
+        network: Network | None = None,
+        place: Place | None = None,
+    ) -> list[Stretch]:
+        """Stretches of one length that lie ahead of what the run trained on: data that it has not seen, or, where the
+        data is finite, has not seen for as long as possible."""
+        apart = max(length, self.timeline.epoch_timesteps // count)
+        found = [
+            self.stretch(self.position + number * apart, length, streams=streams, network=network, place=place)
+            for number in range(count)
+        ]
+        longest = max(len(stretch.chunk.inputs) for stretch in found)
+        return [stretch for stretch in found if len(stretch.chunk.inputs) == longest]
 
     def segments(self, longest: int = LONGEST, count: int = AT_ONCE) -> Segments:
         """Segments as long as there are enough of them: of whole sequences if these are many, of half ones if not.
@@ -230,6 +286,5 @@ def readable(values: Values, plugins: Sequence[str]) -> Values:
     return {**values, "plugins": [], "device": "auto", "logger": None}
 
 
-def _first(chunk: Chunk, streams: int) -> Chunk:
-    which = slice(streams)
+def _streams(chunk: Chunk, which: slice | Tensor) -> Chunk:
     return Chunk(chunk.inputs[:, which], chunk.targets[:, which], chunk.valid[:, which], chunk.starts[:, which])

@@ -214,6 +214,7 @@ class Recorder:
             "precision": experiment.settings.precision,
             "threads": torch.get_num_threads(),
             "planned_updates": progress.planned_updates,
+            "position": progress.position,
             "updates": progress.updates,
             "timesteps": progress.timesteps,
             "epochs": progress.epoch + 1,

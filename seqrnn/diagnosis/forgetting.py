@@ -1,0 +1,170 @@
+"""Forgetting: whether the network is better on what it has just been trained on than on what it has not.
+
+While training goes on (see ``seqrnn.diagnosis.continued``), at many moments, with the weights of that moment:
+
+    loss(k)     on a stretch of 50 timesteps per stream that training passed k timesteps ago, k = 50, 500, 5,000, 50,000
+    ahead       on such stretches that training will come to later: never seen, or, where the data is finite, not since
+                the last epoch
+    unseen      on the sequences that are evaluated during training
+
+    recency gap = 1 − loss(50) / ahead
+
+A network that follows the latest points has a gap above 0 (French 1999, "Catastrophic forgetting in connectionist
+networks"); one that has memorised its finite data has none, but has ahead below unseen. Short sequences are taken whole.
+The network comes to each stretch with the state that it reaches in the 500 timesteps before it.
+
+Caveats: intervals are a bootstrap over blocks of neighbouring moments, which depend on each other. Where the learning
+rate has decayed to nothing, nothing is being forgotten, whatever was before.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqrnn.diagnosis.continued import Continued
+from seqrnn.diagnosis.intervals import Interval, bootstrapped, in_blocks, of_mean, of_ratio
+from seqrnn.diagnosis.subject import Stretch, Subject
+from seqrnn.loop import unroll
+from seqrnn.losses import Loss
+from seqrnn.models.network import Network
+
+AGES = (50, 500, 5_000, 50_000)
+AHEAD = (700, 3_000, 12_000, 40_000)
+LENGTH = 50  # timesteps of a stretch
+MOMENTS, BLOCKS = 160, 20
+STREAMS = 16  # of a stretch
+APART = 250  # timesteps per stream between two moments
+SECONDS = 6.0  # that training may take
+TINY = 1e-30  # a loss of which there are logarithms
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """
+    Args:
+        ages: timesteps per stream; those that the run is long enough for.
+        losses: at those ages.
+        ahead, unseen: losses.
+        gap: the recency gap.
+        factor: on the optimizer's learning rate, of the last update.
+        averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the weights
+            themselves: below 1 where the steps are so large that the weights are thrown about (Polyak & Juditsky 1992).
+        change: the loss on unseen sequences at the last quarter of the moments by that at the first: what going on
+            brings.
+        passed: timesteps per stream between the first and the last moment.
+        moments: how many.
+        update_ratio: ‖Δw‖ / ‖w‖ of one update, by parameter.
+    """
+
+    ages: list[int]
+    losses: list[Interval]
+    ahead: Interval
+    unseen: Interval
+    gap: Interval
+    factor: float
+    averaged: Interval
+    change: Interval
+    passed: int
+    moments: int
+    update_ratio: dict[str, Interval]
+
+
+def measure(subject: Subject) -> Forgetting:
+    """
+    Raises:
+        Diverged: training that went on diverged.
+    """
+    going = Continued(subject, SECONDS / 3)
+    try:
+        return _measure(subject, going)
+    finally:
+        going.close()
+
+
+def _measure(subject: Subject, going: Continued) -> Forgetting:
+    run, loss = going.run, going.run.loss
+    updates = max(1, APART // subject.update_timesteps)
+    moments = int(min(MOMENTS, max(BLOCKS, SECONDS / (going.pace * updates))))
+    ages = [age for age in AGES if age <= subject.position]
+    unseen = Stretch(run.place(subject.evaluation), run.network.initial_state(subject.evaluation.inputs.shape[1]))
+    began = going.position
+    rows, weights, ratios = [], [], []
+    for _ in going.snapshots(moments, updates):
+        going.network.eval()
+        places = [going.position - age for age in ages] + [going.position + far for far in AHEAD]
+        stretches = [
+            subject.stretch(max(0, place), LENGTH, streams=STREAMS, network=going.network, place=run.place)
+            for place in places
+        ]
+        rows.append([mean_loss(going.network, loss, stretch) for stretch in (*stretches, unseen)])
+        before = going.weights()
+        weights.append(before)
+        going.network.train()
+        going.train(1)
+        ratios.append(_update_ratios(going.network, before, going.weights()))
+    found = np.array(rows)
+    table = in_blocks(
+        np.column_stack([found[:, : len(ages)], found[:, len(ages) : -1].mean(axis=1), found[:, -1]]), BLOCKS
+    )
+    column = {name: table[:, at] for at, name in enumerate([*ages, "ahead", "unseen"])}
+    quarter = max(1, len(table) // 4)
+    names = [name for name, _ in going.network.named_parameters()]
+
+    def mean(name: object) -> Interval:
+        return bootstrapped(len(table), lambda chosen: float(column[name][chosen].mean()))
+
+    return Forgetting(
+        ages=ages,
+        losses=[mean(age) for age in ages],
+        ahead=mean("ahead"),
+        unseen=mean("unseen"),
+        gap=bootstrapped(
+            len(table), lambda chosen: 1 - float(column[ages[0]][chosen].mean() / column["ahead"][chosen].mean())
+        )
+        if ages
+        else Interval(0.0, -np.inf, np.inf),
+        factor=going.factor,
+        averaged=_averaged(going, unseen, weights, found[:, -1]),
+        change=of_ratio(column["unseen"][-quarter:], column["unseen"][:quarter]),
+        passed=going.position - began,
+        moments=moments,
+        update_ratio={
+            name: of_mean(values) for name, values in zip(names, in_blocks(np.array(ratios), BLOCKS).T, strict=True)
+        },
+    )
+
+
+def mean_loss(network: Network, loss: Loss, stretch: Stretch) -> float:
+    """The loss per valid target of a stretch; NaN if it has none."""
+    chunk = stretch.chunk
+    with torch.no_grad():
+        hidden, _ = unroll(network.recur, network.initial_state, chunk.inputs, chunk.starts, stretch.state)
+        losses = loss(network.head(hidden[chunk.valid]), chunk.targets[chunk.valid])
+    return float(losses.mean()) if len(losses) else np.nan
+
+
+def _update_ratios(network: Network, before: torch.Tensor, after: torch.Tensor) -> list[float]:
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    return [
+        float((new - old).norm() / old.norm().clamp_min(1e-12))
+        for old, new in zip(before.split(sizes), after.split(sizes), strict=True)
+    ]
+
+
+def _averaged(going: Continued, unseen: Stretch, weights: list[torch.Tensor], losses: Array) -> Interval:
+    """The loss of weights averaged over blocks, by the mean loss of those weights."""
+    twin = copy.deepcopy(going.network).eval()
+    each = len(weights) // BLOCKS
+    own, averaged = in_blocks(losses, BLOCKS), []
+    for block in range(len(own)):
+        mean = torch.stack(weights[block * each : (block + 1) * each]).mean(dim=0)
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(mean.to(unseen.chunk.inputs), list(twin.parameters()))
+        averaged.append(mean_loss(twin, going.run.loss, unseen))
+    return of_ratio(np.maximum(averaged, TINY), np.maximum(own, TINY))

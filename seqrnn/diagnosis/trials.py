@@ -1,0 +1,203 @@
+"""Trials: remedies are tried before they are prescribed.
+
+A trial is a training from scratch with some overrides, at the run's own length or a part of it, judged by its loss on
+the sequences that are evaluated during training. A remedy has several variants, since a change of the schedule wants
+another learning rate; the variant is chosen on some seeds, and its effect measured on others, in pairs with the run's
+own config on the same seeds, so that what is reported has not been selected for.
+
+    effect = loss with the remedy / loss without it        (geometric mean over seeds, Student's t on logarithms)
+
+A change of the schedule may make timesteps cheaper: windows and streams are computed side by side. What takes less time
+is trained longer, by a power of two, so that no trial takes longer than the run as it is; only where the remedy is to
+train longer does it.
+
+Caveats: a part of a run favours what is fast over what is good in the end. Few seeds make wide intervals; a remedy
+counts only where its interval lies below 1.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from seqrnn import loop, settings
+from seqrnn.diagnosis.intervals import Interval, of_ratio
+from seqrnn.diagnosis.subject import Subject
+from seqrnn.errors import ConfigError, Diverged
+from seqrnn.monitor import Monitor
+from seqrnn.settings import Experiment, Values
+from seqrnn.strategies.choice import choose
+
+SEARCHED, CONFIRMED = 2, 5  # seeds
+FIRST_SEED = 1_000_003  # far from those that people use
+FEWEST = 100  # updates that say something
+PACED = 0.1  # of a trial, to find out how long it takes
+SHARE = 1 / 60  # of the time for all trials that one may take
+HOPELESS = 1e30  # the loss of a training that diverged
+Change = Mapping[str, Any]  # keys as typed on the command line, and their values
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """
+    Args:
+        name: for people, as in "a longer window".
+        variants: of which one is to be chosen; they cost the same.
+        length: how many times as long training takes.
+    """
+
+    name: str
+    variants: Sequence[Change]
+    length: int = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What has become of a remedy.
+
+    Args:
+        change: the variant chosen.
+        length: how many times as many timesteps it was trained on.
+        effect: loss with it by loss without it.
+        loss: geometric mean with it.
+        seeds: how many the effect was measured on.
+    """
+
+    name: str
+    change: dict[str, Any]
+    length: int
+    effect: Interval
+    loss: float
+    seeds: int
+
+    @property
+    def helps(self) -> bool:
+        return self.effect.high < 1
+
+
+class Trials:
+    """
+    Args:
+        seconds: that all trials may take, about.
+
+    Attributes:
+        timesteps: of a trial, over all streams.
+        obstacle: why there are no trials; None: there are.
+    """
+
+    def __init__(self, subject: Subject, seconds: float) -> None:
+        self.subject = subject
+        done, spent = int(subject.summary["timesteps"]), float(subject.summary.get("train_seconds") or 0)
+        share = min(1.0, SHARE * seconds / max(spent, 1e-9))
+        self.timesteps = math.ceil(done * share)
+        self.whole = share == 1.0
+        updates = int(subject.made * share)
+        self.obstacle = None
+        if updates < min(FEWEST, subject.made):
+            self.obstacle = (
+                f"a training of {FEWEST} updates takes {FEWEST * spent / subject.made:.1f} s, and trials need some "
+                f"fifty; allow more with --seconds {math.ceil(FEWEST * spent / subject.made / SHARE)}"
+            )
+        self._known: dict[tuple[str, int, int], float] = {}
+        self._paces: dict[str, float] = {}
+        self._one_by_one = threading.Lock()
+
+    def run(self, remedies: Sequence[Remedy], announce: Callable[[str], None] = lambda text: None) -> list[Trial]:
+        """Tries remedies, one by one."""
+        return [self._try(remedy, announce) for remedy in remedies]
+
+    def _try(self, remedy: Remedy, announce: Callable[[str], None]) -> Trial:
+        announce(f"trying {remedy.name}")
+        search = range(FIRST_SEED, FIRST_SEED + SEARCHED)
+        confirm = range(FIRST_SEED + SEARCHED, FIRST_SEED + SEARCHED + CONFIRMED)
+        length = remedy.length * self._as_long(remedy.variants[0])
+        logs = np.log(self.losses([(change, length, seed) for change in remedy.variants for seed in search]))
+        chosen = dict(remedy.variants[int(logs.reshape(-1, SEARCHED).mean(axis=1).argmin())])
+        with_it = self.losses([(chosen, length, seed) for seed in confirm])
+        without = self.losses([({}, 1, seed) for seed in confirm])
+        loss = float(np.exp(np.log(with_it).mean()))
+        return Trial(remedy.name, chosen, length, of_ratio(with_it, without), loss, CONFIRMED)
+
+    def _as_long(self, change: Change) -> int:
+        """How many times as many timesteps are trained on in the same time, rounded down to a power of two."""
+        gain = self._pace({}) / self._pace(change)
+        return int(2 ** max(0, min(10, math.floor(math.log2(gain)))))
+
+    def _pace(self, change: Change) -> float:
+        """Seconds of training for a timestep; infinite if it cannot be trained."""
+        structure = {key: value for key, value in change.items() if key != "optimizer.lr"}
+        key = repr(sorted(structure.items()))
+        if key not in self._paces:
+            seconds = [self._train(structure, 1, FIRST_SEED - 1, part=PACED)[1] for _ in range(2)]
+            self._paces[key] = min(seconds)  # the first one compiles, reads and fills
+        return self._paces[key]
+
+    def losses(self, asked: Sequence[tuple[Change, int, int]]) -> list[float]:
+        """The losses of trainings: (change, length, seed) each. None is made twice."""
+        keys = [(repr(sorted(change.items())), length, seed) for change, length, seed in asked]
+        new = {key: case for key, case in zip(keys, asked, strict=True) if key not in self._known}
+        dropout = bool(self.subject.values["model"].get("dropout"))  # drawn from the one generator of this process
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(1 if dropout else min(4, cores)) as pool:
+            found = pool.map(lambda case: self._train(*case)[0], new.values())
+            self._known.update(zip(new, found, strict=True))
+        return [self._known[key] for key in keys]
+
+    def _train(self, change: Change, length: int, seed: int, part: float = 1.0) -> tuple[float, float]:
+        """Loss, and seconds for a timestep."""
+        values = changed(self.subject.values, {**change, "seed": seed})
+        with self._one_by_one:  # a seed sets the generator of this process
+            try:
+                settings.check(values)
+            except ConfigError:
+                return HOPELESS, math.inf
+            run = self._shortened(settings.assemble(values), length * part)
+            if run is None:
+                return HOPELESS, math.inf
+            strategy = choose(run)
+            strategy.ready(lambda text: None)
+        task, batches = run.task, run.task.validation()[:1]
+
+        def evaluate() -> dict[str, float]:
+            return loop.score(loop.predict(run.network, batches, run.place), task, run.loss)
+
+        planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
+        monitor = Monitor(planned, evaluate, evaluate_every=planned)
+        try:
+            loop.train(task, run.schedule, strategy, monitor)
+        except Diverged:
+            return HOPELESS, math.inf
+        progress = monitor.progress
+        return max(progress.evaluation["loss"], 1 / HOPELESS), progress.train_seconds / progress.timesteps
+
+    def _shortened(self, run: Experiment, length: float) -> Experiment | None:
+        """The same for as many timesteps as a trial has; None: the task has no such data."""
+        schedule = run.schedule
+        batches = run.task.train(0, schedule.streams)
+        if batches[0].streams < schedule.streams and schedule.streams > self.subject.experiment.schedule.streams:
+            return None
+        epoch = schedule.model_copy(update={"epochs": 1, "max_updates": None}).count_updates(batches)
+        timesteps = sum(batch.streams * batch.timesteps for batch in batches)
+        updates = max(1, round(length * self.timesteps * epoch / timesteps))
+        fitted = {"epochs": math.ceil(updates / epoch), "max_updates": updates, "patience": None}
+        return replace(run, schedule=schedule.model_copy(update=fitted))
+
+
+def changed(values: Values, change: Change) -> Values:
+    """A config with other values; ``model`` stands for a whole group."""
+    result = copy.deepcopy(values)
+    for key, value in change.items():
+        *groups, last = key.split(".")
+        place = result
+        for group in groups:
+            place = place[group]
+        place[last] = copy.deepcopy(value)
+    return result
