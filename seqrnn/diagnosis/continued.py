@@ -1,8 +1,8 @@
 """The training of a run, continued for a while on a copy of its network, and looked at all the time.
 
-A finished network is a single snapshot, of which little can be said with confidence. So training goes on from where it
-ended: on the data that comes next, by the run's own schedule and optimizer, at the learning rate of its last updates.
-The optimizer starts without its memory and is given time to fill it before anything is measured.
+A finished network is a single snapshot, of which little can be said with confidence. So training goes on from where
+it ended: on the data that comes next, by the run's own schedule and optimizer, at the learning rate of its last
+updates. The optimizer starts without its memory and is given time to fill it before anything is measured.
 """
 
 from __future__ import annotations

@@ -2,16 +2,16 @@
 
 While training goes on (see ``seqrnn.diagnosis.continued``), at many moments, with the weights of that moment:
 
-    loss(k)     on a stretch of 50 timesteps per stream that training passed k timesteps ago, k = 50, 500, 5,000, 50,000
-    ahead       on such stretches that training will come to later: never seen, or, where the data is finite, not since
-                the last epoch
+    loss(k)     on a stretch of 50 timesteps per stream that training passed k timesteps ago: 50, 500, 5,000, 50,000
+    ahead       on such stretches that training will come to later: never seen, or, where the data is finite, not
+                since the last epoch
     unseen      on the sequences that are evaluated during training
 
     recency gap = 1 − loss(50) / ahead
 
 A network that follows the latest points has a gap above 0 (French 1999, "Catastrophic forgetting in connectionist
-networks"); one that has memorised its finite data has none, but has ahead below unseen. Short sequences are taken whole.
-The network comes to each stretch with the state that it reaches in the 500 timesteps before it.
+networks"); one that has memorised its finite data has none, but has ahead below unseen. Short sequences are taken
+whole. The network comes to each stretch with the state that it reaches in the 500 timesteps before it.
 
 Caveats: intervals are a bootstrap over blocks of neighbouring moments, which depend on each other. Where the learning
 rate has decayed to nothing, nothing is being forgotten, whatever was before.
@@ -53,8 +53,9 @@ class Forgetting:
         ahead, unseen: losses.
         gap: the recency gap.
         factor: on the optimizer's learning rate, of the last update.
-        averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the weights
-            themselves: below 1 where the steps are so large that the weights are thrown about (Polyak & Juditsky 1992).
+        averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the
+            weights themselves: below 1 where steps are so large that they throw the weights about (Polyak & Juditsky
+            1992).
         change: the loss on unseen sequences at the last quarter of the moments by that at the first: what going on
             brings.
         passed: timesteps per stream between the first and the last moment.
@@ -109,9 +110,8 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
         going.train(1)
         ratios.append(_update_ratios(going.network, before, going.weights()))
     found = np.array(rows)
-    table = in_blocks(
-        np.column_stack([found[:, : len(ages)], found[:, len(ages) : -1].mean(axis=1), found[:, -1]]), BLOCKS
-    )
+    ahead = np.nanmean(found[:, len(ages) : -1], axis=1)
+    table = in_blocks(np.column_stack([found[:, : len(ages)], ahead, found[:, -1]]), BLOCKS)
     column = {name: table[:, at] for at, name in enumerate([*ages, "ahead", "unseen"])}
     quarter = max(1, len(table) // 4)
     names = [name for name, _ in going.network.named_parameters()]
@@ -151,10 +151,8 @@ def mean_loss(network: Network, loss: Loss, stretch: Stretch) -> float:
 
 def _update_ratios(network: Network, before: torch.Tensor, after: torch.Tensor) -> list[float]:
     sizes = [parameter.numel() for parameter in network.parameters()]
-    return [
-        float((new - old).norm() / old.norm().clamp_min(1e-12))
-        for old, new in zip(before.split(sizes), after.split(sizes), strict=True)
-    ]
+    pairs = zip(torch.split(before, sizes), torch.split(after, sizes), strict=True)
+    return [float((new - old).norm() / old.norm().clamp_min(TINY)) for old, new in pairs]
 
 
 def _averaged(going: Continued, unseen: Stretch, weights: list[torch.Tensor], losses: Array) -> Interval:

@@ -8,16 +8,16 @@ covariance. The simple noise scale of McCandlish, Kaplan et al. (2018, arXiv:181
 says over how many updates' data gradients would have to be averaged for noise to be no larger than signal. Below 1,
 larger batches are wasted; far above 1, steps are mostly chance.
 
-Averaging over what follows in the same streams (schedule.update_every) helps less than averaging over other streams, as
-far as neighbouring gradients are alike. With m updates in a row, whose mean has the covariance Σ_m,
+Averaging over what follows in the same streams (schedule.update_every) helps less than averaging over other streams,
+as far as neighbouring gradients are alike. With m updates in a row, whose mean has the covariance Σ_m,
 
     worth of accumulating = tr Σ / (m tr Σ_m),
 
 1 where neighbours are as good as strangers, 1/m where they are all the same.
 
-Caveats: |G|² is estimated without bias, so it may come out as 0, and the scale as infinite; near a minimum it is, as G
-vanishes there. Whether noise does harm is for the step size to say (see ``seqrnn.diagnosis.forgetting``). Intervals are
-a bootstrap over places in the data.
+Caveats: |G|² is estimated without bias, so it may come out as 0, and the scale as infinite; near a minimum it is, as
+G vanishes there. Whether noise does harm is for the step size to say (see ``seqrnn.diagnosis.forgetting``). Intervals
+are a bootstrap over places in the data.
 """
 
 from __future__ import annotations
@@ -118,4 +118,6 @@ def _weights(chosen: NDArray[np.int64], count: int) -> Array:
 
 def _spread(products: Array, weights: Array) -> float:
     """The trace of the covariance."""
-    return float(weights @ products.diagonal() - weights @ products @ weights) * len(products) / (len(products) - 1)
+    own = float(weights @ products.diagonal())
+    mean = float(weights @ products @ weights)
+    return (own - mean) * len(products) / (len(products) - 1)

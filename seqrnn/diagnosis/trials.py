@@ -7,9 +7,9 @@ own config on the same seeds, so that what is reported has not been selected for
 
     effect = loss with the remedy / loss without it        (geometric mean over seeds, Student's t on logarithms)
 
-A change of the schedule may make timesteps cheaper: windows and streams are computed side by side. What takes less time
-is trained longer, by a power of two, so that no trial takes longer than the run as it is; only where the remedy is to
-train longer does it.
+A change of the schedule may make timesteps cheaper: windows and streams are computed side by side. What takes less
+time is trained longer, by a power of two, so that no trial takes longer than the run as it is; only where the remedy
+is to train longer does it.
 
 Caveats: a part of a run favours what is fast over what is good in the end. Few seeds make wide intervals; a remedy
 counts only where its interval lies below 1.

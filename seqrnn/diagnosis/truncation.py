@@ -1,13 +1,14 @@
-"""Truncation bias: what is wrong with the gradient that a schedule uses, compared with full backpropagation through time.
+"""Truncation bias: what is wrong with the gradient that a schedule uses, compared with that of full backpropagation.
 
-On a stretch of training data, with the same weights, g(w) is the gradient of the mean loss that windows of w timesteps
-give, and g that of one window over the whole stretch:
+On a stretch of training data, with the same weights, g(w) is the gradient of the mean loss that windows of w
+timesteps give, and g that of one window over the whole stretch:
 
     cosine(w) = ⟨g(w), g⟩ / (‖g(w)‖ ‖g‖),        ratio(w) = ‖g(w)‖ / ‖g‖
 
 over the parameters of the cell (a head sees the same state whatever the window, so its gradient is without bias as
-long as the state is carried); the mean cosine and the geometric mean ratio over stretches, by Student's t. Williams & Peng (1990) give the algorithm; Tallec & Ollivier (2017,
-arXiv:1705.08209) why its bias matters; Aicher, Foti & Fox (2019, arXiv:1905.07473) measure it in this way.
+long as the state is carried); the mean cosine and the geometric mean ratio over stretches, by Student's t. Williams &
+Peng (1990) give the algorithm; Tallec & Ollivier (2017, arXiv:1705.08209) why its bias matters; Aicher, Foti & Fox
+(2019, arXiv:1905.07473) measure it.
 
 Caveats: "full" ends at the horizon, the length of the stretches. It is the bias at these weights: a network that has
 never been given long gradients may have nothing to send along them.
@@ -89,7 +90,7 @@ def measure(subject: Subject) -> Truncation:
             cosines[-1, case], ratios[-1, case] = compare(cut, full)
     mean_cosines = [_bounded(of_mean(row)) for row in cosines]
     mean_ratios = [of_ratio(np.maximum(row, LEAST), np.ones(len(row))) for row in ratios]
-    short = max((row for row, found in enumerate(mean_cosines[: len(windows) - 1]) if found.value < FAITHFUL), default=-1)
+    short = max((row for row in range(len(windows) - 1) if mean_cosines[row].value < FAITHFUL), default=-1)
     return Truncation(
         horizon=horizon,
         windows=windows,
