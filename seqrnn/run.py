@@ -5,6 +5,7 @@ overrides.yaml     what the command line said     snapshots.npz       the fit as
 metrics.csv        a row per log point            samples.npz         training examples (classification)
 metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
 summary.json       status, test scores, versions  train.log           what was printed
+diagnosis.md       what a diagnosis says         diagnosis.json      all that it measured
 *.png, *.gif       pictures (seqrnn.plots)
 """
 
@@ -36,6 +37,7 @@ SNAPSHOTS = "snapshots.npz"
 SAMPLES = "samples.npz"
 WEIGHTS = "weights.safetensors"
 LOG = "train.log"
+DIAGNOSIS, DIAGNOSIS_MD = "diagnosis.json", "diagnosis.md"
 FILES = (
     CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, LOG,
 )  # fmt: skip
@@ -135,6 +137,24 @@ def unwritable(directory: Path, error: OSError) -> ConfigError:
     )
 
 
+def write_diagnosis(directory: Path, values: Mapping[str, Any], text: str) -> None:
+    """Writes diagnosis.json and diagnosis.md anew, each whole or not at all.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    for name, content in ((DIAGNOSIS, to_json(values, indent=1) + "\n"), (DIAGNOSIS_MD, text)):
+        temporary = directory / f"{name}.{os.getpid()}.tmp"
+        try:
+            temporary.write_text(content, encoding="utf-8")
+            temporary.replace(directory / name)
+        except OSError as error:
+            raise DataError(f"{directory / name}: cannot be written: {error.strerror or error}") from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
 def _save(path: Path, arrays: Arrays) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -193,6 +213,9 @@ class RunReader:
 
         metrics: dict[str, NDArray[np.float64]] = self._load(METRICS_JSONL, load)
         return metrics
+
+    def diagnosis(self) -> dict[str, Any]:
+        return self._mapping(DIAGNOSIS, lambda path: json.loads(path.read_text(encoding="utf-8")))
 
     def predictions(self) -> dict[str, NDArray[Any]]:
         return self._arrays(PREDICTIONS)

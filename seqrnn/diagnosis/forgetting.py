@@ -20,6 +20,7 @@ rate has decayed to nothing, nothing is being forgotten, whatever was before.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ LENGTH = 50  # timesteps of a stretch
 MOMENTS, BLOCKS = 160, 20
 STREAMS = 16  # of a stretch
 APART = 250  # timesteps per stream between two moments
+PAIRS = 2**14  # (timestep, stream) pairs of unseen sequences
 SECONDS = 6.0  # that training may take
 TINY = 1e-30  # a loss of which there are logarithms
 Array = NDArray[np.float64]
@@ -52,6 +54,7 @@ class Forgetting:
         losses: at those ages.
         ahead, unseen: losses.
         gap: the recency gap.
+        unseen_ratio: unseen / ahead.
         factor: on the optimizer's learning rate, of the last update.
         averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the
             weights themselves: below 1 where steps are so large that they throw the weights about (Polyak & Juditsky
@@ -68,6 +71,7 @@ class Forgetting:
     ahead: Interval
     unseen: Interval
     gap: Interval
+    unseen_ratio: Interval
     factor: float
     averaged: Interval
     change: Interval
@@ -93,7 +97,8 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
     updates = max(1, APART // subject.update_timesteps)
     moments = int(min(MOMENTS, max(BLOCKS, SECONDS / (going.pace * updates))))
     ages = [age for age in AGES if age <= subject.position]
-    unseen = Stretch(run.place(subject.evaluation), run.network.initial_state(subject.evaluation.inputs.shape[1]))
+    chunk = run.place(subject.unseen(max(STREAMS, PAIRS // len(subject.evaluation.inputs))))
+    unseen = Stretch(chunk, run.network.initial_state(chunk.inputs.shape[1]))
     began = going.position
     rows, weights, ratios = [], [], []
     for _ in going.snapshots(moments, updates):
@@ -119,16 +124,19 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
     def mean(name: object) -> Interval:
         return bootstrapped(len(table), lambda chosen: float(column[name][chosen].mean()))
 
+    def ratio(name: object, other: object) -> Interval:
+        return bootstrapped(
+            len(table), lambda chosen: float(column[name][chosen].mean() / max(column[other][chosen].mean(), TINY))
+        )
+
+    recent = ratio(ages[0], "ahead") if ages else Interval(math.nan, -math.inf, math.inf)
     return Forgetting(
         ages=ages,
         losses=[mean(age) for age in ages],
         ahead=mean("ahead"),
         unseen=mean("unseen"),
-        gap=bootstrapped(
-            len(table), lambda chosen: 1 - float(column[ages[0]][chosen].mean() / column["ahead"][chosen].mean())
-        )
-        if ages
-        else Interval(0.0, -np.inf, np.inf),
+        gap=Interval(1 - recent.value, 1 - recent.high, 1 - recent.low),
+        unseen_ratio=ratio("unseen", "ahead"),
         factor=going.factor,
         averaged=_averaged(going, unseen, weights, found[:, -1]),
         change=of_ratio(column["unseen"][-quarter:], column["unseen"][:quarter]),

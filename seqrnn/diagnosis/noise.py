@@ -98,7 +98,7 @@ def scale(single: Array, together: Array, chosen: NDArray[np.int64]) -> float:
         chosen: places.
     """
     weights = _weights(chosen, len(together))
-    signal = weights @ together @ weights - _spread(together, weights) / len(chosen)
+    signal = float(weights @ together @ weights) - _spread(together, weights) / len(chosen)
     noise = float(np.mean([_spread(products, weights) for products in single]))
     return noise / signal if signal > 0 else math.inf
 

@@ -7,8 +7,8 @@ sequences,
 
 over segments that end at timestep t; s is the whole state (LSTM: h and c; all layers). What falls geometrically with
 k vanishes, what grows explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013,
-eq. 5). It is a property of the weights as they are: no window is applied here, so what lies beyond the schedule's window is
-what that schedule throws away.
+eq. 5). It is a property of the weights as they are: no window is applied here, so what lies beyond the schedule's
+window is what that schedule throws away.
 
 Caveats: the mean is carried by the segments whose gradient survives, so where a target depends on the past only now
 and then, it says more than the median does; intervals are a bootstrap over segments, which share their sequences if

@@ -173,9 +173,13 @@ class Subject:
     @cached_property
     def evaluation(self) -> Chunk:
         """Up to ``AT_ONCE`` whole sequences, of those that are evaluated during training, that have targets."""
+        return self.unseen(AT_ONCE)
+
+    def unseen(self, streams: int) -> Chunk:
+        """Up to so many of them."""
         batch = self.experiment.task.validation()[0]
         chunk = batch.read(0, batch.timesteps)
-        return self.place(_streams(chunk, chunk.valid.any(dim=0).nonzero().flatten()[:AT_ONCE]))
+        return self.place(_streams(chunk, chunk.valid.any(dim=0).nonzero().flatten()[:streams]))
 
     def stretch(
         self,

@@ -40,7 +40,7 @@ SEARCHED, CONFIRMED = 2, 5  # seeds
 FIRST_SEED = 1_000_003  # far from those that people use
 FEWEST = 100  # updates that say something
 PACED = 0.1  # of a trial, to find out how long it takes
-SHARE = 1 / 60  # of the time for all trials that one may take
+SHARE = 1 / 45  # of the time for all trials that one may take
 HOPELESS = 1e30  # the loss of a training that diverged
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 

@@ -99,9 +99,7 @@ def measure(subject: Subject) -> Truncation:
         schedule=schedule.window,
         cosine=mean_cosines[-1],
         ratio=mean_ratios[-1],
-        faithful=windows[
-            1 + max((row for row, found in enumerate(mean_cosines[:-1]) if found.value < FAITHFUL), default=-1)
-        ],
+        faithful=windows[short + 1],
         stretches=len(stretches),
     )
 

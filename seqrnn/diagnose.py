@@ -1,0 +1,55 @@
+"""python -m seqrnn.diagnose RUN_DIR: why a run has not learned its task, and what to change."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqrnn import cli
+
+SECONDS = 30.0
+
+
+def seconds(text: str) -> float:
+    """A span of time, as typed."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The ``seqrnn-diagnose`` command."""
+    parser = argparse.ArgumentParser(
+        "python -m seqrnn.diagnose",
+        description="Finds out why a run has not learned its task, tries remedies, and says what to change. "
+        "Writes diagnosis.md, diagnosis.json and diagnosis.png into RUN_DIR.",
+    )
+    parser.add_argument("directory", metavar="RUN_DIR", type=Path, help="a directory that a run left")
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        default=SECONDS,
+        help=f"for trials of remedies, about; 0: none (default: {SECONDS:.0f})",
+    )
+    parser.add_argument(
+        "--plugins",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules to import that the run needs; they are code, so a run directory cannot ask for them itself",
+    )
+    asked = parser.parse_args(arguments)
+
+    def command() -> None:
+        with cli.importing():
+            from seqrnn.diagnosis.session import diagnose
+        diagnose(asked.directory, asked.seconds, asked.plugins)
+
+    cli.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""A diagnosis in words (diagnosis.md) and in numbers (diagnosis.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from seqrnn.diagnosis.examination import Examination
+from seqrnn.diagnosis.intervals import LEVEL, Interval, number
+from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.verdict import Tried, Verdict
+
+VERSION = 1  # of the format
+DIVERGED = 1e6  # effect of a remedy
+
+
+def to_values(found: Examination, verdict: Verdict, subject: Subject, seconds: float) -> dict[str, Any]:
+    """All that was measured and said, as plain values."""
+    return {
+        "version": VERSION,
+        "task": subject.values["task"]["name"],
+        "model": subject.values["model"]["name"],
+        "schedule": subject.values["schedule"],
+        "level": LEVEL,
+        "seconds": seconds,
+        "verdict": asdict(verdict),
+        "instruments": asdict(found),
+    }
+
+
+def summary(verdict: Verdict) -> str:
+    """The verdict, in Markdown."""
+    return "\n".join(_summary(verdict))
+
+
+def _summary(verdict: Verdict) -> Iterator[str]:
+    yield verdict.headline
+    yield ""
+    for place, cause in enumerate(verdict.causes, 1):
+        yield f"{place}. **{cause.finding.title}.** {cause.finding.says}"
+        for evidence in cause.finding.evidence:
+            yield f"    - {evidence.what}: {evidence.measured}"
+        yield from (f"    - tried {_tried(tried)}" for tried in cause.tried)
+    if verdict.others:
+        yield ""
+        yield "Tried besides:"
+        yield ""
+        yield from (f"- {_tried(tried)}" for tried in verdict.others)
+
+
+def _tried(tried: Tried) -> str:
+    if tried.effect.value > DIVERGED:
+        return f"*{tried.remedy}*, `{' '.join(tried.overrides)}`: diverges, or cannot be trained"
+    sure = "helps" if tried.helps else "harms" if tried.effect.low > 1 else "no sure effect"
+    return f"*{tried.remedy}*, `{' '.join(tried.overrides)}`: {sure}, loss × {tried.effect}"
+
+
+def to_markdown(found: Examination, verdict: Verdict, subject: Subject) -> str:
+    """The whole page."""
+    return "\n".join(_page(found, verdict, subject)) + "\n"
+
+
+def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[str]:
+    yield f"# Diagnosis: {subject.values['task']['name']} with {subject.values['model']['name']}"
+    yield ""
+    yield summary(verdict)
+    yield ""
+    if verdict.command and verdict.advice:
+        yield "## What to do"
+        yield ""
+        yield f"    {verdict.command}"
+        yield ""
+        yield f"In trials, this brought the loss to {verdict.advice.effect} of what it was."
+        yield ""
+    yield f"Brackets hold {LEVEL:.0%} confidence intervals. Trials: {verdict.trials}"
+    yield ""
+    yield "## What was measured"
+    yield ""
+    yield "![What was measured](diagnosis.png)"
+    for name, measured in asdict(found).items():
+        if isinstance(measured, dict) and name != "missing":
+            yield ""
+            yield f"### {name.capitalize()}"
+            yield ""
+            yield "| | |"
+            yield "|---|---|"
+            yield from (f"| {key} | {value} |" for key, value in _rows(measured))
+    if found.missing:
+        yield ""
+        yield "## What was not measured"
+        yield ""
+        yield from (f"- {name}: {reason}" for name, reason in found.missing.items())
+
+
+def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What fits into a table: no curves."""
+    for key, value in values.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
+            yield name, str(Interval(**value))
+        elif isinstance(value, dict):
+            yield from _rows(value, f"{name}: ")
+        elif isinstance(value, list) and value and all(isinstance(part, dict) and "name" in part for part in value):
+            for part in value:
+                yield from _rows({k: v for k, v in part.items() if k != "name"}, f"{part['name']}, ")
+        elif isinstance(value, bool) or value is None or isinstance(value, str):
+            yield name, "–" if value is None else str(value)
+        elif isinstance(value, int | float):
+            yield name, number(value)

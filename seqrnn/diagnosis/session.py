@@ -1,0 +1,48 @@
+"""A diagnosis from beginning to end: examined, judged, written down, told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from seqrnn import plots
+from seqrnn.diagnosis import report
+from seqrnn.diagnosis.examination import examine
+from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.verdict import judge
+from seqrnn.run import write_diagnosis
+
+
+def diagnose(directory: Path, seconds: float, plugins: Sequence[str] = (), console: Console | None = None) -> None:
+    """Diagnoses a run, and writes diagnosis.md, diagnosis.json and diagnosis.png into its directory.
+
+    Args:
+        seconds: for trials of remedies, about.
+        plugins: modules to import that the run needs.
+
+    Raises:
+        UserError: it is no run directory, something in it is damaged, or it cannot be written to.
+    """
+    began = perf_counter()
+    console = console or Console()
+    with console.status("reading the run") as status:
+        subject = Subject(directory, plugins)
+        found = examine(subject, lambda text: status.update(f"{text} …"))
+        verdict = judge(found, subject, seconds, lambda text: status.update(f"{text} …"))
+        spent = perf_counter() - began
+        write_diagnosis(
+            directory,
+            report.to_values(found, verdict, subject, spent),
+            report.to_markdown(found, verdict, subject),
+        )
+        status.update("drawing …")
+        plots.draw_diagnosis(directory)
+    console.print(Markdown(report.summary(verdict)))
+    if verdict.command and verdict.advice:
+        console.print(f"\nIn trials, this brought the loss to {verdict.advice.effect} of what it was:")
+        console.print(verdict.command, soft_wrap=True, markup=False, highlight=False, style="bold")
+    console.print(f"\n{directory / 'diagnosis.md'} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)
