@@ -13,7 +13,7 @@ from seqrnn.diagnosis.remedies import combined, command, lengthened, overrides_o
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trials import Remedy, Trial, Trials
 
-ALWAYS = ("wider batch", "decaying rate", "larger steps", "longer training")  # tried whatever was found
+ALWAYS = ("wider batch", "decaying rate", "longer training")  # tried whatever was found
 WORTH = 0.9  # of the loss: what is added to a remedy must bring it lower than that
 MOST = 1  # remedies that are added to the best one, before a longer training is
 
