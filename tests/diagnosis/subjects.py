@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from helpers import make_schedule
 from test_configs import composed
-from torch import nn
+from torch import Tensor, nn
 
 from seqrnn import loop, settings, smoke
 from seqrnn.diagnosis.subject import Subject, Timeline
 from seqrnn.loop import Place
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import State
 from seqrnn.monitor import Monitor
 from seqrnn.recording.recorder import Recorder
 from seqrnn.schedule import Schedule
@@ -39,6 +40,33 @@ def make_run(directory: Path, *overrides: str) -> Path:
         loop.train(run.task, run.schedule, choose(run), monitor)
         recorder.finish(loop.predict(run.network, run.task.test(), run.place))
     return directory
+
+
+class Linear(nn.Module):
+    """A cell h_t = W h_{t−1} + V x_t, with W (H, H) and V (H, I); it offers the protocol and no more."""
+
+    def __init__(self, W: Tensor, V: Tensor) -> None:
+        super().__init__()
+        self.W, self.V = nn.Parameter(W.double()), nn.Parameter(V.double())
+        self.output_size = len(W)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        h, steps = state[0][0], []
+        for x in inputs:
+            h = h @ self.W.T + x @ self.V.T
+            steps.append(h)
+        return torch.stack(steps), (h[None],)
+
+    def initial_state(self, streams: int) -> State:
+        return (torch.zeros(1, streams, self.output_size, dtype=self.W.dtype),)
+
+    def recurrent_weights(self) -> list[Tensor]:
+        return [self.W.data]
+
+
+def delay_line(units: int) -> Linear:
+    """It remembers its last inputs, each in a unit of its own, and nothing else."""
+    return Linear(torch.eye(units).roll(1, 0).tril(), torch.eye(units)[:, :1])
 
 
 def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Module | None = None) -> Subject:
