@@ -86,11 +86,11 @@ def in_blocks(values: Numbers, blocks: int) -> Numbers:
     return means
 
 
-def resampled(cases: Numbers, resamples: int = RESAMPLES) -> Numbers:
+def resampled(cases: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Numbers:
     """Sums (resamples, …) over as many cases as there are (N, …), drawn with repetition: the bootstrap of whatever is
     a function of sums."""
     count = len(cases)
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)  # (R, N)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (R, N)
     sums: Numbers = (drawn.astype(np.float64) @ cases.reshape(count, -1)).reshape(resamples, *cases.shape[1:])
     return sums
 

@@ -1,9 +1,9 @@
 """The recurrence's Jacobian along real trajectories: what one timestep makes of a small change of the state.
 
 J = ∂s_t/∂s_{t−1}, where s is all that the cell remembers: every layer, and of an LSTM both h and c. A change of the
-state grows in one step by at most the largest singular value of J, and, were J the same at every step, in the long run
-by its spectral radius |λ|max per step. Bengio et al. (1994) and Pascanu et al. (2013), arXiv:1211.5063, tell from
-these whether gradients vanish or explode.
+state grows in one step by at most the largest singular value of J, and, were J the same at every step, in the long
+run by its spectral radius |λ|max per step. Bengio et al. (1994) and Pascanu et al. (2013), arXiv:1211.5063, tell
+from these whether gradients vanish or explode.
 
 Caveats: J changes from step to step, and the spectral radius of a product is not the product of the radii: the
 gradients themselves (gradient reach) have the last word. The largest singular value depends on the units' scales.
@@ -61,7 +61,9 @@ def along(network: Network, steps: Steps) -> Jacobian | None:
     points = max(FEWEST_POINTS, min(POINTS, int(WORK / numbers**3)))
     if len(candidates) > points:
         candidates = candidates[torch.linspace(0, len(candidates) - 1, points).long()]
-    matrices = np.concatenate([_at(network, steps, part) for part in candidates.split(max(1, 4096 // numbers))])
+    matrices = np.concatenate(
+        [_at(network, steps, part) for part in torch.split(candidates, max(1, 4096 // numbers))]
+    )
     eigenvalues = np.linalg.eigvals(matrices)  # (P, S)
     radii, norms = np.abs(eigenvalues).max(axis=1), np.linalg.norm(matrices, ord=2, axis=(1, 2))
     cases = steps.cases[candidates].numpy()
@@ -93,7 +95,7 @@ def jacobians(network: Network, inputs: Tensor, state: State) -> NDArray[np.floa
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward for evaluation mode
         _, after = network.cell(inputs.repeat_interleave(numbers, dim=0)[None], before)
         wanted = torch.eye(numbers, dtype=inputs.dtype, device=inputs.device).repeat(points, 1)  # (P · S, S)
-        pieces = wanted.split([part.shape[0] * part.shape[2] for part in state], dim=1)
+        pieces = torch.split(wanted, [part.shape[0] * part.shape[2] for part in state], dim=1)
         seeds = [
             piece.reshape(-1, part.shape[0], part.shape[2]).transpose(0, 1)
             for piece, part in zip(pieces, state, strict=True)

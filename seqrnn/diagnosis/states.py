@@ -2,13 +2,14 @@
 
 Per layer, over the timesteps of evaluation sequences:
 
-saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 for tanh, GRU and
-            LSTM (tanh' < 0.1), h at a limit for a unit that is clipped to [0, 1]. And the share of units of which that
-            is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose equations are not known.
+saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 for tanh, GRU
+            and LSTM (tanh' < 0.1), h at a limit for a unit that is clipped to [0, 1]. And the share of units of which
+            that is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose equations are not
+            known.
 dead        units that say nothing: of relu, those that are always 0; of the others, those whose standard deviation
             is below 1e-3 of the median unit's.
-duplicate   units that vary like another one: |correlation| > 0.99, counted with both. They are capacity not in use, and
-            natural where the task's own state has few dimensions.
+duplicate   units that vary like another one: |correlation| > 0.99, counted with both. They are capacity not in use,
+            and natural where the task's own state has few dimensions.
 rank        the effective rank of Roy & Vetterli (2007), eq. 2 and 3, of the centred states: exp of the entropy of the
             singular values as shares of their sum; and the participation ratio (Σλ)² / Σλ² of the covariance's
             eigenvalues λ, which weighs the small directions less.
@@ -16,8 +17,8 @@ gates       GRU: reset and update (near 1: the old state stays); LSTM: input, fo
             and both cells' candidate, for which "below" and "above" mean −0.95 and 0.95. From the parameters of
             ``cell.recurrence()``.
 
-Intervals are over independent sequences (Student's t; for counts and ranks the bootstrap), or over blocks of time where
-there are few sequences. The Jacobian is in ``seqrnn.diagnosis.jacobian``.
+Intervals are over independent sequences (Student's t; for counts and ranks the bootstrap), or over blocks of time
+where there are few sequences. The Jacobian is in ``seqrnn.diagnosis.jacobian``.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def _products(values: Numbers, cases: NDArray[np.int64], count: int) -> Numbers:
 
 
 def _samples(sums: Numbers, timesteps: NDArray[np.int64]) -> list[tuple[Numbers, float]]:
-    """Sums over all cases, and their number of timesteps: first as they are, then with cases drawn with repetition."""
+    """Sums over all cases, and their number of timesteps: first as they are, then of cases drawn with repetition."""
     weighed = np.concatenate([sums.reshape(len(sums), -1), timesteps[:, None]], axis=1)
     drawn = np.concatenate([weighed.sum(axis=0)[None], resampled(weighed, RESAMPLES)])
     return [(row[:-1].reshape(sums.shape[1:]), float(row[-1])) for row in drawn]
@@ -204,8 +205,8 @@ def _bootstrapped(
 
 
 def _centred(found: Numbers, count: int) -> Interval:
-    """Of a rank: fewer different cases have a lower one, so resampled ranks lie below the value, and their mean is put
-    where it is."""
+    """Of a rank: fewer different cases have a lower one, so resampled ranks lie below the value, and their mean is
+    put where it is."""
     return spread(float(found[0]), found[1:] - found[1:].mean() + found[0], count)
 
 
@@ -250,7 +251,8 @@ def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
     timesteps = np.bincount(cases)
     found = []
     for number, layer in enumerate(recurrence.layers):
-        for name, values in zip(GATES[recurrence.kind], _gate_values(layer, recurrence, below, hidden[number])):
+        made = _gate_values(layer, recurrence, below, hidden[number])
+        for name, values in zip(GATES[recurrence.kind], made, strict=True):
             lowest = -SATURATED if name == "candidate" else CLOSED
             shares = [
                 _per_case(part.double().cpu().numpy(), cases).mean(axis=1) / timesteps
@@ -264,11 +266,15 @@ def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
 def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> list[Tensor]:
     """The gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in torch's order."""
     matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
-    from_inputs, from_state = matrices if len(matrices) == 2 else matrices[0].split([layer.inputs, h.shape[1]], dim=1)
+    from_inputs, from_state = (
+        matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
+    )
     biases = [bias.detach() for bias in layer.biases]
     seen = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
     felt = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
-    parts = list(zip(seen.split(recurrence.size, dim=1), felt.split(recurrence.size, dim=1), strict=True))
+    parts = list(
+        zip(torch.split(seen, recurrence.size, dim=1), torch.split(felt, recurrence.size, dim=1), strict=True)
+    )
     if recurrence.kind == "gru":
         reset, update = (torch.sigmoid(x + s) for x, s in parts[:2])
         return [reset, update, torch.tanh(parts[2][0] + reset * parts[2][1])]
