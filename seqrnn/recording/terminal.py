@@ -149,7 +149,9 @@ def _bar(console: Console) -> Bar:
 
 
 def _score(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric == "r2" or metric.startswith("accuracy") else f"{value:.4g}"
+    if metric == "r2" or metric.startswith("accuracy"):
+        return f"{value:.4f}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.3g}"  # with an exponent, the table is 80 columns wide
 
 
 def _short(number: float) -> str:
