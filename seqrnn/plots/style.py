@@ -103,7 +103,7 @@ def axes(ax: Axes, x: str = "", y: str = "", title: str = "") -> None:
     ax.grid(True, color=PALE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_xlabel(x, fontsize=TEXT, color=INK)
-    ax.set_ylabel(y if "\n" in y else plain(y), fontsize=TEXT, color=INK)
+    ax.set_ylabel(y, fontsize=TEXT, color=INK)
     if title:
         ax.set_title(plain(title), fontsize=TEXT, color=INK, loc="left", fontweight="bold")
 
