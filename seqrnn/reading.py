@@ -31,6 +31,7 @@ MOST_JSON = 2**22
 MOST_ROWS_BYTES, MOST_LINE, MOST_ROWS, MOST_COLUMNS = 2**30, 2**16, 5_000_000, 256
 MOST_ARRAYS = 2**30  # bytes of all the arrays of a file, unpacked
 MOST_MEMBERS, MOST_DIRECTORY = 64, 2**16
+PORTION = 2**20  # bytes that are unpacked at a time
 MOST_WEIGHTS, MOST_WEIGHTS_HEADER = 2**34, 2**24
 DEEPEST = 32  # mappings and lists within one another
 LONGEST_WORD = 10_000  # characters of a key or a value
@@ -137,8 +138,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> dict[str, NDArray[np.float64]]:
-    """The columns of a file that has a JSON mapping of numbers in each line: those of the first line, NaN where a line
-    has no value. A last line without an end is left out: whoever wrote it was stopped."""
+    """The columns of a file that has a JSON mapping of numbers in each line: those of the first line; NaN where a
+    line has no value. A last line without an end is left out: whoever wrote it was stopped."""
     columns: dict[str, array[float]] = {}
     with opened(path, MOST_ROWS_BYTES) as file:
         for number, line in enumerate(iter(lambda: file.readline(MOST_LINE), b""), 1):
@@ -173,8 +174,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _check_end_of_zip(file: IO[bytes]) -> None:
-    """Before zipfile makes an object of each member: how many there are. NumPy writes no comment, and no archive whose
-    directory is of the 64-bit kind."""
+    """Before zipfile makes an object of each member: how many there are. NumPy writes no comment, and no archive
+    whose directory is of the 64-bit kind."""
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - ZIP_END.size - 20))
     end = file.read(ZIP_END.size + 20)
@@ -200,12 +201,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
         if len(shape) > 8 or min(shape, default=0) < 0 or count * dtype.itemsize != room:
             raise ValueError(f"{name}: declares {shape} of {dtype}, which does not fit its {room:,} bytes")
         values = np.empty(count, dtype)
-        got = 0
+        data, got = values.view(np.uint8), 0
         while got < room:
-            read = stream.readinto(values.view(np.uint8)[got:])
-            if not read:
+            part = stream.read(min(PORTION, room - got))
+            if not part:
                 raise ValueError(f"{name}: ends after {got:,} of {room:,} bytes")
-            got += read
+            data[got : got + len(part)] = np.frombuffer(part, np.uint8)
+            got += len(part)
         stream.read(1)  # the end, where the checksum is compared
     if dtype.kind == "b":
         values = values.view(np.uint8) != 0  # other bytes than 0 and 1 would be neither true nor false
@@ -229,8 +231,8 @@ Kind = type | tuple[type, ...] | frozenset[str] | Mapping[str, Any]
 
 
 def check(values: Mapping[str, Any], kinds: Mapping[str, Kind], path: Path) -> None:
-    """Those of the ``values`` that are there are of the kinds that their readers rely on: a type, several, one of some
-    words, or a mapping of such kinds by key (``"*"``: any other key).
+    """Those of the ``values`` that are there are of the kinds that their readers rely on: a type, several, one of
+    some words, or a mapping of such kinds by key (``"*"``: any other key).
 
     Raises:
         DataError: some are not: a line each.

@@ -192,8 +192,8 @@ class RunReader:
         refused = [plugin for plugin in plugins if plugin not in allowed]
         if refused:
             raise DataError(
-                f"{path}: asks to import {', '.join(refused)}, which would run code that is not seqrnn's; if you know "
-                f"it and trust it, say so: {' '.join(f'--plugins {plugin}' for plugin in refused)}"
+                f"{path}: asks to import {', '.join(refused)}, which would run code that is not seqrnn's; if you "
+                f"know it and trust it, say so: {' '.join(f'--plugins {plugin}' for plugin in refused)}"
             )
         return list(plugins)
 

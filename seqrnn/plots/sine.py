@@ -50,10 +50,6 @@ def times(facts: Facts, timesteps: int) -> Array | None:
     start, stop = facts.settings.get("start"), facts.settings.get("stop")
     if facts.settings.get("points") != timesteps + 1 or timesteps > MOST_POINTS:
         return None
-    if (
-        not isinstance(start, int | float)
-        or not isinstance(stop, int | float)
-        or not abs(start) + abs(stop) < LARGEST
-    ):
+    if not all(isinstance(end, int | float) and abs(end) < LARGEST for end in (start, stop)):
         return None
     return np.linspace(float(start), float(stop), timesteps + 1)[1:]

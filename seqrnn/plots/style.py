@@ -82,8 +82,8 @@ def save(figure: Figure, path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside ``path``, with its suffix, that takes its place at the end. Where ``path`` is a link, the link
-    is replaced, and what it leads to stays as it is."""
+    """A new file beside ``path``, with its suffix, that takes its place at the end. Where ``path`` is a link, it is
+    the link that is replaced, and what it leads to stays as it is."""
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     temporary.touch(exist_ok=False)
     try:
