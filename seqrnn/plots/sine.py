@@ -52,4 +52,4 @@ def times(facts: Facts, timesteps: int) -> Array | None:
         return None
     if not all(isinstance(end, int | float) and abs(end) < LARGEST for end in (start, stop)):
         return None
-    return np.linspace(float(start), float(stop), timesteps + 1)[1:]
+    return np.linspace(start or 0.0, stop or 0.0, timesteps + 1)[1:]
