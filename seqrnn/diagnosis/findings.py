@@ -64,18 +64,19 @@ def findings_of(found: Examination, subject: Subject) -> list[Finding]:
 
 def is_solved(found: Examination) -> bool:
     """Whether there is nothing left to be learned that would show."""
-    return found.baselines is not None and found.baselines.best.high <= SOLVED
+    ratio = found.baselines.ratio if found.baselines else None
+    return ratio is not None and ratio.high <= SOLVED
 
 
 def _learned_nothing(found: Examination, subject: Subject) -> Finding | None:
     baselines = found.baselines
-    if baselines is None or baselines.best.low < NOTHING:
+    if baselines is None or baselines.ratio is None or baselines.ratio.low < NOTHING:
         return None
     return Finding(
         "nothing_learned",
         "It has learned nothing",
-        f"Its loss is {number(baselines.best.value)} times that of {baselines.best_name}, which knows nothing.",
-        [Evidence(f"loss by that of {baselines.best_name}", baselines.best)],
+        f"Its loss is {number(baselines.ratio.value)} times that of {baselines.best}, which knows nothing.",
+        [Evidence(f"loss by that of {baselines.best}", baselines.ratio)],
         ["larger steps", "smaller steps", "longer training"],
     )
 

@@ -97,7 +97,7 @@ def judge(
     return Verdict(
         headline=_headline(found, solved, causes),
         solved=solved,
-        evidence=found.baselines.best if found.baselines else None,
+        evidence=found.baselines.ratio if found.baselines else None,
         causes=causes,
         others=[_pasted(trial, subject) for name, trial in results.items() if name not in asked],
         advice=advice,
@@ -151,9 +151,9 @@ def _pasted(trial: Trial, subject: Subject) -> Tried:
 
 
 def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
-    if found.baselines is None:
-        return f"Found: {len(causes)}."
-    share = f"its loss is {found.baselines.best} of that of {found.baselines.best_name}, the best trivial predictor"
+    if found.baselines is None or found.baselines.ratio is None:
+        return "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
+    share = f"its loss is {found.baselines.ratio} of that of {found.baselines.best}, the best trivial predictor"
     if solved:
         notes = " What follows is worth knowing, and no reason to change anything." if causes else ""
         return f"A clean bill: it has learned the task; {share}.{notes}"
