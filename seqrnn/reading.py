@@ -98,13 +98,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     for more than there is memory for, and for what is in the environment of whoever reads them.
     """
     with opened(path, MOST_YAML) as file:
-        text = file.read(MOST_YAML).decode()
-        _check_events(text)
-        loader = _Values(text)
-        try:
-            return _mapping(loader.get_single_data(), path)
-        finally:
-            loader.dispose()
+        return _mapping(_yaml(file), path)
+
+
+def read_words(path: Path) -> list[str]:
+    """A YAML list of words, under the same rules."""
+    with opened(path, MOST_YAML) as file:
+        values = _yaml(file)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ValueError("it should hold a list of words")
+        return values
+
+
+def _yaml(file: IO[bytes]) -> Any:
+    text = file.read(MOST_YAML).decode()
+    _check_events(text)
+    loader = _Values(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _check_events(text: str) -> None:

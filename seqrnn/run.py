@@ -219,10 +219,7 @@ class RunReader:
 
     def overrides(self) -> list[str]:
         """What the command line said."""
-        values: Any = self._load(OVERRIDES, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
-        if not isinstance(values, list):
-            raise DataError(f"{self.directory / OVERRIDES}: should hold a list, not {type(values).__name__}")
-        return [str(value) for value in values]
+        return reading.read_words(reading.inside(self.directory, OVERRIDES))
 
     def summary(self) -> dict[str, Any]:
         path = reading.inside(self.directory, SUMMARY)
@@ -235,7 +232,7 @@ class RunReader:
         return reading.read_rows(reading.inside(self.directory, METRICS_JSONL))
 
     def diagnosis(self) -> dict[str, Any]:
-        return self._mapping(DIAGNOSIS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        return reading.read_json(reading.inside(self.directory, DIAGNOSIS))
 
     def predictions(self) -> dict[str, NDArray[Any]]:
         return self._arrays(PREDICTIONS)

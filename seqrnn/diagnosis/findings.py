@@ -24,6 +24,7 @@ GOES_ON = 0.95  # loss after training on, by that before
 VANISHED, EXPLODED = 1e-3, 10.0  # reach
 SATURATED = 0.5  # share of (unit, timestep) pairs
 UNUSED = 0.25  # share of dead or duplicate units
+SHORT = 0.5  # of the timesteps that a task depends on
 MEMORISED = 1.5  # loss on unseen data by that on training data
 DRIFTS = 1.25  # loss at the end of a long rollout by that at its start
 
@@ -201,7 +202,8 @@ def _exploding(found: Examination, subject: Subject) -> Finding | None:
     reach = found.reach
     if reach is None:
         return None
-    worst = max(range(len(reach.lags)), key=lambda at: reach.at_lags[at].low)
+    felt = [at for at, lag in enumerate(reach.lags) if reach.window is None or lag < max(reach.window, 2)]
+    worst = max(felt, key=lambda at: reach.at_lags[at].low)
     if reach.at_lags[worst].low <= EXPLODED:
         return None
     return Finding(
@@ -214,17 +216,34 @@ def _exploding(found: Examination, subject: Subject) -> Finding | None:
     )
 
 
+def _memory(found: Examination, subject: Subject) -> Finding | None:
+    memory = found.memory
+    if memory is None or memory.decoding is None or memory.needed is None:
+        return None
+    told = memory.decoding.reach
+    if told.high >= SHORT * memory.needed:
+        return None
+    return Finding(
+        "memory",
+        "Its state does not hold the past",
+        f"The {memory.decoding.of} can be told from its state up to {number(told.value)} timesteps back; the task "
+        f"depends on {memory.needed}.",
+        [Evidence(f"timesteps back that {memory.decoding.of} can be told", told)],
+        ["longer window", "gated cell", "more units"],
+    )
+
+
 def _saturated(found: Examination, subject: Subject) -> Finding | None:
     layers = found.states.layers if found.states is not None else []
-    worst = max((layer for layer in layers if layer.saturated), key=lambda layer: layer.saturated.low, default=None)
-    if worst is None or worst.saturated is None or worst.saturated.low <= SATURATED:
+    shares = [(layer.saturated, layer.name) for layer in layers if layer.saturated is not None]
+    share, name = max(shares, key=lambda pair: pair[0].low, default=(None, ""))
+    if share is None or share.low <= SATURATED:
         return None
     return Finding(
         "saturated",
         "Units are saturated",
-        f"{number(100 * worst.saturated.value)} % of the outputs of {worst.name} are at their limits, where no "
-        "gradient passes.",
-        [Evidence(f"share saturated, {worst.name}", worst.saturated)],
+        f"{number(100 * share.value)} % of the outputs of {name} are at their limits, where no gradient passes.",
+        [Evidence(f"share saturated, {name}", share)],
         ["smaller steps", "orthogonal start", "clipped gradients"],
     )
 
@@ -272,6 +291,6 @@ def _drift(found: Examination, subject: Subject) -> Finding | None:
 
 
 SYMPTOMS: tuple[Symptom, ...] = (
-    _learned_nothing, _window, _noise, _steps, _forgetting, _underfit, _vanishing, _exploding, _saturated, _unused,
-    _memorised, _drift,
+    _learned_nothing, _window, _noise, _steps, _forgetting, _underfit, _vanishing, _exploding, _memory, _saturated,
+    _unused, _memorised, _drift,
 )  # fmt: skip

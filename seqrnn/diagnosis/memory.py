@@ -9,9 +9,9 @@ capacity   the linear memory capacity of Jaeger (2001), "Short term memory in ec
            r² is of held-out streams (``seqrnn.diagnosis.readout``); what is not above the 95th percentile of what the
            same readouts tell of other streams' inputs counts as 0.
 decoding   on the task's own sequences, r² of the target k timesteps ago from the state after the present one (of
-           classes: the accuracy of a linear readout of them); of the inputs k timesteps ago where targets come once in
-           a sequence. ``reach`` is the lag up to which r² stays above 0.5, or accuracy above the middle between always
-           saying the most frequent class and 1.
+           classes: the accuracy of a linear readout of them); of the inputs k timesteps ago where targets come once
+           in a sequence. ``reach`` is the lag up to which r² stays above 0.5, or accuracy above the middle between
+           always saying the most frequent class and 1.
 needed     what the task says of its own reach (``reach`` in ``seqrnn.tasks.protocol``): how many of the latest
            timesteps, the present one included, have inputs that a target depends on.
 

@@ -49,8 +49,8 @@ def scaled(states: Numbers) -> Numbers:
 
 
 def told(states: Numbers, targets: Numbers, cases: NDArray[np.int64]) -> Fit:
-    """How well targets (N, O) are told from states (N, S) that were ``scaled``; ``cases`` (N,) are independent, and two
-    at least."""
+    """How well targets (N, O) are told from states (N, S) that were ``scaled``; ``cases`` (N,) are independent, and
+    two at least."""
     known, number = np.unique(cases, return_inverse=True)
     count = len(known)
     fold = (np.arange(count) * min(FOLDS, count) // count)[number]  # (N,): neighbours in time are held out together
