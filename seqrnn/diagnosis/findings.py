@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from seqrnn.diagnosis.baselines import Baseline
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.intervals import Interval, number
 from seqrnn.diagnosis.subject import Subject
 
 SOLVED = 0.02  # of the best trivial predictor's loss
+AT_FLOOR = 1.05  # of the least loss that is possible
 NOTHING = 0.9  # of it: whoever has no less has learned nothing
 CUT = 0.9  # cosine below which a schedule's gradient is another one
 NOISY = 2.0  # noise scale, in updates
@@ -45,7 +47,8 @@ class Finding:
         title: in a few words.
         says: in a sentence or two.
         evidence: what it rests on.
-        remedies: names of those that might help, see ``seqrnn.diagnosis.remedies``.
+        remedies: names of those that might help, see ``seqrnn.diagnosis.remedies``. Without any, it is worth knowing,
+            and no cause of anything.
     """
 
     name: str
@@ -66,7 +69,15 @@ def findings_of(found: Examination, subject: Subject) -> list[Finding]:
 def is_solved(found: Examination) -> bool:
     """Whether there is nothing left to be learned that would show."""
     ratio = found.baselines.ratio if found.baselines else None
-    return ratio is not None and ratio.high <= SOLVED
+    return (ratio is not None and ratio.high <= SOLVED) or floor_of(found) is not None
+
+
+def floor_of(found: Examination) -> Baseline | None:
+    """The floor of the task that the network has reached: the least loss there is, whoever predicts."""
+    for baseline in found.baselines.baselines if found.baselines else ():
+        if baseline.name.startswith("floor") and baseline.ratio.low <= AT_FLOOR:
+            return baseline
+    return None
 
 
 def _learned_nothing(found: Examination, subject: Subject) -> Finding | None:
@@ -229,7 +240,7 @@ def _memory(found: Examination, subject: Subject) -> Finding | None:
         f"The {memory.decoding.of} can be told from its state up to {number(told.value)} timesteps back; the task "
         f"depends on {memory.needed}.",
         [Evidence(f"timesteps back that {memory.decoding.of} can be told", told)],
-        ["longer window", "gated cell", "more units"],
+        [],
     )
 
 
