@@ -22,7 +22,7 @@ NOISY = 2.0  # noise scale, in updates
 THROWN = 0.95  # loss of averaged weights by that of the weights
 MOVING = 0.05  # factor of the learning rate above which the weights still move
 FORGETS = 0.1  # recency gap
-GOES_ON = 0.95  # loss after training on, by that before
+GOES_ON = 0.8  # loss after training on, by that before
 VANISHED, EXPLODED = 1e-3, 10.0  # reach
 SATURATED = 0.5  # share of (unit, timestep) pairs
 UNUSED = 0.25  # share of dead or duplicate units
@@ -97,6 +97,8 @@ def _window(found: Examination, subject: Subject) -> Finding | None:
     cut, reach = found.truncation, found.reach
     if cut is None or cut.schedule is None or cut.cosine.high >= CUT or cut.faithful <= cut.schedule:
         return None
+    if reach is not None and any(at.low > EXPLODED for at in reach.at_lags):
+        return None  # a full gradient that explodes is not one to be faithful to
     evidence = [
         Evidence("cosine of the schedule's gradient with the full one", cut.cosine),
         Evidence("its norm by that of the full one", cut.ratio),
