@@ -6,8 +6,8 @@ capacity   the linear memory capacity of Jaeger (2001), "Short term memory in ec
                MC = Σ_k r²(u_{t−k}, best linear readout of the state before timestep t),  k = 1, 2, …, limit
 
            It is at most the size S of the state. Of several inputs, it is the sum over those that vary in the task.
-           r² is of held-out streams (``seqrnn.diagnosis.readout``); what is not above the 95th percentile of what the
-           same readouts tell of other streams' inputs counts as 0.
+           r² is of held-out streams (``seqrnn.diagnosis.readout``); what is not above the 95th percentile of what
+           the same readouts tell of other streams' inputs counts as 0.
 decoding   on the task's own sequences, r² of the target k timesteps ago from the state after the present one (of
            classes: the accuracy of a linear readout of them); of the inputs k timesteps ago where targets come once
            in a sequence. ``reach`` is the lag up to which r² stays above 0.5, or accuracy above the middle between
@@ -40,7 +40,7 @@ from seqrnn.tasks.protocol import Chunk
 STREAMS = 16  # of noise
 PER_STREAM = 384  # timesteps that are judged
 WASHOUT = 100
-SHORTEST, LONGEST = 50, 400  # limits of k
+SHORTEST, LONGEST = 16, 400  # limits of k
 CHANCE = 0.95
 STRANGERS = 32  # lags that chance is judged by
 MOST = 8192  # timesteps of the task's sequences, over all of them
@@ -121,7 +121,7 @@ def capacity_of(subject: Subject) -> Capacity | None:
     if not len(varying):
         return None
     size = sum(part.shape[0] * part.shape[2] for part in subject.network.initial_state(1))
-    limit = min(max(SHORTEST, 4 * size // len(varying)), LONGEST)
+    limit = min(max(SHORTEST, max(100, 4 * size) // len(varying)), LONGEST)
     length = limit + WASHOUT + max(PER_STREAM, size)
     rng = torch.Generator().manual_seed(0)
     uniform = torch.rand(length, STREAMS, len(low), generator=rng, dtype=flat.dtype).to(flat.device)
