@@ -87,3 +87,21 @@ def in_blocks(values: Numbers, blocks: int) -> Numbers:
     each = len(values) // blocks
     means: Numbers = values[: blocks * each].reshape(blocks, each, *values.shape[1:]).mean(axis=1)
     return means
+
+
+def resampled(cases: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Numbers:
+    """Sums (resamples, …) over as many cases as there are (N, …), drawn with repetition: the bootstrap of whatever is
+    a function of sums."""
+    count = len(cases)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (R, N)
+    sums: Numbers = (drawn.astype(np.float64) @ cases.reshape(count, -1)).reshape(resamples, *cases.shape[1:])
+    return sums
+
+
+def spread(value: float, samples: Numbers, cases: int) -> Interval:
+    """What ``bootstrapped`` gives, from statistics (resamples,) of ``resampled`` sums of so many cases."""
+    samples = samples[np.isfinite(samples)]
+    if cases < 2 or not len(samples) or not math.isfinite(value):
+        return Interval(value, -math.inf, math.inf)
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, min(float(low), value), max(float(high), value))

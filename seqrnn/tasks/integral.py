@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,7 +24,9 @@ BLOCK = 4096  # timesteps that are drawn from one random generator
 AT_ONCE = 8  # blocks of a single stream that are computed together, so that NumPy has enough to do in each call
 SHORT = 48  # timesteps that are computed one by one
 LONGEST = 64  # timesteps of a segment
-TRAIN, VALIDATION, TEST = range(3)
+TRAIN, VALIDATION, TEST, ROLLOUT = range(4)
+REACHED = 0.9  # of all targets depend on no more timesteps than ``Integral.reach``
+FADED = 0.01  # the share of an input that has leaked away from the integral when it no longer counts
 
 
 @register("task", "integral")
@@ -90,6 +93,26 @@ class Integral:
 
     def test(self) -> Sequence[Batch]:
         return [IntegralBatch(self, (TEST, 0, 0), self.test_sequences, self.test_timesteps)]
+
+    def rollout(self, timesteps: int, streams: int) -> Batch:
+        """New sequences, as long as they are asked for."""
+        return IntegralBatch(self, (ROLLOUT, 0, 0), streams, timesteps)
+
+    @cached_property
+    def reach(self) -> int:
+        """How many of the latest inputs y depends on: those since it was last at a limit, or since the sequence
+        began, of which the leak has left something. Counted so that it is enough for 90 % of all y in 64 sequences
+        of ``test_timesteps``."""
+        targets = IntegralBatch(self, (TRAIN, 0, 0), 64, self.test_timesteps).read(0, self.test_timesteps).targets
+        y = targets.squeeze(-1).numpy()  # (T, B)
+        clock = np.arange(1, len(y) + 1)[:, None]
+        limited = np.where((y == self.low) | (y == self.high), clock, 0)
+        since = clock - np.maximum.accumulate(limited, axis=0)  # 0 at a limit; from the start, all inputs
+        steps = max(1, math.ceil(np.quantile(since, REACHED)))
+        if self.leak == 0:
+            return steps
+        lasting = 1 if self.leak == 1 else math.ceil(math.log(FADED) / math.log(1 - self.leak))
+        return min(steps, lasting)
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         steady = IntegralBatch(self, (TRAIN, 0, 0), 64, 1024).read(0, 1024).targets

@@ -47,6 +47,7 @@ class Mnist:
     output_size = CLASSES
     kind: Literal["classification"] = "classification"
     loss = "cross_entropy"
+    reach = ROWS
 
     smoke: ClassVar = {"stand_in": True, "validation_images": 64}
 
@@ -73,6 +74,9 @@ class Mnist:
 
     def test(self) -> Sequence[Batch]:
         return _in_order(*self._testing)
+
+    def rollout(self, timesteps: int, streams: int) -> None:
+        """An image has an end."""
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
         result = metrics.classification(outputs, targets)

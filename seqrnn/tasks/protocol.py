@@ -80,7 +80,13 @@ class Task(Protocol):
     be read again from any point.
 
     A task may also have ``smoke``, a mapping of its settings to what smoke=true lowers them to (numbers) or sets
-    them to (flags), and ``data_note``, a line that readers of its results must not miss, or None.
+    them to (flags), and ``data_note``, a line that readers of its results must not miss, or None. For a diagnosis it
+    may have
+
+    - ``reach``, how many of the latest timesteps, the present one included, have inputs that a target depends on, so
+      how long a window must be to see them all; None where there is no saying;
+    - ``rollout(timesteps, streams)``, a batch of new sequences (as many as there are, up to ``streams``) that go on
+      for so long, or None where sequences of this task have an end. Without the method, the test sequences are used.
     """
 
     input_size: int  # I
@@ -102,7 +108,8 @@ class Task(Protocol):
         """Judges valid outputs (N, O) against targets (N, O) or (N,), in the order of the test data."""
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
-        """Trivial predictors by name: each maps a chunk to outputs (T, B, O)."""
+        """Trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with ``floor`` is
+        not one to beat, but the best that any predictor can do."""
 
 
 @dataclass(frozen=True)

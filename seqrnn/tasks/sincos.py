@@ -48,6 +48,9 @@ class SinCos:
     ) -> None:
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
+        # Two neighbours tell whether the sine rises or falls. Where two pieces meet, the same point comes twice, so
+        # it takes three; where a piece starts afresh, nothing tells.
+        self.reach = 3 if continuous else 2
         self._train = cache(self._build)  # every epoch is the same
 
     def _pieces(self, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -75,6 +78,13 @@ class SinCos:
 
     def test(self) -> Sequence[Batch]:
         return [self._evaluation(self.train_pieces)]
+
+    def rollout(self, timesteps: int, streams: int) -> Batch | None:
+        """The wave from its start, going on; None where each piece is a sequence of its own."""
+        if not self.continuous:
+            return None
+        inputs, targets = (_joined(values, 1) for values in self._pieces(0, -(-timesteps // self.points)))
+        return stored(inputs[:timesteps], targets[:timesteps])
 
     def _evaluation(self, first: int) -> Stored:
         """All pieces up to the ``test_pieces`` from ``first`` on, which alone are judged."""

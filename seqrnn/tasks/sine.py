@@ -31,12 +31,15 @@ class Sine:
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.regression)
 
+    reach = 2  # s_{n+1} = 2 cos(step) s_n − s_{n−1}
+
     smoke: ClassVar = {"points": 50}  # what smoke=true lowers these numbers to
 
     def __init__(
         self, seed: int, *, start: Real, stop: Real, points: Points, loss: Literal["half_mse", "mse", "l1"]
     ) -> None:
         self.loss = loss
+        self.start, self.step = start, (stop - start) / (points - 1)
         wave = torch.sin(torch.linspace(start, stop, points, dtype=torch.float64))
         self.wave = wave.reshape(-1, 1, 1)  # (points, 1, 1)
         self.batches = [stored(self.wave[:-1], self.wave[1:])]
@@ -49,6 +52,12 @@ class Sine:
 
     def test(self) -> Sequence[Batch]:
         return self.train(0, 1)
+
+    def rollout(self, timesteps: int, streams: int) -> Batch:
+        """The wave, going on beyond ``stop``."""
+        times = self.start + self.step * torch.arange(timesteps + 1, dtype=torch.float64)
+        wave = torch.sin(times).reshape(-1, 1, 1)
+        return stored(wave[:-1], wave[1:])
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         mean = self.wave[1:].mean()

@@ -1,0 +1,100 @@
+"""What is diagnosed in these tests: runs that were made for it, and networks that were written by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import make_schedule
+from test_configs import composed
+from torch import Tensor, nn
+
+from seqrnn import loop, settings, smoke
+from seqrnn.diagnosis.subject import Subject, Timeline
+from seqrnn.loop import Place
+from seqrnn.losses import LOSSES
+from seqrnn.models.network import Network
+from seqrnn.models.protocol import State
+from seqrnn.monitor import Monitor
+from seqrnn.recording.recorder import Recorder
+from seqrnn.schedule import Schedule
+from seqrnn.settings import Experiment
+from seqrnn.strategies.choice import choose
+
+
+def make_run(directory: Path, *overrides: str) -> Path:
+    """What ``python -m seqrnn.train OVERRIDES`` leaves behind, by torch's own operations and without pictures."""
+    values = composed("plots.draw=false", "model.kernel=torch", "device=cpu", *overrides)
+    run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
+    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+    with Recorder(directory, run, overrides) as recorder:
+        monitor = Monitor(
+            planned,
+            lambda: loop.score(loop.predict(run.network, run.task.validation(), run.place), run.task, run.loss),
+            record=recorder.record,
+            observe=recorder.observe,
+        )
+        recorder.begin(monitor)
+        loop.train(run.task, run.schedule, choose(run), monitor)
+        recorder.finish(loop.predict(run.network, run.task.test(), run.place))
+    return directory
+
+
+class Linear(nn.Module):
+    """A cell h_t = W h_{t−1} + V x_t, with W (H, H) and V (H, I); it offers the protocol and no more."""
+
+    def __init__(self, W: Tensor, V: Tensor) -> None:
+        super().__init__()
+        self.W, self.V = nn.Parameter(W.double()), nn.Parameter(V.double())
+        self.output_size = len(W)
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        h, steps = state[0][0], []
+        for x in inputs:
+            h = h @ self.W.T + x @ self.V.T
+            steps.append(h)
+        return torch.stack(steps), (h[None],)
+
+    def initial_state(self, streams: int) -> State:
+        return (torch.zeros(1, streams, self.output_size, dtype=self.W.dtype),)
+
+    def recurrent_weights(self) -> list[Tensor]:
+        return [self.W.data]
+
+
+def delay_line(units: int) -> Linear:
+    """It remembers its last inputs, each in a unit of its own, and nothing else."""
+    return Linear(torch.eye(units).roll(1, 0).tril(), torch.eye(units)[:, :1])
+
+
+def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Module | None = None) -> Subject:
+    """A subject whose network was not trained but written: a cell, and a head (None: a linear one, at random), in
+    float64; it was "trained" on ``task`` by ``schedule``."""
+    network = Network(
+        cell,
+        task.output_size,
+        head="linear",
+        head_size=1,
+        head_bias=True,
+        recurrent_init="default",
+        init_std={},
+        kernel="torch",
+    )
+    if head is not None:
+        network.head = head
+    place = Place(torch.device("cpu"), torch.float64)
+    network.double().eval()
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    chosen = schedule or make_schedule()
+    run = settings.assemble(composed("device=cpu", "plots.draw=false"))  # for whatever is not said here
+    experiment: Experiment = replace(
+        run, task=task, loss=LOSSES[task.loss], network=network, optimizer=optimizer, schedule=chosen, place=place
+    )
+    subject = object.__new__(Subject)
+    subject.directory, subject.experiment, subject.place = Path("by hand"), experiment, place
+    subject.values, subject.overrides, subject.metrics = experiment.values, [], {}
+    subject.summary = {"status": "finished", "timesteps": 1, "test": {}, "baselines": {}}
+    subject.network, subject.timeline = subject.copy(), Timeline(experiment)
+    return subject
