@@ -257,7 +257,7 @@ class RunReader:
             return load(path)
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise DataError(f"{path}: cannot be read: {reason}") from None
+            raise DataError(f"{path}: cannot be read: {' '.join(str(reason).split())}") from None
 
 
 def _number(value: Any) -> float:
