@@ -39,11 +39,12 @@ def number(value: float) -> str:
 
 
 def of_mean(values: Sequence[float] | Numbers) -> Interval:
-    """The mean of independent values, by Student's t. With fewer than two, nothing is known of their spread, and the
-    interval is without bounds."""
+    """The mean of independent values, by Student's t. With fewer than two, or one that is NaN or infinite, nothing is
+    known of their spread, and the interval is without bounds."""
     array = np.asarray(values, np.float64)
-    mean = float(array.mean()) if len(array) else math.nan
-    if len(array) < 2:
+    with np.errstate(invalid="ignore"):
+        mean = float(array.mean()) if len(array) else math.nan
+    if len(array) < 2 or not math.isfinite(mean):
         return Interval(mean, -math.inf, math.inf)
     spread = float(array.std(ddof=1)) / math.sqrt(len(array)) * float(stats.t.ppf((1 + LEVEL) / 2, len(array) - 1))
     return Interval(mean, mean - spread, mean + spread)
@@ -62,23 +63,19 @@ def bootstrapped(count: int, statistic: Callable[[NDArray[np.int64]], float]) ->
     Args:
         statistic: is given indices of cases, with repetitions.
     """
-    everything = np.arange(count)
-    value = float(statistic(everything))
+    value = float(statistic(np.arange(count)))
     if count < 2 or math.isnan(value):
         return Interval(value, -math.inf, math.inf)
-    largest = np.finfo(np.float64).max  # an infinite resample is a large one: quantiles of infinities are not numbers
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = stats.bootstrap(
-            (everything,),
-            lambda indices: min(statistic(np.asarray(indices, np.int64)), largest),
-            vectorized=False,
-            n_resamples=RESAMPLES,
-            confidence_level=LEVEL,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-    low, high = (math.inf if bound > largest / 2 else float(bound) for bound in found)
-    return Interval(value, low, high)
+    drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    return Interval(value, *_percentiles(np.array([statistic(chosen) for chosen in drawn], np.float64)))
+
+
+def _percentiles(samples: Numbers) -> tuple[float, float]:
+    """Between them lies the middle of the samples; one that is no number might be anything."""
+    unknown = np.isnan(samples)
+    low = np.quantile(np.where(unknown, -math.inf, samples), (1 - LEVEL) / 2, method="lower")
+    high = np.quantile(np.where(unknown, math.inf, samples), (1 + LEVEL) / 2, method="higher")
+    return float(low), float(high)
 
 
 def in_blocks(values: Numbers, blocks: int) -> Numbers:
@@ -102,8 +99,7 @@ def resampled(cases: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Numb
 
 def spread(value: float, samples: Numbers, cases: int) -> Interval:
     """What ``bootstrapped`` gives, from statistics (resamples,) of ``resampled`` sums of so many cases."""
-    samples = samples[np.isfinite(samples)]
-    if cases < 2 or not len(samples) or not math.isfinite(value):
+    if cases < 2 or not math.isfinite(value):
         return Interval(value, -math.inf, math.inf)
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, min(float(low), value), max(float(high), value))
+    low, high = _percentiles(samples)
+    return Interval(value, min(low, value), max(high, value))

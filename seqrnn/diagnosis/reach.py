@@ -45,7 +45,7 @@ class Reach:
         rate: the factor per timestep, fitted to the logarithms over the lags above rounding.
         window: the schedule's; None: whole sequences.
         at_window: reach at that lag, the first that the schedule cuts off, if the curve goes so far.
-        needed: the lag that the task's targets depend on, if it says so.
+        needed: the lag of the first input that the task's targets depend on, if it says so.
         at_needed: reach at that lag.
         segments, sequences: how many were looked at.
     """
@@ -69,7 +69,8 @@ def measure(subject: Subject) -> Reach:
         subject.network, subject.experiment.loss, segments.inputs, segments.targets, segments.state
     )
     last, cases = len(norms) - 1, norms.shape[1]
-    window, needed = subject.experiment.schedule.window, getattr(subject.experiment.task, "reach", None)
+    window, inputs = subject.experiment.schedule.window, getattr(subject.experiment.task, "reach", None)
+    needed = None if inputs is None else inputs - 1  # the state so far back holds the first of them
 
     def at(lag: int) -> Interval:
         return bootstrapped(cases, lambda chosen: float(curve_of(norms[[0, lag]][:, chosen])[1]))
@@ -118,7 +119,9 @@ def curve_of(norms: Array) -> Array:
 
 def half_life(curve: Array) -> float:
     """The first lag at which a curve is down to one half, between two lags on a logarithmic scale; the last lag, if
-    it never is."""
+    it never is; NaN if there is no gradient at all."""
+    if math.isnan(curve[0]):
+        return math.nan
     below = np.flatnonzero(curve <= 0.5)
     if not len(below):
         return float(len(curve) - 1)
@@ -128,7 +131,9 @@ def half_life(curve: Array) -> float:
 
 
 def rate(curve: Array) -> float:
-    """The factor per timestep: the slope of log reach(k), k ≥ 1, by least squares."""
+    """The factor per timestep: the slope of log reach(k), k ≥ 1, by least squares; NaN if there is no gradient."""
+    if math.isnan(curve[0]):
+        return math.nan
     lags = np.arange(1, len(curve))
     above = curve[1:] > LEAST
     if above.sum() < 2:

@@ -123,6 +123,7 @@ class Subject:
         self.place = replace(self.experiment.place, dtype=torch.float64, autocast=None)
         self.network = self.copy()
         self.timeline = Timeline(self.experiment)
+        _ = self.position, self.made, self.decay  # a summary that does not say is found here
 
     def copy(self) -> Network:
         """The trained network in float64, computed by torch, in evaluation mode."""
@@ -134,12 +135,9 @@ class Subject:
     def position(self) -> int:
         """Timesteps per stream that the run trained on."""
         schedule = self.experiment.schedule
-        done = self.summary.get("timesteps")
-        if not isinstance(done, int) or done < 1:
-            raise DataError(f"{self.directory / 'summary.json'}: says of no timesteps that were trained on")
         batches = self.timeline.task.train(0, schedule.streams)
         whole = sum(batch.streams * batch.timesteps for batch in batches)
-        epochs, rest = divmod(done, whole)
+        epochs, rest = divmod(self._count("timesteps", schedule.epochs * whole), whole)
         steps = epochs * self.timeline.epoch_timesteps
         for batch in batches if rest else ():
             steps += min(rest, batch.streams * batch.timesteps) // batch.streams
@@ -151,18 +149,31 @@ class Subject:
     @cached_property
     def made(self) -> int:
         """Updates of the schedule that are behind."""
-        made = self.summary.get("position")
-        if not isinstance(made, int) or made < 1:
-            raise DataError(f"{self.directory / 'summary.json'}: says of no updates that were made")
-        return made
+        return self._count("position", self._planned)
 
     @cached_property
     def decay(self) -> LRDecay:
         """What sets the learning rate over the run."""
-        planned = self.summary.get("planned_updates")
-        if not isinstance(planned, int) or planned < 1:
-            raise DataError(f"{self.directory / 'summary.json'}: says of no planned updates")
-        return self.experiment.schedule.decay(planned)
+        return self.experiment.schedule.decay(self._count("planned_updates", self._planned))
+
+    @cached_property
+    def _planned(self) -> int:
+        schedule = self.experiment.schedule
+        return schedule.count_updates(self.timeline.task.train(0, schedule.streams))
+
+    def _count(self, name: str, most: int) -> int:
+        """A number from the summary, at least 1.
+
+        Raises:
+            DataError: it is none, or more than the config allows.
+        """
+        value = self.summary.get(name)
+        if type(value) is not int or not 1 <= value <= most:
+            raise DataError(
+                f"{self.directory / 'summary.json'}: {name}={value!r}: a run that was trained with its config has "
+                f"between 1 and {most:,}"
+            )
+        return value
 
     @property
     def update_timesteps(self) -> int:

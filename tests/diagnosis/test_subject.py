@@ -1,0 +1,338 @@
+"""A run made again from its directory: its data in order, stretches of it, and segments of evaluation sequences."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import StubTask, make_network, make_schedule, random_batch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from subjects import by_hand, make_run
+
+from seqrnn import loop
+from seqrnn.diagnosis.subject import SETTLE, Subject, readable
+from seqrnn.errors import ConfigError, DataError
+from seqrnn.loop import unroll
+from seqrnn.tasks.protocol import joined
+
+Run = Callable[..., Path]
+SMALL = ("task=integral", "smoke=true")
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+# --- The timeline: one batch after another, epoch after epoch
+
+
+def brute_timeline(task: Any, streams: int, epochs: int) -> list[tuple[Any, int]]:
+    return [
+        (batch, at)
+        for epoch in range(epochs)
+        for batch in task.train(epoch, streams)
+        for at in range(batch.timesteps)
+    ]
+
+
+def test_every_timestep_of_a_timeline_is_found() -> None:
+    epochs = [
+        [random_batch(length, 2, seed=10 * epoch + n) for n, length in enumerate((5, 1, 8))] for epoch in (0, 1)
+    ]
+    task = StubTask(epochs)
+    timeline = by_hand(make_network("gru").cell, task).timeline
+    assert timeline.epoch_timesteps == 14
+    for order in (range(40), reversed(range(40)), [3, 39, 0, 20, 13, 14]):
+        expected = brute_timeline(task, 2, 3)
+        for timestep in order:
+            batch, at = timeline.find(timestep)
+            assert batch is expected[timestep][0]
+            assert at == expected[timestep][1]
+
+
+# --- The position that a run ended at
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("task=integral", "task.train_timesteps=3000", "schedule.streams=4", "schedule.window=50"),
+        ("task=integral", "task.train_timesteps=3000", "schedule.streams=4", "schedule.max_updates=7"),
+        ("task=integral", "task.train_timesteps=300", "schedule.streams=3", "schedule.epochs=3",
+         "schedule.window=7", "schedule.max_updates=33"),
+        ("task=sincos", "task.continuous=false", "task.train_pieces=10", "schedule=minibatch", "schedule.streams=4",
+         "schedule.epochs=3", "schedule.max_updates=8"),
+        ("task=sine", "schedule=online", "schedule.epochs=2", "schedule.max_updates=33"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_position_is_where_an_uninterrupted_timeline_would_be(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    subject = Subject(make_run(tmp_path / "run", *overrides))
+    schedule, task = subject.experiment.schedule, subject.experiment.task
+    made, steps = subject.summary["position"], 0  # count windows by hand
+    for epoch in range(schedule.epochs):
+        windows = [w for batch in task.train(epoch, schedule.streams) for w in schedule.cut(batch.timesteps)]
+        for first in range(0, len(windows), schedule.passes):
+            if made:
+                made -= 1
+                steps += sum(window.stop - window.fresh for window in windows[first : first + schedule.passes])
+    assert subject.position == steps
+    assert subject.made == subject.summary["position"]
+
+
+# --- Stretches
+
+
+@pytest.mark.parametrize("starts", [0.0, 0.02])
+def test_a_stretch_is_data_and_the_state_in_which_the_network_comes_to_it(starts: float) -> None:
+    batch = random_batch(3 * SETTLE, 3, starts=starts)
+    subject = by_hand(make_network("gru").cell, StubTask([[batch]]))
+    stretch = subject.stretch(2 * SETTLE, 50, streams=2)
+    whole = batch.read(0, batch.timesteps)
+    assert torch.equal(stretch.chunk.inputs, whole.inputs[2 * SETTLE : 2 * SETTLE + 50, :2])
+    assert torch.equal(stretch.chunk.valid, whole.valid[2 * SETTLE : 2 * SETTLE + 50, :2])
+    first = SETTLE
+    with torch.no_grad():
+        _, state = unroll(
+            subject.network.recur,
+            subject.network.initial_state,
+            whole.inputs[first : 2 * SETTLE, :2],
+            whole.starts[first : 2 * SETTLE, :2],
+            subject.network.initial_state(2),
+        )
+    for own, expected in zip(stretch.state, state, strict=True):
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-12)
+
+
+def test_a_stretch_near_the_end_of_a_batch_is_its_end_and_one_of_a_short_batch_all_of_it() -> None:
+    long, short = random_batch(200, 2, seed=1), random_batch(90, 2, seed=2)
+    subject = by_hand(make_network("gru").cell, StubTask([[long, short]]))
+    near = subject.stretch(190, 50)
+    assert torch.equal(near.chunk.inputs, long.chunk.inputs[150:])
+    all_of_it = subject.stretch(200 + 80, 50)
+    assert torch.equal(all_of_it.chunk.inputs, short.chunk.inputs)
+    assert all(not part.any() for part in all_of_it.state)
+
+
+def test_stretches_ahead_lie_behind_what_was_trained_on_and_have_one_length() -> None:
+    epochs = [[random_batch(1000, 2, seed=epoch), random_batch(60, 2, seed=100 + epoch)] for epoch in range(8)]
+    task = StubTask(epochs)
+    subject = by_hand(make_network("gru").cell, task)
+    subject.summary = {"timesteps": 2 * 1060, "position": 1060, "planned_updates": 1060}
+    found = subject.ahead(10, 100)
+    assert {len(stretch.chunk.inputs) for stretch in found} == {100}
+    assert len(found) >= 8
+    trained = epochs[0][0].chunk.inputs
+    places = []
+    for stretch in found:
+        for epoch, (batch, _) in enumerate(epochs):
+            for first in range(901):
+                if torch.equal(batch.chunk.inputs[first : first + 100], stretch.chunk.inputs):
+                    places.append(1060 * epoch + first)
+        assert not any(torch.equal(trained[at : at + 100], stretch.chunk.inputs) for at in range(901))
+    assert len(places) == len(found)
+    assert all(later > earlier for earlier, later in zip(places, places[1:], strict=False))
+
+
+# --- Segments
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "streams", "starts", "valid"),
+    [
+        (60, 20, 0.0, 1.0),
+        (60, 20, 0.05, 0.3),
+        (60, 3, 0.05, 0.3),
+        (61, 1, 0.0, 0.5),
+        (1, 20, 0.0, 1.0),
+        (9, 40, 0.4, 0.2),
+    ],
+)
+def test_segments_end_at_targets_and_never_cross_a_start(
+    timesteps: int, streams: int, starts: float, valid: float
+) -> None:
+    batch = random_batch(timesteps, streams, starts=starts, valid=valid)
+    subject = by_hand(make_network("lstm").cell, StubTask([[batch]]))
+    segments, chunk = subject.segments(), subject.evaluation
+    length, cases = segments.inputs.shape[:2]
+    assert cases <= 64
+    states = dict(enumerate(zip(*subject.states, strict=True)))
+    for case in range(cases):
+        places = [
+            (first, stream)
+            for stream in range(chunk.valid.shape[1])
+            for first in range(timesteps - length + 1)
+            if torch.equal(chunk.inputs[first : first + length, stream], segments.inputs[:, case])
+        ]
+        ((first, stream),) = places
+        end = first + length - 1
+        assert chunk.valid[end, stream]
+        assert torch.equal(chunk.targets[end, stream], segments.targets[case])
+        assert not chunk.starts[first + 1 : end + 1, stream].any()
+        for own, part in zip(segments.state, states[first], strict=True):
+            assert torch.equal(own[:, case], part[:, stream])
+    assert 1 <= segments.sequences <= min(cases, streams)
+
+
+def test_segments_of_sequences_that_are_many_and_whole_are_whole() -> None:
+    subject = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 16, starts=0.0, valid=1.0)]]))
+    assert subject.segments().inputs.shape == (30, 16, 2)
+    assert subject.segments(longest=10, count=5).inputs.shape == (10, 5, 2)
+    few = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 2, starts=0.0, valid=1.0)]]))
+    assert few.segments().inputs.shape[0] == 15
+
+
+def test_without_a_valid_target_there_are_no_segments() -> None:
+    subject = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 4, valid=0.0)]]))
+    with pytest.raises(DataError, match="no valid target"):
+        subject.segments()
+
+
+def test_states_are_those_before_each_timestep() -> None:
+    batch = random_batch(20, 3, starts=0.2, valid=1.0)
+    subject = by_hand(make_network("lstm", num_layers=2).cell, StubTask([[batch]]))
+    for timestep in (0, 1, 7, 19):
+        chunk = batch.read(0, timestep + 1)
+        state = subject.network.initial_state(3)
+        if timestep:
+            _, state = unroll(
+                subject.network.recur, subject.network.initial_state, chunk.inputs[:-1], chunk.starts[:-1], state
+            )
+        fresh = chunk.starts[timestep]
+        for own, expected in zip(subject.states, state, strict=True):
+            torch.testing.assert_close(own[timestep][:, ~fresh], expected[:, ~fresh])
+            assert not own[timestep][:, fresh].any()
+
+
+# --- A run directory
+
+
+def test_a_network_is_made_again_as_it_was_and_its_run_is_left_alone(diagnosed_run: Run) -> None:
+    directory = diagnosed_run(*SMALL)
+    before = files_of(directory)
+    subject = Subject(directory)
+    made = loop.predict(subject.experiment.network, subject.experiment.task.test(), subject.experiment.place)
+    scores = loop.score(made, subject.experiment.task, subject.experiment.loss)
+    assert scores["loss"] == pytest.approx(subject.summary["test"]["loss"], rel=1e-5)
+    assert next(subject.network.parameters()).dtype == torch.float64
+    assert subject.network.kernel == "torch"
+    assert not subject.network.training
+    subject.segments()
+    subject.ahead(4, 20)
+    assert files_of(directory) == before
+
+
+def changed_run(directory: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(directory, tmp_path / "changed"))
+
+
+def edit_config(run: Path, **changes: Any) -> None:
+    values = OmegaConf.load(run / "config.yaml")
+    for key, value in changes.items():
+        OmegaConf.update(values, key.replace("__", "."), value, merge=False)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(values))
+
+
+def edit_summary(run: Path, **changes: Any) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, **changes}))
+
+
+def test_plugins_of_a_run_are_not_imported_unless_they_are_allowed(diagnosed_run: Run, tmp_path: Path) -> None:
+    run = changed_run(diagnosed_run(*SMALL), tmp_path)
+    edit_config(run, plugins=["no_such_module_of_a_stranger"])
+    with pytest.raises(ConfigError, match="--plugins no_such_module_of_a_stranger"):
+        Subject(run)
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        Subject(run, ["no_such_module_of_a_stranger"])
+
+
+def test_a_config_of_a_stranger_downloads_nothing_and_logs_nowhere() -> None:
+    values = {"plugins": [], "task": {"name": "mnist", "download": True}, "device": "cuda", "logger": "tensorboard"}
+    found = readable(values, [])
+    assert found["task"]["download"] is False
+    assert (found["device"], found["logger"], found["plugins"]) == ("auto", None, [])
+    assert values["task"]["download"] is True  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "summary.json", "metrics.jsonl", "overrides.yaml"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_file_that_is_missing_or_damaged_is_named(
+    name: str, damage: str, diagnosed_run: Run, tmp_path: Path
+) -> None:
+    run = changed_run(diagnosed_run(*SMALL), tmp_path)
+    path = run / name
+    match damage:
+        case "missing":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            path.write_bytes(path.read_bytes()[:40].replace(b"\n", b"") + b"\n{[\n")
+    if (name, damage) == ("metrics.jsonl", "empty"):
+        Subject(run)  # a run that was stopped before its first row
+        return
+    with pytest.raises(DataError) as raised:
+        Subject(run)
+    assert name in str(raised.value)
+    assert len(raised.value.problems) == 1
+    assert "\n" not in str(raised.value)
+
+
+def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a run directory"):
+        Subject(tmp_path)
+    with pytest.raises(DataError, match="not a run directory"):
+        Subject(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("damage", ["size", "name", "nan", "infinity"])
+def test_weights_that_are_not_this_networks_are_refused(damage: str, diagnosed_run: Run, tmp_path: Path) -> None:
+    run = changed_run(diagnosed_run(*SMALL), tmp_path)
+    weights = load_file(run / "weights.safetensors")
+    name = next(iter(weights))
+    match damage:
+        case "size":
+            weights[name] = weights[name][:1].clone()
+        case "name":
+            weights["nobody"] = weights.pop(name)
+        case "nan":
+            weights[name].view(-1)[0] = math.nan
+        case "infinity":
+            weights[name].view(-1)[-1] = math.inf
+    save_file(weights, run / "weights.safetensors")
+    with pytest.raises(DataError, match=r"weights\.safetensors.*(does not fit|NaN or infinity)") as raised:
+        Subject(run)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"model__hidden_size": -1}, {"task__name": "nothing"}, {"task": 5}, {"schedule": None}, {"plugins": "x"},
+     {"model__hidden_size": 5.5}, {"optimizer": []}, {"schedule__window": 0}, {"seed": "x"}],
+    ids=str,
+)  # fmt: skip
+def test_a_config_that_cannot_be_run_is_refused(changes: dict[str, Any], diagnosed_run: Run, tmp_path: Path) -> None:
+    run = changed_run(diagnosed_run(*SMALL), tmp_path)
+    edit_config(run, **changes)
+    with pytest.raises(ConfigError):
+        Subject(run)
+
+
+@pytest.mark.parametrize("field", ["timesteps", "position", "planned_updates"])
+@pytest.mark.parametrize("value", [None, 0, -3, "many", 1.5, True, 10**15])
+def test_a_summary_that_does_not_say_how_far_the_run_came_is_refused_at_once(
+    field: str, value: Any, diagnosed_run: Run, tmp_path: Path
+) -> None:
+    run = changed_run(diagnosed_run(*SMALL), tmp_path)
+    edit_summary(run, **{field: value})
+    with pytest.raises(DataError, match=r"summary\.json") as raised:
+        Subject(run)
+    assert "\n" not in str(raised.value)
