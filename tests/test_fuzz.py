@@ -41,7 +41,7 @@ Command = Callable[..., Finished]
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
 LINES, PARTS = 2000 * MORE, 8  # override lines, in so many tests
 COMMANDS = 40 * MORE  # more lines, through all of the command
-DAMAGES = 400 * MORE  # run directories
+DAMAGES = 240 * MORE  # run directories
 SLOWEST = 20.0  # seconds that a line may take
 ROOM = 6 * 2**30  # bytes of address space that a line may take
 ERRORS = (2, 3)  # a mistake; a run that diverged
@@ -71,8 +71,9 @@ STRANGE = [
     '[/red]' '$x$' '$\\frac$' ../../etc ~nosuchuser/x [] {} [1,2] [[1],[2]] {a:1} {a:{b:c}} [a,b {a: ' " ( ) = == 1,2
     /dev/null a,b ${seed} ${nowhere} ${task} ${task.name} ${oc.env:HOME} ${oc.env:NO_SUCH_VARIABLE} ${oc.eval:1}
     ${oc.decode:1} ${oc.select:seed} ${pid:} ${now:%Y} ${now:} ${nosuch:1,2} ${ ${} ${:} ${hydra:run.dir}
-    ${.epochs} ${..seed} ??? ${schedule.epochs} ${schedule.window} _target_ {_target_:os.getcwd} !!python/name:os.system
-    range(3) choice(1,2) interval(0,1) int(3) float(2) str(3) bool(1) shuffle(1,2) glob(*) sort(3,1) extend_list(1) nosuch(3)
+    ${.epochs} ${..seed} ??? ${schedule.epochs} ${schedule.window} _target_ {_target_:os.getcwd}
+    !!python/name:os.system range(3) choice(1,2) interval(0,1) int(3) float(2) str(3) bool(1) shuffle(1,2) glob(*)
+    sort(3,1) extend_list(1) nosuch(3)
     """),
     "", "' '", "'a b'", "9" * 400, "a" * 5000, "'\u202egpj.exe'", "'\x1b[31mred'", "'two\nlines'", "'\ud800'", "'\0'",
 ]  # fmt: skip
@@ -295,9 +296,9 @@ def bytes_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2**53, 2**63, -(2**70), 10**400, 0.5, -1e300, 1e308, math.nan, math.inf, "", "a" * 300,
-    "\x1b]0;x\x07", "$\\frac{", "$x$", "\n\n", "regression", "classification", "sine", "sincos", "diverged",
-    "\u202e", "\ud800", [], {}, [1], [[]], {"a": 1}, {"": {"loss": 1}}, {"a": {"loss": "x"}}, {"*": None},
+    None, True, False, 0, 1, -1, 2**53, 2**63, -(2**70), 10**400, 0.5, -1e300, 1e308, math.nan, math.inf, "",
+    "a" * 300, "\x1b]0;x\x07", "$\\frac{", "$x$", "\n\n", "regression", "classification", "sine", "sincos",
+    "diverged", "\u202e", "\ud800", [], {}, [1], [[]], {"a": 1}, {"": {"loss": 1}}, {"a": {"loss": "x"}}, {"*": None},
 ]  # fmt: skip
 
 
@@ -342,9 +343,7 @@ def array_changed(arrays: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
     """A copy of a run directory in which one file is damaged, and what that was. Of the other files only those are
     copied that are needed to draw something from it."""
-    name = rng.choice(
-        ["config.yaml", "summary.json", "metrics.jsonl", "predictions.npz", "snapshots.npz", "samples.npz"]
-    )
+    name = rng.choice([CONFIG, SUMMARY, METRICS_JSONL, PREDICTIONS, SNAPSHOTS, SAMPLES])
     if not (run / name).exists():
         name = CONFIG
     copy_to = folder / f"run{rng.random()}"

@@ -10,7 +10,6 @@ import pickle
 import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,8 +181,8 @@ def lied(data: bytes) -> bytes:
 
 
 ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
-    "zip bomb": (lambda: zip_bomb(2**30 + 2**20), "are the most that are read"),
-    "declared shape": (lambda: archive({"a.npy": npy(header("(10**12,)"))}), "a.npy"),
+    "zip bomb": (lambda: zip_bomb(2**28), "are the most that are read"),
+    "declared shape": (lambda: archive({"a.npy": npy(header("(10**12,)"))}), "malformed"),
     "large declared shape": (lambda: archive({"a.npy": npy(header(f"({10**12},)"))}), "does not fit its 0 bytes"),
     "negative shape": (lambda: archive({"a.npy": npy(header("(-1,)"))}), "does not fit"),
     "a shape of many axes": (lambda: archive({"a.npy": npy(header(f"({'1,' * 60})"), bytes(8))}), "does not fit"),
@@ -192,7 +191,10 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "records": (lambda: saved(a=np.zeros(1, [("x", "f8")])), "only numbers"),
     "code for a header": (lambda: archive({"a.npy": npy("__import__('os').mkdir('sprung')\n")}), "cannot be read"),
     "long header": (lambda: archive({"a.npy": npy(header(" " * 60_000 + "(1,)"), bytes(8))}), "cannot be read"),
-    "header of version 2": (lambda: archive({"a.npy": npy(header("(1,)"), magic=b"\x93NUMPY\x02\x00")}), "version 1.0"),
+    "header of version 2": (
+        lambda: archive({"a.npy": npy(header("(1,)"), magic=b"\x93NUMPY\x02\x00")}),
+        "version 1.0",
+    ),
     "a member that is no array": (lambda: archive({"a.npy": pickle.dumps(Trap())}), "cannot be read"),
     "many members": (lambda: archive({f"{n}.npy": b"" for n in range(65)}), "at most 64 arrays"),
     "another packing": (lambda: archive({"a.npy": npy(header("(1,)"), bytes(8))}, zipfile.ZIP_LZMA), "packed"),
@@ -212,6 +214,7 @@ def test_arrays_take_no_memory_that_is_not_there_and_no_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_data, expected = ARCHIVES[name]
+    monkeypatch.setattr(reading, "MOST_ARRAYS", 2**27)
     (run / "predictions.npz").write_bytes(make_data())
     request.getfixturevalue("bounded_memory")
     problem = refusal(RunReader(run).predictions)
@@ -251,7 +254,9 @@ WEIGHTS = {
     "a header longer than the file": tensors(10**6, {}),
     "offsets beyond the file": tensors(-1, {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}),
     "a shape that does not fit": tensors(-1, {"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}, bytes(4)),
-    "offsets the wrong way round": tensors(-1, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)),
+    "offsets the wrong way round": tensors(
+        -1, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)
+    ),
     "a pickle": pickle.dumps(Trap()),
     "nothing": b"",
 }
@@ -269,7 +274,10 @@ def test_weights_take_no_memory_that_is_not_there_and_no_code(
 
 ROWS = {
     "a word for a number": ('{"timesteps": "many"}\n', "line 1: timesteps should be a number, not 'many'"),
-    "true for a number": ('{"timesteps": 1}\n{"timesteps": true}\n', "line 2: timesteps should be a number, not True"),
+    "true for a number": (
+        '{"timesteps": 1}\n{"timesteps": true}\n',
+        "line 2: timesteps should be a number, not True",
+    ),
     "a list for a number": ('{"timesteps": [1]}\n', "should be a number, not [1]"),
     "no mapping": ("[1]\n", "line 1: should be a mapping"),
     "a line without an end": ('{"a": "' + "a" * 2**17, "line 1 has more than"),
@@ -340,11 +348,14 @@ def test_links_are_replaced_and_what_they_lead_to_stays(run: Path, tmp_path: Pat
 def test_a_link_out_of_the_directory_is_not_read(name: str, run: Path, tmp_path: Path) -> None:
     (run / name).rename(tmp_path / "elsewhere")
     (run / name).symlink_to(tmp_path / "elsewhere")
-    assert f"{run / name}: is a link to {tmp_path / 'elsewhere'}" in refusal(lambda: plots.draw(run))
+    reader = RunReader(run)
+    read = {"config.yaml": reader.config, "summary.json": reader.summary, "metrics.jsonl": reader.metrics}
+    found = read.get(name, reader.predictions)
+    assert f"{run / name}: is a link to {tmp_path / 'elsewhere'}" in refusal(found)
     (tmp_path / "elsewhere").rename(run / "here")
     (run / name).unlink()
     (run / name).symlink_to("here")
-    plots.draw(run)
+    assert found()
 
 
 @pytest.mark.timeout(20)
@@ -387,7 +398,9 @@ def test_what_a_terminal_would_obey_is_shown_as_its_code() -> None:
 
 
 def test_names_and_messages_of_a_stranger_move_no_cursor(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (run / "config.yaml").write_text(json.dumps({"optimizer": {"lr": "\x1b[2J"}, "task": {"name": "\x1b]0;title\x07"}}))
+    (run / "config.yaml").write_text(
+        json.dumps({"optimizer": {"lr": "\x1b[2J"}, "task": {"name": "\x1b]0;title\x07"}})
+    )
     (run / "summary.json").write_text(json.dumps({**SUMMARY, "kind": "\x1b[31m"}))
     other = run.rename(run.with_name("\x1b[31m run"))
     with pytest.raises(SystemExit):
@@ -399,11 +412,14 @@ def test_names_and_messages_of_a_stranger_move_no_cursor(run: Path, capfd: pytes
     assert not set("\x1b\x07") & set(out + err)
 
 
-@pytest.mark.parametrize("name", ["$\\frac{$ $x$", "$a", "\\$x$", "a\x1b[31m", "\\alpha", "<b>&", "\ud800", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", ["$\\frac{$ $x$", "$a", "\\$x$", "a\x1b[31m", "\\alpha", "<b>&", "\ud800", "two\nlines"]
+)
 def test_a_name_is_written_into_pictures_as_it_is(name: str, tmp_path: Path) -> None:
     summary = {"loss": name, "data_note": name, "status": name, "baselines": {name: {"loss": 1.0, "mae": 1.0}}}
-    directory = make(tmp_path / "run", {"name": name.replace("\ud800", "")}, rows(5), sequences(20), **summary)
-    assert len(plots.draw(directory)) == 2
+    directory = make(tmp_path / "run", {"name": name.replace("\ud800", "")}, rows(5))
+    (directory / "summary.json").write_text(json.dumps({**SUMMARY, **summary}))
+    assert len(plots.draw(directory)) == 1
     figure = loss.draw({"timesteps": np.arange(2.0), "train_loss": np.ones(2)}, facts({"name": name}, **summary))
     said = words(figure)
     assert not set("\x1b\ud800") & set(said)
@@ -441,5 +457,3 @@ def test_a_checksum_is_compared(run: Path) -> None:
     place = content.index(data.tobytes())
     (run / "predictions.npz").write_bytes(content[:place] + b"\x01" + content[place + 1 :])
     assert "CRC" in refusal(RunReader(run).predictions)
-    assert zlib.crc32(data.tobytes())
-    assert reading.MOST_ARRAYS < 2**31

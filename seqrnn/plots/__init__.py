@@ -81,7 +81,8 @@ def draw(directory: Path, survive: type[Exception] = DataError) -> list[Path]:
 
 def _said(directory: Path, error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename or directory}: {error.strerror or error}; may it be written, and is there room?"
+        where = error.filename2 or error.filename or directory
+        return f"{where}: {error.strerror or error}; may it be written, and is there room?"
     return (
         f"{directory}: what it holds does not fit together: {type(error).__name__}: {error}; "
         "HYDRA_FULL_ERROR=1 shows where"
