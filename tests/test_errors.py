@@ -37,6 +37,11 @@ MISTAKES = {
     "window=-1": (["schedule.window=-1"], ["schedule.window=-1: should be greater than or equal to 1"]),
     "NaN rate": (["optimizer.lr=nan"], ["optimizer.lr=nan: should be a finite number"]),
     "negative rate": (["optimizer.lr=-1"], ["optimizer.lr=-1: should be greater than 0"]),
+    "noise without bounds": (["task.jitter=1e300"], ["task.jitter=1e+300: should be less than or equal to 1000000"]),
+    "a rate beyond single precision": (
+        ["optimizer.lr=1e30"],
+        ["optimizer.lr=1e+30: should be less than or equal to"],
+    ),
     "unknown choice of a setting": (["model.head=mpl"], ["model.head=mpl: should be 'linear' or 'mlp'"]),
     "unknown device": (["device=tpu"], ["device=tpu: should be 'auto', 'cpu' or 'cuda'"]),
     "update_every no multiple": (

@@ -34,13 +34,14 @@ from omegaconf import OmegaConf, open_dict
 
 from seqrnn import cli, errors, overrides, reading, train
 from seqrnn.plots import __main__ as plots_command
+from seqrnn.run import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
 
 Command = Callable[..., Finished]
 
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
 LINES, PARTS = 2000 * MORE, 8  # override lines, in so many tests
 COMMANDS = 40 * MORE  # more lines, through all of the command
-DAMAGES = 400 * MORE  # run directories
+DAMAGES = 240 * MORE  # run directories
 SLOWEST = 20.0  # seconds that a line may take
 ROOM = 6 * 2**30  # bytes of address space that a line may take
 ERRORS = (2, 3)  # a mistake; a run that diverged
@@ -69,9 +70,10 @@ STRANGE = [
     9007199254740993 18446744073709551616 0x10 1:30 '1' '' "" many None TRUE yes ~ naïve 時間 🙂 a\\=b \\$x '[red]'
     '[/red]' '$x$' '$\\frac$' ../../etc ~nosuchuser/x [] {} [1,2] [[1],[2]] {a:1} {a:{b:c}} [a,b {a: ' " ( ) = == 1,2
     /dev/null a,b ${seed} ${nowhere} ${task} ${task.name} ${oc.env:HOME} ${oc.env:NO_SUCH_VARIABLE} ${oc.eval:1}
-    ${oc.decode:1} ${oc.select:seed} ${pid:} ${now:%Y} ${now:} ${nosuch:1,2} ${ ${} ${:} ${hydra:run.dir} ${.epochs} ${..seed}
-    ??? ${schedule.epochs} ${schedule.window} _target_ {_target_:os.getcwd} !!python/name:os.system range(3) choice(1,2)
-    interval(0,1) int(3) float(2) str(3) bool(1) shuffle(1,2) glob(*) sort(3,1) extend_list(1) nosuch(3)
+    ${oc.decode:1} ${oc.select:seed} ${pid:} ${now:%Y} ${now:} ${nosuch:1,2} ${ ${} ${:} ${hydra:run.dir}
+    ${.epochs} ${..seed} ??? ${schedule.epochs} ${schedule.window} _target_ {_target_:os.getcwd}
+    !!python/name:os.system range(3) choice(1,2) interval(0,1) int(3) float(2) str(3) bool(1) shuffle(1,2) glob(*)
+    sort(3,1) extend_list(1) nosuch(3)
     """),
     "", "' '", "'a b'", "9" * 400, "a" * 5000, "'\u202egpj.exe'", "'\x1b[31mred'", "'two\nlines'", "'\ud800'", "'\0'",
 ]  # fmt: skip
@@ -79,8 +81,8 @@ FOREIGN = words("""
 nosuch task.nosuch model.hiden_size optimizer.beta3 schedule.windw a.b.c.d seed.x task.name.x model.init_std.x
 model.init_std.head.weight suggested.nosuch plots suggested task model.name _target_ model._target_ task._target_ 0
 1.2 é task.ключ hydra.job.name hydra.verbose hydra.mode hydra.nosuch hydra.job.chdir hydra.output_subdir
-hydra.help.header hydra.searchpath hydra/launcher hydra/job_logging hydra.job.num hydra.callbacks.x._target_ hydra.launcher._target_
-hydra.job_logging.root defaults task@model model@x experiment
+hydra.help.header hydra.searchpath hydra/launcher hydra/job_logging hydra.job.num hydra.callbacks.x._target_
+hydra.launcher._target_ hydra.job_logging.root defaults task@model model@x experiment
 """)  # keys that are nobody's, or hydra's
 
 
@@ -294,9 +296,9 @@ def bytes_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2**53, 2**63, -(2**70), 10**400, 0.5, -1e300, 1e308, math.nan, math.inf, "", "a" * 300,
-    "\x1b]0;x\x07", "$\\frac{", "$x$", "\n\n", "regression", "classification", "sine", "sincos", "mnist", "diverged",
-    "\u202e", "\ud800", [], {}, [1], [[]], {"a": 1}, {"": {"loss": 1}}, {"a": {"loss": "x"}}, {"*": None},
+    None, True, False, 0, 1, -1, 2**53, 2**63, -(2**70), 10**400, 0.5, -1e300, 1e308, math.nan, math.inf, "",
+    "a" * 300, "\x1b]0;x\x07", "$\\frac{", "$x$", "\n\n", "regression", "classification", "sine", "sincos",
+    "diverged", "\u202e", "\ud800", [], {}, [1], [[]], {"a": 1}, {"": {"loss": 1}}, {"a": {"loss": "x"}}, {"*": None},
 ]  # fmt: skip
 
 
@@ -341,15 +343,13 @@ def array_changed(arrays: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
     """A copy of a run directory in which one file is damaged, and what that was. Of the other files only those are
     copied that are needed to draw something from it."""
-    name = rng.choice(
-        ["config.yaml", "summary.json", "metrics.jsonl", "predictions.npz", "snapshots.npz", "samples.npz"]
-    )
+    name = rng.choice([CONFIG, SUMMARY, METRICS_JSONL, PREDICTIONS, SNAPSHOTS, SAMPLES])
     if not (run / name).exists():
-        name = "config.yaml"
+        name = CONFIG
     copy_to = folder / f"run{rng.random()}"
     copy_to.mkdir()
-    beside = [name] if name.endswith("npz") else ["metrics.jsonl", rng.choice(["predictions.npz", "snapshots.npz"])]
-    for file in {"config.yaml", "summary.json", *beside}:
+    beside = [name] if name.endswith("npz") else [METRICS_JSONL, rng.choice([PREDICTIONS, SNAPSHOTS])]
+    for file in {CONFIG, SUMMARY, *beside}:
         shutil.copy(run / file, copy_to / file)
     path, how = copy_to / name, rng.random()
     if how < 0.5:
@@ -358,15 +358,13 @@ def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
     if name.endswith("npz"):
         with np.load(path) as arrays:
             np.savez_compressed(path, **array_changed(dict(arrays), rng))
-    elif name == "metrics.jsonl":
+    elif name == METRICS_JSONL:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         place = rng.randrange(len(rows))
         rows[place] = value_changed(rows[place], rng)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
-        values = (
-            OmegaConf.to_container(OmegaConf.load(path)) if name == "config.yaml" else json.loads(path.read_text())
-        )
+        values = OmegaConf.to_container(OmegaConf.load(path)) if name == CONFIG else json.loads(path.read_text())
         path.write_text(json.dumps(value_changed(values, rng)))  # which is YAML as well
     return copy_to, f"{name}: {path.read_bytes()[:3000]!r}"
 

@@ -12,6 +12,7 @@ here only those that draw it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from seqrnn.errors import DataError
 from seqrnn.run import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
 
 
-def draw(directory: Path, survive: type[Exception] = DataError) -> list[Path]:
+def draw(
+    directory: Path, survive: type[Exception] = DataError, tell: Callable[[Path], object] = lambda path: None
+) -> list[Path]:
     """Draws every picture that a run directory has data for, also where the run diverged or was interrupted.
 
     Args:
         survive: what may go wrong with a picture without keeping the others from being drawn.
+        tell: is told of each file as it has been written.
 
     Returns:
         The files written. Each is written whole or not at all.
@@ -71,7 +75,9 @@ def draw(directory: Path, survive: type[Exception] = DataError) -> list[Path]:
     problems: list[str] = []
     for picture in (losses, predictions, animated, samples):
         try:
-            paths += picture()
+            for path in picture():
+                tell(path)
+                paths.append(path)
         except survive as error:  # a damaged file spoils its own picture, and no other
             problems += error.problems if isinstance(error, DataError) else [_said(directory, error)]
     if problems:
@@ -81,7 +87,8 @@ def draw(directory: Path, survive: type[Exception] = DataError) -> list[Path]:
 
 def _said(directory: Path, error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename or directory}: {error.strerror or error}; may it be written, and is there room?"
+        where = error.filename2 or error.filename or directory
+        return f"{where}: {error.strerror or error}; may it be written, and is there room?"
     return (
         f"{directory}: what it holds does not fit together: {type(error).__name__}: {error}; "
         "HYDRA_FULL_ERROR=1 shows where"

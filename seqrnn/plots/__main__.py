@@ -20,8 +20,11 @@ def draw_all(directories: Sequence[Path]) -> None:
     problems: list[str] = []
     for directory in directories:
         try:
-            for path in plots.draw(directory, survive=DataError if cli.wants_traceback() else Exception):
-                print(printable(str(path)))
+            plots.draw(
+                directory,
+                survive=DataError if cli.wants_traceback() else Exception,
+                tell=lambda path: print(printable(str(path))),
+            )
         except DataError as error:
             problems += error.problems
     if problems:
