@@ -46,6 +46,7 @@ STRANGERS = 32  # lags that chance is judged by
 MOST = 8192  # timesteps of the task's sequences, over all of them
 FARTHEST = 400  # lag
 DECODED = 0.5
+LARGE = 256  # numbers of a state, above which fewer lags are looked at
 FEWEST = 12  # pairs of a state and a target
 
 
@@ -176,7 +177,9 @@ def decoding_of(subject: Subject) -> Decoding | None:
         share = float(past[there].mean(axis=0).max())
         threshold = (1 + share) / 2
     lags, scores, common = [], [], []
-    for lag in lags_up_to(min(FARTHEST, timesteps // 2 if streams < 2 else timesteps - 1)):
+    farthest = min(FARTHEST, timesteps // 2 if streams < 2 else timesteps - 1)
+    density = (16, 4) if states.shape[-1] <= LARGE else (2, 1)
+    for lag in lags_up_to(farthest, *density):
         pairs = (since[lag:] >= lag) & there[: timesteps - lag]  # the state at t, and what was lag before
         if pairs.sum() < FEWEST or len(np.unique(case[lag:][pairs])) < 2:
             break
