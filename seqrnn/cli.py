@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from seqrnn import overrides
-from seqrnn.errors import ConfigError, UserError
+from seqrnn.errors import ConfigError, UserError, printable
 
 INTERRUPTED = 130
 STARTED = time.time()
@@ -141,7 +141,7 @@ def reporting() -> Iterator[None]:
         if job.mode == RunMode.RUN:
             _fail([] if error.shown else error.problems, error.exit_code)
         if not error.shown:
-            print(f"job {job.job.num}: {error}", file=sys.stderr)
+            print(f"job {job.job.num}: {'; '.join(map(printable, error.problems))}", file=sys.stderr)
             error.shown = True
         raise
 
@@ -158,9 +158,9 @@ def _remove_if_new_and_empty(directory: Path) -> None:
 def _fail(problems: Sequence[str], exit_code: int) -> None:
     try:
         if len(problems) == 1:
-            print(f"error: {problems[0]}", file=sys.stderr)
+            print(f"error: {printable(problems[0])}", file=sys.stderr)
         elif problems:
-            print(f"{len(problems)} problems:", *problems, sep="\n  ", file=sys.stderr)
+            print(f"{len(problems)} problems:", *map(printable, problems), sep="\n  ", file=sys.stderr)
         sys.stderr.flush()
     except OSError:  # nobody reads it; the exit code must say it all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

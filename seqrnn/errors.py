@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -42,3 +43,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def printable(text: str) -> str:
+    """One line of ``text`` for a terminal, whoever wrote it: what would move the cursor, colour or hide what follows,
+    or turn the direction of writing, is shown as its code, such as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else _code(letter) for letter in text
+    )
+
+
+def _code(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

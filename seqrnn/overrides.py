@@ -79,7 +79,7 @@ def _try_each(
             start = start if len(choices) > 1 else [*start, override]
         elif refusals and (len(refusals) == len(tried) or _key(override) in groups):
             problems.append(_explain(loader, name, bases[0], override, refusals[0]))
-        elif refusals or _refusal(name, [*start, choices[0]]):
+        elif refusals or (start not in bases and _refusal(name, [*start, choices[0]])):
             partial.append(override)
     return problems, partial
 

@@ -15,8 +15,7 @@ import csv
 import json
 import math
 import os
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from seqrnn import reading
 from seqrnn.errors import ConfigError, DataError
 
 CONFIG = "config.yaml"
@@ -60,7 +60,7 @@ class Run:
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            present = [name for name in FILES if (directory / name).exists()]
+            present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
             if present:
                 raise FileExistsError(present[0])
             with (directory / CONFIG).open("x", encoding="utf-8") as file:
@@ -176,10 +176,11 @@ def _strict(value: Any) -> Any:
 
 
 class RunReader:
-    """A run directory being read. Nothing in it is run or unpickled.
+    """A run directory being read, which may come from anyone: nothing in it is run, imported, unpickled or resolved,
+    and nothing outside of it is read (see ``seqrnn.reading``).
 
     Raises:
-        DataError: it is not a run directory, or a file of it is missing or damaged.
+        DataError: it is not a run directory, or a file of it is missing or damaged, or holds what it should not.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -187,78 +188,99 @@ class RunReader:
         if not (directory / CONFIG).is_file():
             raise DataError(f"{directory}: not a run directory: it has no {CONFIG}")
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.lexists(self.directory / name)
+
     def config(self) -> dict[str, Any]:
-        return self._mapping(CONFIG, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
+        path = reading.inside(self.directory, CONFIG)
+        values = reading.read_yaml(path)
+        reading.check(values, CONFIG_KINDS, path)
+        return values
+
+    def plugins(self, allowed: Collection[str] = ()) -> list[str]:
+        """The modules that the config asks to import. Importing a module runs it, so a command that reads imports
+        only those that its user has named.
+
+        Raises:
+            DataError: some are not ``allowed``.
+        """
+        path = self.directory / CONFIG
+        plugins = self.config().get("plugins", [])
+        if not all(isinstance(plugin, str) for plugin in plugins):
+            raise DataError(f"{path}: plugins={plugins}: should be a list of module names")
+        refused = [plugin for plugin in plugins if plugin not in allowed]
+        if refused:
+            raise DataError(
+                f"{path}: asks to import {', '.join(refused)}, which would run code that is not seqrnn's; if you "
+                f"know it and trust it, say so: {' '.join(f'--plugins {plugin}' for plugin in refused)}"
+            )
+        return list(plugins)
 
     def overrides(self) -> list[str]:
         """What the command line said."""
-        values: Any = self._load(OVERRIDES, lambda path: OmegaConf.to_container(OmegaConf.load(path)))
-        if not isinstance(values, list):
-            raise DataError(f"{self.directory / OVERRIDES}: should hold a list, not {type(values).__name__}")
-        return [str(value) for value in values]
+        return reading.read_words(reading.inside(self.directory, OVERRIDES))
 
     def summary(self) -> dict[str, Any]:
-        return self._mapping(SUMMARY, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        path = reading.inside(self.directory, SUMMARY)
+        values = reading.read_json(path)
+        reading.check(values, SUMMARY_KINDS, path)
+        return values
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
-        """The columns of metrics.jsonl; NaN where a row has no value."""
-
-        def load(path: Path) -> dict[str, NDArray[np.float64]]:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if lines and not lines[-1].endswith("\n"):
-                lines.pop()  # torn: the run was killed while it wrote
-            rows = [json.loads(line) for line in lines]
-            columns = list(rows[0]) if rows else []
-            return {key: np.array([_number(row.get(key)) for row in rows], np.float64) for key in columns}
-
-        metrics: dict[str, NDArray[np.float64]] = self._load(METRICS_JSONL, load)
-        return metrics
+        """The columns of metrics.jsonl; NaN where a row has no value. None at all before the first row."""
+        return reading.read_rows(reading.inside(self.directory, METRICS_JSONL))
 
     def diagnosis(self) -> dict[str, Any]:
-        return self._mapping(DIAGNOSIS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        return reading.read_json(reading.inside(self.directory, DIAGNOSIS))
 
     def predictions(self) -> dict[str, NDArray[Any]]:
         return self._arrays(PREDICTIONS)
 
     def snapshots(self) -> dict[str, NDArray[Any]] | None:
         """The fit as it improved; None if the run was made without plots.animation."""
-        return self._arrays(SNAPSHOTS) if (self.directory / SNAPSHOTS).is_file() else None
+        return self._arrays(SNAPSHOTS) if self.has(SNAPSHOTS) else None
 
     def weights(self) -> dict[str, Any]:
         """The trained weights, tensors by name, on the CPU."""
-        from safetensors.torch import load_file
-
-        weights: dict[str, Any] = self._load(WEIGHTS, lambda path: load_file(str(path)))
-        return weights
+        return reading.read_tensors(reading.inside(self.directory, WEIGHTS))
 
     def samples(self) -> dict[str, NDArray[Any]]:
         """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
         return self._arrays(SAMPLES)
 
-    def _mapping(self, name: str, load: Callable[[Path], Any]) -> dict[str, Any]:
-        values = self._load(name, load)
-        if not isinstance(values, dict):
-            raise DataError(f"{self.directory / name}: should hold a mapping, not {type(values).__name__}")
-        return {str(key): value for key, value in values.items()}
-
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        def load(path: Path) -> dict[str, NDArray[Any]]:
-            if not zipfile.is_zipfile(path):
-                raise ValueError("it is no archive of arrays")
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-
-        arrays: dict[str, NDArray[Any]] = self._load(name, load)
-        return arrays
-
-    def _load(self, name: str, load: Callable[[Path], Any]) -> Any:
-        path = self.directory / name
-        try:
-            return load(path)
-        except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise DataError(f"{path}: cannot be read: {' '.join(str(reason).split())}") from None
+        return reading.read_arrays(reading.inside(self.directory, name))
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+_COUNT = (int, type(None))
+_SCORES = {"*": (float, type(None))}
+CONFIG_KINDS: dict[str, reading.Kind] = {  # of what is read from a config; see seqrnn.settings for the rest
+    "seed": int,
+    "smoke": bool,
+    "plugins": list,
+    "task": {"name": str},
+    "model": {"name": str},
+    "optimizer": {"name": str, "lr": float},
+    "schedule": {"streams": int, "window": _COUNT, "stride": _COUNT, "update_every": _COUNT, "carry": bool},
+}
+SUMMARY_KINDS: dict[str, reading.Kind] = {
+    "status": str,
+    "experiment": (str, type(None)),
+    "task": str,
+    "model": str,
+    "kind": frozenset({"regression", "classification"}),
+    "loss": str,
+    "input_size": int,
+    "output_size": int,
+    "data_note": (str, type(None)),
+    "smoke": bool,
+    "planned_updates": int,
+    "updates": int,
+    "timesteps": int,
+    "train_loss": (float, type(None)),
+    "validation": _SCORES,
+    "best_validation_loss": (float, type(None)),
+    "test": _SCORES,
+    "baselines": {"*": _SCORES},
+}

@@ -31,6 +31,13 @@ class Sized(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=Sized)
 
 
+def distinct(batches: Sequence[AnyBatch]) -> Iterable[tuple[AnyBatch, int]]:
+    """Batches of which each stands for so many that have its timesteps and streams. A sequence that makes its batches
+    as they are asked for may know without making them, and say so in a method ``distinct``: it may be endless."""
+    known = getattr(batches, "distinct", None)
+    return ((batch, 1) for batch in batches) if known is None else known()
+
+
 class Window(NamedTuple):
     """Timesteps ``start`` to ``stop`` of a sequence; those from ``fresh`` on contribute loss."""
 
@@ -183,7 +190,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
 
     def count_updates(self, batches: Sequence[Sized]) -> int:
         """How many updates a run over such epochs makes at most."""
-        windows = sum(self.count_windows(batch.timesteps) for batch in batches)
+        windows = sum(count * self.count_windows(batch.timesteps) for batch, count in distinct(batches))
         updates = self.epochs * -(-windows // self.passes)
         return min(updates, self.max_updates or updates)
 

@@ -53,6 +53,7 @@ HEAD = {
     "init_std": {},
     "kernel": "auto",
 }
+LIVELY: dict[str, dict[str, Any]] = {"indrnn": {"activation": "tanh"}}  # a unit of relu may be silent throughout
 
 
 def make_schedule(**changes: Any) -> Schedule:

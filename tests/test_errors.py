@@ -37,6 +37,11 @@ MISTAKES = {
     "window=-1": (["schedule.window=-1"], ["schedule.window=-1: should be greater than or equal to 1"]),
     "NaN rate": (["optimizer.lr=nan"], ["optimizer.lr=nan: should be a finite number"]),
     "negative rate": (["optimizer.lr=-1"], ["optimizer.lr=-1: should be greater than 0"]),
+    "noise without bounds": (["task.jitter=1e300"], ["task.jitter=1e+300: should be less than or equal to 1000000"]),
+    "a rate beyond single precision": (
+        ["optimizer.lr=1e30"],
+        ["optimizer.lr=1e+30: should be less than or equal to"],
+    ),
     "unknown choice of a setting": (["model.head=mpl"], ["model.head=mpl: should be 'linear' or 'mlp'"]),
     "unknown device": (["device=tpu"], ["device=tpu: should be 'auto', 'cpu' or 'cuda'"]),
     "update_every no multiple": (
@@ -55,7 +60,7 @@ MISTAKES = {
         ["schedule.warmup=5", "schedule.lr_decay=onecycle"],
         ["schedule.warmup=5: schedule.lr_decay=onecycle warms up by itself"],
     ),
-    "a choice of null": (["model=null"], ["model=null: should be one of elman, gru, lstm, rnn"]),
+    "a choice of null": (["model=null"], ["model=null: should be one of elman, gru, indrnn, lstm, rnn"]),
     "a list for a name": (["model.name=[gru]"], ["model.name=['gru']: no such model"]),
     "no task at all": (["~task"], ["task: none is chosen"]),
     "plugins that are no list": (["plugins=null"], ["plugins=None: should be a list of module names"]),
@@ -65,6 +70,14 @@ MISTAKES = {
     "a seed beyond all bounds": (["seed=18446744073709551616"], ["seed=18446744073709551616: should be less"]),
     "more than fits in memory": (["model.hidden_size=1000000"], ["out of memory", "make the network"]),
     "a directory that is none": (["--config-dir", "nowhere"], ["nowhere"]),
+    "no matrix to be orthogonal": (
+        ["model=indrnn", "model.recurrent_init=orthogonal"],
+        ["model.recurrent_init=orthogonal: ", "set model.recurrent_init=default"],
+    ),
+    "limits of initial weights the wrong way round": (
+        ["model=indrnn", "model.init_least=3"],
+        ["model.init_least=3: must not be above model.init_most=2.0"],
+    ),
     "dropout with one layer": (["model.dropout=0.5"], ["model.dropout=0.5", "model.num_layers=2"]),
     "nesterov without momentum": (["optimizer=sgd", "optimizer.nesterov=true"], ["optimizer.momentum=0.9"]),
     "limits the wrong way round": (["task.low=2"], ["task.low=2: must be below task.high=1.0"]),

@@ -24,7 +24,8 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "cli": {"errors", "overrides"},
     "overrides": {"errors"},
     "monitor": {"errors", "strategies.protocol"},
-    "run": {"errors"},
+    "reading": {"errors"},
+    "run": {"errors", "reading"},
     "schedule": {"bounds", "lr_decay"},
     "loop": {
         "losses", "models.network", "models.protocol", "monitor", "schedule", "strategies.protocol", "tasks.protocol",
@@ -41,7 +42,9 @@ ALLOWED = {  # a module's own line comes before that of its folder
         "tasks.protocol",
     },
     "strategies.data": {"errors", "schedule", "strategies.protocol", "tasks.protocol"},
-    "strategies.choice": {"errors", "kernels.obstacles", "losses", "models.network", "settings", "strategies"},
+    "strategies.choice": {
+        "errors", "kernels.obstacles", "losses", "models.network", "schedule", "settings", "strategies",
+    },
     "strategies": set(),
     "kernels.network": {"kernels", "models.network", "models.protocol"},
     "kernels.recurrence": {"kernels", "models.protocol"},

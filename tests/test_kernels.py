@@ -135,6 +135,9 @@ CELLS = [
     ("rnn", {"nonlinearity": "relu"}),
     ("gru", {}),
     ("lstm", {}),
+    ("indrnn", {}),
+    ("indrnn", {"activation": "tanh"}),
+    ("indrnn", {"activation": "clip"}),
 ]
 SHAPES = [(1, 1, 1, 1, 1), (7, 3, 2, 5, 2), (6, 4, 3, 16, 1), (13, 9, 17, 33, 1), (3, 40, 20, 50, 3)]  # T, B, I, H, L
 
@@ -168,7 +171,7 @@ def test_a_recurrence_equals_its_torch_twin(
         assert torch.linalg.norm(by_torch - compiled) <= precision * torch.linalg.norm(by_torch)
 
 
-@pytest.mark.parametrize("name", ["elman", "rnn", "gru", "lstm"])
+@pytest.mark.parametrize("name", ["elman", "rnn", "gru", "lstm", "indrnn"])
 def test_gradcheck(name: str) -> None:
     cell = make_network(name, 2, 1, hidden_size=3, num_layers=2).cell
     state = tuple(torch.randn_like(part, requires_grad=True) for part in cell.initial_state(2))

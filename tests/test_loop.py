@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import (
     CPU64,
+    LIVELY,
     MakeStrategy,
     StubTask,
     lengths,
@@ -78,9 +79,18 @@ def lstm_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Te
     return [torch.sigmoid(o) * torch.tanh(c), c]
 
 
+def independent_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
+    W, u, b = (w[f"cell.{name}.{layer}"] for name in ("W", "u", "b"))
+    return [(x @ W + u * state[0] + b).clamp(min=0)]
+
+
+def clipped_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[Tensor]:
+    return [independent_step(w, layer, x, state)[0].clamp(max=1)]
+
+
 STEPS = {
     "elman": (elman_step, 1), "rnn": (rnn_step, 1), "relu": (relu_step, 1), "gru": (gru_step, 1),
-    "lstm": (lstm_step, 2),
+    "lstm": (lstm_step, 2), "indrnn": (independent_step, 1), "clip": (clipped_step, 1),
 }  # fmt: skip
 
 
@@ -195,7 +205,8 @@ def assert_trains_like_the_reference(
     **cuts: Any,
 ) -> list[list[Tensor]]:
     """Runs both, compares the gradient of every step and the weights in the end; returns those gradients."""
-    model, changes = ("rnn", {"nonlinearity": "relu"}) if cell == "relu" else (cell, changes)
+    others = {"relu": ("rnn", {"nonlinearity": "relu"}), "clip": ("indrnn", {"activation": "clip"})}
+    model, changes = others.get(cell, (cell, changes))
     network = make_network(model, num_layers=layers, hidden_size=3, **changes)
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
     slow = torch.optim.SGD(weights.values(), lr=0.05, momentum=0.9)
@@ -264,7 +275,7 @@ CUTS = [  # window, stride, update_every
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no_carry"])
 @pytest.mark.parametrize(("window", "stride", "update_every"), CUTS)
 @pytest.mark.parametrize(
-    ("cell", "layers"), [("elman", 1), ("elman", 2), ("rnn", 2), ("gru", 1), ("gru", 2), ("lstm", 2)]
+    ("cell", "layers"), [("elman", 1), ("elman", 2), ("rnn", 2), ("gru", 1), ("gru", 2), ("lstm", 2), ("indrnn", 2)]
 )
 def test_training_makes_the_steps_of_the_slow_reference(
     make_strategy: MakeStrategy,
@@ -292,7 +303,7 @@ def test_training_makes_the_steps_of_the_slow_reference(
     cuts=lengths(),
     carry=st.booleans(),
     clip_norm=st.sampled_from([None, 0.05]),
-    cell=st.sampled_from(["elman", "gru"]),
+    cell=st.sampled_from(["elman", "gru", "clip"]),
     shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=4),
     seed=st.integers(0, 1000),
 )
@@ -330,6 +341,7 @@ def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_cli
     [
         ("elman", {"bias": False, "head_bias": False}),
         ("relu", {}),
+        ("clip", {}),
         ("gru", {"head": "mlp"}),
         ("lstm", {"head": "mlp", "head_bias": False}),
     ],
@@ -439,7 +451,7 @@ def test_the_kept_state_is_the_one_before_that_timestep(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_start_resets_exactly_the_flagged_streams_and_cuts_their_gradients(model: str) -> None:
-    network = make_network(model, num_layers=2)
+    network = make_network(model, num_layers=2, **LIVELY.get(model, {}))
     inputs = random_batch(8, 3).chunk.inputs.requires_grad_()
     starts = torch.zeros(8, 3, dtype=torch.bool)
     starts[5, 1] = True

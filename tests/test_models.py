@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
-from helpers import make_network
+from helpers import CPU64, LIVELY, make_network, make_task
 from torch import Tensor
 
-from seqrnn import registry
+from seqrnn import loop, registry
 from seqrnn.errors import ConfigError
+from seqrnn.kernels import obstacles
+from seqrnn.models.network import Network
 
 MODELS = registry.names("model")
 
@@ -99,7 +105,7 @@ def test_running_in_pieces_and_stream_by_stream_equals_running_at_once(model: st
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_part_of_the_state_and_every_weight_matters(model: str) -> None:
-    network = make_network(model, num_layers=2)
+    network = make_network(model, num_layers=2, **LIVELY.get(model, {}))
     state = tuple(part.requires_grad_() for part in randomised(network.initial_state(3)))
     outputs, _ = network(some_inputs(), state)
     outputs.square().sum().backward()
@@ -113,6 +119,7 @@ def test_recurrent_weights_are_views_through_which_the_network_changes(model: st
     network = make_network(model, num_layers=layers)
     matrices = network.cell.recurrent_weights()
     assert len(matrices) % layers == 0
+    assert bool(matrices) == (model != "indrnn")
     inputs, state = some_inputs(), randomised(network.initial_state(3))
     seen = [network(inputs, state)[0].detach()]
     from_inputs = [network(inputs[:1], network.initial_state(3))[0].detach()]
@@ -125,7 +132,7 @@ def test_recurrent_weights_are_views_through_which_the_network_changes(model: st
     assert all(torch.equal(outputs, from_inputs[0]) for outputs in from_inputs)  # they act on the state alone
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "indrnn"])
 def test_orthogonal_recurrent_matrices_are_orthogonal_and_default_ones_are_not(model: str) -> None:
     for choice in ("orthogonal", "default"):
         network = make_network(model, num_layers=2, hidden_size=16, recurrent_init=choice)
@@ -192,7 +199,7 @@ def test_the_head_computes_what_its_name_says(head: str, bias: bool) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_dropout_acts_between_layers_in_training_only(model: str) -> None:
-    network = make_network(model, num_layers=2, dropout=0.5)
+    network = make_network(model, num_layers=2, dropout=0.5, **LIVELY.get(model, {}))
     inputs, state = some_inputs(), network.initial_state(3)
     torch.manual_seed(1)
     one, (first, *_) = network(inputs, state)
@@ -201,7 +208,7 @@ def test_dropout_acts_between_layers_in_training_only(model: str) -> None:
     assert torch.equal(first[0], second[0])  # the layer below it sees none
     assert (network.cell(inputs, state)[0] != 0).all()  # nor do the outputs
     network.eval()
-    plain = make_network(model, num_layers=2, dropout=0.0)
+    plain = make_network(model, num_layers=2, dropout=0.0, **LIVELY.get(model, {}))
     assert torch.equal(network(inputs, state)[0], plain(inputs, state)[0])
 
 
@@ -209,6 +216,94 @@ def test_dropout_acts_between_layers_in_training_only(model: str) -> None:
 def test_dropout_is_refused_where_there_is_one_layer_to_put_it_between(model: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.dropout=0\.5: .*model\.dropout=0 or model\.num_layers=2"):
         make_network(model, num_layers=1, dropout=0.5)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("activation", "activate"),
+    [("relu", lambda y: max(y, 0.0)), ("tanh", math.tanh), ("clip", lambda y: min(max(y, 0.0), 1.0))],
+    ids=["relu", "tanh", "clip"],
+)
+def test_independent_units_hear_only_themselves(activation: str, activate: Any, layers: int) -> None:
+    """One unit and one timestep after another, in plain arithmetic."""
+    network = make_network("indrnn", num_layers=layers, activation=activation)
+    inputs, (start,) = some_inputs(), randomised(network.initial_state(3))
+    found, (end,) = network.cell(inputs, (start,))
+    heard = inputs.tolist()
+    for layer in range(layers):
+        W, u, b = (parameters_of(network.cell)[f"{name}.{layer}"].tolist() for name in ("W", "u", "b"))
+        h = start[layer].tolist()  # [stream][unit]
+        for t, streams in enumerate(heard):
+            for stream, x in enumerate(streams):
+                h[stream] = [
+                    activate(sum(a * row[j] for a, row in zip(x, W, strict=True)) + u[j] * h[stream][j] + b[j])
+                    for j in range(4)
+                ]
+            heard[t] = [list(units) for units in h]
+        torch.testing.assert_close(end[layer], torch.tensor(h, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, torch.tensor(heard, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "timesteps"), [(0.0, 2.0, 50), (0.5, 2.0, 10), (1.0, 1.0, 7), (0.25, 0.5, 1)]
+)
+def test_a_gradient_through_independent_units_starts_between_its_limits(
+    least: float, most: float, timesteps: int
+) -> None:
+    values = {"init_least": least, "init_most": most, "init_timesteps": timesteps}
+    network = make_network("indrnn", hidden_size=400, num_layers=2, **values)
+    for layer in range(2):
+        kept = parameters_of(network.cell)[f"u.{layer}"] ** timesteps
+        assert least - 1e-6 <= kept.min() <= least + 0.1 * (most - least)
+        assert most - 0.1 * (most - least) <= kept.max() <= most + 1e-5
+        assert (kept.std() > 0) == (least < most)
+
+
+def one_unit(W: float, u: float, b: float, kernel: str) -> Network:
+    """A single clipped unit behind a head that says its state."""
+    network = make_network("indrnn", 1, 1, hidden_size=1, activation="clip", kernel=kernel)
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), (W, u, b, 1.0, 0.0), strict=True):
+            parameter.fill_(value)
+    return network
+
+
+BOTH_KERNELS = pytest.mark.parametrize(
+    "kernel",
+    ["torch", pytest.param("compiled", marks=pytest.mark.skipif(obstacles.of_machine() is not None, reason="none"))],
+)
+
+
+@BOTH_KERNELS
+def test_one_clipped_unit_is_the_saturating_integral(kernel: str) -> None:
+    task = make_task("integral", test_timesteps=20_000)
+    network = one_unit(task.gain, 1.0, -task.gain * task.offset, kernel)
+    predictions = loop.predict(network, task.test(), CPU64)
+    assert 0 == predictions.targets.min() < predictions.targets.max() == 1
+    np.testing.assert_allclose(predictions.outputs, predictions.targets, rtol=0, atol=1e-14)
+
+
+@BOTH_KERNELS
+@pytest.mark.parametrize(
+    ("inputs", "start", "by_hand"),
+    [  # last state, and its gradient by W, u, b and the start, with W = 1, u = 1/2 and b = 0
+        ((0.25, 0.25), 0.5, (0.5, 0.375, 0.75, 1.5, 0.25)),  # h is 1/2, then 1/2
+        ((3.0, 0.25), 0.5, (0.75, 0.25, 1.0, 1.0, 0.0)),  # 1, then 3/4: nothing comes through what is clipped
+        ((-3.0, 0.25), 0.5, (0.25, 0.25, 0.0, 1.0, 0.0)),  # 0, then 1/4
+        ((1.0, 0.25), 0.0, (0.75, 0.25, 1.0, 1.0, 0.0)),  # at a limit, as beyond it
+        ((-0.25, 0.25), 0.5, (0.25, 0.25, 0.0, 1.0, 0.0)),
+        ((0.25, 3.0), 0.5, (1.0, 0.0, 0.0, 0.0, 0.0)),
+    ],
+    ids=str,
+)
+def test_the_gradient_of_a_clipped_unit_is_the_one_found_by_hand(
+    inputs: tuple[float, ...], start: float, by_hand: tuple[float, ...], kernel: str
+) -> None:
+    network = one_unit(1.0, 0.5, 0.0, kernel)
+    h = torch.full((1, 1, 1), start, dtype=torch.float64, requires_grad=True)
+    outputs, _ = network.recur(torch.tensor(inputs, dtype=torch.float64).view(2, 1, 1), (h,))
+    gradient = torch.autograd.grad(outputs[-1].sum(), [*network.cell.parameters(), h])
+    assert (outputs[-1].item(), *(part.item() for part in gradient)) == by_hand
 
 
 def test_relu_is_a_nonlinearity_of_rnn() -> None:

@@ -180,6 +180,9 @@ NETWORKS = {
     "rnn of relu": ("rnn", {"nonlinearity": "relu"}),
     "gru": ("gru", {}),
     "lstm": ("lstm", {}),
+    "indrnn of relu": ("indrnn", {}),
+    "indrnn of tanh": ("indrnn", {"activation": "tanh"}),
+    "indrnn of clip": ("indrnn", {"activation": "clip", "head": "mlp", "head_size": 7}),
     "gru with mlp": ("gru", {"head": "mlp", "head_size": 7}),
     "lstm with mlp without biases": ("lstm", {"head": "mlp", "head_bias": False, "head_size": 17}),
 }
@@ -211,7 +214,7 @@ SIZES = [(1, 1, 1), (6, 2, 3), (15, 3, 1), (16, 8, 2), (17, 20, 10), (33, 5, 17)
 
 
 @needs_compiler
-@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm"])
+@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 @pytest.mark.parametrize(("hidden", "inputs", "outputs"), SIZES)
 def test_no_size_is_too_odd_for_vectors(model: str, hidden: int, inputs: int, outputs: int) -> None:
     task, schedule = mixed_task((inputs, outputs)), make_schedule(**MIXED)
@@ -231,7 +234,7 @@ def test_no_size_is_too_odd_for_vectors(model: str, hidden: int, inputs: int, ou
 @pytest.mark.parametrize("window", [1, 2, 3, None])
 def test_no_number_of_streams_is_too_odd_for_vectors(streams: int, window: int | None) -> None:
     task = StubTask([[random_batch(7, streams)]])
-    for model in ("rnn", "gru"):
+    for model in ("rnn", "gru", "indrnn"):
         assert_equal_gradients(compiled, model, task, make_schedule(window=window), hidden_size=9)
 
 
@@ -477,7 +480,7 @@ def test_how_many_updates_are_made_at_once_changes_no_bit(
 
 
 @needs_compiler
-@pytest.mark.parametrize("model", ["elman", "gru", "lstm"])
+@pytest.mark.parametrize("model", ["elman", "gru", "lstm", "indrnn"])
 def test_single_precision_stays_close_over_a_thousand_updates(model: str) -> None:
     schedule = make_schedule(window=2, stride=1, update_every=2, epochs=20)
     task = StubTask([[random_batch(100, 4, sizes=(3, 2))]])
@@ -580,7 +583,7 @@ def test_the_rows_of_metrics_are_those_of_the_plain_way(make: MakeStrategy, name
 
 @needs_nothing
 def test_a_trained_network_can_be_saved_and_read_and_trained_on(make: MakeStrategy, tmp_path: Path) -> None:
-    for model in ("elman", "lstm"):
+    for model in ("elman", "lstm", "indrnn"):
         network, task = make_network(model, num_layers=2, head="mlp"), mixed_task()
         schedule = make_schedule(window=3)
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -611,7 +614,7 @@ def test_a_trained_network_can_be_saved_and_read_and_trained_on(make: MakeStrate
 
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no carry"])
 @pytest.mark.parametrize("pairs", [1, 20, 50, 10**6])
-@pytest.mark.parametrize("model", ["elman", "gru", "lstm"])
+@pytest.mark.parametrize("model", ["elman", "gru", "lstm", "indrnn"])
 def test_how_many_windows_are_folded_at_a_time_does_not_change_the_gradient(
     model: str, pairs: int, carry: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

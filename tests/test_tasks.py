@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import types
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from seqrnn import loop, registry
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
 from seqrnn.tasks import integral
-from seqrnn.tasks.mnist import stand_in_digits
+from seqrnn.tasks.mnist import read_idx, stand_in_digits
 from seqrnn.tasks.protocol import Chunk, stored
 
 TASKS = registry.names("task")
@@ -458,6 +459,14 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 64]) + data[middle + 64 :]
 
 
+def bomb(declared: int, length: int) -> bytes:
+    """A gzip file of some images of zeros, which holds many more."""
+    packer = zlib.compressobj(9, wbits=31)
+    begin = packer.compress(struct.pack(">4I", 0x0803, declared, 28, 28))
+    return begin + b"".join(packer.compress(bytes(2**20)) for _ in range(length // 2**20)) + packer.flush()
+
+
+BOMB, SMALL_BOMB = bomb(10, 2**28), bomb(2**20, 2**20)
 DAMAGES: dict[str, Callable[[Path], str]] = {
     "empty": rewrite(IMAGES, lambda data: b""),
     "header cut short": rewrite(LABELS, lambda data: data[:6]),
@@ -471,6 +480,10 @@ DAMAGES: dict[str, Callable[[Path], str]] = {
     "images of another size": rewrite(IMAGES, lambda data: idx(TRAINING[0][:, :27])),
     "a huge size declared": rewrite(IMAGES, lambda data: data[:4] + b"\xff" * 12 + data[16:]),
     "a large size declared": rewrite(IMAGES, lambda data: data[:4] + struct.pack(">3I", 10**6, 28, 28) + data[16:]),
+    "a small count declared": rewrite(IMAGES, lambda data: data[:4] + struct.pack(">3I", 299, 28, 28) + data[16:]),
+    "no images declared": rewrite(IMAGES, lambda data: data[:4] + bytes(12)),
+    "gz that is a bomb": zipped_as(IMAGES, lambda data: BOMB),
+    "gz that is a bomb within its size": zipped_as(LABELS, lambda data: SMALL_BOMB),
     "gz that is no gz": zipped_as(IMAGES, lambda data: b"not found" * 100),
     "gz cut short": zipped_as(IMAGES, lambda data: data[:-50]),
     "gz that is empty": zipped_as(LABELS, lambda data: b""),
@@ -490,6 +503,16 @@ def test_a_damaged_file_is_named_with_what_to_do_about_it(damage: str, tmp_path:
     assert str(raw / name) in problem
     assert re.search(r"\bget (it|both files|all four)\b", problem), f"no remedy: {problem}"
     assert "\n" not in problem
+
+
+def test_a_bomb_is_left_before_it_goes_off(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(BOMB)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="holds more than 7,840 bytes"):
+        read_idx(path, 3)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

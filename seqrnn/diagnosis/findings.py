@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from seqrnn.diagnosis.baselines import Baseline
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.intervals import Interval, number
 from seqrnn.diagnosis.subject import Subject
 
 SOLVED = 0.02  # of the best trivial predictor's loss
+AT_FLOOR = 1.05  # of the least loss that is possible
 NOTHING = 0.9  # of it: whoever has no less has learned nothing
 CUT = 0.9  # cosine below which a schedule's gradient is another one
 NOISY = 2.0  # noise scale, in updates
 THROWN = 0.95  # loss of averaged weights by that of the weights
 MOVING = 0.05  # factor of the learning rate above which the weights still move
 FORGETS = 0.1  # recency gap
-GOES_ON = 0.95  # loss after training on, by that before
+GOES_ON = 0.8  # loss after training on, by that before
 VANISHED, EXPLODED = 1e-3, 10.0  # reach
 SATURATED = 0.5  # share of (unit, timestep) pairs
 UNUSED = 0.25  # share of dead or duplicate units
+SHORT = 0.5  # of the timesteps that a task depends on
 MEMORISED = 1.5  # loss on unseen data by that on training data
 DRIFTS = 1.25  # loss at the end of a long rollout by that at its start
 
@@ -44,7 +47,8 @@ class Finding:
         title: in a few words.
         says: in a sentence or two.
         evidence: what it rests on.
-        remedies: names of those that might help, see ``seqrnn.diagnosis.remedies``.
+        remedies: names of those that might help, see ``seqrnn.diagnosis.remedies``. Without any, it is worth knowing,
+            and no cause of anything.
     """
 
     name: str
@@ -64,18 +68,27 @@ def findings_of(found: Examination, subject: Subject) -> list[Finding]:
 
 def is_solved(found: Examination) -> bool:
     """Whether there is nothing left to be learned that would show."""
-    return found.baselines is not None and found.baselines.best.high <= SOLVED
+    ratio = found.baselines.ratio if found.baselines else None
+    return (ratio is not None and ratio.high <= SOLVED) or floor_of(found) is not None
+
+
+def floor_of(found: Examination) -> Baseline | None:
+    """The floor of the task that the network has reached: the least loss there is, whoever predicts."""
+    for baseline in found.baselines.baselines if found.baselines else ():
+        if baseline.name.startswith("floor") and baseline.ratio.low <= AT_FLOOR:
+            return baseline
+    return None
 
 
 def _learned_nothing(found: Examination, subject: Subject) -> Finding | None:
     baselines = found.baselines
-    if baselines is None or baselines.best.low < NOTHING:
+    if baselines is None or baselines.ratio is None or baselines.ratio.low < NOTHING:
         return None
     return Finding(
         "nothing_learned",
         "It has learned nothing",
-        f"Its loss is {number(baselines.best.value)} times that of {baselines.best_name}, which knows nothing.",
-        [Evidence(f"loss by that of {baselines.best_name}", baselines.best)],
+        f"Its loss is {number(baselines.ratio.value)} times that of {baselines.best}, which knows nothing.",
+        [Evidence(f"loss by that of {baselines.best}", baselines.ratio)],
         ["larger steps", "smaller steps", "longer training"],
     )
 
@@ -84,6 +97,8 @@ def _window(found: Examination, subject: Subject) -> Finding | None:
     cut, reach = found.truncation, found.reach
     if cut is None or cut.schedule is None or cut.cosine.high >= CUT or cut.faithful <= cut.schedule:
         return None
+    if reach is not None and any(at.low > EXPLODED for at in reach.at_lags):
+        return None  # a full gradient that explodes is not one to be faithful to
     evidence = [
         Evidence("cosine of the schedule's gradient with the full one", cut.cosine),
         Evidence("its norm by that of the full one", cut.ratio),
@@ -200,7 +215,8 @@ def _exploding(found: Examination, subject: Subject) -> Finding | None:
     reach = found.reach
     if reach is None:
         return None
-    worst = max(range(len(reach.lags)), key=lambda at: reach.at_lags[at].low)
+    felt = [at for at, lag in enumerate(reach.lags) if reach.window is None or lag < max(reach.window, 2)]
+    worst = max(felt, key=lambda at: reach.at_lags[at].low)
     if reach.at_lags[worst].low <= EXPLODED:
         return None
     return Finding(
@@ -213,17 +229,34 @@ def _exploding(found: Examination, subject: Subject) -> Finding | None:
     )
 
 
+def _memory(found: Examination, subject: Subject) -> Finding | None:
+    memory = found.memory
+    if memory is None or memory.decoding is None or memory.needed is None:
+        return None
+    told = memory.decoding.reach
+    if told.high >= SHORT * memory.needed:
+        return None
+    return Finding(
+        "memory",
+        "Its state does not hold the past",
+        f"The {memory.decoding.of} can be told from its state up to {number(told.value)} timesteps back; the task "
+        f"depends on {memory.needed}.",
+        [Evidence(f"timesteps back that {memory.decoding.of} can be told", told)],
+        [],
+    )
+
+
 def _saturated(found: Examination, subject: Subject) -> Finding | None:
     layers = found.states.layers if found.states is not None else []
-    worst = max((layer for layer in layers if layer.saturated), key=lambda layer: layer.saturated.low, default=None)
-    if worst is None or worst.saturated is None or worst.saturated.low <= SATURATED:
+    shares = [(layer.saturated, layer.name) for layer in layers if layer.saturated is not None]
+    share, name = max(shares, key=lambda pair: pair[0].low, default=(None, ""))
+    if share is None or share.low <= SATURATED:
         return None
     return Finding(
         "saturated",
         "Units are saturated",
-        f"{number(100 * worst.saturated.value)} % of the outputs of {worst.name} are at their limits, where no "
-        "gradient passes.",
-        [Evidence(f"share saturated, {worst.name}", worst.saturated)],
+        f"{number(100 * share.value)} % of the outputs of {name} are at their limits, where no gradient passes.",
+        [Evidence(f"share saturated, {name}", share)],
         ["smaller steps", "orthogonal start", "clipped gradients"],
     )
 
@@ -271,6 +304,6 @@ def _drift(found: Examination, subject: Subject) -> Finding | None:
 
 
 SYMPTOMS: tuple[Symptom, ...] = (
-    _learned_nothing, _window, _noise, _steps, _forgetting, _underfit, _vanishing, _exploding, _saturated, _unused,
-    _memorised, _drift,
+    _learned_nothing, _window, _noise, _steps, _forgetting, _underfit, _vanishing, _exploding, _memory, _saturated,
+    _unused, _memorised, _drift,
 )  # fmt: skip

@@ -59,9 +59,9 @@ class Forgetting:
         averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the
             weights themselves: below 1 where steps are so large that they throw the weights about (Polyak & Juditsky
             1992).
-        change: the loss on unseen sequences at the last quarter of the moments by that at the first: what going on
-            brings.
-        passed: timesteps per stream between the first and the last moment.
+        change: the loss on unseen sequences in the last quarter of the moments, by that of the run's own network:
+            what going on brings.
+        passed: timesteps per stream from the end of the run to the last moment.
         moments: how many.
         update_ratio: ‖Δw‖ / ‖w‖ of one update, by parameter.
     """
@@ -99,7 +99,7 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
     ages = [age for age in AGES if age <= subject.position]
     chunk = run.place(subject.unseen(max(STREAMS, PAIRS // len(subject.evaluation.inputs))))
     unseen = Stretch(chunk, run.network.initial_state(chunk.inputs.shape[1]))
-    began = going.position
+    finished = mean_loss(subject.experiment.network, loss, unseen)
     rows, weights, ratios = [], [], []
     for _ in going.snapshots(moments, updates):
         going.network.eval()
@@ -139,8 +139,8 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
         unseen_ratio=ratio("unseen", "ahead"),
         factor=going.factor,
         averaged=_averaged(going, unseen, weights, found[:, -1]),
-        change=of_ratio(column["unseen"][-quarter:], column["unseen"][:quarter]),
-        passed=going.position - began,
+        change=of_ratio(np.maximum(column["unseen"][-quarter:], TINY), np.full(quarter, max(finished, TINY))),
+        passed=going.position - subject.position,
         moments=moments,
         update_ratio={
             name: of_mean(values) for name, values in zip(names, in_blocks(np.array(ratios), BLOCKS).T, strict=True)

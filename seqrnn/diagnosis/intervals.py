@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -91,8 +92,9 @@ def resampled(cases: Numbers, resamples: int = RESAMPLES, seed: int = 0) -> Numb
     a function of sums."""
     count = len(cases)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)  # (R, N)
-    sums: Numbers = (drawn.astype(np.float64) @ cases.reshape(count, -1)).reshape(resamples, *cases.shape[1:])
-    return sums
+    # By torch, which keeps to the threads that it was given; NumPy's own take every core there is.
+    sums: Numbers = (torch.from_numpy(drawn).double() @ torch.from_numpy(cases).reshape(count, -1)).numpy()
+    return sums.reshape(resamples, *cases.shape[1:])
 
 
 def spread(value: float, samples: Numbers, cases: int) -> Interval:

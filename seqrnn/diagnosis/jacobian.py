@@ -61,11 +61,9 @@ def along(network: Network, steps: Steps) -> Jacobian | None:
     points = max(FEWEST_POINTS, min(POINTS, int(WORK / numbers**3)))
     if len(candidates) > points:
         candidates = candidates[torch.linspace(0, len(candidates) - 1, points).long()]
-    matrices = np.concatenate(
-        [_at(network, steps, part) for part in torch.split(candidates, max(1, 4096 // numbers))]
-    )
-    eigenvalues = np.linalg.eigvals(matrices)  # (P, S)
-    radii, norms = np.abs(eigenvalues).max(axis=1), np.linalg.norm(matrices, ord=2, axis=(1, 2))
+    matrices = torch.cat([_at(network, steps, part) for part in torch.split(candidates, max(1, 4096 // numbers))])
+    eigenvalues = torch.linalg.eigvals(matrices).numpy()  # (P, S)
+    radii, norms = np.abs(eigenvalues).max(axis=1), torch.linalg.matrix_norm(matrices, 2).numpy()
     cases = steps.cases[candidates].numpy()
 
     def mean(values: NDArray[np.float64]) -> Interval:
@@ -81,14 +79,14 @@ def along(network: Network, steps: Steps) -> Jacobian | None:
     )
 
 
-def _at(network: Network, steps: Steps, chosen: Tensor) -> NDArray[np.float64]:
+def _at(network: Network, steps: Steps, chosen: Tensor) -> Tensor:
     """Jacobians (P, S, S) at some of the steps."""
     there = chosen.to(steps.inputs.device)
     return jacobians(network, steps.inputs[there], tuple(part[:, there] for part in steps.before))
 
 
-def jacobians(network: Network, inputs: Tensor, state: State) -> NDArray[np.float64]:
-    """∂s_t/∂s_{t−1} (P, S, S) of one timestep with ``inputs`` (P, I) from ``state``, parts (L, P, H)."""
+def jacobians(network: Network, inputs: Tensor, state: State) -> Tensor:
+    """∂s_t/∂s_{t−1} (P, S, S), on the CPU, of one timestep with ``inputs`` (P, I) from ``state``, parts (L, P, H)."""
     points = len(inputs)
     numbers = sum(part.shape[0] * part.shape[2] for part in state)
     before = tuple(part.repeat_interleave(numbers, dim=1).requires_grad_() for part in state)  # (L, P · S, H)
@@ -109,5 +107,4 @@ def jacobians(network: Network, inputs: Tensor, state: State) -> NDArray[np.floa
         (torch.zeros_like(part) if gradient is None else gradient).transpose(0, 1).flatten(1)
         for part, gradient in zip(before, gradients, strict=True)
     ]
-    found: NDArray[np.float64] = torch.cat(rows, dim=1).reshape(points, numbers, numbers).double().cpu().numpy()
-    return found
+    return torch.cat(rows, dim=1).reshape(points, numbers, numbers).double().cpu()

@@ -42,6 +42,13 @@ def _summary(verdict: Verdict) -> Iterator[str]:
         for evidence in cause.finding.evidence:
             yield f"    - {evidence.what}: {evidence.measured}"
         yield from (f"    - tried {_tried(tried)}" for tried in cause.tried)
+    if verdict.notes:
+        yield ""
+        yield "Worth knowing, and no reason to change anything:" if verdict.solved else "Worth knowing:"
+        yield ""
+        for finding in verdict.notes:
+            yield f"- **{finding.title}.** {finding.says}"
+            yield from (f"    - {evidence.what}: {evidence.measured}" for evidence in finding.evidence)
     if verdict.others:
         yield ""
         yield "Tried besides:"

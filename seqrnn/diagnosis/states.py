@@ -179,15 +179,16 @@ def units_of(name: str, h: Tensor, cases: Tensor, kind: str) -> Units:
 
 def _per_case(values: Numbers, cases: NDArray[np.int64]) -> Numbers:
     """Sums (C, H) of values (N, H) over the timesteps of each case."""
-    sums = np.zeros((int(cases.max()) + 1, values.shape[1]))
-    np.add.at(sums, cases, values)
-    return sums
+    sums = torch.zeros(int(cases.max()) + 1, values.shape[1], dtype=torch.float64)
+    found: Numbers = sums.index_add_(0, torch.from_numpy(cases), torch.from_numpy(values)).numpy()
+    return found
 
 
 def _products(values: Numbers, cases: NDArray[np.int64], count: int) -> Numbers:
     """Sums (C, H, H) of products over the timesteps of each case."""
-    groups = (values[cases == case] for case in range(count))
-    return np.stack([group.T @ group for group in groups])
+    groups = (torch.from_numpy(values[cases == case]) for case in range(count))
+    found: Numbers = torch.stack([group.T @ group for group in groups]).numpy()
+    return found
 
 
 def _samples(sums: Numbers, timesteps: NDArray[np.int64]) -> list[tuple[Numbers, float]]:
@@ -234,7 +235,7 @@ def _duplicates(covariance: Numbers) -> float:
 
 def _ranks(covariance: Numbers) -> tuple[float, float]:
     """Effective rank and participation ratio; 0 where nothing varies."""
-    eigenvalues = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+    eigenvalues = np.maximum(torch.linalg.eigvalsh(torch.from_numpy(covariance)).numpy(), 0.0)
     eigenvalues[eigenvalues < eigenvalues.max() * len(covariance) * np.finfo(np.float64).eps] = 0.0  # rounding
     if not eigenvalues.any():
         return 0.0, 0.0

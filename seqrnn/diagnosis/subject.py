@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqrnn import registry, settings
-from seqrnn.errors import ConfigError, DataError
+from seqrnn.errors import DataError
 from seqrnn.loop import Place, unroll
 from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
@@ -105,8 +105,8 @@ class Subject:
     def __init__(self, directory: Path, plugins: Sequence[str] = ()) -> None:
         run = RunReader(directory)
         self.directory = directory
-        self.values, self.summary = readable(run.config(), plugins), run.summary()
-        registry.load(plugins)
+        registry.load(run.plugins(allowed=plugins))
+        self.values, self.summary = readable(run.config()), run.summary()
         settings.check(self.values)
         self.experiment = settings.assemble(self.values)
         self.metrics = run.metrics()
@@ -282,23 +282,13 @@ class Subject:
         return tuple(torch.stack(parts) for parts in zip(*before, strict=True))
 
 
-def readable(values: Values, plugins: Sequence[str]) -> Values:
-    """A config from a run directory as one that may be used here: it brings no code, and fetches nothing.
-
-    Raises:
-        ConfigError: it needs modules that were not allowed.
-    """
-    wanted = [name for name in settings.plugins_of(values) if name not in plugins]
-    if wanted:
-        raise ConfigError(
-            f"the run needs the plugins {', '.join(wanted)}, which are code; if you trust them, add "
-            f"--plugins {' '.join(wanted)}"
-        )
+def readable(values: Values) -> Values:
+    """A config from a run directory as one that is used here: it fetches nothing."""
     values = copy.deepcopy(values)
     task: Any = values.get("task")
     if isinstance(task, dict) and "download" in task:
         task["download"] = False
-    return {**values, "plugins": [], "device": "auto", "logger": None}
+    return {**values, "device": "auto", "logger": None}
 
 
 def _streams(chunk: Chunk, which: slice | Tensor) -> Chunk:

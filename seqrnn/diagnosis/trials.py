@@ -1,9 +1,10 @@
 """Trials: remedies are tried before they are prescribed.
 
-A trial is a training from scratch with some overrides, at the run's own length or a part of it, judged by its loss on
-the sequences that are evaluated during training. A remedy has several variants, since a change of the schedule wants
-another learning rate; the variant is chosen on some seeds, and its effect measured on others, in pairs with the run's
-own config on the same seeds, so that what is reported has not been selected for.
+A trial is a training from scratch with some overrides, at the run's own length or a part of it, judged by its mean
+loss, over the last tenth of it, on the sequences that are evaluated during training. A remedy has several variants,
+since a change of the schedule wants another learning rate; the variant is chosen on some seeds, and its effect
+measured on others, in pairs with the run's own config on the same seeds, so that what is reported has not been
+selected for.
 
     effect = loss with the remedy / loss without it        (geometric mean over seeds, Student's t on logarithms)
 
@@ -39,8 +40,9 @@ from seqrnn.strategies.choice import choose
 SEARCHED, CONFIRMED = 2, 5  # seeds
 FIRST_SEED = 1_000_003  # far from those that people use
 FEWEST = 100  # updates that say something
+TAIL, LOOKS = 0.1, 5  # of a training, in which its loss is looked at so many times: a single look is chance
 PACED = 0.1  # of a trial, to find out how long it takes
-SHARE = 1 / 45  # of the time for all trials that one may take
+SHARE = 1 / 60  # of the time for all trials that one may take
 HOPELESS = 1e30  # the loss of a training that diverged
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 
@@ -165,18 +167,24 @@ class Trials:
             strategy = choose(run)
             strategy.ready(lambda text: None)
         task, batches = run.task, run.task.validation()[:1]
+        planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
+        tail: list[float] = []
 
         def evaluate() -> dict[str, float]:
-            return loop.score(loop.predict(run.network, batches, run.place), task, run.loss)
+            last = monitor.progress.position > planned * (1 - TAIL)
+            if not last and run.schedule.lr_decay != "plateau":
+                return {"loss": 1.0}  # nobody asks
+            scores = loop.score(loop.predict(run.network, batches, run.place), task, run.loss)
+            if last:
+                tail.append(scores["loss"])
+            return scores
 
-        planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
-        monitor = Monitor(planned, evaluate, evaluate_every=planned)
+        monitor = Monitor(planned, evaluate, evaluate_every=max(1, math.ceil(planned * TAIL / LOOKS)))
         try:
             loop.train(task, run.schedule, strategy, monitor)
         except Diverged:
             return HOPELESS, math.inf
-        progress = monitor.progress
-        return max(progress.evaluation["loss"], 1 / HOPELESS), progress.train_seconds / progress.timesteps
+        return max(float(np.mean(tail)), 1 / HOPELESS), monitor.progress.train_seconds / monitor.progress.timesteps
 
     def _shortened(self, run: Experiment, length: float) -> Experiment | None:
         """The same for as many timesteps as a trial has; None: the task has no such data."""

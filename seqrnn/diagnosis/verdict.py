@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seqrnn.diagnosis.examination import Examination
-from seqrnn.diagnosis.findings import Evidence, Finding, findings_of, is_solved
+from seqrnn.diagnosis.findings import Evidence, Finding, findings_of, floor_of, is_solved
 from seqrnn.diagnosis.intervals import Interval, number
 from seqrnn.diagnosis.remedies import combined, command, lengthened, overrides_of, remedies_for
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trials import Remedy, Trial, Trials
 
-ALWAYS = ("wider batch", "decaying rate", "larger steps", "longer training")  # tried whatever was found
+ALWAYS = ("wider batch", "decaying rate", "longer training")  # tried whatever was found
 WORTH = 0.9  # of the loss: what is added to a remedy must bring it lower than that
 MOST = 1  # remedies that are added to the best one, before a longer training is
 
@@ -50,6 +50,7 @@ class Verdict:
         headline: in a sentence.
         solved: whether nothing is left to be learned that would show.
         causes: the largest first: by what its remedies brought.
+        notes: findings that are worth knowing, and no causes; if all is solved, all findings.
         others: remedies that were tried without a finding that asks for them.
         advice: the best combination, if any helped.
         command: the line that follows it.
@@ -60,6 +61,7 @@ class Verdict:
     solved: bool
     evidence: Interval | None
     causes: list[Cause]
+    notes: list[Finding]
     others: list[Tried]
     advice: Tried | None
     command: str | None
@@ -89,6 +91,7 @@ def judge(
     causes = [
         Cause(finding, [_pasted(results[name], subject) for name in finding.remedies if name in results])
         for finding in findings
+        if finding.remedies and not solved
     ]
     causes.sort(key=lambda cause: min((tried.effect.value for tried in cause.tried), default=math.inf))
     asked = {tried.remedy for cause in causes for tried in cause.tried}
@@ -97,8 +100,9 @@ def judge(
     return Verdict(
         headline=_headline(found, solved, causes),
         solved=solved,
-        evidence=found.baselines.best if found.baselines else None,
+        evidence=found.baselines.ratio if found.baselines else None,
         causes=causes,
+        notes=[finding for finding in findings if solved or not finding.remedies],
         others=[_pasted(trial, subject) for name, trial in results.items() if name not in asked],
         advice=advice,
         command=command(lengthened(best.change, best.length, subject), subject) if best else None,
@@ -151,12 +155,16 @@ def _pasted(trial: Trial, subject: Subject) -> Tried:
 
 
 def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
-    if found.baselines is None:
-        return f"Found: {len(causes)}."
-    share = f"its loss is {found.baselines.best} of that of {found.baselines.best_name}, the best trivial predictor"
+    if found.baselines is None or found.baselines.ratio is None:
+        return "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
+    share = f"its loss is {found.baselines.ratio} of that of {found.baselines.best}, the best trivial predictor"
+    if floor := floor_of(found):
+        return (
+            f"It is as good as can be: its loss is {floor.ratio} of that of {floor.name}, below which nobody comes. "
+            "What is left to be changed is the task."
+        )
     if solved:
-        notes = " What follows is worth knowing, and no reason to change anything." if causes else ""
-        return f"A clean bill: it has learned the task; {share}.{notes}"
+        return f"A clean bill: it has learned the task; {share}."
     if any(cause.finding.name == "nothing_learned" for cause in causes):
         return f"It has learned nothing: {share}."
     if not causes:

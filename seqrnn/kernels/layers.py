@@ -6,7 +6,7 @@ what plain training computes alone.
 
 from __future__ import annotations
 
-from seqrnn.kernels import gru, lstm, simple
+from seqrnn.kernels import gru, independent, lstm, simple
 from seqrnn.kernels.compiler import kernel
 from seqrnn.kernels.functions import add, clear, copy
 from seqrnn.kernels.layout import (
@@ -20,12 +20,14 @@ from seqrnn.kernels.layout import (
     GATE,
     GATES,
     GRU,
+    IND_TANH,
     INPUT,
     INPUTS,
     LSTM,
     OUTPUT,
     PREVIOUS,
     PREVIOUS_CELL,
+    PRODUCT,
     SIZE,
     W_IN,
     W_IN_T,
@@ -45,7 +47,9 @@ def prepare(kind, p, w, layer, through_time, below):
     inside()
     H, I = layer[SIZE], layer[INPUTS]
     N = BLOCKS[kind] * H
-    if through_time:
+    if kind >= IND_TANH:
+        independent.prepare(p, w, layer)
+    elif through_time:
         transpose(H, N, p, layer[W_STATE], N, w, layer[W_STATE_T], H)
     if below:
         transpose(I, N, p, layer[W_IN], N, w, layer[W_IN_T], I)
@@ -76,6 +80,8 @@ def step(kind, p, w, layer, row, rows):
         gru.forward(p, w, layer, row, rows)
     elif kind == LSTM:
         lstm.forward(p, w, layer, row, rows)
+    elif kind >= IND_TANH:
+        independent.forward(kind, w, layer, row, rows)
     else:
         simple.forward(kind, p, w, layer, row, rows)
 
@@ -116,6 +122,8 @@ def backward(kind, p, g, w, layer, depth, columns, starts, above, open_):
         clear(w, state, columns * H)
         if kind == LSTM:
             clear(w, layer[D_CELL], columns * H)
+    if kind >= IND_TANH:
+        clear(w, layer[PRODUCT], columns * H)
     for k in range(depth - 1, -1, -1):
         row = k * columns
         through = k > 0 or open_
@@ -123,6 +131,8 @@ def backward(kind, p, g, w, layer, depth, columns, starts, above, open_):
             gru.backward(w, layer, row, columns, through)
         elif kind == LSTM:
             lstm.backward(w, layer, row, columns, through)
+        elif kind >= IND_TANH:
+            independent.backward(kind, w, layer, row, columns, through)
         else:
             simple.backward(kind, w, layer, row, columns, through)
         for column in range(columns):
@@ -142,6 +152,8 @@ def backward(kind, p, g, w, layer, depth, columns, starts, above, open_):
         if layer[B_STATE] >= 0:
             matmul(1, 2 * H, rows, w, ONE, 0, 0, w, gate, width, g, layer[B_STATE], 0, 1)
             matmul(1, H, rows, w, ONE, 0, 0, w, candidate, width, g, layer[B_STATE] + 2 * H, 0, 1)
+    elif kind >= IND_TANH:
+        matmul(1, H, columns, w, ONE, 0, 0, w, layer[PRODUCT], H, g, layer[W_STATE], 0, 1)
     else:
         matmul(H, N, rows, w, previous, 1, H, w, gate, width, g, layer[W_STATE], N, 1)
         if layer[B_STATE] >= 0:

@@ -7,21 +7,21 @@ computed on the way lies in a flat array ``w``, and these tables hold sizes and 
 from __future__ import annotations
 
 # Kinds of cell, head, loss and optimizer.
-TANH, RELU, GRU, LSTM = range(4)
+TANH, RELU, GRU, LSTM, IND_TANH, IND_RELU, IND_CLIP = range(7)  # from IND_TANH on, a unit hears only itself
 LINEAR, MLP = range(2)
 MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)
 SGD, ADAM, NADAM, RADAM, RMSPROP, ADAGRAD, NONE = range(7)
 
 # By kind of cell: blocks of H columns in the matrices, and numbers per hidden unit that the backward pass needs.
-BLOCKS = (1, 1, 3, 4)
-GATES = (1, 1, 4, 4)
+BLOCKS = (1, 1, 3, 4, 1, 1, 1)
+GATES = (1, 1, 4, 4, 1, 1, 1)
 
 # One row of the layers' table. Parameters, in p and g:
 (
     INPUTS,  # I
     SIZE,  # H
     W_IN,  # (I, blocks · H)
-    W_STATE,  # (H, blocks · H)
+    W_STATE,  # (H, blocks · H); of units that hear only themselves (H)
     B_IN,  # (blocks · H), or -1
     B_STATE,  # the same
     # In w, for each row (timestep, column) of the windows that are computed together:
@@ -34,13 +34,13 @@ GATES = (1, 1, 4, 4)
     TANH_CELL,  # (H)
     D_OUTPUT,  # gradient of the loss by OUTPUT, from above (H)
     # For each column:
-    PRODUCT,  # (blocks · H)
+    PRODUCT,  # (blocks · H); of units that hear only themselves, gradient by W_STATE (H)
     D_STATE,  # gradient by PREVIOUS, from the timestep after (H)
     D_CELL,  # (H)
     # Once:
     BIAS,  # what the projections of the inputs start from (blocks · H)
     W_IN_T,  # (blocks · H, I)
-    W_STATE_T,  # (blocks · H, H)
+    W_STATE_T,  # (blocks · H, H); of units that hear only themselves (H), repeated
     LAYER_FIELDS,
 ) = range(21)
 

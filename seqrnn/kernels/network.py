@@ -15,7 +15,15 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import Recurrence
 
 ALIGNED = 16  # numbers: each parameter begins a cache line
-KINDS = {"tanh": at.TANH, "relu": at.RELU, "gru": at.GRU, "lstm": at.LSTM}
+KINDS = {
+    "tanh": at.TANH,
+    "relu": at.RELU,
+    "gru": at.GRU,
+    "lstm": at.LSTM,
+    "ind_tanh": at.IND_TANH,
+    "ind_relu": at.IND_RELU,
+    "ind_clip": at.IND_CLIP,
+}
 Table = NDArray[np.int64]
 
 
@@ -74,7 +82,7 @@ class FlatNetwork:
             row[at.SIZE] = size = self.recurrence.size
             row[at.INPUTS] = layer.inputs
             width = at.BLOCKS[self.kind] * size
-            row[at.W_IN] = begin = space.take((layer.inputs + size) * width)
+            row[at.W_IN] = begin = space.take(sum(matrix.numel() for matrix in layer.matrices))
             row[at.W_STATE] = begin + layer.inputs * width
             for matrix in layer.matrices:
                 self._moves.append((matrix, begin, layer.transposed))
@@ -128,7 +136,7 @@ class FlatNetwork:
                 row[field] = space.take(rows * H) if lstm else 0
             row[at.BIAS] = space.take(width)
             row[at.W_IN_T] = space.take(width * int(row[at.INPUTS]))
-            row[at.W_STATE_T] = space.take(width * H)
+            row[at.W_STATE_T] = space.take(state_rows(self.kind, H) * width + ALIGNED)
         table, H = self.table, self.recurrence.size
         outputs, hidden = int(table[at.OUTPUTS]), max(0, int(table[at.HEAD_SIZE]))
         for field, count in (
@@ -144,6 +152,11 @@ class FlatNetwork:
         work = np.zeros(space.size, self.p.numpy().dtype)
         work[0] = 1
         return work
+
+
+def state_rows(kind: int, size: int) -> int:
+    """Rows of the matrix that acts on the state; a single one where units hear only themselves."""
+    return 1 if kind >= at.IND_TANH else size
 
 
 def _view(flat: Tensor, begin: int, parameter: nn.Parameter, turned: bool) -> Tensor:

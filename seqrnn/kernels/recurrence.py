@@ -27,6 +27,7 @@ from seqrnn.kernels.layout import (
     D_CELL,
     D_OUTPUT,
     D_STATE,
+    IND_TANH,
     INPUT,
     INPUTS,
     LSTM,
@@ -38,7 +39,7 @@ from seqrnn.kernels.layout import (
     W_STATE,
 )
 from seqrnn.kernels.matmul import transpose
-from seqrnn.kernels.network import ALIGNED, KINDS, Space
+from seqrnn.kernels.network import ALIGNED, KINDS, Space, state_rows
 from seqrnn.kernels.simd import at, pointer, pointer_to
 from seqrnn.models.protocol import Layer, Recurrence, State
 
@@ -61,13 +62,13 @@ def forward(
     outputs, W_in, W_state = pointer_to(memory, outputs_), pointer_to(memory, W_in_), pointer_to(memory, W_state_)
     b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N = BLOCKS[kind] * H
+    N, S = BLOCKS[kind] * H, 1 if kind >= IND_TANH else H
     if turned:
         transpose(N, I, W_in, 0, I, p, layer[W_IN], N)
-        transpose(N, H, W_state, 0, H, p, layer[W_STATE], N)
+        transpose(N, S, W_state, 0, S, p, layer[W_STATE], N)
     else:
         copy(W_in, 0, p, layer[W_IN], I * N)
-        copy(W_state, 0, p, layer[W_STATE], H * N)
+        copy(W_state, 0, p, layer[W_STATE], S * N)
     if layer[B_IN] >= 0:
         copy(b_in, 0, p, layer[B_IN], N)
     if layer[B_STATE] >= 0:
@@ -103,7 +104,7 @@ def backward(
     W_in, W_state = pointer_to(memory, W_in_), pointer_to(memory, W_state_)
     b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N = BLOCKS[kind] * H
+    N, S = BLOCKS[kind] * H, 1 if kind >= IND_TANH else H
     g = p  # the parameters themselves are not needed any more, only their transposes in w
     clear(g, 0, w_)
     copy(d_outputs, 0, w, layer[D_OUTPUT], rows * H)
@@ -119,10 +120,10 @@ def backward(
         copy(w, layer[D_CELL], d_c, 0, columns * H)
     if turned:
         transpose(I, N, g, layer[W_IN], N, W_in, 0, I)
-        transpose(H, N, g, layer[W_STATE], N, W_state, 0, H)
+        transpose(S, N, g, layer[W_STATE], N, W_state, 0, S)
     else:
         copy(g, layer[W_IN], W_in, 0, I * N)
-        copy(g, layer[W_STATE], W_state, 0, H * N)
+        copy(g, layer[W_STATE], W_state, 0, S * N)
     if layer[B_IN] >= 0:
         copy(g, layer[B_IN], b_in, 0, N)
     if layer[B_STATE] >= 0:
@@ -294,11 +295,11 @@ def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: 
     """The layer's row of the table, where in the memory the work space begins, behind the parameters, and how much
     memory there has to be."""
     table = np.full(layout.LAYER_FIELDS, -1, np.int64)
-    width = layout.BLOCKS[kind] * size
+    width, above = layout.BLOCKS[kind] * size, inputs + state_rows(kind, size)  # rows above the biases
     table[layout.INPUTS], table[layout.SIZE] = inputs, size
     table[layout.W_IN], table[layout.W_STATE] = 0, inputs * width
     for number, field in enumerate((layout.B_IN, layout.B_STATE)[:biases]):
-        table[field] = (inputs + size + number) * width
+        table[field] = (above + number) * width
     space = Space()
     space.take(1)  # the number 1
     for field, count in (
@@ -312,10 +313,10 @@ def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: 
         (layout.D_CELL, columns * size),
         (layout.BIAS, width),
         (layout.W_IN_T, width * inputs),
-        (layout.W_STATE_T, width * size),
+        (layout.W_STATE_T, state_rows(kind, size) * width + ALIGNED),
     ):
         table[field] = space.take(count)
     for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
         table[field] = space.take(rows * size) if kind == LSTM else 0
-    parameters = -(-(inputs + size + biases) * width // ALIGNED) * ALIGNED
+    parameters = -(-(above + biases) * width // ALIGNED) * ALIGNED
     return table, parameters, parameters + space.size

@@ -52,7 +52,13 @@ class Network(nn.Module):
                 nn.Linear(head_size, output_size, head_bias),
             )
         if recurrent_init == "orthogonal":
-            for matrix in cell.recurrent_weights():
+            matrices = cell.recurrent_weights()
+            if not matrices:
+                raise ConfigError(
+                    "model.recurrent_init=orthogonal: this cell has no recurrent matrices (its units hear only "
+                    "themselves); set model.recurrent_init=default"
+                )
+            for matrix in matrices:
                 nn.init.orthogonal_(matrix)
         parameters = dict(self.named_parameters())
         for name, std in init_std.items():

@@ -22,7 +22,8 @@ class Layer:
 
     Args:
         inputs: I.
-        matrices: the one of the inputs and the one of the state, or a single one with the former on top.
+        matrices: the one of the inputs and the one of the state, or a single one with the former on top; a unit that
+            hears only itself has a number in place of a row, so that of the state is a vector (H,).
         biases: the one of the inputs and the one of the state, or a single one, or none.
         transposed: whether the matrices are (outputs, inputs), as torch has them, and not (inputs, outputs).
     """
@@ -38,7 +39,7 @@ class Recurrence:
     """What a cell computes, for those who compute it themselves. A cell whose equations are one of these kinds'
     may have a method ``recurrence`` that returns it; gates stand in torch's order."""
 
-    kind: Literal["tanh", "relu", "gru", "lstm"]
+    kind: Literal["tanh", "relu", "gru", "lstm", "ind_tanh", "ind_relu", "ind_clip"]
     size: int  # H
     layers: Sequence[Layer]
     dropout: float  # between layers
@@ -56,7 +57,8 @@ class Cell(Protocol):
         """The state in which every sequence starts."""
 
     def recurrent_weights(self) -> Sequence[Tensor]:
-        """The matrices (H, H) that act on the previous state, one per gate and layer, as views to write to."""
+        """The matrices (H, H) that act on the previous state, one per gate and layer, as views to write to;
+        none where units hear only themselves."""
 
 
 def zeros(parameter: Tensor, layers: int, streams: int, size: int) -> Tensor:

@@ -12,22 +12,22 @@ here only those that draw it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from seqrnn.errors import DataError
-from seqrnn.run import PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
-
-Arrays = dict[str, NDArray[Any]]
-SEQUENCES = ("inputs", "targets", "outputs", "valid", "starts")
-CLASSES = ("outputs", "targets", "examples", "example_inputs")
+from seqrnn.run import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
 
 
-def draw(directory: Path) -> list[Path]:
+def draw(
+    directory: Path, survive: type[Exception] = DataError, tell: Callable[[Path], object] = lambda path: None
+) -> list[Path]:
     """Draws every picture that a run directory has data for, also where the run diverged or was interrupted.
+
+    Args:
+        survive: what may go wrong with a picture without keeping the others from being drawn.
+        tell: is told of each file as it has been written.
 
     Returns:
         The files written. Each is written whole or not at all.
@@ -35,24 +35,28 @@ def draw(directory: Path) -> list[Path]:
     Raises:
         DataError: it is not a run directory, or files of it are missing or damaged; what could be drawn was.
     """
-    from seqrnn.plots import loss, style
+    from seqrnn.plots import arrays, loss, style
     from seqrnn.plots.facts import Facts
 
     run = RunReader(directory)
     facts = Facts(run.config(), run.summary())
+    is_classes = facts.kind == "classification"
 
     def losses() -> list[Path]:
         metrics = run.metrics()
-        return [style.save(loss.draw(metrics, facts), directory / "loss.png")] if metrics else []
+        if not metrics:
+            return []
+        arrays.check_columns(metrics, directory / METRICS_JSONL)
+        return [style.save(loss.draw(metrics, facts), directory / "loss.png")]
 
     def predictions() -> list[Path]:
-        if not (directory / PREDICTIONS).is_file():
+        if not run.has(PREDICTIONS):
             return []
-        is_classes = facts.kind == "classification"
-        arrays = _with(run.predictions(), CLASSES if is_classes else SEQUENCES, directory / PREDICTIONS)
-        own = facts.task if facts.task in ("sine", "sincos") else None
+        axes = arrays.CLASSES if is_classes else arrays.SEQUENCES
+        found = arrays.checked(run.predictions(), axes, directory / PREDICTIONS, is_classes)
+        own = facts.task if facts.task in ("sine", "sincos") and not is_classes else None
         picture = import_module(f"seqrnn.plots.{own or ('classification' if is_classes else 'sequence')}")
-        return [style.save(picture.draw(arrays, facts), directory / "predictions.png")]
+        return [style.save(picture.draw(found, facts), directory / "predictions.png")]
 
     def animated() -> list[Path]:
         snapshots = run.snapshots()
@@ -60,22 +64,35 @@ def draw(directory: Path) -> list[Path]:
             return []
         from seqrnn.plots import animation
 
-        frames = _with(snapshots, ("timesteps", "inputs", "targets", "outputs"), directory / SNAPSHOTS)
+        axes = arrays.GUESSES if is_classes else arrays.COURSES
+        frames = arrays.checked(snapshots, axes, directory / SNAPSHOTS, is_classes)
         return [animation.save(frames, facts, directory / "animation.gif")]
 
     def samples() -> list[Path]:
-        return draw_samples(directory) if (directory / SAMPLES).is_file() else []
+        return draw_samples(directory) if run.has(SAMPLES) else []
 
     paths: list[Path] = []
     problems: list[str] = []
     for picture in (losses, predictions, animated, samples):
         try:
-            paths += picture()
-        except DataError as error:  # a damaged file spoils its own picture, and no other
-            problems += error.problems
+            for path in picture():
+                tell(path)
+                paths.append(path)
+        except survive as error:  # a damaged file spoils its own picture, and no other
+            problems += error.problems if isinstance(error, DataError) else [_said(directory, error)]
     if problems:
         raise DataError(*problems)
     return paths
+
+
+def _said(directory: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = error.filename2 or error.filename or directory
+        return f"{where}: {error.strerror or error}; may it be written, and is there room?"
+    return (
+        f"{directory}: what it holds does not fit together: {type(error).__name__}: {error}; "
+        "HYDRA_FULL_ERROR=1 shows where"
+    )
 
 
 def draw_samples(directory: Path) -> list[Path]:
@@ -84,7 +101,7 @@ def draw_samples(directory: Path) -> list[Path]:
     Raises:
         DataError: it is not a run directory, or a file of it is missing or damaged.
     """
-    from seqrnn.plots import samples, style
+    from seqrnn.plots import arrays, samples, style
     from seqrnn.plots.facts import Facts
 
     run = RunReader(directory)
@@ -92,12 +109,5 @@ def draw_samples(directory: Path) -> list[Path]:
         summary = run.summary()
     except DataError:  # samples are drawn before a run has begun
         summary = {}
-    arrays = _with(run.samples(), ("inputs", "targets"), directory / SAMPLES)
-    return [style.save(samples.draw(arrays, Facts(run.config(), summary)), directory / "samples.png")]
-
-
-def _with(arrays: Arrays, names: tuple[str, ...], path: Path) -> Arrays:
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise DataError(f"{path}: has no {', '.join(missing)}; was it written by another version of seqrnn?")
-    return arrays
+    found = arrays.checked(run.samples(), arrays.SAMPLES, directory / SAMPLES)
+    return [style.save(samples.draw(found, Facts(run.config(), summary)), directory / "samples.png")]

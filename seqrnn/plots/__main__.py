@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from seqrnn import cli, plots
-from seqrnn.errors import DataError
+from seqrnn.errors import DataError, printable
 
 
 def draw_all(directories: Sequence[Path]) -> None:
@@ -19,17 +20,13 @@ def draw_all(directories: Sequence[Path]) -> None:
     problems: list[str] = []
     for directory in directories:
         try:
-            for path in plots.draw(directory):
-                print(path)
+            plots.draw(
+                directory,
+                survive=DataError if cli.wants_traceback() else Exception,
+                tell=lambda path: print(printable(str(path))),
+            )
         except DataError as error:
             problems += error.problems
-        except Exception as error:
-            if cli.wants_traceback():
-                raise
-            problems.append(
-                f"{directory}: what it holds does not fit together: {type(error).__name__}: {error}; "
-                "HYDRA_FULL_ERROR=1 shows where"
-            )
     if problems:
         raise DataError(*problems)
 
@@ -38,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m seqrnn.plots", description="Draws the pictures of runs again.")
     parser.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path, help="a directory that a run left")
     directories = parser.parse_args(arguments).directories
+    if not cli.wants_traceback():
+        warnings.simplefilter("ignore")  # numbers too large to draw, letters that the font lacks
     cli.run(lambda: draw_all(directories))
 
 

@@ -35,7 +35,7 @@ def save(arrays: Mapping[str, NDArray[Any]], facts: Facts, path: Path) -> Path:
     """
     timesteps = arrays["timesteps"]
     chosen = np.unique(np.linspace(0, len(timesteps) - 1, MOST_FRAMES).round().astype(int))
-    outputs = style.real(arrays["outputs"])[chosen]
+    outputs = style.real(arrays["outputs"][chosen])
     build = _bars if facts.kind == "classification" else _lines
     figure, body, update = build(arrays, outputs, facts)
     figure.set_dpi(DPI)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from seqrnn.plots.style import BLUE, GREEN, GREY, INK, PALE, SKY, SMALL, VERMILL
 
 DECADE = 10.0
 SMOOTHED_FROM = 40  # rows
+LONGEST_NAME = 40  # characters of a level's name
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _loss(ax: Axes, x: Array, columns: Mapping[str, Array], facts: Facts) -> Non
             markeredgewidth=0.5,
             label="evaluation",
         )
-    style.axes(ax, y=facts.loss)
+    style.axes(ax, y=style.plain(facts.loss))
     _scale(ax, np.concatenate([train, evaluated]), _levels(facts, "loss"), is_log)
     style.legend(ax)
 
@@ -142,12 +144,17 @@ def _metric(columns: Mapping[str, Array]) -> str | None:
 
 def _levels(facts: Facts, metric: str) -> list[Level]:
     levels = [
-        Level(f"{name} {number(value, metric)}", value, GREY) for name, value in facts.baselines(metric).items()
+        Level(f"{_short(name)} {number(value, metric)}", value, GREY)
+        for name, value in facts.baselines(metric).items()
     ]
     test = facts.test(metric)
     if math.isfinite(test):
-        levels.append(Level(f"{facts.model}, test {number(test, metric)}", test, GREEN, "bold"))
+        levels.append(Level(f"{_short(facts.model)}, test {number(test, metric)}", test, GREEN, "bold"))
     return levels
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, LONGEST_NAME, placeholder="…")
 
 
 def _scale(ax: Axes, values: Array, levels: list[Level], is_log: bool, metric: str = "") -> None:

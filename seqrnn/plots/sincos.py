@@ -82,7 +82,7 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
 def in_order(values: NDArray[Any], facts: Facts) -> NDArray[Any] | None:
     """(T, N, 1) or (T, N) in order of time: (pieces, points); None if it does not consist of whole pieces."""
     points = facts.settings.get("points")
-    if not isinstance(points, int) or values.size != np.prod(values.shape[:2]) or values.size % points:
+    if not isinstance(points, int) or points < 1 or values.size != np.prod(values.shape[:2]) or values.size % points:
         return None
     return values.reshape(values.shape[:2]).T.reshape(-1, points)
 

@@ -13,6 +13,9 @@ from seqrnn.plots import sequence, style
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BLUE, GREY, PALE, VERMILLION, Array
 
+MOST_POINTS = 2000  # that are told apart
+LARGEST = 1e15  # t, where neighbouring numbers are still points of a wave
+
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     """Actual points (circles) and predicted ones (crosses) against t; below, the error of each."""
@@ -44,9 +47,9 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
 
 def times(facts: Facts, timesteps: int) -> Array | None:
     """t of each target, from the task's settings; None if they do not fit."""
-    try:
-        start, stop = float(facts.settings["start"]), float(facts.settings["stop"])
-        t = np.linspace(start, stop, int(facts.settings["points"]))
-    except (KeyError, TypeError, ValueError):
+    start, stop = facts.settings.get("start"), facts.settings.get("stop")
+    if facts.settings.get("points") != timesteps + 1 or timesteps > MOST_POINTS:
         return None
-    return t[1:] if len(t) == timesteps + 1 else None
+    if not all(isinstance(end, int | float) and abs(end) < LARGEST for end in (start, stop)):
+        return None
+    return np.linspace(start or 0.0, stop or 0.0, timesteps + 1)[1:]

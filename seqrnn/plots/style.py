@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import textwrap
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from seqrnn.errors import printable
 from seqrnn.plots.facts import Facts
 
 # Okabe & Ito (2008), Color Universal Design: told apart by the colour-blind too.
@@ -82,8 +82,10 @@ def save(figure: Figure, path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, with its suffix, that takes its place at the end."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp{path.suffix}")
+    """A new file beside ``path``, with its suffix, that takes its place at the end. Where ``path`` is a link, it is
+    the link that is replaced, and what it leads to stays as it is."""
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         temporary.replace(path)
@@ -131,8 +133,8 @@ def legend(ax: Axes, columns: int = 6) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib takes as it is, not as a formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib takes as it is, in one line and not as a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def real(values: NDArray[Any]) -> Array:

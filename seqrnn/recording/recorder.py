@@ -20,7 +20,7 @@ from seqrnn.recording import kept, provenance
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.run import Run
-from seqrnn.schedule import Schedule
+from seqrnn.schedule import Schedule, distinct
 from seqrnn.settings import Experiment
 
 WRITE_EVERY = 1.0  # seconds: rows wait so long at most while updates go on
@@ -65,7 +65,7 @@ class Recorder:
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())
         batches = self.experiment.task.train(0, schedule.streams)
-        for note in self._notes(schedule, max(batch.timesteps for batch in batches), batches[0].streams):
+        for note in self._notes(schedule, max(batch.timesteps for batch, _ in distinct(batches)), batches[0].streams):
             self.terminal.say(f"  note: {note}")
         self.run.write_summary(self._summary("running", None))
         if self.experiment.task.kind == "classification":

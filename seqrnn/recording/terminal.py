@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from seqrnn.errors import printable
 from seqrnn.monitor import Progress
 
 LINE_EVERY = 5.0  # seconds, where there is no terminal
@@ -49,18 +50,18 @@ class Terminal:
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
         """What runs, on what, and where its results go."""
-        self._say(Text(f"seqrnn: {title}", style="bold"))
+        self._say(Text(printable(f"seqrnn: {title}"), style="bold"))
         for name, fact in facts.items():
             self.say(f"  {name:<10} {fact}")
 
     def say(self, text: str) -> None:
         """One line, or several where it is longer than the screen."""
-        self._say(Text(text))
+        self._say(Text(printable(text)))
 
     def say_path(self, path: str) -> None:
         """A path, on a line of its own however long it is, so that it can be copied."""
         for console in (self._screen, self._log):
-            console.print(Text(path), soft_wrap=True)
+            console.print(Text(printable(path)), soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Shows where the run stands, not more often than is of use."""
@@ -99,7 +100,7 @@ class Terminal:
             table.add_column(metric.replace("accuracy_", "").replace("_", " "), justify="right")
         for number, (name, values) in enumerate(scores.items()):
             row = [_score(metric, values[metric]) for metric in metrics]
-            table.add_row(name, *row, style="bold green" if number == 0 else None)
+            table.add_row(Text(printable(name)), *row, style="bold green" if number == 0 else None)
         self._say(table)
 
     def _show(self, progress: Progress) -> None:
@@ -149,7 +150,9 @@ def _bar(console: Console) -> Bar:
 
 
 def _score(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric == "r2" or metric.startswith("accuracy") else f"{value:.4g}"
+    if metric == "r2" or metric.startswith("accuracy"):
+        return f"{value:.4f}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.3g}"  # with an exponent, the table is 80 columns wide
 
 
 def _short(number: float) -> str:

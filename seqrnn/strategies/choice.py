@@ -11,6 +11,7 @@ from seqrnn.errors import ConfigError
 from seqrnn.kernels import obstacles
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
+from seqrnn.schedule import distinct
 from seqrnn.settings import Experiment
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
@@ -37,7 +38,7 @@ def choose(run: Experiment) -> Strategy:
     ):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
-        batches = run.task.train(0, run.schedule.streams)
+        batches = [batch for batch, _ in distinct(run.task.train(0, run.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
         return Compiled(network, run.loss, run.optimizer, run.schedule, largest, torch.get_num_threads())
     way: Callable[..., Gradients] = Folded if folding_pays(run) else WindowByWindow

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn import metrics
-from seqrnn.bounds import Count, Fraction, NonNegative, Real
+from seqrnn.bounds import Count, Fraction, Moderate, Spread
 from seqrnn.errors import ConfigError
 from seqrnn.registry import register
 from seqrnn.tasks.protocol import Batch, Chunk, joined
@@ -57,13 +57,13 @@ class Integral:
         self,
         seed: int,
         *,
-        gain: Real,
-        offset: Real,
+        gain: Moderate,
+        offset: Moderate,
         jump_probability: Fraction,
-        low: Real,
-        high: Real,
+        low: Moderate,
+        high: Moderate,
         leak: Fraction,
-        jitter: NonNegative,
+        jitter: Spread,
         train_timesteps: Count,
         sequence_length: Count | None,
         validation_sequences: Count,
@@ -224,6 +224,10 @@ class TrainingSequences(Sequence["IntegralBatch"]):
 
     def __len__(self) -> int:
         return self.batches
+
+    def distinct(self) -> list[tuple[IntegralBatch, int]]:
+        """All batches are alike."""
+        return [(self[0], self.batches)]
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Mnist:
         self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, stand_in: bool
     ) -> None:
         self.seed = seed
-        self.folder = Path(data_dir).expanduser() / "MNIST" / "raw"
+        known = os.path.expanduser(data_dir)  # noqa: PTH111 (pathlib's raises where there is no such user)
+        self.folder = Path(known) / "MNIST" / "raw"
         self.download, self.validation_images, self.stand_in = download, validation_images, stand_in
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:

@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from seqrnn import metrics
-from seqrnn.bounds import Real
+from seqrnn.bounds import Moderate
 from seqrnn.registry import register
 from seqrnn.tasks.protocol import Batch, Chunk, stored
 
-Points = Annotated[int, Field(ge=2)]
+Points = Annotated[int, Field(ge=2, le=2**24)]
 
 
 @register("task", "sine")
@@ -36,7 +36,7 @@ class Sine:
     smoke: ClassVar = {"points": 50}  # what smoke=true lowers these numbers to
 
     def __init__(
-        self, seed: int, *, start: Real, stop: Real, points: Points, loss: Literal["half_mse", "mse", "l1"]
+        self, seed: int, *, start: Moderate, stop: Moderate, points: Points, loss: Literal["half_mse", "mse", "l1"]
     ) -> None:
         self.loss = loss
         self.start, self.step = start, (stop - start) / (points - 1)

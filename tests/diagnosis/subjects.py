@@ -66,7 +66,7 @@ class Linear(nn.Module):
 
 def delay_line(units: int) -> Linear:
     """It remembers its last inputs, each in a unit of its own, and nothing else."""
-    return Linear(torch.eye(units).roll(1, 0).tril(), torch.eye(units)[:, :1])
+    return Linear(torch.diag(torch.ones(units - 1), -1), torch.eye(units)[:, :1])
 
 
 def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Module | None = None) -> Subject:

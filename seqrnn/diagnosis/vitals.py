@@ -1,0 +1,95 @@
+"""Vital signs: what can be told of a network in a moment, at each evaluation of a training (diagnose=true).
+
+They go into the metrics as they are, without intervals, to be seen as they change:
+
+    half_life        timesteps after which a gradient has half its strength (see ``seqrnn.diagnosis.reach``)
+    truncation       cosine of the schedule's gradient with the full one (see ``seqrnn.diagnosis.truncation``)
+    moved            ‖Δw‖ / ‖w‖ since the last evaluation, over all weights
+    saturated        share of the cell's outputs beyond ±0.99 (cells whose outputs stay within ±1)
+    rank             effective rank of the cell's outputs (Roy & Vetterli 2007)
+
+Nothing here draws at random or touches the network: a training with vital signs is bit for bit that without.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life
+from seqrnn.diagnosis.subject import Stretch
+from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
+from seqrnn.models.network import Network
+from seqrnn.settings import Experiment
+from seqrnn.tasks.protocol import Chunk
+
+TIMESTEPS, STREAMS = 128, 16  # that are looked at
+LIMIT = 0.99
+
+
+class Vitals:
+    """Measures a network that is being trained.
+
+    Args:
+        experiment: the run; the sequences are the first of those that are evaluated.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        batch = experiment.task.validation()[0]
+        chunk = batch.read(0, batch.timesteps)
+        streams = chunk.valid.any(dim=0).nonzero().flatten()[:STREAMS]
+        last = int(chunk.valid[:, streams].any(dim=1).nonzero().max())
+        begun = chunk.starts[: last + 1, streams.cpu()].any(dim=1).nonzero()
+        first = max(int(begun.max()) if len(begun) else 0, last + 1 - TIMESTEPS)
+        which = slice(first, last + 1), streams
+        self.chunk: Chunk = experiment.place(
+            Chunk(chunk.inputs[which], chunk.targets[which], chunk.valid[which], chunk.starts[which])
+        )
+        self.weights: Tensor | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """The vital signs of the network as it is, by name."""
+        experiment, chunk, schedule = self.experiment, self.chunk, self.experiment.schedule
+        network = copy.deepcopy(experiment.network).eval()
+        timesteps, streams = chunk.valid.shape
+        states = states_along(network, Stretch(chunk, network.initial_state(streams)))
+        ending = chunk.valid[-1]
+        norms = gradient_norms(
+            network,
+            experiment.loss,
+            chunk.inputs[:, ending],
+            chunk.targets[-1, ending],
+            network.initial_state(int(ending.sum())),
+        )
+        window, stride = cuts(schedule, timesteps)
+        arguments = network, experiment.loss, chunk, states
+        full = gradient(*arguments, timesteps, timesteps, carry=True)
+        cut = full
+        if window < timesteps or not schedule.carry:
+            cut = gradient(*arguments, window, stride, schedule.carry)
+        with torch.no_grad():
+            outputs, _ = network.recur(chunk.inputs, network.initial_state(streams))  # (T, B, H)
+        return {
+            "half_life": half_life(curve_of(norms)),
+            "truncation": compare(cut, full)[0],
+            "moved": self._moved(network),
+            "saturated": float((outputs.abs() > LIMIT).double().mean()),
+            "rank": _effective_rank(outputs.flatten(0, 1).double()),
+        }
+
+    def _moved(self, network: Network) -> float:
+        weights = torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).double()
+        before, self.weights = self.weights, weights
+        return 0.0 if before is None else float((weights - before).norm() / before.norm().clamp_min(1e-30))
+
+
+def _effective_rank(outputs: Tensor) -> float:
+    """exp of the entropy of the normalised singular values of centred outputs (N, H)."""
+    values = torch.linalg.svdvals(outputs - outputs.mean(dim=0))
+    shares = values / values.sum().clamp_min(1e-30)
+    entropy = -(shares * shares.clamp_min(1e-30).log()).sum()
+    return math.exp(float(entropy))
