@@ -16,7 +16,7 @@ from subjects import by_hand
 from torch import Tensor, nn
 
 from seqrnn.diagnosis import truncation
-from seqrnn.diagnosis.subject import LONGEST, Stretch, Subject
+from seqrnn.diagnosis.subject import Stretch, Subject
 from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
@@ -55,11 +55,11 @@ def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse",
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     lengths=lengths(),
     name=st.sampled_from(["elman", "rnn", "gru", "lstm"]),
-    timesteps=st.integers(1, 20),
+    timesteps=st.integers(1, 14),
     carry=st.booleans(),
     valid=st.sampled_from([0.0, 0.2, 1.0]),
     starts=st.sampled_from([0.0, 0.2]),
@@ -93,7 +93,7 @@ def test_the_gradient_between_two_timesteps_is_that_of_the_updates_there(
 ) -> None:
     network, batch = make_network("gru"), random_batch(23, 2, starts=0.1)
     schedule = make_schedule(window=window, stride=stride, carry=carry)
-    for begin, end in [(0, 4 * stride), (2 * stride, 6 * stride), (20, 23), (0, 23)]:
+    for begin, end in [(0, 4 * stride), (2 * stride, 6 * stride), (20, 23), (20, 99), (0, 23)]:
         if begin % stride:
             continue
         windows = [one for one in schedule.cut(23) if begin <= one.fresh < end]
@@ -137,18 +137,24 @@ def test_two_gradients_are_compared_by_angle_and_by_length() -> None:
 
 
 def subject_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: Any) -> Subject:
-    subject = by_hand(cell, StubTask([[batch]], output_size=batch.chunk.targets.shape[2]), make_schedule(**schedule), head)
+    subject = by_hand(
+        cell, StubTask([[batch]], output_size=batch.chunk.targets.shape[2]), make_schedule(**schedule), head
+    )
     counts = {"timesteps": batch.streams * batch.timesteps, "position": 1, "planned_updates": 1}
     subject.summary = {**subject.summary, **counts}
     return subject
 
 
-@pytest.mark.parametrize("timesteps", [30, 300, 2 * LONGEST + 500])
+@pytest.mark.parametrize("timesteps", [20, 100, 300])
 @pytest.mark.parametrize("schedule", [
     {"window": None, "carry": True}, {"window": None, "carry": False}, {"window": 5000, "carry": True},
     {"window": None, "stride": 7, "carry": True}, {"window": None, "stride": 7, "carry": False},
 ], ids=str)  # fmt: skip
-def test_schedules_that_cut_nothing_have_cosine_one(timesteps: int, schedule: dict[str, Any]) -> None:
+def test_schedules_that_cut_nothing_have_cosine_one(
+    timesteps: int, schedule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LONGEST": 64, "SHORTEST": 40, "STRETCHES": 2}.items():
+        monkeypatch.setattr(truncation, name, value)
     cell = make_network("gru").cell
     found = truncation.measure(subject_of(random_batch(timesteps, 2, starts=0.0), cell, **schedule))
     for interval in (found.cosine, found.ratio, found.cosines[-1], found.ratios[-1]):
@@ -158,7 +164,7 @@ def test_schedules_that_cut_nothing_have_cosine_one(timesteps: int, schedule: di
 
 def test_a_window_as_long_as_short_sequences_cuts_nothing_without_carry() -> None:
     cell = make_network("gru").cell
-    found = truncation.measure(subject_of(random_batch(28, 4, starts=0.0), cell, window=28, carry=False))
+    found = truncation.measure(subject_of(random_batch(14, 4, starts=0.0), cell, window=14, carry=False))
     assert found.cosine.value == pytest.approx(1.0, abs=1e-12)
 
 
@@ -244,7 +250,7 @@ def test_a_network_without_any_gradient_has_nothing_to_lose() -> None:
 
 
 def test_stretches_have_intervals_that_vary_with_them() -> None:
-    batch = random_batch(3000, 2, starts=0.0)
+    batch = random_batch(1100, 2, starts=0.0)
     found = truncation.measure(subject_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2))
     assert found.stretches == 2 * truncation.STRETCHES
     assert -1 <= found.cosine.low < found.cosine.value < found.cosine.high <= 1
