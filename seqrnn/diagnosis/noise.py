@@ -36,6 +36,7 @@ PLACES = 32
 IN_A_ROW = 8  # updates
 LONGEST = 2000  # timesteps of them
 NUMBERS = 2**25  # of all gradients together, at most
+ROUNDING = 1e-12
 Array = NDArray[np.float64]
 
 
@@ -72,10 +73,10 @@ def measure(subject: Subject) -> Noise:
     for stretch in stretches:
         states, timesteps = states_along(network, stretch), len(stretch.chunk.valid)
         window, stride = cuts(schedule, timesteps)
-        own = [(begin, begin + step) for begin in range(0, timesteps, step)] if in_a_row > 1 else [(0, timesteps)]
+        own = [(number * step, (number + 1) * step) for number in range(in_a_row)]
         arguments = network, loss, stretch.chunk, states, window, stride, schedule.carry
         found.append([gradient(*arguments, parameters=parameters, between=between) for between in own])
-        targets.append(int(stretch.chunk.valid.sum()) / len(own))
+        targets.append(int(stretch.chunk.valid[: in_a_row * step].sum()) / in_a_row)
     gradients = np.array(found)  # (places, in a row, P)
     mean = gradients.mean(axis=1)
     single = np.stack([gradients[:, number] @ gradients[:, number].T for number in range(in_a_row)])
@@ -98,7 +99,8 @@ def scale(single: Array, together: Array, chosen: NDArray[np.int64]) -> float:
         chosen: places.
     """
     weights = _weights(chosen, len(together))
-    signal = float(weights @ together @ weights) - _spread(together, weights) / len(chosen)
+    pairs = weights @ together @ weights - weights**2 @ together.diagonal()  # of different places: without bias
+    signal = float(pairs / max(1 - weights @ weights, ROUNDING))
     noise = float(np.mean([_spread(products, weights) for products in single]))
     return noise / signal if signal > 0 else math.inf
 
@@ -119,5 +121,5 @@ def _weights(chosen: NDArray[np.int64], count: int) -> Array:
 def _spread(products: Array, weights: Array) -> float:
     """The trace of the covariance."""
     own = float(weights @ products.diagonal())
-    mean = float(weights @ products @ weights)
-    return (own - mean) * len(products) / (len(products) - 1)
+    varies = own - float(weights @ products @ weights)
+    return varies * len(products) / (len(products) - 1) if varies > ROUNDING * own else 0.0

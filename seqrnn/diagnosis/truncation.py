@@ -75,7 +75,7 @@ def measure(subject: Subject) -> Truncation:
     stretches = subject.ahead(count, horizon, streams=STREAMS, network=network, place=experiment.place)
     horizon = len(stretches[0].chunk.inputs)
     windows = [window for window in WINDOWS if window < horizon] + [horizon]
-    own = schedule.window is None or schedule.window >= horizon
+    uncut = schedule.window is None or (schedule.window >= horizon and schedule.carry)
 
     cosines, ratios = np.ones((2, len(windows) + 1, len(stretches)))
     for case, stretch in enumerate(stretches):
@@ -84,7 +84,7 @@ def measure(subject: Subject) -> Truncation:
         for row, window in enumerate(windows[:-1]):
             cut = gradient(network, loss, stretch.chunk, states, window, window, carry=True)
             cosines[row, case], ratios[row, case] = compare(cut, full)
-        if not (own and schedule.carry):
+        if not uncut:
             window, stride = cuts(schedule, horizon)
             cut = gradient(network, loss, stretch.chunk, states, window, stride, schedule.carry)
             cosines[-1, case], ratios[-1, case] = compare(cut, full)
@@ -113,8 +113,11 @@ def compare(cut: Array, full: Array) -> tuple[float, float]:
 
 
 def cuts(schedule: Schedule, horizon: int) -> tuple[int, int]:
-    """The window and the stride of a schedule in a stretch."""
-    window = min(schedule.window or horizon, horizon)
+    """The window and the stride of a schedule in a stretch; windows of whole sequences all begin where it does."""
+    if schedule.window is None:
+        stride = min(schedule.stride or horizon, horizon)
+        return horizon + stride, stride
+    window = min(schedule.window, horizon)
     return window, min(schedule.stride or window, window)
 
 
@@ -152,6 +155,7 @@ def gradient(
     """
     parameters = list(network.cell.parameters()) if parameters is None else parameters
     begin, end = between or (0, len(chunk.valid))
+    end = min(end, len(chunk.valid))
     behind, streams = window - stride, chunk.valid.shape[1]
     cut = [(max(0, fresh - behind), fresh, min(fresh + stride, end)) for fresh in range(begin, end, stride)]
     sums: list[Tensor] = [torch.zeros_like(parameter) for parameter in parameters]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import StubTask, make_network, make_schedule, random_batch
-from numpy.typing import NDArray
 from subjects import Linear, by_hand, delay_line
 from torch import Tensor, nn
 
@@ -17,7 +16,6 @@ from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life, rate
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
-from seqrnn.tasks.protocol import Chunk, Stored
 
 T = 40
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import StubTask, make_network, make_schedule, random_batch
+from helpers import StubTask, make_network, random_batch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from subjects import by_hand, make_run
@@ -20,7 +21,6 @@ from seqrnn import loop
 from seqrnn.diagnosis.subject import SETTLE, Subject, readable
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.loop import unroll
-from seqrnn.tasks.protocol import joined
 
 Run = Callable[..., Path]
 SMALL = ("task=integral", "smoke=true")
@@ -138,7 +138,7 @@ def test_stretches_ahead_lie_behind_what_was_trained_on_and_have_one_length() ->
                     places.append(1060 * epoch + first)
         assert not any(torch.equal(trained[at : at + 100], stretch.chunk.inputs) for at in range(901))
     assert len(places) == len(found)
-    assert all(later > earlier for earlier, later in zip(places, places[1:], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(places))
 
 
 # --- Segments
