@@ -125,4 +125,4 @@ def draw_diagnosis(directory: Path) -> list[Path]:
         arrays.check_columns(metrics, directory / METRICS_JSONL)
     found = measured.checked(run.diagnosis(), directory / DIAGNOSIS)
     page = diagnosis.draw(found, Facts(run.config(), run.summary()), metrics)
-    return [style.save(page, directory / "diagnosis.png")]
+    return [style.save(page, directory / "diagnosis.png", colours=256)]

@@ -25,6 +25,11 @@ HEADING, SAYING = 15.0, 11.0  # points
 
 Values = Mapping[str, Any]
 Draw = Callable[[Panel], None]
+# Of each question, the findings that rest on what is drawn below it.
+ASKED_FOR = (
+    {"nothing_learned"}, set(), {"forgetting", "memorised"}, {"window", "vanishing", "exploding"}, {"window"},
+    {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(), set(),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,10 @@ def draw(diagnosis: Values, facts: Facts, metrics: Mapping[str, Array]) -> Figur
         )  # fmt: skip
         y -= 0 if line.stays else line.size * LINE
     each = (WIDTH - 2 * MARGIN + GUTTER) / COLUMNS
-    for number, drawn in enumerate(panels):
+    for number, (drawn, tag) in enumerate(zip(panels, _tags(diagnosis["verdict"]), strict=True)):
         row, column = divmod(number, COLUMNS)
         bottom = height - top - (row + 1) * (HEIGHT + SPACE) + SPACE
-        drawn(Panel(figure, (MARGIN + column * each, bottom, each - GUTTER, HEIGHT)))
+        drawn(Panel(figure, (MARGIN + column * each, bottom, each - GUTTER, HEIGHT), tag))
     if strip:
         vitals.draw(figure, (MARGIN, 0.05, WIDTH - 2 * MARGIN, STRIP), metrics)
     return figure
@@ -115,6 +120,13 @@ def _finding(before: str, finding: Values, colour: str) -> Iterator[Line]:
             yield Line(says[row], colour=GREY, left=NAMED)
 
 
+def _tags(verdict: Values) -> list[str]:
+    """For each question, the numbers of the causes that it shows."""
+    names = [cause["finding"]["name"] for cause in verdict["causes"][:MOST_FINDINGS]]
+    numbers = [[str(number) for number, name in enumerate(names, 1) if name in asked] for asked in ASKED_FOR]
+    return [f"◄ {', '.join(found)}" if found else "" for found in numbers]
+
+
 def _panels(diagnosis: Values) -> list[Draw]:
     verdict, found = diagnosis["verdict"], diagnosis["instruments"]
     forgetting, noise = found["forgetting"], found["noise"]
@@ -131,7 +143,7 @@ def _panels(diagnosis: Values) -> list[Draw]:
 
     def averaging(panel: Panel) -> None:
         if noise is None and forgetting is None:
-            of("noise", "Would averaging help?", learning.steps)(panel)
+            of("noise", learning.AVERAGING, learning.steps)(panel)
         else:
             learning.averaging(panel, noise, forgetting)
 

@@ -22,7 +22,7 @@ LARGEST = 1e100  # that can be drawn
 NUMBER: Kind = (float, type(None))
 INTERVAL: Kind = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 TRIED: Kind = {"remedy": str, "effect": INTERVAL}
-FINDING: Kind = {"title": Text(), "says": Text()}
+FINDING: Kind = {"name": str, "title": Text(), "says": Text()}
 VERDICT: Kind = {
     "headline": Text(),
     "solved": bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from seqrnn.errors import printable
 from seqrnn.plots import style
-from seqrnn.plots.measured import Interval, number
-from seqrnn.plots.style import GREY, INK, LINE, PALE, SMALL, TEXT, Array
+from seqrnn.plots.measured import Interval
+from seqrnn.plots.style import GREY, INK, LINE, SMALL, TEXT, VERMILLION, Array
 
 QUESTION = 10.5  # points
 ANSWER_LINES = 2
@@ -45,29 +45,36 @@ class Panel:
     """
     Args:
         place: left, bottom, width and height in the page, in inches.
+        tag: stands beside the question.
     """
 
-    def __init__(self, figure: Figure, place: Where) -> None:
-        self.figure = figure
+    def __init__(self, figure: Figure, place: Where, tag: str = "") -> None:
+        self.figure, self.tag = figure, tag
         self.left, self.bottom, self.width, self.height = place
         self.top = self.bottom + self.height  # below what has been written
 
     def asks(self, question: str, answer: str = "") -> None:
         """Writes the question and what was found."""
-        self._write(question, QUESTION, INK, "bold")
+        if self.tag:
+            self.write(self.tag, QUESTION, VERMILLION, "bold", left=width_of(question, QUESTION, "bold") + 0.12)
+            self.top += QUESTION * LINE
+        self.write(question, QUESTION, INK, "bold")
         for line in wrapped(answer, self.width, SMALL)[:ANSWER_LINES]:
-            self._write(line, SMALL, GREY)
+            self.write(line, SMALL, GREY)
         self.top -= 0.05
 
     def nothing(self, reason: str) -> None:
         """Says in grey why nothing is drawn."""
         self.top -= 0.1
         for line in wrapped(reason, self.width, TEXT)[:8]:
-            self._write(line, TEXT, GREY, slant="italic")
+            self.write(line, TEXT, GREY, slant="italic")
 
-    def _write(self, text: str, size: float, colour: str, weight: str = "normal", slant: str = "normal") -> None:
+    def write(
+        self, text: str, size: float, colour: str, weight: str = "normal", slant: str = "normal", left: float = 0.0
+    ) -> None:
+        """Writes a line below what has been written, ``left`` inches from the edge."""
         width, height = self.figure.get_size_inches()
-        x, y = self.left / width, self.top / height
+        x, y = (self.left + left) / width, self.top / height
         self.figure.text(
             x, y, style.plain(text), fontsize=size, color=colour, fontweight=weight, style=slant, va="top"
         )
@@ -118,7 +125,7 @@ class Panel:
             ax.set_xscale("log")
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_yticks(range(len(rows)), [style.plain(row.label) for row in rows])
+        ax.set_yticks(range(len(rows)), [_plain(row.label) for row in rows])
         ax.tick_params(axis="y", length=0)
         ax.grid(False, axis="y")
         for place, (row, label) in enumerate(zip(rows, ax.get_yticklabels(), strict=True)):
@@ -135,6 +142,10 @@ class Panel:
 
 def _rest(row: Row) -> tuple[Interval, str, str, bool]:
     return row.measured, row.says, row.colour, row.bold
+
+
+def _plain(label: str) -> str:
+    return "\n".join(style.plain(line) for line in label.split("\n"))
 
 
 def _weight(row: Row) -> str:
@@ -223,6 +234,8 @@ def ticks_of(axis: object, is_log: bool, low: float, high: float, most: int = 5)
     """Few ticks with plain numbers."""
     if not is_log:
         axis.set_major_locator(MaxNLocator(nbins=most))  # type: ignore[attr-defined]
+    elif high / max(low, 1e-300) < 4:
+        axis.set_major_locator(MaxNLocator(nbins=most - 1))  # type: ignore[attr-defined]
     elif high / max(low, 1e-300) < 30:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=most + 2))  # type: ignore[attr-defined]
     else:
@@ -288,13 +301,17 @@ def fitted(text: str, inches: float, size: float, weight: str = "normal", keep_e
     text = printable(text)
     if width_of(text, size, weight) <= inches:
         return text
-    short: Callable[[int], str] = lambda count: f"…{text[-count:]}" if keep_end else f"{text[:count].rstrip()}…"  # noqa: E731
+
+
+    def short(count: int) -> str:
+        return f"…{text[len(text) - count :]}" if keep_end else f"{text[:count].rstrip()}…"
+
     fewest, most = 0, len(text)
     while most - fewest > 1:
         middle = (fewest + most) // 2
         fits = width_of(short(middle), size, weight) <= inches
         fewest, most = (middle, most) if fits else (fewest, middle)
-    return short(fewest) if fewest else "…"
+    return short(fewest)
 
 
 def wrapped(text: str, inches: float, size: float, weight: str = "normal", family: str = "sans-serif") -> list[str]:
@@ -313,8 +330,3 @@ def wrapped(text: str, inches: float, size: float, weight: str = "normal", famil
             word = word[count:]
         line = word
     return [*lines, line] if line else lines
-
-
-def whole(values: Array, text: Callable[[float], str] = number) -> list[str]:
-    """Numbers as names."""
-    return [text(value) for value in values]

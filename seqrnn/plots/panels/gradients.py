@@ -10,10 +10,10 @@ import numpy as np
 from seqrnn.plots import measured, style
 from seqrnn.plots.measured import interval, number
 from seqrnn.plots.panel import Panel, curve, legend, mark, scale_y, ticks_of
-from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION
 
 Values = Mapping[str, Any]
-LEAST = 1e-8  # of an error that is drawn
+LEAST = 1e-4  # of an error that is drawn
 
 
 def reach(panel: Panel, found: Values) -> None:
@@ -38,7 +38,7 @@ def reach(panel: Panel, found: Values) -> None:
     x, y = style.thinned(np.arange(1.0, last + 1), strength)
     ax.plot(x, y.clip(low, high), color=BLUE, linewidth=1.6, marker="." if last < 15 else "")
     ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    marks = [(half.value, "half", BLUE)] if half.value < last else []
+    marks = [(half.value, f"half-life {number(half.value)}", BLUE)] if half.value < last else []
     marks += [(found["window"], f"window {found['window']:,}", VERMILLION)] if found["window"] else []
     marks += [(found["needed"], f"task needs {found['needed']:,}", GREEN)] if found["needed"] else []
     mark(ax, marks)
@@ -74,6 +74,3 @@ def truncation(panel: Panel, found: Values) -> None:
     if own and (box := ax.get_legend()):
         inches = ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
         box.set_bbox_to_anchor((1.0, 1.0 + 0.19 / inches), transform=ax.transAxes)
-
-
-__all__ = ["PURPLE", "reach", "truncation"]

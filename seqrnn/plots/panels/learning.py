@@ -10,10 +10,11 @@ import numpy as np
 from seqrnn.plots import measured
 from seqrnn.plots.measured import Interval, interval, number
 from seqrnn.plots.panel import MOST_ROWS, Panel, Row, fitted, scale_y
-from seqrnn.plots.style import BLUE, GREEN, GREY, ORANGE, SMALL, VERMILLION, plain
+from seqrnn.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILLION, plain
 
 Values = Mapping[str, Any]
 DIVERGED = 1e6  # effect of a remedy
+AVERAGING = "Would averaging, or training on, help?"
 USUAL = 1e-3  # ‖Δw‖ / ‖w‖ of one update
 
 
@@ -46,7 +47,7 @@ def trials(panel: Panel, verdict: Values) -> None:
     effects = {one["remedy"]: interval(one["effect"]) for one in [*tried, *([advice] if advice else [])]}
     if not effects:
         panel.asks("What helps?")
-        panel.nothing(f"Remedies were not tried. {verdict['trials']}")
+        panel.nothing(verdict["trials"])
         return
     helpful = sum(effect.high < 1 for effect in effects.values())
     says = f"{helpful or 'None'} of {len(effects)} remedies tried {'lowers' if helpful == 1 else 'lower'} the loss"
@@ -72,14 +73,18 @@ def forgetting(panel: Panel, found: Values) -> None:
     side = "lower" if gap.value >= 0 else "higher"
     sign = 1 if gap.value >= 0 else -1
     signed = Interval(sign * gap.value, *sorted((sign * gap.low, sign * gap.high)))
-    sure = "" if gap.low > 0 or gap.high < 0 else ", which may be chance"
-    panel.asks("Does it forget?", f"Loss on what it saw 50 timesteps ago is {measured.percent(signed)} {side} "
-               f"than on what is still ahead{sure}")  # fmt: skip
+    much = f"{measured.percent(signed)} {side}"
+    says = f"Loss on what it saw 50 timesteps ago is {much} than on what is still ahead"
+    if not (gap.low > 0 or gap.high < 0):
+        says = f"Not for sure: loss on what it saw 50 timesteps ago is {much} than on what is ahead"
+    if gap.low == gap.high == 0:
+        says = "No: loss on what it saw 50 timesteps ago is that on what is still ahead"
+    panel.asks("Does it forget?", says)
     ages = list(zip(found["ages"], found["losses"], strict=True))[:6]
     names = [f"{age:,}" for age, _ in ages] + ["still\nahead", "unseen\ntests"]
     points = measured.band([*(loss for _, loss in ages), found["ahead"], found["unseen"]])
     ax = panel.axes("training passed it so many timesteps ago", "loss", below=0.6)
-    scale_y(ax, points)
+    scale_y(ax, points, bottom=0.0)
     low, high = ax.get_ylim()
     for place, (value, least, most) in enumerate(points):
         colour = BLUE if place < len(ages) else ORANGE
@@ -97,7 +102,7 @@ def averaging(panel: Panel, noise: Values | None, forgetting: Values | None) -> 
     rows, says = [], ""
     if noise is not None:
         scale = interval(noise["scale"])
-        says = f"Signal outweighs noise from {scale} updates together on"
+        says = f"Noise is as large as signal once {scale} updates are averaged"
         rows.append(Row("updates until\nsignal = noise", scale, _short(scale), BLUE))
         if noise["in_a_row"] > 1:
             count = noise["in_a_row"]
@@ -106,7 +111,9 @@ def averaging(panel: Panel, noise: Values | None, forgetting: Values | None) -> 
     if forgetting is not None:
         averaged = interval(forgetting["averaged"])
         rows.append(Row("loss, weights\naveraged ÷ not", averaged, f"× {number(averaged.value)}", GREEN))
-    panel.asks("Would averaging help?", says)
+        change = interval(forgetting["change"])
+        rows.append(Row("loss, trained\non ÷ before", change, f"× {number(change.value)}", PURPLE))
+    panel.asks(AVERAGING, says)
     panel.dots(rows, "1 = one update, or the loss as it is", marks=[(1.0, "")])
 
 

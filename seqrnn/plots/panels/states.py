@@ -10,8 +10,8 @@ from matplotlib.patches import Circle, Patch
 
 from seqrnn.plots import measured, style
 from seqrnn.plots.measured import interval, number, percent
-from seqrnn.plots.panel import MOST_ROWS, Panel, Row, curve, fitted, legend, mark, scale_y, ticks_of, whisker, wrapped
-from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, SMALL, VERMILLION
+from seqrnn.plots.panel import MOST_ROWS, Panel, Row, curve, fitted, legend, mark, scale_y, ticks_of, whisker
+from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SMALL, VERMILLION
 
 Values = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)  # of layers
@@ -52,6 +52,7 @@ def units(panel: Panel, found: Values) -> None:
     rows = {label: values for label, values in rows.items() if values}
     first = [Row(label, values[0], "" if several else _percent(values[0].value)) for label, values in rows.items()]
     ax = panel.dots(first, "% of the units", is_log=False, bounds=(-2.0, 102.0))
+    ax.set_xticks([0, 25, 50, 75, 100])
     for line in ax.get_lines():
         line.remove()
     for place, values in enumerate(rows.values()):
@@ -133,7 +134,7 @@ def memory(panel: Panel, found: Values) -> None:
                     label="alike anyway")  # fmt: skip
         ax.axhline(decoding["threshold"], color=GREY, linewidth=0.8, linestyle=":")
     if capacity:
-        ax.plot(np.arange(1, len(r2) + 1), r2, color=ORANGE, linewidth=1.4, label="noise")
+        ax.plot(np.arange(1, len(r2) + 1), r2, color=ORANGE, linewidth=1.4, label="random inputs")
     if needed:
         mark(ax, [(needed, f"task needs {needed:,}", GREEN)])
     legend(ax)
@@ -185,8 +186,9 @@ def recurrence(panel: Panel, found: Values) -> None:
     ax = panel.axes("real part", "imaginary part", left=0.56, right=panel.width - 0.56 - side)
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)
-    ticks_of(ax.xaxis, False, -reach, reach, 4)
-    ticks_of(ax.yaxis, False, -reach, reach, 4)
+    ticks = [tick for tick in range(-3, 4) if abs(tick) <= reach]
+    ax.set_xticks(ticks)
+    ax.set_yticks(ticks)
     ax.add_patch(Circle((0, 0), 1.0, fill=False, color=VERMILLION, linewidth=1.3, zorder=2))
     ax.plot(*points[farthest <= reach].T, "o", color=BLUE, markersize=3.2, alpha=0.55, markeredgewidth=0, zorder=3)
     beyond = int((farthest > reach).sum())
@@ -209,6 +211,3 @@ def _points(eigenvalues: Sequence[Sequence[Sequence[float | None]]]) -> style.Ar
     flat = [measured.reals(value) for point in eigenvalues for value in point]
     points = np.array(flat[:: -(-len(flat) // MOST_POINTS) or 1], np.float64).reshape(-1, 2)
     return points[np.isfinite(points).all(axis=1)]
-
-
-__all__ = ["SKY", "drift", "gates", "memory", "recurrence", "units", "wrapped"]

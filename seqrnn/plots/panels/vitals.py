@@ -36,7 +36,7 @@ def draw(figure: Figure, place: Where, metrics: Mapping[str, Array]) -> None:
     for number, name in enumerate(names):
         says, is_share = COLUMNS[name]
         panel = Panel(figure, (left + number * each, bottom, each - GAP, height - 0.24))
-        panel._write(says, SMALL, style.INK)
+        panel.write(says, SMALL, style.INK)
         ax = panel.axes("timestep", left=0.5)
         x, y = style.thinned(timesteps, style.real(metrics[name]))
         ax.plot(x, y, color=BLUE, linewidth=1.3, marker="o" if len(x) < 40 else "", markersize=3)
