@@ -4,6 +4,7 @@
     predictions.png  what the trained network makes of the test data: a picture for each kind of task
     animation.gif    the fit as it improved (runs with plots.animation=true)
     samples.png      training examples (classification)
+    diagnosis.png    what a diagnosis says and was measured on (runs that python -m seqrnn.diagnose has looked at)
 
 ``python -m seqrnn.plots RUN_DIR`` draws them again. No window is ever opened, and nothing global is changed: figures
 are matplotlib objects without pyplot. matplotlib is imported when something is drawn, not before, and of the modules
@@ -17,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from seqrnn.errors import DataError
-from seqrnn.run import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
+from seqrnn.run import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
 
 
 def draw(
@@ -71,9 +72,12 @@ def draw(
     def samples() -> list[Path]:
         return draw_samples(directory) if run.has(SAMPLES) else []
 
+    def diagnosis() -> list[Path]:
+        return draw_diagnosis(directory) if run.has(DIAGNOSIS) else []
+
     paths: list[Path] = []
     problems: list[str] = []
-    for picture in (losses, predictions, animated, samples):
+    for picture in (losses, predictions, animated, samples, diagnosis):
         try:
             for path in picture():
                 tell(path)
@@ -111,3 +115,21 @@ def draw_samples(directory: Path) -> list[Path]:
         summary = {}
     found = arrays.checked(run.samples(), arrays.SAMPLES, directory / SAMPLES)
     return [style.save(samples.draw(found, Facts(run.config(), summary)), directory / "samples.png")]
+
+
+def draw_diagnosis(directory: Path) -> list[Path]:
+    """Draws ``diagnosis.png``: what a diagnosis says, and what it was measured on.
+
+    Raises:
+        DataError: it is not a run directory, or a file of it is missing or damaged.
+    """
+    from seqrnn.plots import arrays, diagnosis, measured, style
+    from seqrnn.plots.facts import Facts
+
+    run = RunReader(directory)
+    metrics = run.metrics()
+    if metrics:
+        arrays.check_columns(metrics, directory / METRICS_JSONL)
+    found = measured.checked(run.diagnosis(), directory / DIAGNOSIS)
+    page = diagnosis.draw(found, Facts(run.config(), run.summary()), metrics)
+    return [style.save(page, directory / "diagnosis.png", colours=256)]

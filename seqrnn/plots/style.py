@@ -71,13 +71,29 @@ def parts(
     return list(grid.ravel())
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a PNG, whole or not at all."""
+def save(figure: Figure, path: Path, colours: int | None = None) -> Path:
+    """Writes a PNG, whole or not at all.
+
+    Args:
+        colours: the most frequent ones, which the others are replaced by: a page of lines and letters has a few and
+            their shades, and takes half the room.
+    """
     figure.canvas.draw()  # once; savefig would draw it twice
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
+    if colours is not None:
+        image = image.quantize(palette=_palette(image, colours), dither=Image.Dither.NONE)
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, dpi=(DPI, DPI))
+        image.save(temporary, dpi=(DPI, DPI), optimize=colours is not None)
     return path
+
+
+def _palette(image: Image.Image, colours: int) -> Image.Image:
+    packed = np.asarray(image).astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32)
+    found, counts = np.unique(packed[packed != 2**24 - 1], return_counts=True)
+    chosen = [2**24 - 1, *found[np.argsort(-counts, kind="stable")[: colours - 1]].tolist()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for one in chosen for part in (one >> 16, one >> 8 & 255, one & 255)])
+    return palette
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The panels of diagnosis.png: each asks a question, and draws what an instrument measured."""
