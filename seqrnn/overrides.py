@@ -115,7 +115,7 @@ def _explain(loader: ConfigLoader, name: str, base: list[str], override: str, er
     if "=" not in override:
         return f"{override}: not an override; write key=value"
     keys = [*groups, *_keys(OmegaConf.to_container(compose(name, base), resolve=False))]
-    if key not in keys and not override.startswith("+"):
+    if key not in keys and not override.startswith("+") and key.partition(".")[0] != "hydra":
         nearest = did_you_mean(key, keys) or did_you_mean(key.rpartition(".")[2], keys)
         return f"{key}: no such key{nearest or '; --cfg job shows them all'}"
     return f"{override}: {_first_lines(error)}"

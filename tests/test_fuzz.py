@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import logging
 import math
 import os
 import random
@@ -41,8 +42,9 @@ Command = Callable[..., Finished]
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
 LINES, PARTS = 2000 * MORE, 8  # override lines, in so many tests
 COMMANDS = 40 * MORE  # more lines, through all of the command
+PROCESSES = 6 * MORE  # more lines, each in a process of its own
 DAMAGES = 240 * MORE  # run directories
-SLOWEST = 20.0  # seconds that a line may take
+SLOWEST = 60.0  # seconds that a line may take
 ROOM = 6 * 2**30  # bytes of address space that a line may take
 ERRORS = (2, 3)  # a mistake; a run that diverged
 
@@ -240,18 +242,65 @@ def test_any_line_of_overrides_gives_a_run_or_an_error(
     part: int, quickly: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert check(["task=sine"], quickly, tmp_path / "warm") == 0
+    for precision in ("float32", "float64"):  # compiled code is compiled before the clock runs
+        small = ["smoke=true", "plots.draw=false"]
+        assert quickly("task=sine", f"precision={precision}", *small, f"hydra.run.dir={precision}").exit_code == 0
     found = Counter(
         check(line, quickly, tmp_path / str(number)) for number, line in enumerate(lines(part, LINES // PARTS))
     )
     assert min(found[0], found[2]) > LINES // PARTS // 5, found
-    assert {path.name for path in tmp_path.iterdir()} <= {"warm", "outputs", *map(str, range(LINES // PARTS))}
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "float32",
+        "float64",
+        "outputs",
+        *map(str, range(LINES // PARTS)),
+    }
 
 
 @pytest.mark.timeout(300 * MORE)
 def test_any_line_of_overrides_is_answered_by_the_command(command: Command, tmp_path: Path) -> None:
     for number, line in enumerate(lines(PARTS, COMMANDS)):
         check(line, command, tmp_path / str(number))
+
+
+HYDRA = [
+    ["hydra.mode=MULTIRUN"], ["hydra.mode=nosuch"], ["hydra.job.chdir=true"], ["hydra.job_logging.root=null"],
+    ["hydra.launcher._target_=os.getcwd", "-m"], ["hydra.sweeper._target_=os.getcwd", "-m"],
+    ["hydra/launcher=nosuch", "-m"], ["hydra.verbose=[nosuch"], ["hydra.output_subdir=x"], ["hydra.run.dir=null"],
+    ["hydra.run.dir='\x1b[31m'"], ["hydra.run.dir=" + "a" * 300], ["hydra.searchpath=[nosuch://x]"],
+    ["hydra.job.num=x"], ["+hydra.job_logging.handlers.x.class=nosuch", "hydra.verbose=true"], ["hydra=null"],
+    ["~hydra"], ["--nosuch"],
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a line sets up for logging ends with its test."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+
+
+@pytest.mark.parametrize("line", HYDRA, ids=lambda line: line[0][:40])
+def test_hydras_own_keys_are_no_way_to_a_traceback(line: list[str], command: Command) -> None:
+    finished = command("task=sine", "smoke=true", "plots.draw=false", *line)
+    assert finished.exit_code in (0, *ERRORS), finished
+    assert "Traceback" not in finished.err
+    assert "no such key; did you mean hydra?" not in finished.err
+    assert "\x1b" not in finished.out + finished.err
+
+
+@pytest.mark.timeout(300 * MORE)
+def test_any_line_of_overrides_is_answered_by_a_process_of_its_own(tmp_path: Path) -> None:
+    for number, line in enumerate(lines(PARTS + 1, PROCESSES)):
+        line = [text for text in line if not set("\0\ud800") & set(text)]  # which no process can be given
+        line += ["smoke=true", "plots.draw=false", f"hydra.run.dir={number}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "seqrnn.train", *line],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        assert done.returncode in (0, *ERRORS), f"{line}: {done}"
+        assert "Traceback" not in done.stderr, f"{line}: {done.stderr}"
 
 
 # Run directories
