@@ -9,8 +9,6 @@ from pathlib import Path
 
 from seqrnn import cli
 
-SECONDS = 30.0
-
 
 def seconds(text: str) -> float:
     """A span of time, as typed."""
@@ -31,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seconds",
         type=seconds,
-        default=SECONDS,
-        help=f"for trials of remedies, about; 0: none (default: {SECONDS:.0f})",
+        help="for trials of remedies, about; 0: none (default: 30)",
     )
     parser.add_argument(
         "--plugins",

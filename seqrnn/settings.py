@@ -61,6 +61,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     smoke: bool
     log_every: Count | None
     logger: Literal["tensorboard"] | None
+    diagnose: bool
     resume: Literal["auto"] | None
     init_from: str | None
     on_divergence: Literal["stop", "rollback"]

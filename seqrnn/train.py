@@ -47,6 +47,7 @@ def execute(job: Job) -> float:
     from seqrnn import loop, settings
     from seqrnn.checkpoints.initial import start_from
     from seqrnn.checkpoints.training import Training
+    from seqrnn.diagnosis.vitals import Vitals
     from seqrnn.monitor import Monitor
     from seqrnn.recording.recorder import Recorder
     from seqrnn.signals import Signals
@@ -58,10 +59,11 @@ def execute(job: Job) -> float:
     planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
     strategy = choose(run)
     validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
+    vitals = Vitals(run) if run.settings.diagnose else dict
     with Signals() as signals, Recorder(run, job, signals.deferred) as recorder:
         monitor = Monitor(
             planned,
-            lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
+            lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss) | vitals(),
             evaluate_every=run.schedule.evaluate_every,
             log_every=run.settings.log_every,
             patience=run.schedule.patience,
@@ -72,7 +74,12 @@ def execute(job: Job) -> float:
         training.begin(job.again, job.why, origin)
         strategy.ready(recorder.terminal.say)
         training.train()
-        return recorder.finish(loop.predict(run.network, test, run.place))
+        loss = recorder.finish(loop.predict(run.network, test, run.place))
+    if run.settings.diagnose:
+        from seqrnn.diagnosis.session import diagnose
+
+        diagnose(job.directory, plugins=run.settings.plugins, seconds=0 if run.settings.smoke else None)
+    return loss
 
 
 def command() -> None:

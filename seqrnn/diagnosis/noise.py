@@ -99,8 +99,8 @@ def scale(single: Array, together: Array, chosen: NDArray[np.int64]) -> float:
         chosen: places.
     """
     weights = _weights(chosen, len(together))
-    pairs = weights @ together @ weights - weights**2 @ together.diagonal()  # of different places: without bias
-    signal = float(pairs / max(1 - weights @ weights, ROUNDING))
+    pairs = float(weights @ together @ weights - weights**2 @ together.diagonal())  # of two places: without bias
+    signal = pairs / max(1 - float(weights @ weights), ROUNDING)
     noise = float(np.mean([_spread(products, weights) for products in single]))
     return noise / signal if signal > 0 else math.inf
 

@@ -94,6 +94,11 @@ def measure(subject: Subject) -> Reach:
 def gradient_norms(network: Network, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, state: State) -> Array:
     """‖∂L/∂s‖ of each of N segments (T, N, I), by lag from its end: (T + 1, N): first that of the cell's last
     output, last that of the state before the first timestep."""
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in evaluation mode
+        return _gradient_norms(network, loss, inputs, targets, state)
+
+
+def _gradient_norms(network: Network, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, state: State) -> Array:
     states = [tuple(part.detach().requires_grad_() for part in state)]
     for step in inputs:
         outputs, following = network.cell(step[None], states[-1])

@@ -16,12 +16,16 @@ from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.verdict import judge
 from seqrnn.run import write_diagnosis
 
+SECONDS = 30.0
 
-def diagnose(directory: Path, seconds: float, plugins: Sequence[str] = (), console: Console | None = None) -> None:
+
+def diagnose(
+    directory: Path, seconds: float | None = None, plugins: Sequence[str] = (), console: Console | None = None
+) -> None:
     """Diagnoses a run, and writes diagnosis.md, diagnosis.json and diagnosis.png into its directory.
 
     Args:
-        seconds: for trials of remedies, about.
+        seconds: for trials of remedies, about; None: 30.
         plugins: modules to import that the run needs.
 
     Raises:
@@ -32,7 +36,9 @@ def diagnose(directory: Path, seconds: float, plugins: Sequence[str] = (), conso
     with console.status("reading the run") as status:
         subject = Subject(directory, plugins)
         found = examine(subject, lambda text: status.update(f"{text} …"))
-        verdict = judge(found, subject, seconds, lambda text: status.update(f"{text} …"))
+        verdict = judge(
+            found, subject, SECONDS if seconds is None else seconds, lambda text: status.update(f"{text} …")
+        )
         spent = perf_counter() - began
         write_diagnosis(
             directory,

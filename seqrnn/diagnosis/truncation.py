@@ -172,9 +172,10 @@ def gradient(
         state = network.initial_state(inputs.shape[1])
         if carry:
             state = tuple(torch.cat([part[start] for start, _, _ in group], dim=1) for part in states)
-        hidden, _ = unroll(network.recur, network.initial_state, inputs, starts, state)
-        total = loss(network.head(hidden[lead:][valid]), targets[valid]).sum()
-        found = torch.autograd.grad(total, parameters, allow_unused=True)
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in evaluation mode
+            hidden, _ = unroll(network.recur, network.initial_state, inputs, starts, state)
+            total = loss(network.head(hidden[lead:][valid]), targets[valid]).sum()
+            found = torch.autograd.grad(total, parameters, allow_unused=True)
         sums = [own if part is None else own + part for own, part in zip(sums, found, strict=True)]
     flat: Array = torch.cat([part.reshape(-1) for part in sums]).double().cpu().numpy()
     return flat / max(1, int(chunk.valid[begin:end].sum()))

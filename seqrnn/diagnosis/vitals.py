@@ -4,7 +4,6 @@ They go into the metrics as they are, without intervals, to be seen as they chan
 
     half_life        timesteps after which a gradient has half its strength (see ``seqrnn.diagnosis.reach``)
     truncation       cosine of the schedule's gradient with the full one (see ``seqrnn.diagnosis.truncation``)
-    moved            ‖Δw‖ / ‖w‖ since the last evaluation, over all weights
     saturated        share of the cell's outputs beyond ±0.99 (cells whose outputs stay within ±1)
     rank             effective rank of the cell's outputs (Roy & Vetterli 2007)
 
@@ -22,7 +21,6 @@ from torch import Tensor
 from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life
 from seqrnn.diagnosis.subject import Stretch
 from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
-from seqrnn.models.network import Network
 from seqrnn.settings import Experiment
 from seqrnn.tasks.protocol import Chunk
 
@@ -49,7 +47,6 @@ class Vitals:
         self.chunk: Chunk = experiment.place(
             Chunk(chunk.inputs[which], chunk.targets[which], chunk.valid[which], chunk.starts[which])
         )
-        self.weights: Tensor | None = None
 
     def __call__(self) -> dict[str, float]:
         """The vital signs of the network as it is, by name."""
@@ -76,15 +73,9 @@ class Vitals:
         return {
             "half_life": half_life(curve_of(norms)),
             "truncation": compare(cut, full)[0],
-            "moved": self._moved(network),
             "saturated": float((outputs.abs() > LIMIT).double().mean()),
             "rank": _effective_rank(outputs.flatten(0, 1).double()),
         }
-
-    def _moved(self, network: Network) -> float:
-        weights = torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).double()
-        before, self.weights = self.weights, weights
-        return 0.0 if before is None else float((weights - before).norm() / before.norm().clamp_min(1e-30))
 
 
 def _effective_rank(outputs: Tensor) -> float:
