@@ -17,7 +17,7 @@ from subjects import make_run
 from test_subject import edit_config, edit_summary
 
 from seqrnn import diagnose
-from seqrnn.diagnosis import forgetting
+from seqrnn.diagnosis import forgetting, noise, truncation
 
 Run = Callable[..., Path]
 Command = Callable[..., tuple[int, str, str]]
@@ -27,8 +27,10 @@ FILES = ("diagnosis.json", "diagnosis.md", "diagnosis.png")
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs it in this process; returns exit code, output and errors."""
-    monkeypatch.setattr(forgetting, "SECONDS", 0.2)
-    monkeypatch.setattr(forgetting, "MOMENTS", 20)
+    for module, name, value in (
+        (forgetting, "SECONDS", 0.2), (forgetting, "MOMENTS", 20), (truncation, "STRETCHES", 2), (noise, "PLACES", 4),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
     monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*arguments: object) -> tuple[int, str, str]:
