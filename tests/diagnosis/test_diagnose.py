@@ -114,7 +114,7 @@ def test_files_that_are_missing_or_damaged_are_named(
     if content is None:
         (small / name).unlink()
     else:
-        (small / name).write_bytes(content)
+        (small / name).write_bytes(content + b"\n")
     if (name, content) == ("overrides.yaml", b"[1, 2]"):
         return  # a list is what it should be
     refused(
