@@ -2,7 +2,8 @@
 
 A finished network is a single snapshot, of which little can be said with confidence. So training goes on from where
 it ended: on the data that comes next, by the run's own schedule and optimizer, at the learning rate of its last
-updates. The optimizer starts without its memory and is given time to fill it before anything is measured.
+updates. The optimizer starts without its memory, and a run that ended within a sequence without the state it had
+there; they are given time to fill before anything is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from seqrnn import registry
 from seqrnn.diagnosis.subject import Subject
+from seqrnn.errors import Diverged
 from seqrnn.schedule import Agenda, Part, Schedule
 from seqrnn.strategies.choice import choose
 from seqrnn.tasks.protocol import Batch
@@ -44,8 +46,7 @@ class Continued:
         self.run = replace(experiment, network=self.network, optimizer=optimizer)
         self.strategy = choose(self.run)
         self.strategy.ready(lambda text: None)
-        made = max(1, subject.made)
-        self.factor = float(subject.decay.factors(made - 1, 1)[0])
+        self.factor = last_factor(subject)
         endless = schedule.model_copy(update={"epochs": 2**62, "max_updates": None})
         self.agenda = Agenda(endless, lambda epoch: experiment.task.train(epoch, schedule.streams))
         self.agenda.take(subject.made)
@@ -69,7 +70,7 @@ class Continued:
             parts = self.agenda.take(count)
             made = self.strategy(parts, np.full(count, self.factor))
             if not (np.isfinite(made.losses[-1]) and np.isfinite(made.norms[-1])):
-                raise Diverged
+                raise Diverged("training that goes on from where it ended diverges")
             self.position += steps_of(parts, self.run.schedule)
             left -= count
         return updates
@@ -88,8 +89,12 @@ class Continued:
         self.strategy.finish()
 
 
-class Diverged(Exception):
-    """Training that went on diverged."""
+def last_factor(subject: Subject) -> float:
+    """The factor on the learning rate of the last update; that of a plateau is known from the metrics alone."""
+    rates = subject.metrics.get("lr", np.empty(0))
+    if subject.decay.shape == "plateau" and np.isfinite(rates).any():
+        return float(rates[np.isfinite(rates)][-1]) / float(subject.values["optimizer"]["lr"])
+    return float(subject.decay.factors(subject.made - 1, 1)[0])
 
 
 def steps_of(parts: list[Part[Batch]], schedule: Schedule) -> int:

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from seqrnn import loop, settings
 from seqrnn.diagnosis.intervals import Interval, of_ratio
@@ -43,6 +44,7 @@ FEWEST = 100  # updates that say something
 TAIL, LOOKS = 0.1, 5  # of a training, in which its loss is looked at so many times: a single look is chance
 PACED = 0.1  # of a trial, to find out how long it takes
 SHARE = 1 / 60  # of the time for all trials that one may take
+STRUCTURE = ("model", "schedule.streams", "schedule.window", "schedule.stride", "schedule.update_every")  # what costs
 HOPELESS = 1e30  # the loss of a training that diverged
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 
@@ -114,7 +116,8 @@ class Trials:
 
     def run(self, remedies: Sequence[Remedy], announce: Callable[[str], None] = lambda text: None) -> list[Trial]:
         """Tries remedies, one by one."""
-        return [self._try(remedy, announce) for remedy in remedies]
+        with torch.random.fork_rng(devices=()):  # trainings seed the generator of this process
+            return [self._try(remedy, announce) for remedy in remedies]
 
     def _try(self, remedy: Remedy, announce: Callable[[str], None]) -> Trial:
         announce(f"trying {remedy.name}")
@@ -130,7 +133,12 @@ class Trials:
 
     def _as_long(self, change: Change) -> int:
         """How many times as many timesteps are trained on in the same time, rounded down to a power of two."""
-        gain = self._pace({}) / self._pace(change)
+        if not any(key.startswith(STRUCTURE) for key in change):
+            return 1  # timesteps cost what they did, whatever a clock says
+        own, new = self._pace({}), self._pace(change)
+        if not (math.isfinite(own) and math.isfinite(new)):
+            return 1
+        gain = own / new
         return int(2 ** max(0, min(10, math.floor(math.log2(gain)))))
 
     def _pace(self, change: Change) -> float:

@@ -1,0 +1,106 @@
+"""Training that goes on is what the uninterrupted, longer run would have been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from subjects import make_run
+
+from seqrnn.diagnosis import continued
+from seqrnn.diagnosis.continued import PACE, Continued
+from seqrnn.diagnosis.subject import Subject
+from seqrnn.errors import Diverged
+from seqrnn.schedule import Schedule
+
+PLAIN = (
+    "optimizer=sgd",
+    "optimizer.lr=0.05",
+    "precision=float64",
+    "model.hidden_size=6",
+    "schedule.lr_decay=constant",
+)
+INTEGRAL = ("task=integral", "task.train_timesteps=120", "task.test_timesteps=50", "task.test_sequences=2", *PLAIN)
+SINCOS = (
+    "task=sincos", "task.continuous=false", "task.train_pieces=10", "task.test_pieces=2", "task.points=9", *PLAIN,
+)  # fmt: skip
+FEW = 2 * PACE  # updates that fill what has no memory
+
+
+def weights_of(directory: Path) -> torch.Tensor:
+    return torch.cat([part.reshape(-1) for part in Subject(directory).experiment.network.parameters()]).detach()
+
+
+@pytest.mark.parametrize("model", ["gru", "elman"])
+@pytest.mark.parametrize(
+    ("overrides", "before"),
+    [
+        ((*INTEGRAL, "schedule.streams=2", "schedule.window=5"), 12),  # an epoch
+        ((*INTEGRAL, "schedule.streams=2", "schedule.window=6", "schedule.stride=3", "schedule.update_every=6"), 20),
+        ((*INTEGRAL, "schedule.streams=3", "schedule.window=7", "schedule.update_every=14"), 6),  # short windows
+        ((*INTEGRAL, "schedule.streams=2", "schedule.window=5", "schedule.carry=false"), 7),  # within an epoch
+        ((*INTEGRAL, "schedule.streams=2", "schedule.window=8", "schedule.stride=2", "schedule.carry=false"), 17),
+        ((*SINCOS, "schedule=full", "schedule.lr_decay=constant", "schedule.streams=4"), 4),  # several batches
+        ((*SINCOS, "schedule.streams=4", "schedule.window=4", "schedule.update_every=12"), 6),
+        ((*SINCOS, "schedule.streams=4", "schedule.window=4", "schedule.clip_norm=0.01"), 9),
+    ],
+    ids=lambda value: " ".join(value[5:]) if isinstance(value, tuple) else str(value),
+)
+def test_it_goes_on_as_if_it_had_never_ended(
+    overrides: tuple[str, ...], before: int, model: str, tmp_path: Path
+) -> None:
+    overrides = (*overrides, f"model={model}", "schedule.epochs=40", "model.hidden_size=6")
+    short = make_run(tmp_path / "short", *overrides, f"schedule.max_updates={before}")
+    long = make_run(tmp_path / "long", *overrides, f"schedule.max_updates={before + FEW + 7}")
+    files = {path.name: path.read_bytes() for path in short.iterdir()}
+    subject = Subject(short)
+    own = weights_of(short)
+    going = Continued(subject, 0.0)
+    assert going.filled == FEW
+    assert list(going.snapshots(7, 1)) == list(range(7))
+    going.close()
+    torch.testing.assert_close(going.weights(), weights_of(long), rtol=0, atol=1e-12)
+    assert going.position == Subject(long).position
+    # The run itself is as it was.
+    now = torch.cat([part.reshape(-1) for part in subject.experiment.network.parameters()])
+    assert torch.equal(now, own)
+    assert not torch.equal(going.weights(), own)
+    assert {path.name: path.read_bytes() for path in short.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("decay", "factor"),
+    [("constant", 1.0), ("cosine", 0.0), ("step", 0.25), ("plateau", 0.25)],
+)
+def test_it_goes_on_at_the_rate_of_the_last_update(decay: str, factor: float, tmp_path: Path) -> None:
+    overrides = (*INTEGRAL, "schedule.streams=2", "schedule.window=5", f"schedule.lr_decay={decay}")
+    never = "schedule.evaluate_every=4", "optimizer.lr=1e-300" if decay == "plateau" else "seed=0"
+    steps = ("schedule.lr_step=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_step=5",)
+    run = make_run(tmp_path / "run", *overrides, *never, *steps)
+    subject = Subject(run)
+    going = Continued(subject, 0.0)
+    going.close()
+    expected = subject.metrics["lr"][-1] / subject.values["optimizer"]["lr"]
+    assert going.factor == pytest.approx(expected, abs=1e-12)
+    if decay == "plateau":
+        assert going.factor <= 0.25  # no evaluation brought an improvement
+    else:
+        assert going.factor == pytest.approx(factor)
+
+
+def test_it_says_so_when_it_diverges(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", *SINCOS, "schedule.streams=4", "schedule.window=9", "schedule.clip_norm=null")
+    subject = Subject(run)
+    subject.values["optimizer"]["lr"] = 1e200
+    with pytest.raises(Diverged):
+        Continued(subject, 0.0)
+
+
+def test_filling_the_memory_of_an_optimizer_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", *INTEGRAL, "schedule.streams=2", "schedule.window=5")
+    monkeypatch.setattr(continued, "FILLED", 60)
+    going = Continued(Subject(run), 1000.0)
+    assert going.filled == 60
+    going.close()
+    assert isinstance(going.run.schedule, Schedule)

@@ -1,0 +1,167 @@
+"""The line to paste composes to exactly the config that was tried."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import registry
+from subjects import make_run
+from test_configs import composed
+
+from seqrnn import settings
+from seqrnn.diagnosis import remedies
+from seqrnn.diagnosis.examination import Examination
+from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.remedies import command, lengthened, overrides_of, remedies_for
+from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.trials import changed
+from seqrnn.diagnosis.truncation import Truncation
+
+SURE = Interval(0.5, 0.4, 0.6)
+NOTHING = Examination(None, None, None, None, None, None, None, None, {})
+NAMES = (
+    "longer window", "more streams", "wider batch", "longer accumulation", "decaying rate", "smaller steps",
+    "larger steps", "longer training", "orthogonal start", "gated cell", "more units", "clipped gradients",
+    "weight decay",
+)  # fmt: skip
+SETTLED = ("plots.draw=false", "device=cpu")
+
+
+def found_with(faithful: int) -> Examination:
+    cut = Truncation(100, [1, 10], [SURE, SURE], [SURE, SURE], 1, SURE, SURE, faithful, 16)
+    return replace(NOTHING, truncation=cut)
+
+
+def subject_of(*overrides: str) -> Subject:
+    """A run that was not made, only composed."""
+    registry.load()
+    subject = object.__new__(Subject)
+    subject.values = composed(*overrides, *SETTLED)
+    subject.overrides = [*overrides, *SETTLED]
+    subject.experiment = settings.assemble(subject.values)
+    from seqrnn.diagnosis.subject import Timeline
+
+    subject.timeline = Timeline(subject.experiment)
+    return subject
+
+
+def recomposed(line: str) -> dict[str, Any]:
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "seqrnn.train"]
+    return composed(*words[3:])
+
+
+RUNS = [
+    (),
+    ("task=integral", "model=elman", "schedule=online"),
+    ("task=sincos", "model=lstm", "schedule=accumulate", "schedule.update_every=20", "schedule.window=10"),
+    ("experiment=integral_forgetting",),
+    ("experiment=integral_accumulated", "schedule.max_updates=500"),
+    ("experiment=sine_online",),
+    ("experiment=sincos_lstm_carry", "model.num_layers=2", "model.dropout=0.1"),
+    ("task=integral", "model=rnn", "model.nonlinearity=relu", "model.head=mlp", "model.hidden_size=7",
+     "model.init_std={head.0.weight: 0.2}", "optimizer=sgd", "optimizer.lr=0.3"),
+    ("task=sine", "model=elman", "model.bias=false", "optimizer=adamw", "optimizer.lr=1e-5", "schedule.clip_norm=null"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
+def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> None:
+    subject = subject_of(*overrides)
+    offered = remedies_for(NAMES, found_with(20), subject)
+    assert len(offered) >= 4
+    for remedy in offered:
+        for variant in remedy.variants:
+            change = lengthened(variant, remedy.length, subject)
+            values = changed(subject.values, change)
+            assert settings.problems_of(values) == [], remedy.name
+            assert recomposed(command(change, subject)) == values, remedy.name
+
+
+@pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
+def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
+    subject = subject_of(*overrides)
+    for remedy in remedies_for(NAMES, found_with(20), subject):
+        for variant in remedy.variants:
+            change = lengthened(variant, remedy.length, subject)
+            assert overrides_of(change, subject), remedy.name
+            assert changed(subject.values, change) != subject.values
+
+
+def test_without_a_change_the_line_is_that_of_the_run_itself() -> None:
+    subject = subject_of("task=sincos", "seed=3")
+    assert command({}, subject) == "python -m seqrnn.train task=sincos seed=3 plots.draw=false device=cpu"
+
+
+def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dropped() -> None:
+    subject = subject_of("task=sincos", "optimizer.lr=0.1", "++schedule.window=5", "schedule=tbptt")
+    subject.overrides += ["hydra.run.dir=/somewhere/else", "+hydra.x=1", "hydra/launcher=joblib", "hydra.job.num=2"]
+    line = command({"optimizer.lr": 0.2, "schedule.window": 7}, subject)
+    assert "hydra" not in line
+    assert shlex.split(line)[3:] == [
+        "task=sincos", "schedule=tbptt", "plots.draw=false", "device=cpu", "optimizer.lr=0.2", "schedule.window=7",
+    ]  # fmt: skip
+
+
+def test_what_a_shell_would_take_apart_is_quoted() -> None:
+    subject = subject_of("task=sine", "model.init_std={head.weight: 0.3, head.bias: 0.1}", "plugins=[]")
+    line = command({"optimizer.lr": 0.5}, subject)
+    assert "'model.init_std={head.weight: 0.3, head.bias: 0.1}'" in line
+    assert recomposed(line)["model"]["init_std"] == {"head.weight": 0.3, "head.bias": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "null"), (5, "5"), (0.1, "0.1"), (1e-05, "1e-05"), (1e-4 / 3, "3.33333e-05"), ("cosine", "cosine"),
+     (True, "true"), (False, "false"), (1234567.0, "1.23457e+06")],
+)  # fmt: skip
+def test_values_are_written_as_they_are_typed(value: Any, text: str) -> None:
+    assert remedies._as_typed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("schedule.epochs=3",), {"schedule.epochs": 12}),
+        (("schedule.epochs=3", "schedule.max_updates=7"), {"schedule.epochs": 12, "schedule.max_updates": 28}),
+    ],
+)
+def test_a_longer_training_is_longer_in_epochs_and_in_updates(
+    overrides: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    subject = subject_of("task=sincos", *overrides)
+    assert lengthened({"seed": 1}, 4, subject) == {"seed": 1, **expected}
+    assert lengthened({"seed": 1}, 1, subject) == {"seed": 1}
+
+
+@pytest.mark.parametrize(("faithful", "window"), [(1, None), (2, None), (5, 5), (100, 100)])
+def test_a_longer_window_is_one_that_is_faithful_and_longer(faithful: int, window: int | None) -> None:
+    subject = subject_of("task=integral", "schedule.window=2")
+    offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(faithful), subject)}
+    assert ("longer window" in offered) == (window is not None)
+    if window is not None:
+        assert {variant["schedule.window"] for variant in offered["longer window"].variants} == {window}
+
+
+def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None:
+    subject = subject_of("task=integral", "schedule.window=2")
+    subject.experiment.task.reach = 10  # type: ignore[attr-defined]
+    (remedy,) = remedies_for(["longer window"], found_with(5), subject)
+    assert {variant["schedule.window"] for variant in remedy.variants} == {10}
+    (remedy,) = remedies_for(["longer window"], found_with(50), subject)
+    assert {variant["schedule.window"] for variant in remedy.variants} == {50}
+
+
+def test_a_remedy_that_is_none_here_is_not_offered(diagnosed_run: Callable[..., Path], tmp_path: Path) -> None:
+    subject = subject_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd", "model.recurrent_init=orthogonal",
+                         "schedule.lr_decay=cosine", "schedule.clip_norm=0.5")  # fmt: skip
+    names = [remedy.name for remedy in remedies_for([*NAMES, "longer window", "nonsense"], NOTHING, subject)]
+    assert not {"longer window", "decaying rate", "orthogonal start", "gated cell", "clipped gradients",
+                "weight decay", "nonsense", "longer accumulation"} & set(names)  # fmt: skip
+    assert len(names) == len(set(names))
+    assert make_run is not None
