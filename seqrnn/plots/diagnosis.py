@@ -26,7 +26,7 @@ HEADING, SAYING = 15.0, 11.0  # points
 Values = Mapping[str, Any]
 Draw = Callable[[Panel], None]
 # Of each question, the findings that rest on what is drawn below it.
-ASKED_FOR = (
+ASKED_FOR: tuple[set[str], ...] = (
     {"nothing_learned"}, set(), {"forgetting", "memorised"}, {"window", "vanishing", "exploding"}, {"window"},
     {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(), set(),
 )  # fmt: skip
@@ -81,7 +81,9 @@ def _head(diagnosis: Values, facts: Facts) -> Iterator[Line]:
     title = f"Diagnosis: {diagnosis['task']} with {diagnosis['model']}"
     yield from (Line(text, HEADING, weight="bold") for text in wrapped(title, width, HEADING, "bold")[:2])
     yield from (Line(text, colour=GREY) for text in wrapped(facts.recipe, width, TEXT))
-    yield from (Line(text, TEXT, VERMILLION, "bold") for note in facts.notes for text in wrapped(note, width, TEXT, "bold"))
+    yield from (
+        Line(text, TEXT, VERMILLION, "bold") for note in facts.notes for text in wrapped(note, width, TEXT, "bold")
+    )
     yield Line("", 4)
     colour = GREEN if verdict["solved"] else INK
     for text in wrapped(verdict["headline"], width, SAYING, "bold")[:4]:

@@ -168,7 +168,9 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         value, low, high = self
         if math.isnan(value):
-            return f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
+            return (
+                f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
+            )
         if not low < high:
             return number(value)
         return f"{number(value)} [{number(low)}, {number(high)}]"
@@ -205,5 +207,5 @@ def number(value: float) -> str:
 
 def percent(share: Interval) -> str:
     """An interval of shares, in percent."""
-    value, low, high = (100 * part for part in share)
-    return f"{value:.0f} % [{low:.0f}, {high:.0f}]" if low < high else f"{value:.0f} %"
+    value, low, high = (f"{part:.0f}" if abs(part) < 1000 else number(part) for part in share.times(100))
+    return f"{value} % [{low}, {high}]" if share.low < share.high else f"{value} %"

@@ -22,6 +22,7 @@ from seqrnn.plots.style import GREY, INK, LINE, SMALL, TEXT, VERMILLION, Array
 QUESTION = 10.5  # points
 ANSWER_LINES = 2
 MOST_ROWS = 10
+LABEL = 0.42  # of a panel's width, at most
 DECADES = 40  # of a logarithmic axis, at most
 Where = tuple[float, float, float, float]
 
@@ -31,10 +32,11 @@ class Row:
     """A labelled interval.
 
     Args:
+        label: one line, or two.
         says: the value, as it is written at the right.
     """
 
-    label: str
+    label: str | tuple[str, str]
     measured: Interval
     says: str
     colour: str = style.BLUE
@@ -106,33 +108,34 @@ class Panel:
         is_log: bool = True,
         marks: Sequence[tuple[float, str]] = (),
         bounds: tuple[float, float] | None = None,
+        above: int = 0,
     ) -> Axes:
         """Intervals below each other, with names at the left and values at the right.
 
         Args:
             marks: values that others are compared with, and their names.
             bounds: of the axis; otherwise around the values and the marks.
+            above: lines of text that are to fit above the axes.
         """
-        rows = [
-            Row("\n".join(fitted(line, 0.42 * self.width, SMALL) for line in row.label.split("\n")[:2]), *_rest(row))
-            for row in rows
-        ]
-        labels = max((width_of(line, SMALL, _weight(row)) for row in rows for line in row.label.split("\n")), default=0)
-        values = max((width_of(row.says, SMALL, _weight(row)) for row in rows), default=0)
-        ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=1 if marks else 0)
+        names = [[fitted(line, LABEL * self.width, SMALL, _weight(row)) for line in _lines(row)] for row in rows]
+        says = [fitted(row.says, 0.25 * self.width, SMALL, _weight(row)) for row in rows]
+        labels = max((width_of(line, SMALL, _weight(row)) for row, one in zip(rows, names, strict=True) for line in one),
+                     default=0)  # fmt: skip
+        values = max((width_of(text, SMALL, _weight(row)) for row, text in zip(rows, says, strict=True)), default=0)
+        ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=above or bool(marks))
         low, high = bounds or _around([*(row.measured for row in rows)], [mark for mark, _ in marks], is_log)
         if is_log:
             ax.set_xscale("log")
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_yticks(range(len(rows)), [_plain(row.label) for row in rows])
+        ax.set_yticks(range(len(rows)), ["\n".join(style.plain(line) for line in one) for one in names])
         ax.tick_params(axis="y", length=0)
         ax.grid(False, axis="y")
-        for place, (row, label) in enumerate(zip(rows, ax.get_yticklabels(), strict=True)):
+        for place, (row, label, text) in enumerate(zip(rows, ax.get_yticklabels(), says, strict=True)):
             whisker(ax, row.measured, place, row.colour)
             label.set_fontweight(_weight(row))
             ax.text(
-                1.0 + 0.08 / (self.width - labels - values - 0.32), place, style.plain(row.says), fontsize=SMALL,
+                1.0 + 0.08 / (self.width - labels - values - 0.32), place, style.plain(text), fontsize=SMALL,
                 color=INK, fontweight=_weight(row), va="center", transform=ax.get_yaxis_transform(),
             )  # fmt: skip
         ticks_of(ax.xaxis, is_log, low, high, most=4)
@@ -140,12 +143,8 @@ class Panel:
         return ax
 
 
-def _rest(row: Row) -> tuple[Interval, str, str, bool]:
-    return row.measured, row.says, row.colour, row.bold
-
-
-def _plain(label: str) -> str:
-    return "\n".join(style.plain(line) for line in label.split("\n"))
+def _lines(row: Row) -> tuple[str, ...]:
+    return (row.label,) if isinstance(row.label, str) else row.label
 
 
 def _weight(row: Row) -> str:
@@ -301,7 +300,6 @@ def fitted(text: str, inches: float, size: float, weight: str = "normal", keep_e
     text = printable(text)
     if width_of(text, size, weight) <= inches:
         return text
-
 
     def short(count: int) -> str:
         return f"…{text[len(text) - count :]}" if keep_end else f"{text[:count].rstrip()}…"

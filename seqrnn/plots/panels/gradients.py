@@ -48,7 +48,9 @@ def truncation(panel: Panel, found: Values) -> None:
     """Direction and size of gradients of shorter windows, beside the full one's."""
     own, faithful = found["schedule"], found["faithful"]
     cosine, ratio = interval(found["cosine"]), interval(found["ratio"])
-    says = f"Whole sequences: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = right)"
+    says = (
+        f"Whole sequences: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = right)"
+    )
     if own:
         says = f"Its window {own:,}: direction {cosine}, size {ratio}; right would be 1, and {faithful:,} is enough"
     panel.asks("Is the schedule's gradient the right one?", says)
