@@ -11,34 +11,22 @@ from helpers import make_schedule
 from test_configs import composed
 from torch import Tensor, nn
 
-from seqrnn import loop, settings, smoke
+from seqrnn import settings, smoke
 from seqrnn.diagnosis.subject import Subject, Timeline
 from seqrnn.loop import Place
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
-from seqrnn.monitor import Monitor
-from seqrnn.recording.recorder import Recorder
+from seqrnn.resume import Job
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Experiment
-from seqrnn.strategies.choice import choose
+from seqrnn.train import execute
 
 
 def make_run(directory: Path, *overrides: str) -> Path:
     """What ``python -m seqrnn.train OVERRIDES`` leaves behind, by torch's own operations and without pictures."""
     values = composed("plots.draw=false", "model.kernel=torch", "device=cpu", *overrides)
-    run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-    with Recorder(directory, run, overrides) as recorder:
-        monitor = Monitor(
-            planned,
-            lambda: loop.score(loop.predict(run.network, run.task.validation(), run.place), run.task, run.loss),
-            record=recorder.record,
-            observe=recorder.observe,
-        )
-        recorder.begin(monitor)
-        loop.train(run.task, run.schedule, choose(run), monitor)
-        recorder.finish(loop.predict(run.network, run.task.test(), run.place))
+    execute(Job(smoke.shrink(values) if values["smoke"] else values, directory, overrides))
     return directory
 
 
