@@ -24,7 +24,7 @@ from seqrnn.plots import diagnosis, loss, measured, panel, style
 from seqrnn.plots.facts import Facts
 from seqrnn.run import Run, write_diagnosis
 
-CONFIG = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
+CONFIG: dict[str, Any] = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
 SUMMARY = {"status": "finished", "kind": "regression", "loss": "l1", "updates": 300}
 LONG = "W" * 60 + " " + "a name of someone who likes to talk " * 3
 QUESTIONS = 12
@@ -258,7 +258,7 @@ def test_what_was_not_measured_says_why(name: str) -> None:
 
 def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     values = made()
-    values["task"], values["model"] = LONG, "$x^2$\x1b[31m"
+    values["task"], values["model"] = "$x^2$\x1b[31m", LONG
     verdict, found = values["verdict"], values["instruments"]
     for place in (verdict["causes"][0]["finding"], verdict["notes"][0]):
         place.update(title=LONG, says=LONG * 20)
@@ -274,6 +274,7 @@ def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     figure = drawn(values)
     check_legible(figure)
     assert r"\x1b[31m" in words(figure)
+    assert "→" in words(figure)  # the window is longer than what was measured
 
 
 @pytest.mark.parametrize("value", [0.0, math.inf, -1.0, 1e-300, 1e300, 1e-30, 1e30])

@@ -139,8 +139,8 @@ def checked(values: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """
     if values.get("version", VERSION) != VERSION:
         raise DataError(
-            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version {VERSION}; "
-            "diagnose the run again"
+            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version "
+            f"{VERSION}; diagnose the run again"
         )
     reading.check(values, KINDS, path, whole=True)
     for place, given, wanted in CURVES:
