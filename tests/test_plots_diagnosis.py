@@ -321,6 +321,30 @@ def test_curves_may_be_short_or_empty_and_what_is_optional_may_lack() -> None:
     check_legible(drawn(values))
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "says"),
+    [
+        (0.5, 0.25, 0.75, "0.500 [0.250, 0.750]"),
+        (1.0, 1.0, 1.0, "1"),
+        (21.1, 5.7, None, "21.1 [5.70, ∞]"),
+        (0.1, None, None, "0.100 [−∞, ∞]"),
+        (None, 10.6, None, "at least 10.6"),
+        (None, None, None, "unknown"),
+        (12345.6, 1e-9, 1e31, "12,346 [1e-09, 1e+31]"),
+    ],
+)
+def test_intervals_in_words(value: float | None, low: float | None, high: float | None, says: str) -> None:
+    assert str(measured.interval({"value": value, "low": low, "high": high})) == says
+
+
+def test_no_dot_lies_outside_of_its_axes() -> None:
+    values = made()
+    values["instruments"]["forgetting"].update(losses=[of(0.1, 0.0999, 0.1001)] * 4, ahead=of(0.1), unseen=of(0.1))
+    ax = next(ax for ax in drawn(values).axes if "training passed it" in ax.get_xlabel())
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 0.104
+
+
 def test_eigenvalues_far_away_do_not_squeeze_the_circle() -> None:
     values = changed("instruments.states.jacobian.eigenvalues", [[[0.5, 0.0], [900.0, 0.0], [None, 1.0]]] * 3000)
     figure = drawn(values)

@@ -171,9 +171,10 @@ class Interval(NamedTuple):
             return (
                 f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
             )
-        if not low < high:
+        if low == high:
             return number(value)
-        return f"{number(value)} [{number(low)}, {number(high)}]"
+        ends = "−∞" if math.isnan(low) else number(low), "∞" if math.isnan(high) else number(high)
+        return f"{number(value)} [{', '.join(ends)}]"
 
     def times(self, factor: float) -> Interval:
         return Interval(*(factor * part for part in self))

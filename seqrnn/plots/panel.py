@@ -181,7 +181,7 @@ def _around(rows: Sequence[Interval], marks: Sequence[float], is_log: bool) -> t
     least, most = min(known), max(known)  # intervals may widen the axis by so much, and no more
     near = [part for part in ends if least / 30 <= part <= most * 30]
     least, most = max(min([least, *near]), most * 10.0**-DECADES), max([most, *near])
-    room = max(1.25, (most / least) ** 0.08)
+    room = max(1.25 if most > 1.5 * least else 4.0, (most / least) ** 0.08)
     return least / room, most * room
 
 
@@ -273,8 +273,9 @@ def scale_y(ax: Axes, values: Array, is_log: bool | None = None, bottom: float |
         ax.set_ylim(least / room, most * room)
     else:
         is_log = False
-        low, high = style.limits([finite])
-        ax.set_ylim(low if bottom is None else min(bottom, low), high)
+        low, high = style.limits([finite, np.array([] if bottom is None else [bottom])])
+        is_above = bottom is not None and not (finite < bottom).any()
+        ax.set_ylim(bottom if is_above else low, high)
     ticks_of(ax.yaxis, is_log, *ax.get_ylim())
 
 
