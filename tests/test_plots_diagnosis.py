@@ -24,7 +24,7 @@ from seqrnn.plots import diagnosis, loss, measured, panel, style
 from seqrnn.plots.facts import Facts
 from seqrnn.run import Run, write_diagnosis
 
-CONFIG = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
+CONFIG: dict[str, Any] = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
 SUMMARY = {"status": "finished", "kind": "regression", "loss": "l1", "updates": 300}
 LONG = "W" * 60 + " " + "a name of someone who likes to talk " * 3
 QUESTIONS = 12
@@ -258,7 +258,7 @@ def test_what_was_not_measured_says_why(name: str) -> None:
 
 def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     values = made()
-    values["task"], values["model"] = LONG, "$x^2$\x1b[31m"
+    values["task"], values["model"] = "$x^2$\x1b[31m", LONG
     verdict, found = values["verdict"], values["instruments"]
     for place in (verdict["causes"][0]["finding"], verdict["notes"][0]):
         place.update(title=LONG, says=LONG * 20)
@@ -274,6 +274,7 @@ def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     figure = drawn(values)
     check_legible(figure)
     assert r"\x1b[31m" in words(figure)
+    assert "→" in words(figure)  # the window is longer than what was measured
 
 
 @pytest.mark.parametrize("value", [0.0, math.inf, -1.0, 1e-300, 1e300, 1e-30, 1e30])
@@ -318,6 +319,30 @@ def test_curves_may_be_short_or_empty_and_what_is_optional_may_lack() -> None:
     found["drift"].update(reason=None, growth=of(1.0))
     found["reach"].update(curve=[1.0])
     check_legible(drawn(values))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "says"),
+    [
+        (0.5, 0.25, 0.75, "0.500 [0.250, 0.750]"),
+        (1.0, 1.0, 1.0, "1"),
+        (21.1, 5.7, None, "21.1 [5.70, ∞]"),
+        (0.1, None, None, "0.100 [−∞, ∞]"),
+        (None, 10.6, None, "at least 10.6"),
+        (None, None, None, "unknown"),
+        (12345.6, 1e-9, 1e31, "12,346 [1e-09, 1e+31]"),
+    ],
+)
+def test_intervals_in_words(value: float | None, low: float | None, high: float | None, says: str) -> None:
+    assert str(measured.interval({"value": value, "low": low, "high": high})) == says
+
+
+def test_no_dot_lies_outside_of_its_axes() -> None:
+    values = made()
+    values["instruments"]["forgetting"].update(losses=[of(0.1, 0.0999, 0.1001)] * 4, ahead=of(0.1), unseen=of(0.1))
+    ax = next(ax for ax in drawn(values).axes if "training passed it" in ax.get_xlabel())
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 0.104
 
 
 def test_eigenvalues_far_away_do_not_squeeze_the_circle() -> None:

@@ -28,7 +28,8 @@ Draw = Callable[[Panel], None]
 # Of each question, the findings that rest on what is drawn below it.
 ASKED_FOR: tuple[set[str], ...] = (
     {"nothing_learned"}, set(), {"forgetting", "memorised"}, {"window", "vanishing", "exploding"}, {"window"},
-    {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(), set(),
+    {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(),
+    set(),
 )  # fmt: skip
 
 
@@ -107,7 +108,8 @@ def _head(diagnosis: Values, facts: Facts) -> Iterator[Line]:
         yield from (Line(text, left=0.2, family="monospace") for text in lines[:4])
     yield Line("", 3)
     yield Line(
-        f"Dots and lines are estimates; bars and bands are their {100 * diagnosis['level']:.0f} % confidence intervals.",
+        f"Dots and lines are estimates; bars and bands are their {100 * diagnosis['level']:.3g} % confidence "
+        "intervals. ◄ leads from a panel to the cause that it shows.",
         colour=GREY,
     )
 

@@ -139,8 +139,8 @@ def checked(values: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """
     if values.get("version", VERSION) != VERSION:
         raise DataError(
-            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version {VERSION}; "
-            "diagnose the run again"
+            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version "
+            f"{VERSION}; diagnose the run again"
         )
     reading.check(values, KINDS, path, whole=True)
     for place, given, wanted in CURVES:
@@ -171,9 +171,10 @@ class Interval(NamedTuple):
             return (
                 f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
             )
-        if not low < high:
+        if low == high:
             return number(value)
-        return f"{number(value)} [{number(low)}, {number(high)}]"
+        ends = "−∞" if math.isnan(low) else number(low), "∞" if math.isnan(high) else number(high)
+        return f"{number(value)} [{', '.join(ends)}]"
 
     def times(self, factor: float) -> Interval:
         return Interval(*(factor * part for part in self))

@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
 INK, GREY, PALE, BAND = "#222222", "#6B6B6B", "#E3E3E3", "#F1F1F1"
 NAMED = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, INK, GREY, PALE, BAND)
+TINTS = (1.0, 0.8, 0.6, 0.4, 0.2)  # of a colour on white, at the edges of what is drawn in it
 INPUTS = (BLUE, SKY, PURPLE, GREY)
 
 WIDTH = 9.0  # inches
@@ -93,9 +94,10 @@ def _simpler(image: Image.Image, colours: int) -> Image.Image:
     packed = np.asarray(image).astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32)
     found, counts = np.unique(packed, return_counts=True)
     parts = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.float32)
-    ours = [[int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in NAMED]  # however little is drawn in them
-    frequent = parts[np.argsort(-counts, kind="stable")[: colours - len(ours)]]
-    palette = np.concatenate([np.array(ours, np.float32), frequent])
+    ours = np.array([[int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in NAMED], np.float32)
+    tints = np.concatenate([255 - share * (255 - ours) for share in TINTS])  # however little is drawn in them
+    frequent = parts[np.argsort(-counts, kind="stable")[: colours - len(tints)]]
+    palette = np.concatenate([tints, frequent])
     distances = (palette**2).sum(axis=1) - 2 * parts @ palette.T  # but for what all have in common
     nearest = np.zeros(2**24, np.uint8)
     nearest[found] = distances.argmin(axis=1)

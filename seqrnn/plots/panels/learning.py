@@ -64,7 +64,7 @@ def _tried(name: str, effect: Interval, is_advice: bool, room: float) -> Row:
     if is_advice and width_of(label, SMALL, "bold") > room:
         label = "► the advice above"
     if not effect.value <= DIVERGED:
-        return Row(label, Interval(np.nan, np.nan, np.nan), "diverges", VERMILLION, is_advice)
+        return Row(label, Interval(np.nan, DIVERGED, np.nan), "diverges", VERMILLION, is_advice)
     colour = GREEN if effect.high < 1 else VERMILLION if effect.low > 1 else GREY
     return Row(label, effect, f"× {number(effect.value)}", colour, is_advice)
 

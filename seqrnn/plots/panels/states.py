@@ -35,12 +35,12 @@ def units(panel: Panel, found: Values) -> None:
     if len(found["layers"]) > len(layers):
         says += f" (first {len(layers)} of {len(found['layers']):,} layers)"
     panel.asks("What do the units do?", says)
-    kinds: dict[str | tuple[str, str], str] = {
-        ("at their limits", "(time saturated)"): "saturated",
-        ("always at", "their limits"): "always_saturated",
+    kinds: dict[str, str] = {
+        "time at their limits": "saturated",
+        "always at their limits": "always_saturated",
         "dead": "dead",
-        ("doubles of", "another"): "duplicate",
-        ("directions in use", "(effective rank)"): "",
+        "doubles of another": "duplicate",
+        "directions in use": "",
     }
     rows = {
         label: [
