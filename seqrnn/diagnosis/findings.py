@@ -75,7 +75,7 @@ def is_solved(found: Examination) -> bool:
 def floor_of(found: Examination) -> Baseline | None:
     """The floor of the task that the network has reached: the least loss there is, whoever predicts."""
     for baseline in found.baselines.baselines if found.baselines else ():
-        if baseline.name.startswith("floor") and baseline.ratio.low <= AT_FLOOR:
+        if baseline.name.startswith("floor") and baseline.ratio.high <= AT_FLOOR:
             return baseline
     return None
 

@@ -38,6 +38,7 @@ AGES = (50, 500, 5_000, 50_000)
 AHEAD = (700, 3_000, 12_000, 40_000)
 LENGTH = 50  # timesteps of a stretch
 MOMENTS, BLOCKS = 160, 20
+TOGETHER = 8  # moments whose weights are averaged, at least
 STREAMS = 16  # of a stretch
 APART = 250  # timesteps per stream between two moments
 PAIRS = 2**14  # (timestep, stream) pairs of unseen sequences
@@ -166,8 +167,9 @@ def _update_ratios(network: Network, before: torch.Tensor, after: torch.Tensor) 
 def _averaged(going: Continued, unseen: Stretch, weights: list[torch.Tensor], losses: Array) -> Interval:
     """The loss of weights averaged over blocks, by the mean loss of those weights."""
     twin = copy.deepcopy(going.network).eval()
-    each = len(weights) // BLOCKS
-    own, averaged = in_blocks(losses, BLOCKS), []
+    blocks = max(2, min(BLOCKS, len(weights) // TOGETHER))
+    each = len(weights) // blocks
+    own, averaged = in_blocks(losses, blocks), []
     for block in range(len(own)):
         mean = torch.stack(weights[block * each : (block + 1) * each]).mean(dim=0)
         with torch.no_grad():

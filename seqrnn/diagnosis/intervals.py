@@ -18,11 +18,17 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its confidence interval at ``LEVEL``."""
+    """An estimate and its confidence interval at ``LEVEL``. A bound that is no number is none at all, so that nothing
+    is found where nothing is known."""
 
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        for name, unbounded in (("low", -math.inf), ("high", math.inf)):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, unbounded)
 
     def __str__(self) -> str:
         return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"

@@ -17,6 +17,16 @@ from seqrnn.diagnosis.trials import Change, Remedy
 STREAMS = 16  # that a single one becomes; more are quadrupled
 ACCUMULATED = 50  # timesteps
 GATES = ("gru", "lstm")
+KEPT = (
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "head",
+    "head_size",
+    "head_bias",
+    "recurrent_init",
+    "kernel",
+)  # by all
 OWN_CUT = {"schedule.stride": None, "schedule.update_every": None}
 
 
@@ -24,7 +34,8 @@ def remedies_for(names: Sequence[str], found: Examination, subject: Subject) -> 
     """Those of the remedies named that change anything here."""
     values, experiment = subject.values, subject.experiment
     schedule, model, lr = experiment.schedule, values["model"], float(values["optimizer"]["lr"])
-    window = found.truncation.faithful if found.truncation else None
+    faithful = found.truncation.faithful if found.truncation else None
+    window = max(faithful, getattr(experiment.task, "reach", None) or 0) if faithful else None
     wider = {"schedule.window": window, **OWN_CUT} if schedule.window and window and window > schedule.window else {}
     streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
     more: Change = {"schedule.streams": streams} if _has_streams(subject, streams) else {}
@@ -84,9 +95,17 @@ def _has_streams(subject: Subject, streams: int) -> bool:
 
 def _cell(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of another cell of the same size."""
-    own: Any = OmegaConf.to_container(OmegaConf.load(Path(cli.config_directory()) / "model" / f"{name}.yaml"))
-    shared = ("head", "head_size", "head_bias", "recurrent_init", "kernel", "hidden_size", "num_layers", "dropout")
-    return {**own, **{key: model[key] for key in shared if key in model}, "init_std": {}}
+    return {**_defaults(name), **{key: model[key] for key in KEPT if key in model}, "init_std": {}}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """What ``model=NAME`` sets."""
+    return {**_conf("config.yaml")["model"], **_conf(f"model/{name}.yaml")}
+
+
+def _conf(name: str) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(Path(cli.config_directory()) / name))
+    return {str(key): value for key, value in values.items()}
 
 
 def overrides_of(change: Change, subject: Subject) -> list[str]:
@@ -94,11 +113,23 @@ def overrides_of(change: Change, subject: Subject) -> list[str]:
     found = []
     for key, value in change.items():
         if key == "model":
-            found.append(f"model={value['name']}")
-            size = value.get("hidden_size")
-            found += [f"model.hidden_size={size}"] if size else []
+            found += _another_cell(value, subject)
         elif _now(subject, key) != value:
             found.append(f"{key}={_as_typed(value)}")
+    return found
+
+
+def _another_cell(model: Mapping[str, Any], subject: Subject) -> list[str]:
+    """It as overrides; what an experiment says of the cell that it is not must go."""
+    usual = _defaults(model["name"])
+    found = [f"model={model['name']}"]
+    found += [f"model.{key}={_as_typed(model[key])}" for key in KEPT if model[key] != usual[key]]
+    for text in subject.overrides:
+        path = Path(cli.config_directory()) / "experiment" / f"{text.removeprefix('experiment=')}.yaml"
+        if text.startswith("experiment=") and path.is_file():
+            said = _conf(f"experiment/{path.name}").get("model") or {}
+            found += [f"~model.{key}" for key in said if key not in usual]
+            found += ["~model.init_std", "+model.init_std={}"] if said.get("init_std") else []
     return found
 
 
@@ -124,8 +155,8 @@ def command(change: Change, subject: Subject) -> str:
         text
         for text in subject.overrides
         if (key := text.lstrip("+~").partition("=")[0]) not in keys
-        and not key.startswith("hydra.")
-        and not ("model" in keys and key.startswith("model"))
+        and not key.startswith(("hydra.", "hydra/"))
+        and not ("model" in keys and key.partition(".")[0] == "model" and key.removeprefix("model.") not in KEPT)
     ]
     return shlex.join(["python", "-m", "seqrnn.train", *kept, *new])
 
@@ -138,4 +169,6 @@ def _now(subject: Subject, key: str) -> Any:
 
 
 def _as_typed(value: Any) -> str:
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

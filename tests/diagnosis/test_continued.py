@@ -53,7 +53,7 @@ def test_it_goes_on_as_if_it_had_never_ended(
     overrides = (*overrides, f"model={model}", "schedule.epochs=40", "model.hidden_size=6")
     short = make_run(tmp_path / "short", *overrides, f"schedule.max_updates={before}")
     long = make_run(tmp_path / "long", *overrides, f"schedule.max_updates={before + FEW + 7}")
-    files = {path.name: path.read_bytes() for path in short.iterdir()}
+    files = {path.name: path.read_bytes() for path in short.rglob("*") if path.is_file()}
     subject = Subject(short)
     own = weights_of(short)
     going = Continued(subject, 0.0)
@@ -66,7 +66,7 @@ def test_it_goes_on_as_if_it_had_never_ended(
     now = torch.cat([part.reshape(-1) for part in subject.experiment.network.parameters()])
     assert torch.equal(now, own)
     assert not torch.equal(going.weights(), own)
-    assert {path.name: path.read_bytes() for path in short.iterdir()} == files
+    assert {path.name: path.read_bytes() for path in short.rglob("*") if path.is_file()} == files
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,8 @@ def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
 
 def test_an_interval_is_written_with_its_bounds() -> None:
     assert str(Interval(0.5, 0.25, math.inf)) == "0.500 [0.250, inf]"
+
+
+def test_a_bound_that_is_no_number_is_none() -> None:
+    found = Interval(1.0, math.nan, math.nan)
+    assert (found.low, found.high) == (-math.inf, math.inf)

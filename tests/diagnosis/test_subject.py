@@ -27,7 +27,7 @@ SMALL = ("task=integral", "smoke=true")
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 # --- The timeline: one batch after another, epoch after epoch

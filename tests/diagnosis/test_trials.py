@@ -200,14 +200,14 @@ def test_nothing_is_written_and_the_subject_stays_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    files = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     subject = Subject(run)
     values, weights = json.dumps(subject.values), [p.detach().clone() for p in subject.network.parameters()]
     torch.manual_seed(5)
     torch.set_num_threads(1)
     random, threads = torch.get_rng_state(), torch.get_num_threads()
     Trials(subject, 1e6).run([Remedy("r", [{RATE: 0.1}])])
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+    assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
     assert list(tmp_path.iterdir()) == []
     assert json.dumps(subject.values) == values
     assert all(torch.equal(old, new) for old, new in zip(weights, subject.network.parameters(), strict=True))

@@ -1,0 +1,249 @@
+"""python -m seqrnn.diagnose RUN_DIR, from beginning to end: what it says, writes, and refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from subjects import make_run
+from test_subject import edit_config, edit_summary
+
+from seqrnn import diagnose
+from seqrnn.diagnosis import forgetting, noise, truncation
+
+Run = Callable[..., Path]
+Command = Callable[..., tuple[int, str, str]]
+FILES = ("diagnosis.json", "diagnosis.md", "diagnosis.png")
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs it in this process; returns exit code, output and errors."""
+    for module, name, value in (
+        (forgetting, "SECONDS", 0.2), (forgetting, "MOMENTS", 20), (truncation, "STRETCHES", 2), (noise, "PLACES", 4),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            diagnose.main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def small(diagnosed_run: Run, tmp_path: Path) -> Path:
+    """A copy of a small run, to be written to."""
+    return Path(shutil.copytree(diagnosed_run("task=sincos", "model=elman", "smoke=true"), tmp_path / "small"))
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    code, out, err = result
+    assert code == 2, out + err
+    assert err.startswith(("error: ", "usage: ")) or " problems:" in err
+    assert "Traceback" not in out + err
+    for word in words:
+        assert word in err
+    if err.startswith("error: "):
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
+@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm"])
+def test_every_task_and_cell_is_diagnosed(
+    task: str, model: str, diagnosed_run: Run, tmp_path: Path, command: Command
+) -> None:
+    run = shutil.copytree(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"), tmp_path / "run")
+    code, out, err = command(run, "--seconds", 0)
+    assert (code, err) == (0, "")
+    assert all((run / name).stat().st_size > 500 for name in FILES)
+    values = json.loads((run / "diagnosis.json").read_text(), parse_constant=pytest.fail)
+    assert (values["task"], values["model"]) == (task, model)
+    assert values["verdict"]["headline"] in (run / "diagnosis.md").read_text()
+    assert values["verdict"]["command"] is None
+    missing = values["instruments"]["missing"]
+    assert not set(missing) - {"drift", "memory", "forgetting"}, missing
+    assert max(len(line) for line in out.splitlines()[:-1]) <= 80
+    assert str(run / "diagnosis.md") in out
+    assert "\x1b" not in out
+
+
+def test_a_diagnosis_can_be_made_again_and_changes_nothing_else(small: Path, command: Command) -> None:
+    before = {path.name: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    for _ in range(2):
+        assert command(small, "--seconds", 0)[0] == 0
+        after = {path.name: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+        assert {name: content for name, content in after.items() if name not in FILES} == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--seconds", "soon"), ("--seconds", "-1"), ("--seconds", "nan"), ("--nope",)]
+)
+def test_what_is_not_understood_is_refused(arguments: tuple[str, ...], tmp_path: Path, command: Command) -> None:
+    refused(command(*(tmp_path,) * bool(arguments), *arguments))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, command: Command) -> None:
+    refused(command(tmp_path), "not a run directory")
+    refused(command(tmp_path / "nowhere"), "not a run directory")
+    (tmp_path / "file").write_text("x")
+    refused(command(tmp_path / "file"), "not a run directory")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "summary.json", "weights.safetensors", "metrics.jsonl", "overrides.yaml"]
+)
+@pytest.mark.parametrize("content", [None, b"\x00\xff{[", b"[1, 2]", b"- x\n: {"])
+def test_files_that_are_missing_or_damaged_are_named(
+    name: str, content: bytes | None, small: Path, command: Command
+) -> None:
+    if content is None:
+        (small / name).unlink()
+    else:
+        (small / name).write_bytes(content)
+    if (name, content) == ("overrides.yaml", b"[1, 2]"):
+        return  # a list is what it should be
+    refused(
+        command(small, "--seconds", 0), "not a run directory" if (name, content) == ("config.yaml", None) else name
+    )
+
+
+def test_plugins_that_a_config_asks_for_are_not_imported(
+    small: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_plugin_of_a_run.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edit_config(small, plugins=["evil_plugin_of_a_run"])
+    refused(command(small, "--seconds", 0), "--plugins evil_plugin_of_a_run")
+    assert "evil_plugin_of_a_run" not in sys.modules
+    refused(command(small, "--seconds", 0, "--plugins", "evil_plugin_of_a_run"), "cannot be imported")
+
+
+def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(small: Path, command: Command) -> None:
+    weights = load_file(small / "weights.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: torch.full_like(weights[name], math.nan)}, small / "weights.safetensors")
+    refused(command(small, "--seconds", 0), "NaN")
+    save_file({**weights, name: torch.zeros(3)}, small / "weights.safetensors")
+    refused(command(small, "--seconds", 0), "does not fit")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"timesteps": None}, {"position": "x"}, {"train_seconds": "long"}, {"train_seconds": -1}, {"test": 5}],
+    ids=str,
+)
+def test_a_summary_of_nonsense_is_refused_or_does_no_harm(
+    changes: dict[str, Any], small: Path, command: Command
+) -> None:
+    edit_summary(small, **changes)
+    code, out, err = command(small, "--seconds", 0)
+    assert code in (0, 2)
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("status", ["interrupted", "diverged", "running", "failed"])
+def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Path, command: Command) -> None:
+    edit_summary(small, status=status, test={}, baselines={})
+    assert command(small, "--seconds", 0)[0] == 0
+
+
+def test_a_run_of_one_update_is_diagnosed(tmp_path: Path, command: Command) -> None:
+    run = make_run(tmp_path / "run", "task=sincos", "model=elman", "smoke=true", "schedule.max_updates=1")
+    code, out, err = command(run, "--seconds", 0)
+    assert (code, err) == (0, "")
+    assert out
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    small: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small / "diagnosis.json").mkdir()  # nothing can take its place
+    refused(command(small, "--seconds", 0), "diagnosis.json")
+
+
+# --- A network that was trained with a window of 1 on a task that needs 10
+
+ECHO = '''
+import torch
+from seqrnn import metrics
+from seqrnn.bounds import Count
+from seqrnn.registry import register
+from seqrnn.tasks.protocol import stored
+
+
+@register("task", "echo_of_ten")
+class Echo:
+    """Say again what was heard nine timesteps ago."""
+
+    input_size = output_size = 1
+    kind, loss, reach = "regression", "mse", 10
+    metrics = staticmethod(metrics.regression)
+
+    def __init__(self, seed, *, length: Count):
+        self.seed, self.length = seed, length
+
+    def draw(self, part, streams):
+        generator = torch.Generator().manual_seed(1000 * self.seed + part)
+        x = torch.randint(2, (self.length, streams, 1), generator=generator).float() - 0.5
+        valid = torch.arange(self.length).unsqueeze(1).expand(-1, streams) >= 9
+        return [stored(inputs=x, targets=x.roll(9, dims=0), valid=valid)]
+
+    def validation(self):
+        return self.draw(0, streams=32)
+
+    def test(self):
+        return self.draw(1, streams=32)
+
+    def train(self, epoch, streams):
+        return self.draw(2 + epoch, streams)
+
+    def baselines(self):
+        return {"constant (0)": lambda chunk: torch.zeros_like(chunk.targets)}
+'''
+CONFIG = "# @package _global_\ntask:\n  name: echo_of_ten\n  length: 100\nsuggested:\n  epochs: 60\n  streams: 16\n  window: 20\n"
+
+
+def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_remedy(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_configs import composed
+
+    from seqrnn import registry, settings
+    from seqrnn.resume import Job
+    from seqrnn.train import execute
+
+    (tmp_path / "echo_plugin.py").write_text(ECHO)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.load(["echo_plugin"])
+    overrides = [
+        "model=rnn", "model.hidden_size=24", "schedule.streams=16", "schedule.window=1", "schedule.epochs=12",
+        "optimizer.lr=0.005", "plots.draw=false", "device=cpu", "plugins=[echo_plugin]",
+    ]  # fmt: skip
+    values = {**composed(*overrides), "task": {"name": "echo_of_ten", "length": 100}}
+    run = tmp_path / "run"
+    execute(Job(values, run, ["task=echo_of_ten", *overrides]))
+    assert settings.plugins_of(values) == ["echo_plugin"]
+    code, out, err = command(run, "--plugins", "echo_plugin", "--seconds", 20)
+    assert (code, err) == (0, "")
+    verdict = json.loads((run / "diagnosis.json").read_text())["verdict"]
+    named = [cause["finding"]["name"] for cause in verdict["causes"]]
+    assert "window" in named, out
+    assert verdict["command"] is not None, out
+    windows = [word for word in verdict["command"].split() if word.startswith("schedule.window=")]
+    assert windows == [word for word in windows if int(word.partition("=")[2]) >= 10]
+    assert len(windows) == 1
