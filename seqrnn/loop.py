@@ -27,15 +27,37 @@ from seqrnn.tasks.protocol import Batch, Chunk, Task
 EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
 
 
-def train(task: Task, schedule: Schedule, strategy: Strategy, monitor: Monitor) -> None:
+class Course:
+    """Where training stands in its data, and what sets its learning rate."""
+
+    def __init__(self, task: Task, schedule: Schedule, updates: int) -> None:
+        self.agenda = Agenda(schedule, lambda epoch: task.train(epoch, schedule.streams))
+        self.decay = schedule.decay(updates)
+
+
+def train(
+    task: Task,
+    schedule: Schedule,
+    strategy: Strategy,
+    monitor: Monitor,
+    course: Course | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> None:
     """Trains, until ``monitor`` says that it is over, the network that ``strategy`` was made for.
+
+    Args:
+        course: from where to go on, if not from the beginning.
+        pause: is called wherever training could be left, and gone on with later: between updates, with everything
+            that has happened counted. It may raise what ends it.
 
     Raises:
         Diverged: the loss or the gradient became NaN or infinite; the weights are those before that update.
     """
-    decay = schedule.decay(monitor.progress.planned_updates)
-    decay.evaluated(monitor.evaluate())
-    agenda = Agenda(schedule, lambda epoch: task.train(epoch, schedule.streams))
+    course = course or Course(task, schedule, monitor.progress.planned_updates)
+    agenda, decay = course.agenda, course.decay
+    if not monitor.progress.evaluation:
+        decay.evaluated(monitor.evaluate())
+    pause()
     while not monitor.finished:
         updates = monitor.horizon
         parts = agenda.take(updates)
@@ -44,6 +66,7 @@ def train(task: Task, schedule: Schedule, strategy: Strategy, monitor: Monitor) 
         monitor.updated(strategy(parts, decay.factors(monitor.progress.position, updates)))
         if monitor.evaluation_is_due:
             decay.evaluated(monitor.evaluate())
+        pause()
     if not monitor.evaluation_is_due:
         monitor.evaluate()
     strategy.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -37,18 +38,28 @@ class LRDecay:
     ) -> None:
         self.shape, self.warmup, self.final, self.reduction, self.step = shape, warmup, final, reduction, step
         self.decaying = max(1, updates - warmup)
+        self.scale = 1.0  # on top of the shape: less than 1 once a run that diverged was taken back
         self.reductions = 0
         self.best = math.inf
         self.waited = 0
 
+    def state(self) -> dict[str, float]:
+        """What evaluations and setbacks have changed, for ``restore``."""
+        return {"scale": self.scale, "reductions": self.reductions, "best": self.best, "waited": self.waited}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Goes on from the state of another one."""
+        self.scale, self.best = state["scale"], state["best"]
+        self.reductions, self.waited = int(state["reductions"]), int(state["waited"])
+
     def factors(self, first: int, count: int) -> NDArray[np.float64]:
         """The factors for ``count`` updates from number ``first`` on, counted from 0."""
         if self.shape in ("constant", "plateau") and first >= self.warmup:
-            return np.full(count, self.factor(first))
-        return np.array([self.factor(update) for update in range(first, first + count)])
+            return np.full(count, self.scale * self.factor(first))
+        return self.scale * np.array([self.factor(update) for update in range(first, first + count)])
 
     def factor(self, update: int) -> float:
-        """The factor for update number ``update``, counted from 0."""
+        """The factor for update number ``update``, counted from 0, without ``scale``."""
         if update < self.warmup:
             return (update + 1) / self.warmup
         update -= self.warmup

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 
 from seqrnn.errors import Diverged
 from seqrnn.strategies.protocol import Made, Numbers
@@ -46,7 +48,7 @@ class Monitor:
         log_every: updates of the schedule between rows of metrics; None: 200 in a run.
         patience: evaluations without improvement after which the run is over; None: it never stops early.
         record: is given each row of metrics.
-        observe: is called after some updates, and at least every ``observe_every``.
+        observe: is called after some updates, and at least at every multiple of each of ``stops``.
     """
 
     def __init__(
@@ -69,9 +71,38 @@ class Monitor:
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
         self._pace = 1
-        self.observe_every: int | None = None  # updates of the schedule between looks that must not be missed
+        self.stops: list[int] = []  # updates of the schedule between looks, or pauses, that must not be missed
         self.evaluation_is_due = False
         self._clock: float | None = None
+
+    def state(self) -> dict[str, Any]:
+        """All that has been counted, for ``restore``."""
+        counted = {name: value for name, value in vars(self.progress).items() if name != "planned_updates"}
+        losses = np.concatenate(self._losses) if self._losses else np.empty(0)
+        return {
+            "progress": {**counted, "evaluation": dict(self.progress.evaluation)},
+            "evaluation_is_due": self.evaluation_is_due,
+            "without_improvement": self._without_improvement,
+            "since_row": self._since_row,
+            "targets": self._targets,
+            "losses": torch.from_numpy(losses.copy()),
+            "latest": dict(self._latest),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from the state of another one. How long the run is, and how patient, are this one's own."""
+        for name, value in state["progress"].items():
+            setattr(self.progress, name, value)
+        self.evaluation_is_due = state["evaluation_is_due"]
+        self._without_improvement = state["without_improvement"]
+        self._since_row, self._targets = state["since_row"], state["targets"]
+        self._losses, self._latest = [state["losses"].numpy().copy()], dict(state["latest"])
+        self._clock = None
+        self.progress.stopped_early = self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return self.patience is not None and self._without_improvement >= self.patience
 
     @property
     def finished(self) -> bool:
@@ -84,7 +115,7 @@ class Monitor:
         moment, so that progress is seen and an interruption heard."""
         position = self.progress.position
         waits = [self.progress.planned_updates - position, self._pace]
-        waits += [every - position % every for every in (self.evaluate_every, self.observe_every) if every]
+        waits += [every - position % every for every in (self.evaluate_every, *self.stops)]
         return max(1, min(waits))
 
     def updated(self, made: Made) -> None:
@@ -102,10 +133,10 @@ class Monitor:
         self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
         begin = 0
         while begin < count:
-            end = min(count, begin + self.log_every - self._since_row)
+            end = min(count, begin + max(1, self.log_every - self._since_row))
             progress.train_seconds += spent * (end - begin) / count
             self._count(made, slice(begin, end))
-            if self._since_row == self.log_every and not (end == count and self.evaluation_is_due):
+            if self._since_row >= self.log_every and not (end == count and self.evaluation_is_due):
                 self._write_row({})
             begin = end
         self._observe(progress)
@@ -159,7 +190,7 @@ class Monitor:
             progress.best_loss, self._without_improvement = loss, 0
         else:
             self._without_improvement += 1
-        progress.stopped_early = self.patience is not None and self._without_improvement >= self.patience
+        progress.stopped_early = self._out_of_patience
         return loss
 
     def _write_row(self, metrics: dict[str, float]) -> None:

@@ -11,8 +11,9 @@ t 0       1       2       3       4       5       6       7       8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, model_validator
@@ -188,6 +189,15 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
                     yield epoch, group
                     group = []
 
+    def awaited(self, timesteps: int, number: int) -> list[int]:
+        """Where windows from ``number`` on begin with a carried state that has been reached already: the timesteps
+        that those states come before."""
+        if not self.carry or self.window is None:
+            return []
+        reached = self.window_at(timesteps, number).fresh
+        coming = (self.window_at(timesteps, later).start for later in range(number, self.count_windows(timesteps)))
+        return [start for start in takewhile(lambda start: start <= reached, coming) if start > 0]
+
     def count_updates(self, batches: Sequence[Sized]) -> int:
         """How many updates a run over such epochs makes at most."""
         windows = sum(count * self.count_windows(batch.timesteps) for batch, count in distinct(batches))
@@ -211,6 +221,23 @@ class Agenda(Generic[AnyBatch]):
         self.epoch, self.batch, self.window = -1, 0, 0  # where the next part begins
         self._batches: Sequence[AnyBatch] = ()
         self._held: AnyBatch | None = None  # the batch that is being read: a task may make it anew for each asking
+
+    @property
+    def under_way(self) -> AnyBatch | None:
+        """The batch of which some windows have been handed out, and others not."""
+        if self.window and self._held is None:
+            self._held = self._batches[self.batch]
+        return self._held
+
+    def state(self) -> dict[str, int]:
+        """Where the next part begins, for ``restore``."""
+        return {"epoch": self.epoch, "batch": self.batch, "window": self.window}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Goes on from where another agenda of the same schedule and data has got to."""
+        self.epoch, self.batch, self.window = state["epoch"], state["batch"], state["window"]
+        self._batches = self._read(self.epoch) if self.epoch >= 0 else ()
+        self._held = None
 
     def take(self, updates: int) -> list[Part[AnyBatch]]:
         """The windows of the next ``updates`` updates, or of those that are left."""

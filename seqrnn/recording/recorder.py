@@ -60,7 +60,7 @@ class Recorder:
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.observe_every = self.frame_every
+            monitor.stops.append(self.frame_every)
             self.shown = [kept.FirstSequences(self.experiment.task.test()[0], self.experiment.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import fields
@@ -13,16 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch.optim import Optimizer
 
+from seqrnn.errors import DataError
 from seqrnn.kernels import layout as at
 from seqrnn.kernels import recurrence
 from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.update import finish, run
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import State
 from seqrnn.optimizers import light
 from seqrnn.schedule import Part, Schedule
+from seqrnn.strategies import state
 from seqrnn.strategies.data import Data, Sizes
 from seqrnn.strategies.protocol import Made, Numbers, Parts
+from seqrnn.strategies.state import Memory
 from seqrnn.tasks.protocol import Batch
 
 LOSSES: dict[Loss, int] = {mse: at.MSE, half_mse: at.HALF_MSE, l1: at.L1, cross_entropy: at.CROSS_ENTROPY}
@@ -35,6 +39,17 @@ STEPS: dict[Any, int] = {
     torch.optim.RMSprop: at.RMSPROP,
     torch.optim.Adagrad: at.ADAGRAD,
 }
+# What a, b and m of ``seqrnn.kernels.steps`` are called there.
+REMEMBERED: dict[int, tuple[str, ...]] = {
+    at.SGD: ("momentum_buffer",),
+    at.ADAM: ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    at.NADAM: ("exp_avg", "exp_avg_sq"),
+    at.RADAM: ("exp_avg", "exp_avg_sq"),
+    at.RMSPROP: ("square_avg", "momentum_buffer", "grad_avg"),
+    at.ADAGRAD: ("sum",),
+}
+# Those of them that only some settings make.
+OPTIONAL = {"max_exp_avg_sq": at.AMSGRAD, "momentum_buffer": at.MOMENTUM, "grad_avg": at.CENTERED}
 # Settings of them that compiled steps do not know; the optimizers of this project leave them alone.
 USUAL = {
     "dampening": 0,
@@ -68,7 +83,7 @@ class Compiled:
     ) -> None:
         streams, timesteps = batch
         shares = min(threads, streams)
-        self.schedule, self.optimizer = schedule, optimizer
+        self.network, self.schedule, self.optimizer = network, schedule, optimizer
         self.rates = [group["lr"] for group in optimizer.param_groups]
         first = Engine(network, loss, schedule, (-(-streams // shares), timesteps))
         self.engines = [first, *(first.beside() for _ in range(shares - 1))]
@@ -80,7 +95,8 @@ class Compiled:
         self.numbers[at.CLIP] = schedule.clip_norm or 0.0
         first.flat.table[at.STEP_KIND] = self.step_kind if shares == 1 else at.NONE
         self.views = first.flat.views(self.gradient)
-        self.memory = [torch.zeros_like(first.flat.p).numpy() for _ in range(3)]
+        self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
+        self.arrays = [flat.numpy() for flat in self.remembered]
         inputs, outputs = int(first.flat.layers[0, at.INPUTS]), int(first.flat.table[at.OUTPUTS])
         sizes = Sizes(inputs, outputs, loss is cross_entropy, streams, timesteps)
         self.data = Data(first.dtype, shares, sizes)
@@ -91,9 +107,9 @@ class Compiled:
         recurrence.ready(first.flat.p.dtype, announce, gradients=False)
         empty = tuple(np.empty(0, kind) for kind in (first.dtype, first.dtype, np.int64, np.uint8, np.uint8))
         nothing = np.empty(0, np.int64), empty, np.empty(0)
-        self._run = run.ready(*first.arguments(self.memory, self.numbers, *nothing), announce=announce)
+        self._run = run.ready(*first.arguments(self.arrays, self.numbers, *nothing), announce=announce)
         if self.pool:
-            arguments = (self.flat.p.numpy(), self.gradient.numpy(), *self.memory, self.flat.table, self.numbers)
+            arguments = (self.flat.p.numpy(), self.gradient.numpy(), *self.arrays, self.flat.table, self.numbers)
             self._finish = finish.ready(*arguments, 0.0, 0, 0.0, announce=announce)
             self._finished = arguments
 
@@ -130,7 +146,7 @@ class Compiled:
         yield parts[first:], begin, updates
 
     def _made(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> Made:
-        arguments = engine.arguments(self.memory, self.numbers, table, data, rates)
+        arguments = engine.arguments(self.arrays, self.numbers, table, data, rates)
         made = self._run(*arguments)
         rates, epochs, timesteps, losses, targets, norms = (column[:made] for column in arguments[-6:])
         return Made(epochs, timesteps, losses, targets, norms, rates)
@@ -171,6 +187,74 @@ class Compiled:
             self.optimizer.step()
         return norm
 
+    def memory(self, streams: int, awaited: Sequence[int]) -> Memory:
+        carried = {before: self._carried(streams, before) for before in awaited}
+        settings = state.settings_of(self.optimizer)
+        if self.step_kind == at.NONE:
+            return Memory(state.remembered_by(self.optimizer, self.network), settings, carried)
+        made = int(self.flat.table[at.STEPS_MADE])
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        found: dict[str, state.Remembered] = {names[id(parameter)]: {} for parameter, _ in self.views} if made else {}
+        for name, flat in self._kept() if made else ():
+            for parameter, view in self.flat.views(flat):
+                found[names[id(parameter)]][name] = state.copied(view)
+        for one in found.values() if self.step_kind != at.SGD else ():
+            # As torch counts, exact up to 2²⁴; beyond, torch's own count stands still.
+            one["step"] = torch.tensor(float(made), dtype=torch.float32 if made <= 2**24 else torch.float64)
+            if self.step_kind == at.NADAM:
+                one["mu_product"] = torch.tensor(self.numbers[at.MU], dtype=torch.float32)
+        return Memory({name: told for name, told in found.items() if told}, settings, carried)
+
+    def restore(self, memory: Memory) -> None:
+        for engine in self.engines:
+            engine.carried.fill(0)
+        for before, parts in memory.carried.items():
+            self._carry(before, parts)
+        if self.step_kind == at.NONE:
+            state.remind(self.optimizer, self.network, memory)
+            return
+        state.remind_settings(self.optimizer, memory)
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        for flat in self.remembered:
+            flat.zero_()
+        for name, flat in self._kept():
+            for parameter, view in self.flat.views(flat):
+                told = memory.parameters.get(names[id(parameter)], {})
+                state.check_shapes(names[id(parameter)], told, parameter)
+                if name in told:
+                    view.copy_(told[name])
+        counts = {float(told.get("step", 1)) for told in memory.parameters.values()}
+        if len(counts) > 1 or len(memory.parameters) not in (0, len(self.views)):
+            raise DataError(
+                "the optimizer made a different number of steps for each parameter, which compiled code does not; go "
+                "on with model.kernel=torch"
+            )
+        self.flat.table[at.STEPS_MADE] = int(max(counts, default=0))
+        products = [float(told["mu_product"]) for told in memory.parameters.values() if "mu_product" in told]
+        self.numbers[at.MU] = products[0] if products else 1.0
+
+    def _kept(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What the optimizer remembers, by torch's names for it."""
+        for name, flat in zip(REMEMBERED[self.step_kind], self.remembered, strict=False):
+            if name not in OPTIONAL or self.numbers[OPTIONAL[name]] > 0:
+                yield name, flat
+
+    def _carried(self, streams: int, before: int) -> State:
+        """The carried state before a timestep: its parts (L, B, H)."""
+        shares = [
+            engine.slot_before(before)[:, :, : which.stop - which.start]
+            for engine, which in zip(self.engines, self.data.split(streams), strict=True)
+        ]
+        return tuple(torch.from_numpy(part.copy()) for part in np.concatenate(shares, axis=2).swapaxes(0, 1))
+
+    def _carry(self, before: int, parts: State) -> None:
+        """The opposite."""
+        streams = parts[0].shape[1]
+        for engine, which in zip(self.engines, self.data.split(streams), strict=True):
+            slot = engine.slot_before(before)  # (L, parts, B, H)
+            for part, values in enumerate(parts):
+                slot[:, part, : which.stop - which.start] = values[:, which].numpy()
+
     def finish(self) -> None:
         for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -197,7 +281,7 @@ class Engine:
         table[at.SLOTS] = min(slots, schedule.count_windows(timesteps))
         table[at.OVERLAP], table[at.KEPT] = window - stride, stride - (window - stride) % stride
         parts = 2 if cell.kind == "lstm" else 1
-        self.size = max(1, int(table[at.SLOTS])) * len(cell.layers) * parts * streams * cell.size
+        self.shape = max(1, int(table[at.SLOTS])), len(cell.layers), parts, streams, cell.size
         self._make_room()
 
     def beside(self) -> Engine:
@@ -212,26 +296,34 @@ class Engine:
         self.gradient = torch.zeros_like(self.flat.p)
         self.arrays = self.flat.p.numpy(), self.gradient.numpy()
         self.places = self.flat.w, self.flat.layers.reshape(-1), table
+        self.carried = np.zeros(self.shape, self.dtype)  # (slots, L, parts, B, H)
         self.scratch = (
-            np.zeros(self.size, self.dtype),
+            self.carried.reshape(-1),
             np.zeros((int(table[at.PASSES]) + 1) * at.WINDOW_FIELDS, np.int64),
             np.zeros(rows, np.uint8),
             np.zeros(rows, np.int64),
             np.zeros(rows, np.int64),
         )
 
+    def slot_before(self, timestep: int) -> Array:
+        """The carried state (L, parts, B, H) of the window that begins with a timestep."""
+        table = self.flat.table
+        number = int(timestep + table[at.OVERLAP]) // int(table[at.STRIDE])
+        slot: Array = self.carried[number % int(table[at.SLOTS])]
+        return slot
+
     @property
     def dtype(self) -> Any:
         return self.flat.p.numpy().dtype
 
     def arguments(
-        self, memory: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
+        self, arrays: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
     ) -> tuple[Any, ...]:
         """What ``run`` is called with; the last six get what it has made."""
         count = len(rates)
         return (
             *self.arrays,
-            *memory,
+            *arrays,
             *self.places,
             numbers,
             table,

@@ -108,6 +108,10 @@ class Data:
             self.joined = [self._join(share) for share in range(self.shares)]
         return [(self._table(parts, chosen, share), self.joined[share]) for share in range(self.shares)]
 
+    def split(self, streams: int) -> list[slice]:
+        """The streams of each share."""
+        return [self._streams(streams, share) for share in range(self.shares)]
+
     def _streams(self, streams: int, share: int) -> slice:
         return slice(streams * share // self.shares, streams * (share + 1) // self.shares)
 

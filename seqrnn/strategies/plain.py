@@ -16,7 +16,9 @@ from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
 from seqrnn.schedule import Schedule, Window
+from seqrnn.strategies import state
 from seqrnn.strategies.protocol import Made, Numbers, Parts
+from seqrnn.strategies.state import Memory
 from seqrnn.tasks.protocol import Batch
 
 Windows = Sequence[tuple[Batch, Window]]
@@ -24,6 +26,8 @@ Windows = Sequence[tuple[Batch, Window]]
 
 class Gradients(Protocol):
     """How the gradient of an update is computed: ``WindowByWindow`` is the plain way."""
+
+    states: dict[int, State]  # carried, by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
@@ -41,12 +45,26 @@ class Plain:
     """
 
     def __init__(self, network: Network, optimizer: Optimizer, schedule: Schedule, gradients: Gradients) -> None:
-        self.parameters = list(network.parameters())
+        self.network, self.parameters = network, list(network.parameters())
         self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
         self.rates = [group["lr"] for group in optimizer.param_groups]
 
     def ready(self, announce: Callable[[str], None]) -> None:
         pass
+
+    def memory(self, streams: int, awaited: Sequence[int]) -> Memory:
+        return Memory(
+            state.remembered_by(self.optimizer, self.network),
+            state.settings_of(self.optimizer),
+            {before: tuple(map(state.copied, self.gradients.states[before])) for before in awaited},
+        )
+
+    def restore(self, memory: Memory) -> None:
+        state.remind(self.optimizer, self.network, memory)
+        device = self.parameters[0].device
+        self.gradients.states.clear()
+        for before, carried in memory.carried.items():
+            self.gradients.states[before] = tuple(part.to(device) for part in carried)
 
     def finish(self) -> None:
         pass

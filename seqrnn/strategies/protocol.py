@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.schedule import Part
+from seqrnn.strategies.state import Memory
 from seqrnn.tasks.protocol import Batch
 
 Numbers = NDArray[np.float64]
@@ -50,6 +51,22 @@ class Strategy(Protocol):
         Args:
             parts: whole updates.
             factors: what to multiply the optimizer's learning rate by in each update; as many, or more.
+        """
+
+    def memory(self, streams: int, awaited: Sequence[int]) -> Memory:
+        """What it remembers besides the weights, in the form that all strategies have in common.
+
+        Args:
+            streams: of the batch that is under way.
+            awaited: the timesteps before which states are carried there, as ``Schedule.awaited`` says.
+        """
+
+    def restore(self, memory: Memory) -> None:
+        """Goes on with what another strategy remembered, for the same network, optimizer and schedule. The weights
+        have been restored already.
+
+        Raises:
+            DataError: it does not fit.
         """
 
     def finish(self) -> None:
