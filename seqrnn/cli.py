@@ -16,9 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from seqrnn import overrides
@@ -54,8 +52,8 @@ def run(command: Callable[[], Any]) -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
     try:
         command()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        sys.exit(getattr(error, "exit_code", INTERRUPTED))
     except UserError as error:
         _fail([] if error.shown else error.problems, error.exit_code)
     except BrokenPipeError:  # what read our output has gone: `seqrnn-train --help | head`
@@ -115,8 +113,9 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def reporting() -> Iterator[None]:
-    """Around the body of a job: shows a user's error at once, also when it is one job of a sweep that goes on."""
+def reporting(directory: Path, sweep_job: int | None = None) -> Iterator[None]:
+    """Around the body of a job that writes ``directory``: shows a user's error at once, also when it is one job of a
+    sweep that goes on."""
     global _job_has_begun
     _job_has_begun = True
     try:
@@ -133,15 +132,14 @@ def reporting() -> Iterator[None]:
         except BrokenPipeError:
             raise
         except OSError as error:
-            where = error.filename or f"hydra.run.dir={HydraConfig.get().runtime.output_dir}"
+            where = error.filename or directory
             raise UserError(f"{where}: {error.strerror or error}; what was written before is there") from error
     except UserError as error:
-        job = HydraConfig.get()
-        _remove_if_new_and_empty(Path(job.runtime.output_dir))
-        if job.mode == RunMode.RUN:
+        _remove_if_new_and_empty(directory)
+        if sweep_job is None:
             _fail([] if error.shown else error.problems, error.exit_code)
         if not error.shown:
-            print(f"job {job.job.num}: {'; '.join(map(printable, error.problems))}", file=sys.stderr)
+            print(f"job {sweep_job}: {'; '.join(map(printable, error.problems))}", file=sys.stderr)
             error.shown = True
         raise
 

@@ -39,6 +39,18 @@ class Diverged(UserError):
     exit_code = 3
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for an end, and everything has been written down.
+
+    Args:
+        signum: which one.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by signal {signum}")
+        self.exit_code = 128 + signum  # as shells count
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -6,17 +6,19 @@ metrics.csv        a row per log point            samples.npz         training e
 metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
 summary.json       status, test scores, versions  train.log           what was printed
 diagnosis.md       what a diagnosis says         diagnosis.json      all that it measured
-*.png, *.gif       pictures (seqrnn.plots)
+*.png, *.gif       pictures (seqrnn.plots)       best.safetensors    those of the best evaluation
+checkpoints/       what the run goes on from (seqrnn.checkpoints)
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from omegaconf import OmegaConf
 
 from seqrnn import reading
 from seqrnn.errors import ConfigError, DataError
+from seqrnn.lock import Lock
 
 CONFIG = "config.yaml"
 OVERRIDES = "overrides.yaml"
@@ -36,89 +39,170 @@ PREDICTIONS = "predictions.npz"
 SNAPSHOTS = "snapshots.npz"
 SAMPLES = "samples.npz"
 WEIGHTS = "weights.safetensors"
+BEST = "best.safetensors"
 LOG = "train.log"
 DIAGNOSIS, DIAGNOSIS_MD = "diagnosis.json", "diagnosis.md"
+CHECKPOINTS = "checkpoints"
+LOCK = f"{CHECKPOINTS}/.lock"
+OWNER = f"{CHECKPOINTS}/.owner"
 FILES = (
-    CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, LOG,
+    CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, BEST, LOG,
 )  # fmt: skip
 
 Arrays = Mapping[str, NDArray[Any]]
+Mark = dict[str, Any]  # how far the metrics files had got
 
 
 class Run:
-    """A run directory being written.
+    """A run directory being written, by nobody else at the same time.
 
     Args:
-        directory: made if need be. It is claimed by creating its config.yaml, so of two runs that are given the
-            same directory only one goes on.
+        directory: made if need be.
+        again: whether it holds a run already, which goes on.
+        patience: seconds to wait at most for another process that writes it.
 
     Raises:
-        ConfigError: the directory holds a run already, or cannot be written.
+        ConfigError: the directory cannot be written, or another process writes it; it holds a run already (or none,
+            where one is to go on).
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        *,
+        again: bool = False,
+        patience: float = 0.0,
+    ) -> None:
         self.directory = directory
+        self._lock = Lock(directory / LOCK, directory / OWNER)
+        is_new = not self.checkpoints.exists()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
-            if present:
-                raise FileExistsError(present[0])
-            with (directory / CONFIG).open("x", encoding="utf-8") as file:
-                file.write(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-            (directory / OVERRIDES).write_text(OmegaConf.to_yaml(list(overrides)), encoding="utf-8")
-            self._jsonl = (directory / METRICS_JSONL).open("w", encoding="utf-8")
-            self._csv = (directory / METRICS_CSV).open("w", encoding="utf-8", newline="")
-        except FileExistsError:
-            raise ConfigError(
-                f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
-                "(a sweep: hydra.sweep.dir=DIR)"
-            ) from None
+            _refuse_links(directory)
+            if not again:
+                _refuse_a_second(directory)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock.take(patience)
+            if not again:
+                _refuse_a_second(directory)  # it may have come while we waited
+            if again:
+                self._tidy()
+            else:
+                self.write_config(config)
+                self._write_text(OVERRIDES, OmegaConf.to_yaml(list(overrides)))
+            self._jsonl = (directory / METRICS_JSONL).open("a", encoding="utf-8")
+            self._csv = (directory / METRICS_CSV).open("a", encoding="utf-8", newline="")
         except OSError as error:
-            with suppress(OSError):  # what could not be filled must not stand in the way of the next try
-                (directory / CONFIG).unlink(missing_ok=True)
+            self._give_up(is_new and not again)
             raise unwritable(directory, error) from None
+        except ConfigError:
+            self._give_up(False)
+            raise
         self._writer: csv.DictWriter[str] | None = None
+
+    def _tidy(self) -> None:
+        """Removes what a process that was killed was about to write."""
+        begun = [path for name in FILES for path in self.directory.glob(f"{name}.*.tmp")]
+        for path in (*begun, *self.checkpoints.glob("*.safetensors.*.tmp")):
+            path.unlink()
+
+    def _give_up(self, remove: bool) -> None:
+        """What could not be filled must not stand in the way of the next try."""
+        self._lock.release()
+        with suppress(OSError):
+            if remove:
+                (self.directory / CONFIG).unlink(missing_ok=True)
+                (self.directory / LOCK).unlink(missing_ok=True)
+                self.checkpoints.rmdir()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self._write_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Adds a row to the metrics files. The first row's keys are the columns; it must have them all."""
         if self._writer is None:
-            self._writer = csv.DictWriter(self._csv, list(row), restval="")
+            self._begin_columns(list(row))
+            assert self._writer
             self._writer.writeheader()
         self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
         self._jsonl.write(to_json(row) + "\n")
+
+    def _begin_columns(self, columns: list[str]) -> None:
+        self._writer = csv.DictWriter(self._csv, columns, restval="")
 
     def flush(self) -> None:
         """Lets others read the rows so far."""
         self._csv.flush()
         self._jsonl.flush()
 
+    def mark(self) -> Mark:
+        """How far the metrics files have got, for ``rewind``; what they hold is on the disk then."""
+        self.flush()
+        for file in (self._csv, self._jsonl):
+            os.fsync(file.fileno())
+        return {
+            "columns": list(self._writer.fieldnames) if self._writer else [],
+            METRICS_CSV: os.fstat(self._csv.fileno()).st_size,
+            METRICS_JSONL: os.fstat(self._jsonl.fileno()).st_size,
+        }
+
+    def rewind(self, mark: Mark | None) -> list[str]:
+        """Cuts off what was written to the metrics files after ``mark``; None: all of it.
+
+        Returns:
+            What is missing from before, a line each.
+        """
+        missing = []
+        for name, file in ((METRICS_CSV, self._csv), (METRICS_JSONL, self._jsonl)):
+            file.flush()
+            size, there = (int(mark[name]) if mark else 0), os.fstat(file.fileno()).st_size
+            if there < size:
+                size = _end_of_last_line(self.directory / name)
+                missing.append(f"{name}: rows are missing that were there at the checkpoint; the others go on")
+            os.ftruncate(file.fileno(), size)
+        self._writer = None
+        if mark and mark["columns"]:
+            self._begin_columns(list(mark["columns"]))
+            assert self._writer
+            if not os.fstat(self._csv.fileno()).st_size:
+                self._writer.writeheader()
+        return missing
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json anew, whole or not at all."""
-        temporary = self.directory / f"{SUMMARY}.{os.getpid()}.tmp"
+        """Writes summary.json anew, whole or not at all; on a full disk, over the old one, if it fits there."""
+        text = to_json(summary, indent=2) + "\n"
         try:
-            temporary.write_text(to_json(summary, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(self.directory / SUMMARY)
-        finally:
-            temporary.unlink(missing_ok=True)
+            self._write_text(SUMMARY, text)
+        except OSError as error:
+            path = self.directory / SUMMARY
+            if error.errno != errno.ENOSPC or not path.exists():
+                raise
+            with path.open("r+", encoding="utf-8") as file:
+                file.write(text)
+                file.truncate()
 
     def write_predictions(self, arrays: Arrays) -> None:
-        _save(self.directory / PREDICTIONS, arrays)
+        self._save(PREDICTIONS, arrays)
 
     def write_snapshots(self, arrays: Arrays) -> None:
-        _save(self.directory / SNAPSHOTS, arrays)
+        self._save(SNAPSHOTS, arrays)
 
     def write_samples(self, arrays: Arrays) -> None:
-        _save(self.directory / SAMPLES, arrays)
+        self._save(SAMPLES, arrays)
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
-        """Saves tensors by name, in a format that holds no code."""
-        from safetensors.torch import save_file
+        """Saves the trained weights, tensors by name, in a format that holds no code."""
+        self._save_tensors(WEIGHTS, weights)
 
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, self.weights_path)
+    def write_best(self, weights: Mapping[str, Any]) -> None:
+        """The same for those of the best evaluation."""
+        self._save_tensors(BEST, weights)
 
     @property
-    def weights_path(self) -> Path:
-        return self.directory / WEIGHTS
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.directory / CHECKPOINTS
 
     @property
     def log_path(self) -> Path:
@@ -127,6 +211,58 @@ class Run:
     def close(self) -> None:
         with suppress(OSError), self._csv, self._jsonl:  # what a full disk did not take has been reported already
             pass
+        self._lock.release()
+
+    def _write_text(self, name: str, text: str) -> None:
+        with self._whole(name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def _save(self, name: str, arrays: Arrays) -> None:
+        with self._whole(name) as path, path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def _save_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
+        from safetensors.torch import save
+
+        content = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        with self._whole(name) as path:
+            path.write_bytes(content)
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[Path]:
+        """A file to be written, that takes its place when it is."""
+        temporary = self.directory / f"{name}.{os.getpid()}.tmp"
+        try:
+            yield temporary
+            temporary.replace(self.directory / name)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def left_behind(directory: Path) -> bool:
+    """Whether the process that wrote a run directory last was killed, or still writes it."""
+    return (directory / OWNER).exists()
+
+
+def _refuse_links(directory: Path) -> None:
+    """Links lead somewhere else: a directory from somebody else could have files be written there."""
+    for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
+        if (directory / name).is_symlink():
+            raise ConfigError(f"{directory / name}: is a link, and nothing is written through one; put the file there")
+
+
+def _refuse_a_second(directory: Path) -> None:
+    present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
+    if present or any((directory / CHECKPOINTS).glob("[!.]*")):
+        raise ConfigError(
+            f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
+            "(a sweep: hydra.sweep.dir=DIR), or go on with it: resume=DIR"
+        )
+
+
+def _end_of_last_line(path: Path) -> int:
+    return path.read_bytes().rfind(b"\n") + 1
 
 
 def unwritable(directory: Path, error: OSError) -> ConfigError:
@@ -153,11 +289,6 @@ def write_diagnosis(directory: Path, values: Mapping[str, Any], text: str) -> No
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-
-
-def _save(path: Path, arrays: Arrays) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -241,9 +372,9 @@ class RunReader:
         """The fit as it improved; None if the run was made without plots.animation."""
         return self._arrays(SNAPSHOTS) if self.has(SNAPSHOTS) else None
 
-    def weights(self) -> dict[str, Any]:
-        """The trained weights, tensors by name, on the CPU."""
-        return reading.read_tensors(reading.inside(self.directory, WEIGHTS))
+    def weights(self, name: str = WEIGHTS) -> dict[str, Any]:
+        """The trained weights, or those in another such file, tensors by name, on the CPU."""
+        return reading.read_tensors(reading.inside(self.directory, name))
 
     def samples(self) -> dict[str, NDArray[Any]]:
         """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""

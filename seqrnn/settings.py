@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from seqrnn import device, registry
 from seqrnn.bounds import Count, Natural
+from seqrnn.checkpoints.keeper import Checkpoints
 from seqrnn.device import Device, Precision
 from seqrnn.errors import ConfigError
 from seqrnn.loop import Place
@@ -32,6 +33,13 @@ class Plots(BaseModel, frozen=True, extra="forbid", strict=True):
     draw: bool
     animation: bool
     frames: Count
+
+
+class Rollback(BaseModel, frozen=True, extra="forbid", strict=True):
+    """``rollback.*``: what the learning rate is multiplied by each time, and how often at most."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    times: Annotated[int, Field(ge=1, le=100)]
 
 
 class Suggested(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -53,6 +61,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     smoke: bool
     log_every: Count | None
     logger: Literal["tensorboard"] | None
+    resume: Literal["auto"] | None
+    init_from: str | None
+    on_divergence: Literal["stop", "rollback"]
+    rollback: Rollback
+    checkpoint: Checkpoints
     plots: Plots
     plugins: list[str]
     suggested: Suggested
@@ -140,6 +153,9 @@ def problems_of(values: Values) -> list[str]:
         found.append(
             "logger=tensorboard: TensorBoard is not installed; install seqrnn[tensorboard], or leave logger=null"
         )
+    checkpoint = values.get("checkpoint")
+    if values.get("on_divergence") == "rollback" and isinstance(checkpoint, dict) and checkpoint.get("keep") == 0:
+        found.append("on_divergence=rollback: needs a checkpoint to go back to; set checkpoint.keep=1")
     found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
 
     parameters = [torch.nn.Parameter(torch.zeros(1))]  # something for an optimizer to be tried on

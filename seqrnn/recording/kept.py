@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from seqrnn.loop import Predictions
@@ -15,6 +16,7 @@ from seqrnn.tasks.protocol import Batch, Chunk
 MOST_STORED = 2_000_000  # timesteps of test sequences
 MOST_ANIMATED = 2_000  # timesteps of them in a frame of an animation
 EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
+SHARED = ("inputs", "targets", "valid", "starts")  # by all frames of an animation
 SAMPLES = 10  # training sequences of a classification task
 Arrays = dict[str, NDArray[Any]]
 
@@ -73,6 +75,26 @@ class FirstSequences:
         chunk = self.batch.read(start, stop)
         first = slice(self.streams)
         return Chunk(chunk.inputs[:, first], chunk.targets[:, first], chunk.valid[:, first], chunk.starts[:, first])
+
+
+def packed(frames: Sequence[tuple[int, Predictions]]) -> dict[str, Any]:
+    """The frames of an animation so far as tensors; they show the same sequences, which are packed once."""
+    if not frames:
+        return {}
+    shared = {name: torch.from_numpy(getattr(frames[0][1], name)) for name in SHARED}
+    outputs = [torch.from_numpy(predictions.outputs) for _, predictions in frames]
+    return {"timesteps": [timesteps for timesteps, _ in frames], "outputs": outputs, **shared}
+
+
+def unpacked(frames: Mapping[str, Any]) -> list[tuple[int, Predictions]]:
+    """The opposite."""
+    if not frames:
+        return []
+    shared = {name: frames[name].numpy() for name in SHARED}
+    return [
+        (timesteps, Predictions(outputs=outputs.numpy(), **shared))
+        for timesteps, outputs in zip(frames["timesteps"], frames["outputs"], strict=True)
+    ]
 
 
 def snapshots_of(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:

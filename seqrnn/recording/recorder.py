@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import device, loop, plots
+from seqrnn import device, loop, plots, resume
 from seqrnn.errors import Diverged, UserError
 from seqrnn.loop import Predictions
 from seqrnn.monitor import Monitor, Progress, Row
 from seqrnn.recording import kept, provenance
+from seqrnn.recording.best import Best
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
-from seqrnn.run import Run
+from seqrnn.resume import Job
+from seqrnn.run import Run, RunReader
 from seqrnn.schedule import Schedule, distinct
 from seqrnn.settings import Experiment
 
@@ -32,17 +34,25 @@ class Recorder:
     metrics, weights, a summary with its status, and pictures.
 
     Args:
-        directory: the run directory.
         experiment: the config and the objects of the run.
-        overrides: what the command line said.
+        job: where it goes, and whether it is there already.
+        deferred: within it, a signal waits until everything is written down.
     """
 
-    def __init__(self, directory: Path, experiment: Experiment, overrides: Sequence[str]) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        job: Job,
+        deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.values, self.experiment = experiment.values, experiment
-        self.directory = directory
-        self.recipe = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
-        self.run = Run(directory, experiment.values, overrides)
-        self.tensorboard = TensorBoard(directory) if experiment.settings.logger == "tensorboard" else None
+        self.directory, self.again = job.directory, job.again
+        self.run = Run(job.directory, experiment.values, job.overrides, again=job.again, patience=job.patience)
+        said = RunReader(job.directory).overrides() if job.again else job.overrides
+        self.recipe = next((text.partition("=")[2] for text in said if text.startswith("experiment=")), None)
+        self.deferred, self.has_begun = deferred, False
+        self.tensorboard: TensorBoard | None = None
+        self.best = Best(experiment.network, experiment.settings.checkpoint.best)
         self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
         self.progress = Progress(0)
         self.rows: list[Row] = []  # not written yet
@@ -52,11 +62,19 @@ class Recorder:
         self.frames: list[tuple[int, Predictions]] = []
         self.scores: dict[str, dict[str, float]] = {}
         self.first_ten = ""
-        self.began = time.time(), time.process_time()
+        self.began = time.monotonic(), time.process_time()
+        self.spent = 0.0, 0.0  # by the clock and by the processor, before this process took over
+        self.history: dict[str, Any] = {"resumed": 0, "rollbacks": [], "init_from": None}
 
-    def begin(self, monitor: Monitor) -> None:
-        """Says what is about to run."""
-        self.progress = monitor.progress
+    def begin(self, monitor: Monitor, notes: Sequence[str] = ()) -> None:
+        """Says what is about to run, and what else there is to know."""
+        self.progress, self.has_begun = monitor.progress, True
+        if self.again:
+            self.run.write_config(self.values)
+        if self.experiment.settings.logger == "tensorboard":
+            self.tensorboard = TensorBoard(
+                self.directory, self.progress.timesteps if self.progress.position else None
+            )
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
@@ -67,7 +85,9 @@ class Recorder:
         batches = self.experiment.task.train(0, schedule.streams)
         for note in self._notes(schedule, max(batch.timesteps for batch, _ in distinct(batches)), batches[0].streams):
             self.terminal.say(f"  note: {note}")
-        self.run.write_summary(self._summary("running", None))
+        for note in notes:
+            self.terminal.say(f"  {note}")
+        self.run.write_summary(self._summary(None, "running"))
         if self.experiment.task.kind == "classification":
             self.run.write_samples(kept.samples(batches[0]))
             if settings.plots.draw:
@@ -76,6 +96,7 @@ class Recorder:
     def record(self, row: Row) -> None:
         """Takes a row of metrics. Writing one takes as long as many updates, so they are written once a second, in
         whole lines; a run that is killed loses those of its last second."""
+        self.best.consider(row)
         self.rows.append(row)
         self._write_if_due()
 
@@ -124,34 +145,101 @@ class Recorder:
             raise Diverged(f"diverged: the test loss is {test_loss}")
         return test_loss
 
+    def state(self) -> dict[str, Any]:
+        """What has been written down, and what is yet to be, for ``rewind`` and ``inherit``."""
+        self._write_rows()
+        return {
+            "metrics": self.run.mark(),
+            "frames": kept.packed(self.frames),
+            "best": self.best.state(),
+            "seconds": list(self._seconds()),
+            "history": self.history,
+        }
+
+    def rewind(self, state: Mapping[str, Any] | None) -> list[str]:
+        """Forgets what was written down after a state; None: everything. Returns what is missing from before."""
+        self.rows = []
+        self.frames = kept.unpacked(state["frames"]) if state else []
+        if state:
+            self.best.restore(state["best"])
+        return self.run.rewind(state["metrics"] if state else None)
+
+    def inherit(self, state: Mapping[str, Any]) -> None:
+        """Goes on with the time and the history of the process that wrote a state."""
+        self.spent = tuple(state["seconds"])
+        self.history = {**state["history"], "rollbacks": list(state["history"]["rollbacks"])}
+
+    def write_best(self) -> None:
+        """Writes the weights of the best evaluation, if that is news."""
+        if not self.best.is_written:
+            self.run.write_best(self.best.weights)
+            self.best.is_written = True
+
+    def _seconds(self) -> tuple[float, float]:
+        """By the clock and by the processor, since the run was started, while there was a process."""
+        now = time.monotonic(), time.process_time()
+        wall, cpu = (spent + new - old for spent, new, old in zip(self.spent, now, self.began, strict=True))
+        return wall, cpu
+
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        status = _status(error)
         self.terminal.stop_progress(self.progress)
-        with ExitStack() as steps:  # from the last to the first, each whatever becomes of the others
-            steps.callback(self._say_goodbye, status, error)
-            steps.callback(self.run.close)
-            if self.experiment.settings.plots.draw:
-                steps.callback(plots.draw, self.directory)
-            if self.tensorboard:
-                steps.callback(self.tensorboard.close)
-            steps.callback(self.run.write_summary, self._summary(status, error))
-            if self.frames:
-                steps.callback(self.run.write_snapshots, kept.snapshots_of(self.frames, self.experiment.task.kind))
-            steps.callback(self.run.write_weights, self.experiment.network.state_dict())
-            steps.callback(self._write_rows)
+        with self.deferred():
+            problem = self._close(error)
+        if error is None and problem is not None:
+            raise problem
 
-    def _say_goodbye(self, status: str, error: BaseException | None) -> None:
-        if isinstance(error, UserError):
-            for problem in error.problems:
-                self.terminal.say(problem)
-            error.shown = True
-        elif error is not None and not isinstance(error, KeyboardInterrupt):
-            self.terminal.say(f"{status}: {error!r}")
+    def _close(self, error: BaseException | None) -> BaseException | None:
+        """Writes everything down, each step whatever becomes of the others; returns what went wrong first."""
+        problems = [error] if error else []
+
+        def attempt(*steps: Callable[[], object]) -> None:
+            for step in steps:
+                try:
+                    step()
+                except BaseException as problem:
+                    problems.append(problem)
+
+        def summarise() -> None:
+            self.run.write_summary(self._summary(problems[0] if problems else None))
+
+        if not self.has_begun:  # what is there from before stays as it was
+            attempt(self.run.close, lambda: self._explain(problems))
+            return None
+        attempt(self._write_rows)
+        if type(error) is not KeyboardInterrupt:  # a second Ctrl-C: no time for more
+            attempt(lambda: self.run.write_weights(self.experiment.network.state_dict()), self.write_best)
+            if self.frames:
+                attempt(lambda: self.run.write_snapshots(kept.snapshots_of(self.frames, self.experiment.task.kind)))
+        attempt(summarise)
+        if self.tensorboard:
+            attempt(self.tensorboard.close)
+        if self.experiment.settings.plots.draw and not any(type(one) is KeyboardInterrupt for one in problems):
+            sound = len(problems)
+            attempt(lambda: plots.draw(self.directory))
+            if len(problems) > sound == 0:
+                attempt(summarise)  # it is not finished after all
+        attempt(self.run.close, lambda: self._say_goodbye(problems))
+        return problems[0] if problems else None
+
+    def _explain(self, problems: Sequence[BaseException]) -> None:
+        self.terminal.insist()
+        status = _status(problems[0] if problems else None)
+        for error in problems:
+            if isinstance(error, UserError):
+                for problem in error.problems:
+                    self.terminal.say(problem)
+                error.shown = True
+            elif not isinstance(error, KeyboardInterrupt | SystemExit):
+                self.terminal.say(f"{status}: {_reason(error)}")
+
+    def _say_goodbye(self, problems: Sequence[BaseException]) -> None:
+        self._explain(problems)
+        status = _status(problems[0] if problems else None)
         self.terminal.closing(self.scores)
         if self.first_ten:
             self.terminal.say(self.first_ten)
@@ -160,6 +248,9 @@ class Recorder:
         spent = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
         self.terminal.say(f"{status} after {updates}, {spent}")
         self.terminal.say_path(relative(self.directory))
+        if status in ("interrupted", "failed"):
+            self.terminal.say("go on with:")
+            self.terminal.say_path(resume.command(relative(self.directory), self.values))
         self.terminal.close()
 
     def _facts(self) -> dict[str, str]:
@@ -194,11 +285,12 @@ class Recorder:
     def _test(self) -> dict[str, float]:
         return next(iter(self.scores.values()), {})
 
-    def _summary(self, status: str, error: BaseException | None) -> dict[str, Any]:
+    def _summary(self, error: BaseException | None, status: str | None = None) -> dict[str, Any]:
         experiment, progress = self.experiment, self.progress
+        wall, cpu = self._seconds()
         return {
-            "status": status,
-            "problem": str(error) or repr(error) if error else None,
+            "status": status or _status(error),
+            "problem": _reason(error) if error else None,
             "experiment": self.recipe,
             "task": self.values["task"]["name"],
             "model": self.values["model"]["name"],
@@ -221,11 +313,14 @@ class Recorder:
             "stopped_early": progress.stopped_early,
             "train_seconds": progress.train_seconds,
             "evaluate_seconds": progress.evaluate_seconds,
-            "wall_seconds": time.time() - self.began[0],
-            "cpu_seconds": time.process_time() - self.began[1],
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            **self.history,
+            "job": resume.scheduled(),
             "train_loss": progress.train_loss,
             "validation": progress.evaluation,
             "best_validation_loss": progress.best_loss,
+            "best": {"metric": self.best.metric, "value": self.best.value, "updates": self.best.updates},
             "test": self._test(),
             "baselines": dict(list(self.scores.items())[1:]),
             "versions": provenance.versions(),
@@ -247,7 +342,14 @@ def _status(error: BaseException | None) -> str:
             return "finished"
         case Diverged():
             return "diverged"
-        case KeyboardInterrupt():
+        case KeyboardInterrupt() | SystemExit():  # a scheduler's handler may end the process
             return "interrupted"
         case _:
             return "failed"
+
+
+def _reason(error: BaseException) -> str:
+    """For people: what went wrong."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or repr(error)

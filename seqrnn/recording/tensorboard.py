@@ -8,12 +8,16 @@ from typing import Any
 
 
 class TensorBoard:
-    """Writes TensorBoard event files; the x-axis is timesteps."""
+    """Writes TensorBoard event files; the x-axis is timesteps.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        reached: the timesteps that a run goes on from: what an earlier process has written beyond is not shown.
+    """
+
+    def __init__(self, directory: Path, reached: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory))
+        self._writer = SummaryWriter(str(directory), purge_step=None if reached is None else reached + 1)
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Adds the row's numbers; ``eval_mae`` becomes ``eval/mae``."""

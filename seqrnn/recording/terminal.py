@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,12 +42,13 @@ class Terminal:
 
     def __init__(self, log_path: Path, metric: str) -> None:
         self.metric = metric
-        self._file: IO[str] = log_path.open("w", encoding="utf-8")
+        self._file: IO[str] = log_path.open("a", encoding="utf-8")
         self._screen = Screen(highlight=False)
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
         self._bar: Bar | None = None
         self._every = DRAW_EVERY if self._screen.is_terminal else LINE_EVERY
-        self._begun = self._spoke = time.monotonic()
+        self._spoke = time.monotonic()
+        self._unheard: tuple[type[OSError], ...] = ()  # errors of the log that nobody need hear of
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
         """What runs, on what, and where its results go."""
@@ -60,8 +62,7 @@ class Terminal:
 
     def say_path(self, path: str) -> None:
         """A path, on a line of its own however long it is, so that it can be copied."""
-        for console in (self._screen, self._log):
-            console.print(Text(printable(path)), soft_wrap=True)
+        self._say(Text(printable(path)), soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Shows where the run stands, not more often than is of use."""
@@ -121,20 +122,27 @@ class Terminal:
             )
             return
         done = progress.position / max(1, progress.planned_updates)
-        left = (time.monotonic() - self._begun) * (1 - done) / max(done, 1e-9)
+        left = (progress.train_seconds + progress.evaluate_seconds) * (1 - done) / max(done, 1e-9)
         self.say(
             f"{done:4.0%}  {progress.timesteps:,} timesteps  {_short(rate)} steps/s  "
             f"loss {progress.train_loss:.4g}  {metric}  {left:.0f} s left"
         )
 
-    def _say(self, *parts: RenderableType) -> None:
+    def _say(self, *parts: RenderableType, soft_wrap: bool = False) -> None:
         for part in parts:
-            self._screen.print(part)
-            self._log.print(part)
-        self._file.flush()
+            self._screen.print(part, soft_wrap=soft_wrap)
+            with suppress(*self._unheard):
+                self._log.print(part, soft_wrap=soft_wrap)
+        with suppress(*self._unheard):
+            self._file.flush()
+
+    def insist(self) -> None:
+        """From now on, what the log cannot take is said on the screen all the same."""
+        self._unheard = (OSError,)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(*self._unheard):
+            self._file.close()
 
 
 def _bar(console: Console) -> Bar:

@@ -1,0 +1,57 @@
+"""init_from: a run that starts from another one's weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqrnn.errors import DataError
+from seqrnn.run import WEIGHTS, RunReader
+from seqrnn.strategies.state import copied
+
+Origin = dict[str, str]
+
+
+def start_from(source: str, network: nn.Module) -> Origin:
+    """Gives a network the weights of a run directory, or of a .safetensors file in one.
+
+    Returns:
+        Where they are from, and their hash.
+
+    Raises:
+        DataError: they cannot be read, or are not those of such a network.
+    """
+    path = Path(source).expanduser()
+    directory, name = (path, WEIGHTS) if path.is_dir() else (path.parent, path.name)
+    try:
+        weights = RunReader(directory).weights(name)
+    except DataError as error:
+        raise DataError(*(f"init_from={source}: {problem}" for problem in error.problems)) from None
+    load(network, weights, f"init_from={source}: ")
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(copied(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {"path": source, "sha256": digest.hexdigest()}
+
+
+def load(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:
+    """Gives a network other weights.
+
+    Raises:
+        DataError: they are not those of such a network; each parameter that does not fit is named.
+    """
+    own = network.state_dict()
+    problems = [f"{where}{name}: is missing" for name in own if name not in weights]
+    problems += [f"{where}{name}: this network has no such parameter" for name in weights if name not in own]
+    problems += [
+        f"{where}{name}: has the shape {tuple(weights[name].shape)}, and this network's {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if problems:
+        raise DataError(*problems)
+    network.load_state_dict(dict(weights))

@@ -1,0 +1,243 @@
+"""A training that can be left and gone on with: all that decides how it goes on, its checkpoints, and setbacks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from seqrnn import loop, resume
+from seqrnn.checkpoints import initial
+from seqrnn.checkpoints.file import Tree
+from seqrnn.checkpoints.initial import Origin
+from seqrnn.checkpoints.keeper import Keeper
+from seqrnn.errors import DataError, Diverged
+from seqrnn.monitor import Monitor
+from seqrnn.recording import provenance
+from seqrnn.recording.recorder import Recorder
+from seqrnn.settings import Experiment
+from seqrnn.signals import Signals
+from seqrnn.strategies.protocol import Strategy
+from seqrnn.strategies.state import Memory, copied
+from seqrnn.tasks.protocol import Task
+
+FINGERPRINTED = 1024  # timesteps of each kind of data
+SAME = ("torch", "numpy", "seqrnn")  # versions that a run must keep to go on bit for bit
+
+
+class Training:
+    """Trains a run's network, and writes checkpoints on the way.
+
+    Args:
+        signals: those that ask for an end; it comes between updates, behind a checkpoint.
+    """
+
+    def __init__(
+        self, run: Experiment, strategy: Strategy, monitor: Monitor, recorder: Recorder, signals: Signals
+    ) -> None:
+        self.run, self.strategy, self.monitor, self.recorder, self.signals = run, strategy, monitor, recorder, signals
+        self.keeper = Keeper(recorder.run.checkpoints, run.settings.checkpoint)
+        self.course = loop.Course(run.task, run.schedule, monitor.progress.planned_updates)
+        self._fingerprint = ""
+        if run.settings.checkpoint.updates:
+            monitor.stops.append(run.settings.checkpoint.updates)
+
+    def begin(self, again: bool, why: str = "", origin: Origin | None = None) -> None:
+        """Makes ready to train from the beginning, or from the newest checkpoint if the run goes on.
+
+        Args:
+            why: it goes on, if nobody has said so by name.
+            origin: of the weights of a new run.
+
+        Raises:
+            DataError: there are checkpoints, and none can be gone on from.
+        """
+        notes: list[str] = []
+        found = self.keeper.newest(notes.append) if again else None
+        if found:
+            path, tree = found
+            self._restore(path, tree)
+            self.recorder.inherit(tree["recorder"])
+            self.recorder.history["resumed"] += 1
+            notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
+            where = f"from update {self.monitor.progress.updates:,} ({path.name})"
+            notes.append(f"goes on {where}{f': {why}' if why else ''}")
+        elif again:
+            self.recorder.history["resumed"] += 1
+            self.recorder.rewind(None)
+            notes.append(f"goes on from the beginning: it had no checkpoint yet{f' ({why})' if why else ''}")
+            if self.run.settings.init_from:
+                origin = initial.start_from(self.run.settings.init_from, self.run.network)
+        if origin:
+            self.recorder.history["init_from"] = origin
+            notes.append(f"starts from the weights of {origin['path']}")
+        self.recorder.begin(self.monitor, notes)
+
+    def train(self) -> None:
+        """Trains to the end.
+
+        Raises:
+            Diverged: the loss, the gradient or a weight became NaN or infinite, once too often.
+            Interrupted: a signal asked for an end.
+        """
+        while True:
+            try:
+                with self.signals.deferred():
+                    loop.train(
+                        self.run.task, self.run.schedule, self.strategy, self.monitor, self.course, self._pause
+                    )
+                return
+            except Diverged as error:
+                self._roll_back(error)
+
+    def _pause(self) -> None:
+        position = self.monitor.progress.position
+        rolls_back = self.run.settings.on_divergence == "rollback" and self.keeper.position is None
+        if self.signals.waiting or self.monitor.finished or rolls_back or self.keeper.is_due(position):
+            self._write(position)
+        self.signals.answer()
+
+    def _write(self, position: int) -> None:
+        if position == self.keeper.position:
+            return
+        for name, weight in self.run.network.state_dict().items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise Diverged(
+                    f"diverged: {name} has become NaN or infinite by update {self.monitor.progress.updates}; try a "
+                    "smaller optimizer.lr or schedule.clip_norm=1"
+                )
+        self.keeper.write(position, self._state)
+        self.recorder.write_best()
+
+    def _state(self) -> Tree:
+        """Everything that decides how the run goes on."""
+        agenda, schedule = self.course.agenda, self.run.schedule
+        batch = agenda.under_way
+        awaited = schedule.awaited(batch.timesteps, agenda.window) if batch else []
+        memory = self.strategy.memory(batch.streams if batch else 0, awaited)
+        generators = {"cpu": torch.get_rng_state()}
+        if self.run.place.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self.run.place.device)
+        return {
+            "config": resume.identity(self.run.values),
+            "data": self._data(),
+            "made_with": self._made_with(),
+            "model": {name: copied(value) for name, value in self.run.network.state_dict().items()},
+            "optimizer": {"parameters": dict(memory.parameters), "groups": list(memory.groups)},
+            "carried": [{"before": before, "parts": list(parts)} for before, parts in memory.carried.items()],
+            "agenda": agenda.state(),
+            "decay": self.course.decay.state(),
+            "monitor": self.monitor.state(),
+            "generators": generators,
+            "recorder": self.recorder.state(),
+        }
+
+    def _restore(self, path: Path, tree: Tree) -> None:
+        """Takes everything over from a checkpoint but what has been recorded.
+
+        Raises:
+            DataError: it is not this run's.
+        """
+        try:
+            was, now = tree["config"], resume.identity(self.run.values)
+            changed = [
+                f"{key} is {now.get(key, 'not there')}, and was {was.get(key, 'not there')}"
+                for key in sorted({*was, *now})
+                if was.get(key, ...) != now.get(key, ...)
+            ]
+            if changed:
+                raise DataError(
+                    f"{path}: written with another config: {'; '.join(changed[:5])}; put config.yaml back as it was, "
+                    "or start a new run with init_from=RUN_DIR"
+                )
+            if tree["data"] != self._data():
+                raise DataError(
+                    f"{path}: written with other data: what the task reads now is not what it was trained on; put the "
+                    "data back, or start a new run with init_from=RUN_DIR"
+                )
+            initial.load(self.run.network, tree["model"])
+            self.course.agenda.restore(tree["agenda"])
+            batch = self.course.agenda.under_way
+            carried = {int(one["before"]): tuple(one["parts"]) for one in tree["carried"]}
+            expected = [part.shape for part in self.run.network.initial_state(batch.streams)] if batch else []
+            for parts in carried.values():
+                if [part.shape for part in parts] != expected:
+                    raise DataError(f"carried states of shapes {[tuple(part.shape) for part in parts]}")
+            self.strategy.restore(Memory(tree["optimizer"]["parameters"], tree["optimizer"]["groups"], carried))
+            self.course.decay.restore(tree["decay"])
+            self.monitor.restore(tree["monitor"])
+            torch.set_rng_state(tree["generators"]["cpu"])
+            if self.run.place.device.type == "cuda" and "cuda" in tree["generators"]:
+                torch.cuda.set_rng_state(tree["generators"]["cuda"], self.run.place.device)
+        except DataError as error:
+            raise DataError(*(one if str(path) in one else f"{path}: {one}" for one in error.problems)) from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            raise DataError(f"{path}: does not fit this run: {error!r}") from error
+
+    def _roll_back(self, error: Diverged) -> None:
+        """Goes back to the newest checkpoint, with smaller steps from there on.
+
+        Raises:
+            Diverged: that is not wanted, or has been done often enough.
+        """
+        settings, setbacks = self.run.settings, self.recorder.history["rollbacks"]
+        if settings.on_divergence != "rollback" or len(setbacks) >= settings.rollback.times:
+            raise error
+        try:
+            found = self.keeper.newest(self.recorder.terminal.say)
+        except DataError:
+            found = None
+        if found is None:
+            raise error
+        path, tree = found
+        progress = self.monitor.progress
+        diverged, spent = progress.updates, (progress.train_seconds, progress.evaluate_seconds)
+        self._restore(path, tree)
+        self.recorder.rewind(tree["recorder"])
+        progress.train_seconds, progress.evaluate_seconds = spent
+        self.course.decay.scale *= settings.rollback.factor
+        setbacks.append(
+            {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.course.decay.scale}
+        )
+        self.recorder.terminal.say(
+            f"{error.problems[0].partition(';')[0]}; back to update {progress.updates:,}, with "
+            f"{self.course.decay.scale:g} times the learning rate ({len(setbacks)} of {settings.rollback.times})"
+        )
+        self.keeper.position = None
+        self._write(progress.position)  # so that a kill does not undo it
+
+    def _data(self) -> str:
+        if not self._fingerprint:
+            self._fingerprint = fingerprint(self.run.task, self.run.schedule.streams)
+        return self._fingerprint
+
+    def _made_with(self) -> dict[str, str]:
+        versions = provenance.versions()
+        return {
+            **{name: versions[name] for name in SAME},
+            "device": self.run.place.device.type,
+            "threads": str(torch.get_num_threads()),
+            "strategy": type(self.strategy).__name__.lower(),
+        }
+
+    def _changes(self, was: Mapping[str, str]) -> list[str]:
+        """What is not as it was, so that numbers may differ in their last bits."""
+        now = self._made_with()
+        changed = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
+        return [f"note: {', '.join(changed)}: no longer bit for bit the run it would have been"] if changed else []
+
+
+def fingerprint(task: Task, streams: int) -> str:
+    """A hash of the data that a task reads: of the beginning of each kind, and of whatever it calls its own."""
+    digest = hashlib.sha256()
+    for batches in (task.train(0, streams), task.validation(), task.test()):
+        chunk = batches[0].read(0, min(batches[0].timesteps, FINGERPRINTED))
+        for values in (chunk.inputs, chunk.targets, chunk.valid, chunk.starts):
+            digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+            digest.update(values.contiguous().numpy().tobytes())
+    own = getattr(task, "fingerprint", None)
+    if own is not None:
+        digest.update(own().encode())
+    return digest.hexdigest()
