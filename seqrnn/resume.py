@@ -41,6 +41,7 @@ CHANGEABLE = {
     "rollback": "what happens when it diverges",
     "plugins": "modules are code: they are imported where you name them yourself",
 }
+SHOWS = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}  # hydra's: nothing is run
 EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience"}
 
 
@@ -164,7 +165,7 @@ def recognised(job: Job) -> Job:
     queued = requeued(job.directory)
     if job.values.get("resume") != "auto" and not queued:
         return job
-    found = differences(job.values, RunReader(job.directory).config())
+    found = differences(identity(job.values), identity(RunReader(job.directory).config()))
     if found:
         raise ConfigError(
             f"{job.directory}: holds another run, so it does not go on: {'; '.join(found[:5])}; choose another "
@@ -202,13 +203,12 @@ def identity(values: Mapping[str, Any]) -> Values:
     return {key: value for key, value in flat.items() if not free & set(_prefixes(key))}
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Where two configs are not of the same run, a line each."""
-    first, second = identity(one), identity(other)
+def differences(now: Mapping[str, Any], was: Mapping[str, Any]) -> list[str]:
+    """Where two identities differ, a line each."""
     return [
-        f"{key} is {first.get(key, 'not there')}, and was {second.get(key, 'not there')}"
-        for key in sorted({*first, *second})
-        if first.get(key, ...) != second.get(key, ...)
+        f"{key} is {now.get(key, 'not there')}, and was {was.get(key, 'not there')}"
+        for key in sorted({*now, *was})
+        if now.get(key, ...) != was.get(key, ...)
     ]
 
 

@@ -104,6 +104,7 @@ class Run:
     def _tidy(self) -> None:
         """Removes what a process that was killed was about to write."""
         begun = [path for name in FILES for path in self.directory.glob(f"{name}.*.tmp")]
+        begun += self.directory.glob(".*.*.*.tmp.*")  # pictures
         for path in (*begun, *self.checkpoints.glob("*.safetensors.*.tmp")):
             path.unlink()
 
@@ -122,14 +123,10 @@ class Run:
     def record(self, row: Mapping[str, Any]) -> None:
         """Adds a row to the metrics files. The first row's keys are the columns; it must have them all."""
         if self._writer is None:
-            self._begin_columns(list(row))
-            assert self._writer
+            self._writer = csv.DictWriter(self._csv, list(row), restval="")
             self._writer.writeheader()
         self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
         self._jsonl.write(to_json(row) + "\n")
-
-    def _begin_columns(self, columns: list[str]) -> None:
-        self._writer = csv.DictWriter(self._csv, columns, restval="")
 
     def flush(self) -> None:
         """Lets others read the rows so far."""
@@ -163,8 +160,7 @@ class Run:
             os.ftruncate(file.fileno(), size)
         self._writer = None
         if mark and mark["columns"]:
-            self._begin_columns(list(mark["columns"]))
-            assert self._writer
+            self._writer = csv.DictWriter(self._csv, list(mark["columns"]), restval="")
             if not os.fstat(self._csv.fileno()).st_size:
                 self._writer.writeheader()
         return missing

@@ -16,8 +16,8 @@ HEARD = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1",
 
 
 class Signals:
-    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 end the run in order. A second Ctrl-C ends it at
-    once. A signal that the process ignores is ignored still.
+    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 end the run in order. A second Ctrl-C ends it
+    at once. A signal that the process ignores is ignored still.
 
     A handler that somebody has installed before (a scheduler's library, say) has the last word: it is called when the
     run has written its checkpoint, and if it returns, the run goes on.

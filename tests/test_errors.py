@@ -133,11 +133,11 @@ def test_an_output_directory_that_cannot_be_made_is_named(command: Command, tmp_
 
 def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     assert command("task=sine", "smoke=true").exit_code == 0
-    kept = {path: path.read_bytes() for path in Path("run").iterdir()}
+    kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     finished = command("task=sine", "smoke=true", "seed=1")
     assert finished.exit_code == 2
     assert "holds a run already" in finished.err
-    assert {path: path.read_bytes() for path in Path("run").iterdir()} == kept
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == kept
 
 
 def test_files_that_are_not_of_a_run_are_not_overwritten_either(command: Command) -> None:

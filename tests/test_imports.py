@@ -24,21 +24,25 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "cli": {"errors", "overrides"},
     "overrides": {"errors"},
     "monitor": {"errors", "strategies.protocol"},
+    "lock": {"errors"},
+    "signals": {"errors"},
+    "resume": {"errors", "run"},
     "reading": {"errors"},
-    "run": {"errors", "reading"},
+    "run": {"errors", "lock", "reading"},
     "schedule": {"bounds", "lr_decay"},
     "loop": {
         "losses", "models.network", "models.protocol", "monitor", "schedule", "strategies.protocol", "tasks.protocol",
     },
-    "strategies.protocol": {"schedule", "tasks.protocol"},
+    "strategies.protocol": {"schedule", "strategies.state", "tasks.protocol"},
+    "strategies.state": {"errors", "models.protocol"},
     "strategies.plain": {
-        "loop", "losses", "models.network", "models.protocol", "schedule", "strategies.protocol", "tasks.protocol",
+        "loop", "losses", "models.network", "models.protocol", "schedule", "strategies", "tasks.protocol",
     },
     "strategies.folded": {
         "loop", "losses", "models.network", "models.protocol", "schedule", "strategies.plain", "tasks.protocol",
     },
     "strategies.compiled": {
-        "kernels", "losses", "models.network", "optimizers", "schedule", "strategies.data", "strategies.protocol",
+        "errors", "kernels", "losses", "models.network", "models.protocol", "optimizers", "schedule", "strategies",
         "tasks.protocol",
     },
     "strategies.data": {"errors", "schedule", "strategies.protocol", "tasks.protocol"},
@@ -51,15 +55,25 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "kernels": {"kernels"},
     "device": {"errors", "loop"},
     "optimizers": {"bounds", "errors", "registry"},
+    "checkpoints.file": {"errors"},
+    "checkpoints.keeper": {"bounds", "checkpoints.file", "errors"},
+    "checkpoints.initial": {"errors", "run", "strategies.state"},
+    "checkpoints.training": {
+        "checkpoints", "errors", "loop", "monitor", "recording", "resume", "settings", "signals",
+        "strategies.protocol", "strategies.state", "tasks.protocol",
+    },
+    "checkpoints": set(),
     "settings": {
-        "bounds", "device", "errors", "loop", "losses", "models.network", "registry", "schedule", "tasks.protocol",
+        "bounds", "checkpoints.keeper", "device", "errors", "loop", "losses", "models.network", "registry",
+        "schedule", "tasks.protocol",
     },
     "smoke": {"registry", "schedule"},
     "tasks": {"bounds", "errors", "metrics", "registry", "tasks.protocol"},
     "models.network": {"bounds", "errors", "kernels.obstacles", "kernels.recurrence", "models.protocol"},
     "models": {"bounds", "errors", "models.protocol", "models.stack", "registry"},
     "recording": {
-        "device", "errors", "loop", "monitor", "plots", "recording", "run", "schedule", "settings", "tasks.protocol",
+        "device", "errors", "loop", "monitor", "plots", "recording", "resume", "run", "schedule", "settings",
+        "tasks.protocol",
     },
     "plots": {"cli", "errors", "plots", "run"},
     "diagnosis": {
@@ -68,7 +82,7 @@ ALLOWED = {  # a module's own line comes before that of its folder
     },
     "diagnose": {"cli", "diagnosis", "errors", "plots"},
 }  # fmt: skip
-FOLDERS = {"diagnosis", "kernels", "plots", "recording", "strategies"}
+FOLDERS = {"checkpoints", "diagnosis", "kernels", "plots", "recording", "strategies"}
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:

@@ -20,13 +20,14 @@ from seqrnn import loop, registry, settings, smoke
 from seqrnn.losses import LOSSES
 from seqrnn.monitor import Progress
 from seqrnn.recording import recorder
+from seqrnn.resume import Job
 from seqrnn.run import RunReader
 
 Command = Callable[..., Finished]
 
 ARTEFACTS = {
     "config.yaml", "overrides.yaml", "metrics.csv", "metrics.jsonl", "summary.json", "predictions.npz",
-    "weights.safetensors", "train.log", "loss.png", "predictions.png",
+    "weights.safetensors", "best.safetensors", "checkpoints", "train.log", "loss.png", "predictions.png",
 }  # fmt: skip
 REGRESSION = {"loss", "mse", "mae", "rmse", "max_error", "r2"}
 
@@ -91,7 +92,7 @@ def test_rows_are_written_at_once_a_second_later_or_at_the_end(
         lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["timesteps"] for line in lines]
 
-    with recorder.Recorder(directory, settings.assemble(values), []) as recording:
+    with recorder.Recorder(settings.assemble(values), Job(values, directory, [])) as recording:
         progress = Progress(10)
         recording.record({"timesteps": 0, "updates": 0, "eval_loss": 1.0})
         assert steps() == [0]

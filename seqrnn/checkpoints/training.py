@@ -141,12 +141,7 @@ class Training:
             DataError: it is not this run's.
         """
         try:
-            was, now = tree["config"], resume.identity(self.run.values)
-            changed = [
-                f"{key} is {now.get(key, 'not there')}, and was {was.get(key, 'not there')}"
-                for key in sorted({*was, *now})
-                if was.get(key, ...) != now.get(key, ...)
-            ]
+            changed = resume.differences(resume.identity(self.run.values), tree["config"])
             if changed:
                 raise DataError(
                     f"{path}: written with another config: {'; '.join(changed[:5])}; put config.yaml back as it was, "
@@ -154,8 +149,8 @@ class Training:
                 )
             if tree["data"] != self._data():
                 raise DataError(
-                    f"{path}: written with other data: what the task reads now is not what it was trained on; put the "
-                    "data back, or start a new run with init_from=RUN_DIR"
+                    f"{path}: written with other data: what the task reads now is not what it was trained on; put "
+                    "the data back, or start a new run with init_from=RUN_DIR"
                 )
             initial.load(self.run.network, tree["model"])
             self.course.agenda.restore(tree["agenda"])

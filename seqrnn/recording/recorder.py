@@ -72,9 +72,7 @@ class Recorder:
         if self.again:
             self.run.write_config(self.values)
         if self.experiment.settings.logger == "tensorboard":
-            self.tensorboard = TensorBoard(
-                self.directory, self.progress.timesteps if self.progress.position else None
-            )
+            self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.again else None)
         settings, schedule = self.experiment.settings, self.experiment.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
@@ -207,7 +205,7 @@ class Recorder:
         def summarise() -> None:
             self.run.write_summary(self._summary(problems[0] if problems else None))
 
-        if not self.has_begun:  # what is there from before stays as it was
+        if self.again and not self.has_begun:  # what is there from before stays as it was
             attempt(self.run.close, lambda: self._explain(problems))
             return None
         attempt(self._write_rows)
