@@ -30,7 +30,7 @@ SCHEDULES = {
     "whole sequences": {"window": None, "stride": None, "update_every": None, "carry": False},
     "an odd stride": {"window": 8, "stride": 3, "update_every": 3, "carry": True},
 }
-LENGTH = {"epochs": 2, "max_updates": 23, "evaluate_every": 4, "streams": 3, "clip_norm": 1.0, "lr_decay": "cosine"}
+LENGTH = {"epochs": 30, "max_updates": 23, "evaluate_every": 4, "streams": 3, "clip_norm": 1.0, "lr_decay": "cosine"}
 needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
 
 

@@ -1,0 +1,149 @@
+"""Runs in processes of their own that are killed, at any instant and at every step of a write, and go on."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Server, assert_same, left, serving, wait_for
+
+RUN = (
+    "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
+    "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=tbptt",
+    "schedule.window=10", "schedule.stride=5", "schedule.streams=4", "schedule.epochs=2", "schedule.evaluate_every=50",
+    "log_every=10", "checkpoint.every=20", "device=cpu", "threads=1",
+)  # fmt: skip
+PICTURES = ("plots.animation=true", "plots.frames=3")
+KILLS = 30
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where possible: what a killed process has written is there all the same, and it is quick."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+def go_on(server: Server, name: str, folder: Path, **more: Any) -> str:
+    """Goes on with a run, if it had got so far as to be one; returns what it said."""
+    if not (folder / name / "config.yaml").exists():
+        shutil.rmtree(folder / name, ignore_errors=True)
+        ended = server.run(*RUN, *PICTURES, f"hydra.run.dir={name}", cwd=folder, **more)
+    else:
+        ended = server.run(f"resume={name}", cwd=folder, **more)
+    assert ended.exit_code == 0, ended.err
+    assert "Traceback" not in ended.err
+    return ended.out
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server, folder: Path) -> None:
+    began = time.monotonic()
+    assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+    lasts = time.monotonic() - began
+    whole, rng, survived = left(folder / "whole"), random.Random(0), 0
+    for number in range(KILLS):
+        name = f"run{number}"
+        child = server.start(*RUN, *PICTURES, f"hydra.run.dir={name}", cwd=folder)
+        if number % 3:  # two of three while it trains, which is when it writes checkpoints and rows
+            wait_for(folder / name / "metrics.csv")
+            time.sleep(rng.uniform(0, 0.35 * lasts))
+        else:
+            time.sleep(rng.uniform(0, lasts))
+        child.send(signal.SIGKILL)
+        survived += child.wait().exit_code == -signal.SIGKILL
+        go_on(server, name, folder)
+        assert_same(left(folder / name), whole)
+    assert survived >= KILLS // 2  # the others had ended by then
+
+
+def test_killed_again_and_again_it_still_arrives(server: Server, folder: Path) -> None:
+    assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+    rng = random.Random(1)
+    for number in range(8):
+        arguments = ["resume=run"] if (folder / "run" / "config.yaml").exists() else [*RUN, *PICTURES]
+        where = [] if arguments[0] == "resume=run" else ["hydra.run.dir=run"]
+        child = server.start(*arguments, *where, cwd=folder)
+        time.sleep(rng.uniform(0.02, 0.5) * (1 + number / 4))
+        child.send(signal.SIGKILL)
+        child.wait()
+    go_on(server, "run", folder)
+    assert_same(left(folder / "run"), left(folder / "whole"))
+
+
+SHORT = ("schedule.max_updates=60", "plots.draw=false", "task.train_timesteps=2000")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("call", ["fsync", "replace", "ftruncate", "unlink"])
+def test_killed_before_every_single_step_of_a_write(call: str, server: Server, folder: Path) -> None:
+    """The run is killed right before its first call of a function that changes the disk, then before its second …"""
+    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+    whole = left(folder / "whole")
+    for number in range(1, 100):
+        name = f"run{number}"
+        before = f"killed_at({call!r}, {number})"
+        ended = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before=before)
+        if ended.exit_code == 0:
+            break
+        assert ended.exit_code == -signal.SIGKILL
+        if (folder / name / "config.yaml").exists():
+            again = server.run(f"resume={name}", cwd=folder)
+            assert again.exit_code == 0, again.err
+            assert_same(left(folder / name), whole)
+    assert number > {"fsync": 10, "replace": 5, "ftruncate": 0, "unlink": 1}[call]
+
+
+def test_killed_while_it_goes_on_it_goes_on_again(server: Server, folder: Path) -> None:
+    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+    for number in range(1, 6):
+        for call in ("ftruncate", "replace", "fsync"):
+            name = f"run{call}{number}"
+            killed = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before="killed_at('fsync', 9)")
+            assert killed.exit_code == -signal.SIGKILL
+            server.run(f"resume={name}", cwd=folder, before=f"killed_at({call!r}, {number})")
+            again = server.run(f"resume={name}", cwd=folder)
+            assert again.exit_code == 0, again.err
+            assert_same(left(folder / name), left(folder / "whole"))
+
+
+def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path) -> None:
+    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+    server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
+    for name in ("metrics.csv", "metrics.jsonl"):
+        with (folder / "run" / name).open("a") as file:
+            file.write('{"timesteps": 12')
+    go_on(server, "run", folder)
+    assert_same(left(folder / "run"), left(folder / "whole"))
+
+
+def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -> None:
+    server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
+    path = folder / "run" / "metrics.csv"
+    path.write_bytes(path.read_bytes()[:-10])
+    (folder / "run" / "metrics.jsonl").unlink()
+    said = go_on(server, "run", folder)
+    assert "metrics.csv: rows are missing" in said
+    assert "metrics.jsonl: rows are missing" in said
+
+
+def test_a_killed_process_holds_no_lock(server: Server, folder: Path) -> None:
+    server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
+    assert re.match(r"process \d+ on ", (folder / "run" / "checkpoints" / ".owner").read_text())
+    go_on(server, "run", folder)
+    assert not (folder / "run" / "checkpoints" / ".owner").exists()

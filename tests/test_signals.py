@@ -1,0 +1,210 @@
+"""Signals that ask a run to end, a run that two processes want, and the queue of a scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import Server, assert_same, left, serving, wait_for
+
+from seqrnn.errors import Interrupted
+from seqrnn.signals import Signals
+
+RUN = (
+    "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
+    "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=online",
+    "schedule.streams=1", "schedule.evaluate_every=1000", "log_every=500", "device=cpu", "threads=1",
+    "plots.draw=false", "schedule.lr_decay=constant", "model.kernel=torch", "schedule.epochs=2",
+)  # fmt: skip
+SLOW = """
+import seqrnn.strategies.plain as plain
+real = plain.Plain.__call__
+def slowly(self, parts, factors):
+    import time
+    time.sleep(0.02)
+    return real(self, parts, factors)
+plain.Plain.__call__ = slowly
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def summary_of(directory: Path) -> dict[str, object]:
+    summary: dict[str, object] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
+    signum: signal.Signals, code: int, server: Server, tmp_path: Path
+) -> None:
+    assert server.run(*RUN, "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
+    child = server.start(*RUN, "hydra.run.dir=a run", cwd=tmp_path, before=SLOW)
+    wait_for(tmp_path / "a run" / "metrics.csv")
+    child.send(signum)
+    ended = child.wait()
+    assert ended.exit_code == code
+    assert ended.err == ""
+    summary = summary_of(tmp_path / "a run")
+    assert summary["status"] == "interrupted"
+    assert isinstance(summary["updates"], int)
+    assert 0 < summary["updates"] < 8000
+    assert list((tmp_path / "a run" / "checkpoints").glob("*.safetensors"))
+    last = ended.out.splitlines()[-1]
+    assert last == "python -m seqrnn.train 'resume=a run'"
+    assert server.run("resume=a run", cwd=tmp_path).exit_code == 0
+    assert_same(left(tmp_path / "a run"), left(tmp_path / "whole"))
+
+
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: Server, tmp_path: Path) -> None:
+    stuck = SLOW.replace("0.02", "0.02 if not os.path.exists('stuck') else 60")
+    child = server.start(*RUN, "checkpoint.every=50", "hydra.run.dir=run", cwd=tmp_path, before=stuck)
+    wait_for(tmp_path / "run" / "checkpoints" / "000000000050.safetensors")
+    (tmp_path / "stuck").touch()
+    time.sleep(0.3)
+    child.send(signal.SIGINT)
+    time.sleep(0.3)
+    began = time.monotonic()
+    child.send(signal.SIGINT)
+    ended = child.wait()
+    assert time.monotonic() - began < 10
+    assert ended.exit_code == 130
+    assert summary_of(tmp_path / "run")["status"] == "interrupted"
+    (tmp_path / "stuck").unlink()
+    assert server.run("resume=run", "checkpoint.every=null", cwd=tmp_path).exit_code == 0
+    assert server.run(*RUN, "checkpoint.every=null", "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
+    assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
+
+
+def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server, tmp_path: Path) -> None:
+    before = (
+        "import seqrnn.run as run\n"
+        "real = run.Run.write_weights\n"
+        "def signalled(self, weights):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    real(self, weights)\n"
+        "run.Run.write_weights = signalled\n"
+    )
+    ended = server.run(*RUN, "schedule.max_updates=50", "hydra.run.dir=run", cwd=tmp_path, before=before)
+    assert ended.exit_code == 143
+    assert summary_of(tmp_path / "run")["status"] == "finished"
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_two_processes_cannot_go_on_with_one_run(server: Server, tmp_path: Path) -> None:
+    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW)
+    wait_for(tmp_path / "run" / "metrics.csv")
+    with serving() as another:
+        ended = another.run("resume=run", cwd=tmp_path)
+        assert ended.exit_code == 2
+        assert f"run: is being written by process {child.pid} on" in ended.err
+        assert "Traceback" not in ended.err
+        child.send(signal.SIGTERM)
+        assert child.wait().exit_code == 143
+        assert another.run("resume=run", cwd=tmp_path).exit_code == 0
+    assert summary_of(tmp_path / "run")["status"] == "finished"
+
+
+QUEUE = """
+previous = []
+def requeue(signum, frame):
+    previous.append(signum)
+    open("requeued", "w").write(" ".join(sorted(os.listdir("run/checkpoints"))))
+    if signum == signal.SIGUSR1:
+        sys.exit(144)
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, requeue)
+"""
+
+
+def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(server: Server, tmp_path: Path) -> None:
+    job = {"SUBMITIT_LOCAL_JOB_ID": "4711"}
+    assert server.run(*RUN, "hydra.run.dir=whole", cwd=tmp_path, environment=job).exit_code == 0
+    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW + QUEUE, environment=job)
+    wait_for(tmp_path / "run" / "metrics.csv")
+    child.send(signal.SIGTERM)  # which it lets pass
+    wait_for(tmp_path / "requeued")
+    time.sleep(0.2)
+    child.send(signal.SIGUSR1)
+    assert child.wait().exit_code == 144
+    assert ".safetensors" in (tmp_path / "requeued").read_text()
+    assert summary_of(tmp_path / "run")["status"] == "interrupted"
+
+    other = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path)  # by hand, in no queue
+    assert other.exit_code == 2
+    assert "holds a run already" in other.err
+    changed = server.run(*RUN, "seed=1", "hydra.run.dir=run", cwd=tmp_path, environment=job)
+    assert changed.exit_code == 2
+    assert "seed is 1, and was 0" in changed.err
+    again = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
+    assert again.exit_code == 0, again.err
+    assert "requeued as submitit job 4711" in again.out
+    assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
+    assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
+
+
+def test_slurm_s_requeue_is_known_by_its_restart(server: Server, tmp_path: Path) -> None:
+    queue = {"SLURM_JOB_ID": "12"}
+    short = (*RUN, "schedule.max_updates=50", "checkpoint.every=10", "hydra.run.dir=run")
+    killed = server.run(*short, cwd=tmp_path, environment=queue, before="killed_at('fsync', 12)")
+    assert killed.exit_code == -signal.SIGKILL
+    assert server.run(*short, cwd=tmp_path, environment=queue).exit_code == 2  # the same allocation, by hand
+    again = server.run(*short, cwd=tmp_path, environment={**queue, "SLURM_RESTART_COUNT": "1"})
+    assert again.exit_code == 0, again.err
+    assert "requeued as slurm job 12" in again.out
+
+
+def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: Path) -> None:
+    short = (*RUN, "schedule.max_updates=50", "checkpoint.every=10", "resume=auto", "hydra.run.dir=run")
+    assert server.run(*short, cwd=tmp_path, before="killed_at('fsync', 12)").exit_code == -signal.SIGKILL
+    other = server.run(*short, "optimizer.lr=0.1", cwd=tmp_path)
+    assert other.exit_code == 2
+    assert "holds another run" in other.err
+    assert "optimizer.lr is 0.1" in other.err
+    again = server.run(*short, cwd=tmp_path)
+    assert again.exit_code == 0, again.err
+    assert "goes on from update" in again.out
+    assert ": resume=auto" in again.out
+
+
+def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with pytest.raises(Interrupted) as interrupted, Signals() as signals, signals.deferred():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not signals.waiting
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.waiting
+            signals.answer()
+        assert interrupted.value.exit_code == 143
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before[signal.SIGUSR1])
+    assert all(signal.getsignal(number) is handler for number, handler in before.items())
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    def run() -> None:
+        with Signals() as signals, signals.deferred():
+            found.append(signal.getsignal(signal.SIGTERM) is before)
+
+    before, found = signal.getsignal(signal.SIGTERM), []  # type: ignore[var-annotated]
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [True]
