@@ -18,8 +18,8 @@ from faults import Server, assert_same, left, serving, wait_for
 RUN = (
     "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
     "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=tbptt",
-    "schedule.window=10", "schedule.stride=5", "schedule.streams=4", "schedule.epochs=2", "schedule.evaluate_every=50",
-    "log_every=10", "checkpoint.every=20", "device=cpu", "threads=1",
+    "schedule.window=10", "schedule.stride=5", "schedule.streams=4", "schedule.epochs=2",
+    "schedule.evaluate_every=50", "log_every=10", "checkpoint.every=20", "device=cpu", "threads=1",
 )  # fmt: skip
 PICTURES = ("plots.animation=true", "plots.frames=3")
 KILLS = 30
