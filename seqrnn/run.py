@@ -245,7 +245,7 @@ def _refuse_links(directory: Path) -> None:
     """Links lead somewhere else: a directory from somebody else could have files be written there."""
     for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
         if (directory / name).is_symlink():
-            raise ConfigError(f"{directory / name}: is a link, and nothing is written through one; put the file there")
+            raise ConfigError(f"{directory / name}: is a link; nothing is written through one: copy the file there")
 
 
 def _refuse_a_second(directory: Path) -> None:
