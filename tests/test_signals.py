@@ -110,18 +110,23 @@ def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_two_processes_cannot_go_on_with_one_run(server: Server, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def another() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def test_two_processes_cannot_go_on_with_one_run(server: Server, another: Server, tmp_path: Path) -> None:
     child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW)
     wait_for(tmp_path / "run" / "metrics.csv")
-    with serving() as another:
-        for _ in range(2):  # being refused changes nothing
-            ended = another.run("resume=run", cwd=tmp_path)
-            assert ended.exit_code == 2
-            assert f"run: is being written by process {child.pid} on" in ended.err
-            assert "Traceback" not in ended.err
-        child.send(signal.SIGTERM)
-        assert child.wait().exit_code == 143
-        assert another.run("resume=run", cwd=tmp_path).exit_code == 0
+    for _ in range(2):  # being refused changes nothing
+        ended = another.run("resume=run", cwd=tmp_path)
+        assert ended.exit_code == 2
+        assert f"run: is being written by process {child.pid} on" in ended.err
+        assert "Traceback" not in ended.err
+    child.send(signal.SIGTERM)
+    assert child.wait().exit_code == 143
+    assert another.run("resume=run", cwd=tmp_path).exit_code == 0
     assert summary_of(tmp_path / "run")["status"] == "finished"
 
 
