@@ -24,10 +24,10 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "cli": {"errors", "overrides"},
     "overrides": {"errors"},
     "monitor": {"errors", "strategies.protocol"},
-    "reading": {"errors"},
     "lock": {"errors"},
     "signals": {"errors"},
     "resume": {"errors", "run"},
+    "reading": {"errors"},
     "run": {"errors", "lock", "reading"},
     "schedule": {"bounds", "lr_decay"},
     "loop": {
