@@ -44,7 +44,9 @@ class Lock:
         self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
 
     def release(self) -> None:
-        """Leaves in order."""
+        """Leaves in order, if it is held."""
+        if not self._lock.is_locked:
+            return
         with suppress(OSError):  # the directory is gone, or on a disk that is
             self._owner.unlink(missing_ok=True)
         with suppress(OSError):

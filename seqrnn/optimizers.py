@@ -59,7 +59,7 @@ def adam(
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015); its weight decay is added to the gradient."""
     return light(torch.optim.Adam)(
-        parameters, lr=lr, betas=(beta1, beta2), eps=eps, amsgrad=amsgrad, weight_decay=weight_decay
+        parameters, lr=lr, betas=(float(beta1), float(beta2)), eps=eps, amsgrad=amsgrad, weight_decay=weight_decay
     )
 
 
@@ -74,7 +74,9 @@ def adamw(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    return light(torch.optim.AdamW)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.AdamW)(
+        parameters, lr=lr, betas=(float(beta1), float(beta2)), eps=eps, weight_decay=weight_decay
+    )
 
 
 @register("optimizer", "nadam")
@@ -88,7 +90,9 @@ def nadam(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Adam with Nesterov momentum (Dozat 2016)."""
-    return light(torch.optim.NAdam)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.NAdam)(
+        parameters, lr=lr, betas=(float(beta1), float(beta2)), eps=eps, weight_decay=weight_decay
+    )
 
 
 @register("optimizer", "radam")
@@ -102,7 +106,9 @@ def radam(
     weight_decay: NonNegative,
 ) -> Optimizer:
     """Rectified Adam (Liu et al. 2020): Adam that warms up by itself."""
-    return light(torch.optim.RAdam)(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return light(torch.optim.RAdam)(
+        parameters, lr=lr, betas=(float(beta1), float(beta2)), eps=eps, weight_decay=weight_decay
+    )
 
 
 @register("optimizer", "rmsprop")

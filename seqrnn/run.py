@@ -79,6 +79,7 @@ class Run:
         self._lock = Lock(directory / LOCK, directory / OWNER)
         is_new = not self.checkpoints.exists()
         try:
+            _refuse_links(directory)
             if not again:
                 _refuse_a_second(directory)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -88,8 +89,8 @@ class Run:
             if again:
                 self._tidy()
             else:
-                self.write_config(config)
                 self._write_text(OVERRIDES, OmegaConf.to_yaml(list(overrides)))
+                self.write_config(config)  # last: with it, there is a run
             self._jsonl = (directory / METRICS_JSONL).open("a", encoding="utf-8")
             self._csv = (directory / METRICS_CSV).open("a", encoding="utf-8", newline="")
         except OSError as error:
@@ -103,7 +104,7 @@ class Run:
     def _tidy(self) -> None:
         """Removes what a process that was killed was about to write."""
         begun = [path for name in FILES for path in self.directory.glob(f"{name}.*.tmp")]
-        begun += self.directory.glob(".*.*.*.tmp.*")  # pictures
+        begun += self.directory.glob(".*.*.tmp.*")  # pictures
         for path in (*begun, *self.checkpoints.glob("*.safetensors.*.tmp")):
             path.unlink()
 
@@ -240,8 +241,17 @@ def left_behind(directory: Path) -> bool:
     return (directory / OWNER).exists()
 
 
+def _refuse_links(directory: Path) -> None:
+    """Links lead somewhere else: a directory from somebody else could have files be written there."""
+    for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
+        if (directory / name).is_symlink():
+            raise ConfigError(f"{directory / name}: is a link; nothing is written through one: copy the file there")
+
+
 def _refuse_a_second(directory: Path) -> None:
     present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
+    if present == [OVERRIDES] and left_behind(directory):
+        return  # by a process that was killed before there was a run
     if present or any((directory / CHECKPOINTS).glob("[!.]*")):
         raise ConfigError(
             f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "

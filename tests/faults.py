@@ -139,7 +139,7 @@ class Server:
         self, *arguments: str, cwd: Path, before: str = "", environment: Mapping[str, str] | None = None
     ) -> Child:
         """Starts ``python -m seqrnn.train ARGUMENTS``; ``before`` is run in the child first."""
-        assert self.child is None
+        self._end_child()  # which a test that failed has left
         files = cwd / ".out", cwd / ".err"
         order = {
             "arguments": arguments, "cwd": str(cwd), "out": str(files[0]), "err": str(files[1]), "before": before,
@@ -154,10 +154,13 @@ class Server:
     def run(self, *arguments: str, cwd: Path, **more: Any) -> Ended:
         return self.start(*arguments, cwd=cwd, **more).wait()
 
-    def stop(self) -> None:
+    def _end_child(self) -> None:
         if self.child is not None:
             self.child.send(signal.SIGKILL)
             self.child.wait()
+
+    def stop(self) -> None:
+        self._end_child()
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait(10)

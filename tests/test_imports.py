@@ -24,10 +24,10 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "cli": {"errors", "overrides"},
     "overrides": {"errors"},
     "monitor": {"errors", "strategies.protocol"},
-    "reading": {"errors"},
     "lock": {"errors"},
     "signals": {"errors"},
     "resume": {"errors", "run"},
+    "reading": {"errors"},
     "run": {"errors", "lock", "reading"},
     "schedule": {"bounds", "lr_decay"},
     "loop": {
@@ -75,7 +75,7 @@ ALLOWED = {  # a module's own line comes before that of its folder
         "device", "errors", "loop", "monitor", "plots", "recording", "resume", "run", "schedule", "settings",
         "tasks.protocol",
     },
-    "plots": {"cli", "errors", "plots", "run"},
+    "plots": {"cli", "errors", "plots", "reading", "run"},
     "diagnosis": {
         "cli", "diagnosis", "errors", "lr_decay", "loop", "losses", "models.network", "models.protocol", "monitor",
         "plots", "registry", "run", "schedule", "settings", "strategies", "tasks.protocol",

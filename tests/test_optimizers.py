@@ -99,3 +99,13 @@ def test_none_of_them_imports_the_compiler() -> None:
         check=True,
     )
     assert result.stdout == "slow: []\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_number_is_as_good_as_one_with_a_point(name: str) -> None:
+    kinds = {key: type(value) for key, value in values_of(name).items()}
+    whole = {key: int(key in ("lr", "eps")) for key, kind in kinds.items() if kind is float}
+    whole = {key: value for key, value in whole.items() if key != "momentum"}
+    fractions = {key: float(value) for key, value in whole.items()}
+    pairs = zip(trained(values_of(name, **whole)), trained(values_of(name, **fractions)), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

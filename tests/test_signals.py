@@ -17,10 +17,10 @@ from seqrnn.errors import Interrupted
 from seqrnn.signals import Signals
 
 RUN = (
-    "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
+    "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=1200", "task.test_sequences=2",
     "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=online",
-    "schedule.streams=1", "schedule.evaluate_every=1000", "log_every=500", "device=cpu", "threads=1",
-    "plots.draw=false", "schedule.lr_decay=constant", "model.kernel=torch", "schedule.epochs=2",
+    "schedule.streams=1", "schedule.evaluate_every=200", "log_every=50", "device=cpu", "threads=1",
+    "plots.draw=false", "schedule.lr_decay=constant", "model.kernel=torch",
 )  # fmt: skip
 SLOW = """
 import seqrnn.strategies.plain as plain
@@ -37,6 +37,11 @@ plain.Plain.__call__ = slowly
 def server() -> Iterator[Server]:
     with serving() as server:
         yield server
+
+
+def said(text: str) -> str:
+    """Without the line breaks of a narrow screen."""
+    return " ".join(text.split())
 
 
 def summary_of(directory: Path) -> dict[str, object]:
@@ -62,7 +67,7 @@ def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
     summary = summary_of(tmp_path / "a run")
     assert summary["status"] == "interrupted"
     assert isinstance(summary["updates"], int)
-    assert 0 < summary["updates"] < 8000
+    assert 0 < summary["updates"] < 1200
     assert list((tmp_path / "a run" / "checkpoints").glob("*.safetensors"))
     last = ended.out.splitlines()[-1]
     assert last == "python -m seqrnn.train 'resume=a run'"
@@ -85,8 +90,8 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: 
     assert ended.exit_code == 130
     assert summary_of(tmp_path / "run")["status"] == "interrupted"
     (tmp_path / "stuck").unlink()
-    assert server.run("resume=run", "checkpoint.every=null", cwd=tmp_path).exit_code == 0
-    assert server.run(*RUN, "checkpoint.every=null", "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
+    assert server.run("resume=run", cwd=tmp_path).exit_code == 0
+    assert server.run(*RUN, "checkpoint.every=50", "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
     assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
 
 
@@ -105,17 +110,23 @@ def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_two_processes_cannot_go_on_with_one_run(server: Server, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def another() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def test_two_processes_cannot_go_on_with_one_run(server: Server, another: Server, tmp_path: Path) -> None:
     child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW)
     wait_for(tmp_path / "run" / "metrics.csv")
-    with serving() as another:
+    for _ in range(2):  # being refused changes nothing
         ended = another.run("resume=run", cwd=tmp_path)
         assert ended.exit_code == 2
         assert f"run: is being written by process {child.pid} on" in ended.err
         assert "Traceback" not in ended.err
-        child.send(signal.SIGTERM)
-        assert child.wait().exit_code == 143
-        assert another.run("resume=run", cwd=tmp_path).exit_code == 0
+    child.send(signal.SIGTERM)
+    assert child.wait().exit_code == 143
+    assert another.run("resume=run", cwd=tmp_path).exit_code == 0
     assert summary_of(tmp_path / "run")["status"] == "finished"
 
 
@@ -152,7 +163,7 @@ def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(server
     assert "seed is 1, and was 0" in changed.err
     again = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert again.exit_code == 0, again.err
-    assert "requeued as submitit job 4711" in again.out
+    assert "requeued as submitit job 4711" in said(again.out)
     assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
     assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
 
@@ -165,7 +176,7 @@ def test_slurm_s_requeue_is_known_by_its_restart(server: Server, tmp_path: Path)
     assert server.run(*short, cwd=tmp_path, environment=queue).exit_code == 2  # the same allocation, by hand
     again = server.run(*short, cwd=tmp_path, environment={**queue, "SLURM_RESTART_COUNT": "1"})
     assert again.exit_code == 0, again.err
-    assert "requeued as slurm job 12" in again.out
+    assert "requeued as slurm job 12" in said(again.out)
 
 
 def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: Path) -> None:
@@ -177,20 +188,21 @@ def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: 
     assert "optimizer.lr is 0.1" in other.err
     again = server.run(*short, cwd=tmp_path)
     assert again.exit_code == 0, again.err
-    assert "goes on from update" in again.out
-    assert ": resume=auto" in again.out
+    assert "goes on from update" in said(again.out)
+    assert ": resume=auto" in said(again.out)
 
 
 def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
-        with pytest.raises(Interrupted) as interrupted, Signals() as signals, signals.deferred():
+        with Signals() as signals, signals.deferred():
             os.kill(os.getpid(), signal.SIGUSR1)
             assert not signals.waiting
             os.kill(os.getpid(), signal.SIGTERM)
             assert signals.waiting
-            signals.answer()
+            with pytest.raises(Interrupted) as interrupted:
+                signals.answer()
         assert interrupted.value.exit_code == 143
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     finally:

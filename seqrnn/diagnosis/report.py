@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from seqrnn.diagnosis.examination import Examination
+from seqrnn.diagnosis.findings import Finding
 from seqrnn.diagnosis.intervals import LEVEL, Interval, number
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.verdict import Tried, Verdict
@@ -39,28 +40,42 @@ def _summary(verdict: Verdict) -> Iterator[str]:
     yield ""
     for place, cause in enumerate(verdict.causes, 1):
         yield f"{place}. **{cause.finding.title}.** {cause.finding.says}"
-        for evidence in cause.finding.evidence:
-            yield f"    - {evidence.what}: {evidence.measured}"
-        yield from (f"    - tried {_tried(tried)}" for tried in cause.tried)
+        yield from _evidence(cause.finding)
+        if cause.tried:
+            yield f"    - {_best(cause.tried)}"
     if verdict.notes:
         yield ""
         yield "Worth knowing, and no reason to change anything:" if verdict.solved else "Worth knowing:"
         yield ""
         for finding in verdict.notes:
             yield f"- **{finding.title}.** {finding.says}"
-            yield from (f"    - {evidence.what}: {evidence.measured}" for evidence in finding.evidence)
-    if verdict.others:
+            yield from _evidence(finding)
+    tried = {one.remedy: one for cause in verdict.causes for one in cause.tried}
+    tried |= {one.remedy: one for one in verdict.others}
+    if tried:
         yield ""
-        yield "Tried besides:"
-        yield ""
-        yield from (f"- {_tried(tried)}" for tried in verdict.others)
+        yield "| tried | loss × | |"
+        yield "|---|---|---|"
+        for one in sorted(tried.values(), key=lambda one: one.effect.value):
+            effect = "diverges, or cannot be trained" if one.effect.value > DIVERGED else str(one.effect)
+            sure = "helps" if one.helps else "harms" if one.effect.low > 1 else "no sure effect"
+            yield f"| {one.remedy}: `{' '.join(one.overrides)}` | {effect} | {sure} |"
 
 
-def _tried(tried: Tried) -> str:
-    if tried.effect.value > DIVERGED:
-        return f"*{tried.remedy}*, `{' '.join(tried.overrides)}`: diverges, or cannot be trained"
-    sure = "helps" if tried.helps else "harms" if tried.effect.low > 1 else "no sure effect"
-    return f"*{tried.remedy}*, `{' '.join(tried.overrides)}`: {sure}, loss × {tried.effect}"
+def _evidence(finding: Finding) -> Iterator[str]:
+    return (f"    - {evidence.what}: {evidence.measured}" for evidence in finding.evidence)
+
+
+def _best(tried: Sequence[Tried]) -> str:
+    best = min(tried, key=lambda one: one.effect.value)
+    names = ", ".join(one.remedy for one in tried)
+    if not best.helps:
+        return f"tried: {names}; none with a sure effect"
+    return (
+        f"best of {names}: {best.remedy}, loss × {best.effect}"
+        if len(tried) > 1
+        else (f"remedy: {best.remedy}, loss × {best.effect}")
+    )
 
 
 def to_markdown(found: Examination, verdict: Verdict, subject: Subject) -> str:

@@ -26,9 +26,10 @@ HEADING, SAYING = 15.0, 11.0  # points
 Values = Mapping[str, Any]
 Draw = Callable[[Panel], None]
 # Of each question, the findings that rest on what is drawn below it.
-ASKED_FOR = (
+ASKED_FOR: tuple[set[str], ...] = (
     {"nothing_learned"}, set(), {"forgetting", "memorised"}, {"window", "vanishing", "exploding"}, {"window"},
-    {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(), set(),
+    {"memory"}, {"large_steps"}, {"noise", "large_steps", "underfit"}, {"drift"}, {"saturated", "unused"}, set(),
+    set(),
 )  # fmt: skip
 
 
@@ -81,7 +82,9 @@ def _head(diagnosis: Values, facts: Facts) -> Iterator[Line]:
     title = f"Diagnosis: {diagnosis['task']} with {diagnosis['model']}"
     yield from (Line(text, HEADING, weight="bold") for text in wrapped(title, width, HEADING, "bold")[:2])
     yield from (Line(text, colour=GREY) for text in wrapped(facts.recipe, width, TEXT))
-    yield from (Line(text, TEXT, VERMILLION, "bold") for note in facts.notes for text in wrapped(note, width, TEXT, "bold"))
+    yield from (
+        Line(text, TEXT, VERMILLION, "bold") for note in facts.notes for text in wrapped(note, width, TEXT, "bold")
+    )
     yield Line("", 4)
     colour = GREEN if verdict["solved"] else INK
     for text in wrapped(verdict["headline"], width, SAYING, "bold")[:4]:
@@ -105,7 +108,8 @@ def _head(diagnosis: Values, facts: Facts) -> Iterator[Line]:
         yield from (Line(text, left=0.2, family="monospace") for text in lines[:4])
     yield Line("", 3)
     yield Line(
-        f"Dots and lines are estimates; bars and bands are their {100 * diagnosis['level']:.0f} % confidence intervals.",
+        f"Dots and lines are estimates; bars and bands are their {100 * diagnosis['level']:.3g} % confidence "
+        "intervals. ◄ leads from a panel to the cause that it shows.",
         colour=GREY,
     )
 

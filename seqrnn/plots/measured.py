@@ -139,8 +139,8 @@ def checked(values: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """
     if values.get("version", VERSION) != VERSION:
         raise DataError(
-            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version {VERSION}; "
-            "diagnose the run again"
+            f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version "
+            f"{VERSION}; diagnose the run again"
         )
     reading.check(values, KINDS, path, whole=True)
     for place, given, wanted in CURVES:
@@ -168,10 +168,13 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         value, low, high = self
         if math.isnan(value):
-            return f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
-        if not low < high:
+            return (
+                f"at least {number(low)}" if low > 0 else f"at most {number(high)}" if high < math.inf else "unknown"
+            )
+        if low == high:
             return number(value)
-        return f"{number(value)} [{number(low)}, {number(high)}]"
+        ends = "−∞" if math.isnan(low) else number(low), "∞" if math.isnan(high) else number(high)
+        return f"{number(value)} [{', '.join(ends)}]"
 
     def times(self, factor: float) -> Interval:
         return Interval(*(factor * part for part in self))
@@ -205,5 +208,5 @@ def number(value: float) -> str:
 
 def percent(share: Interval) -> str:
     """An interval of shares, in percent."""
-    value, low, high = (100 * part for part in share)
-    return f"{value:.0f} % [{low:.0f}, {high:.0f}]" if low < high else f"{value:.0f} %"
+    value, low, high = (f"{part:.0f}" if abs(part) < 1000 else number(part) for part in share.times(100))
+    return f"{value} % [{low}, {high}]" if share.low < share.high else f"{value} %"

@@ -22,6 +22,7 @@ from seqrnn.plots.style import GREY, INK, LINE, SMALL, TEXT, VERMILLION, Array
 QUESTION = 10.5  # points
 ANSWER_LINES = 2
 MOST_ROWS = 10
+LABEL = 0.42  # of a panel's width, at most
 DECADES = 40  # of a logarithmic axis, at most
 Where = tuple[float, float, float, float]
 
@@ -31,10 +32,11 @@ class Row:
     """A labelled interval.
 
     Args:
+        label: one line, or two.
         says: the value, as it is written at the right.
     """
 
-    label: str
+    label: str | tuple[str, str]
     measured: Interval
     says: str
     colour: str = style.BLUE
@@ -106,33 +108,35 @@ class Panel:
         is_log: bool = True,
         marks: Sequence[tuple[float, str]] = (),
         bounds: tuple[float, float] | None = None,
+        above: int = 0,
     ) -> Axes:
         """Intervals below each other, with names at the left and values at the right.
 
         Args:
             marks: values that others are compared with, and their names.
             bounds: of the axis; otherwise around the values and the marks.
+            above: lines of text that are to fit above the axes.
         """
-        rows = [
-            Row("\n".join(fitted(line, 0.42 * self.width, SMALL) for line in row.label.split("\n")[:2]), *_rest(row))
-            for row in rows
-        ]
-        labels = max((width_of(line, SMALL, _weight(row)) for row in rows for line in row.label.split("\n")), default=0)
-        values = max((width_of(row.says, SMALL, _weight(row)) for row in rows), default=0)
-        ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=1 if marks else 0)
+        names = [[fitted(line, LABEL * self.width, SMALL, _weight(row)) for line in _lines(row)] for row in rows]
+        says = [fitted(row.says, 0.25 * self.width, SMALL, _weight(row)) for row in rows]
+        weights = [_weight(row) for row in rows]
+        widths = [width_of(line, SMALL, weight) for one, weight in zip(names, weights, strict=True) for line in one]
+        labels = max(widths, default=0.0)
+        values = max((width_of(text, SMALL, weight) for text, weight in zip(says, weights, strict=True)), default=0.0)
+        ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=above or bool(marks))
         low, high = bounds or _around([*(row.measured for row in rows)], [mark for mark, _ in marks], is_log)
         if is_log:
             ax.set_xscale("log")
         ax.set_xlim(low, high)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_yticks(range(len(rows)), [_plain(row.label) for row in rows])
+        ax.set_yticks(range(len(rows)), ["\n".join(style.plain(line) for line in one) for one in names])
         ax.tick_params(axis="y", length=0)
         ax.grid(False, axis="y")
-        for place, (row, label) in enumerate(zip(rows, ax.get_yticklabels(), strict=True)):
+        for place, (row, label, text) in enumerate(zip(rows, ax.get_yticklabels(), says, strict=True)):
             whisker(ax, row.measured, place, row.colour)
             label.set_fontweight(_weight(row))
             ax.text(
-                1.0 + 0.08 / (self.width - labels - values - 0.32), place, style.plain(row.says), fontsize=SMALL,
+                1.0 + 0.08 / (self.width - labels - values - 0.32), place, style.plain(text), fontsize=SMALL,
                 color=INK, fontweight=_weight(row), va="center", transform=ax.get_yaxis_transform(),
             )  # fmt: skip
         ticks_of(ax.xaxis, is_log, low, high, most=4)
@@ -140,12 +144,8 @@ class Panel:
         return ax
 
 
-def _rest(row: Row) -> tuple[Interval, str, str, bool]:
-    return row.measured, row.says, row.colour, row.bold
-
-
-def _plain(label: str) -> str:
-    return "\n".join(style.plain(line) for line in label.split("\n"))
+def _lines(row: Row) -> tuple[str, ...]:
+    return (row.label,) if isinstance(row.label, str) else row.label
 
 
 def _weight(row: Row) -> str:
@@ -160,10 +160,8 @@ def whisker(ax: Axes, measured: Interval, place: float, colour: str, marker: str
         high if not measured.high <= high else max(measured.high, low),
     ]
     ax.plot(ends, [place, place], color=colour, linewidth=2.6, alpha=0.45, solid_capstyle="butt", zorder=2)
-    for end, edge, arrow, beyond in (
-        (low, 0.0, "<", not measured.low >= low),
-        (high, 1.0, ">", not measured.high <= high),
-    ):
+    arrows = ((low, "<", not measured.low >= low), (high, ">", not measured.high <= high))
+    for end, arrow, beyond in arrows:
         if beyond:
             ax.plot([end], [place], arrow, color=colour, markersize=4.5, clip_on=False, zorder=3, alpha=0.6)
     if low <= measured.value <= high:
@@ -183,18 +181,26 @@ def _around(rows: Sequence[Interval], marks: Sequence[float], is_log: bool) -> t
     least, most = min(known), max(known)  # intervals may widen the axis by so much, and no more
     near = [part for part in ends if least / 30 <= part <= most * 30]
     least, most = max(min([least, *near]), most * 10.0**-DECADES), max([most, *near])
-    room = max(1.25, (most / least) ** 0.08)
+    room = max(1.25 if most > 1.5 * least else 4.0, (most / least) ** 0.08)
     return least / room, most * room
 
 
 def mark(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
-    """Vertical lines, with their names in a row above the axes, next to each other.
+    """Vertical lines, with their names in a row above the axes, next to each other. What lies to the right of the
+    axes is named at their edge.
 
     Args:
         marks: place, name and colour of each.
     """
     low, high = ax.get_xlim()
-    inside = sorted((one for one in marks if low <= one[0] <= high), key=lambda one: one[0])
+    inside = sorted(
+        (
+            (min(place, high), f"{name} →" if place > high else name, colour)
+            for place, name, colour in marks
+            if place >= low
+        ),
+        key=lambda one: one[0],
+    )
     if not inside:
         return
     box = ax.get_position()
@@ -204,7 +210,8 @@ def mark(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
     own = ax.transData.transform([(place, 0.0) for place, _, _ in inside])
     places = ax.transAxes.inverted().transform(own)[:, 0]
     for (place, _, colour), name, middle, at in zip(inside, names, _spread(list(places), wide), places, strict=True):
-        ax.axvline(place, color=colour, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
+        if place < high:
+            ax.axvline(place, color=colour, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
         ax.annotate(
             style.plain(name), (at, 1.0), (middle, 1.0 + 0.07 / (box.height * _height(ax))),
             xycoords="axes fraction", textcoords="axes fraction", fontsize=SMALL, color=colour, ha="center",
@@ -266,8 +273,9 @@ def scale_y(ax: Axes, values: Array, is_log: bool | None = None, bottom: float |
         ax.set_ylim(least / room, most * room)
     else:
         is_log = False
-        low, high = style.limits([finite])
-        ax.set_ylim(low if bottom is None else min(bottom, low), high)
+        low, high = style.limits([finite, np.array([] if bottom is None else [bottom])])
+        is_above = bottom is not None and not (finite < bottom).any()
+        ax.set_ylim(bottom if is_above else low, high)
     ticks_of(ax.yaxis, is_log, *ax.get_ylim())
 
 
@@ -301,7 +309,6 @@ def fitted(text: str, inches: float, size: float, weight: str = "normal", keep_e
     text = printable(text)
     if width_of(text, size, weight) <= inches:
         return text
-
 
     def short(count: int) -> str:
         return f"…{text[len(text) - count :]}" if keep_end else f"{text[:count].rstrip()}…"

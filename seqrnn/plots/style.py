@@ -24,6 +24,8 @@ from seqrnn.plots.facts import Facts
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
 INK, GREY, PALE, BAND = "#222222", "#6B6B6B", "#E3E3E3", "#F1F1F1"
+NAMED = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, INK, GREY, PALE, BAND)
+TINTS = (1.0, 0.8, 0.6, 0.4, 0.2)  # of a colour on white, at the edges of what is drawn in it
 INPUTS = (BLUE, SKY, PURPLE, GREY)
 
 WIDTH = 9.0  # inches
@@ -75,25 +77,33 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> Path:
     """Writes a PNG, whole or not at all.
 
     Args:
-        colours: the most frequent ones, which the others are replaced by: a page of lines and letters has a few and
-            their shades, and takes half the room.
+        colours: at most 256, which all others are replaced by. A page of lines and letters has a few and their
+            shades, and takes half the room.
     """
     figure.canvas.draw()  # once; savefig would draw it twice
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
     if colours is not None:
-        image = image.quantize(palette=_palette(image, colours), dither=Image.Dither.NONE)
+        image = _simpler(image, colours)
     with replacing(path) as temporary:
         image.save(temporary, dpi=(DPI, DPI), optimize=colours is not None)
     return path
 
 
-def _palette(image: Image.Image, colours: int) -> Image.Image:
+def _simpler(image: Image.Image, colours: int) -> Image.Image:
+    """With a palette of our colours and the most frequent ones, and the nearest of them for every other."""
     packed = np.asarray(image).astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32)
-    found, counts = np.unique(packed[packed != 2**24 - 1], return_counts=True)
-    chosen = [2**24 - 1, *found[np.argsort(-counts, kind="stable")[: colours - 1]].tolist()]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([part for one in chosen for part in (one >> 16, one >> 8 & 255, one & 255)])
-    return palette
+    found, counts = np.unique(packed, return_counts=True)
+    parts = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.float32)
+    ours = np.array([[int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in NAMED], np.float32)
+    tints = np.concatenate([255 - share * (255 - ours) for share in TINTS])  # however little is drawn in them
+    frequent = parts[np.argsort(-counts, kind="stable")[: colours - len(tints)]]
+    palette = np.concatenate([tints, frequent])
+    distances = (palette**2).sum(axis=1) - 2 * parts @ palette.T  # but for what all have in common
+    nearest = np.zeros(2**24, np.uint8)
+    nearest[found] = distances.argmin(axis=1)
+    simpler = Image.fromarray(nearest[packed], "P")
+    simpler.putpalette(palette.astype(np.uint8).tobytes())
+    return simpler
 
 
 @contextmanager

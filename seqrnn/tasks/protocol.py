@@ -80,8 +80,8 @@ class Task(Protocol):
     be read again from any point.
 
     A task may also have ``smoke``, a mapping of its settings to what smoke=true lowers them to (numbers) or sets
-    them to (flags), and ``data_note``, a line that readers of its results must not miss, or None. For a diagnosis it
-    may have
+    them to (flags), ``data_note``, a line that readers of its results must not miss, or None, and ``fingerprint()``,
+    a hash of the files that it reads, by which a run that goes on knows them again. For a diagnosis it may have
 
     - ``reach``, how many of the latest timesteps, the present one included, have inputs that a target depends on, so
       how long a window must be to see them all; None where there is no saying;

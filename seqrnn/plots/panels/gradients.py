@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ def reach(panel: Panel, found: Values) -> None:
     says = f"It falls to a half within {half} timesteps"
     if half.value >= last:
         says = f"It does not fall to a half within {last:,} timesteps"
-    if not half.value == half.value:
+    if math.isnan(half.value):
         says = "Its half-life is not known"
     panel.asks("How far back is an error felt?", says)
     ax = panel.axes("timesteps back", "strength of the error", above=1, left=0.66)
@@ -48,7 +49,9 @@ def truncation(panel: Panel, found: Values) -> None:
     """Direction and size of gradients of shorter windows, beside the full one's."""
     own, faithful = found["schedule"], found["faithful"]
     cosine, ratio = interval(found["cosine"]), interval(found["ratio"])
-    says = f"Whole sequences: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = right)"
+    says = (
+        f"Whole sequences: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = right)"
+    )
     if own:
         says = f"Its window {own:,}: direction {cosine}, size {ratio}; right would be 1, and {faithful:,} is enough"
     panel.asks("Is the schedule's gradient the right one?", says)

@@ -9,8 +9,8 @@ import numpy as np
 
 from seqrnn.plots import measured
 from seqrnn.plots.measured import Interval, interval, number
-from seqrnn.plots.panel import MOST_ROWS, Panel, Row, fitted, scale_y
-from seqrnn.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILLION, plain
+from seqrnn.plots.panel import MOST_ROWS, Panel, Row, fitted, scale_y, width_of
+from seqrnn.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SMALL, VERMILLION
 
 Values = Mapping[str, Any]
 DIVERGED = 1e6  # effect of a remedy
@@ -50,19 +50,21 @@ def trials(panel: Panel, verdict: Values) -> None:
         panel.nothing(verdict["trials"])
         return
     helpful = sum(effect.high < 1 for effect in effects.values())
-    says = f"{helpful or 'None'} of {len(effects)} remedies tried {'lowers' if helpful == 1 else 'lower'} the loss"
-    panel.asks("What helps?", f"{says}{', surely (green)' if helpful else ' for sure'}; 1 = as it is")
+    says = f"{helpful or 'None'} of {len(effects)} remedies {'lowers' if helpful == 1 else 'lower'} the loss for sure"
+    panel.asks("What helps?", f"{says}{' (green)' if helpful else ''}; 1 = as it is")
     ordered = sorted(effects, key=lambda name: (np.nan_to_num(effects[name].value, nan=np.inf), name))
     chosen = advice["remedy"] if advice else None
     shown = [name for place, name in enumerate(ordered) if place < MOST_ROWS or name == chosen]
-    rows = [_tried(name, effects[name], name == chosen) for name in shown]
+    rows = [_tried(name, effects[name], name == chosen, 0.42 * panel.width) for name in shown]
     panel.dots(rows, "loss with the remedy ÷ without it", marks=[(1.0, "")])
 
 
-def _tried(name: str, effect: Interval, is_advice: bool) -> Row:
+def _tried(name: str, effect: Interval, is_advice: bool, room: float) -> Row:
     label = f"► {name}" if is_advice else name
+    if is_advice and width_of(label, SMALL, "bold") > room:
+        label = "► the advice above"
     if not effect.value <= DIVERGED:
-        return Row(label, Interval(np.nan, np.nan, np.nan), "diverges", VERMILLION, is_advice)
+        return Row(label, Interval(np.nan, DIVERGED, np.nan), "diverges", VERMILLION, is_advice)
     colour = GREEN if effect.high < 1 else VERMILLION if effect.low > 1 else GREY
     return Row(label, effect, f"× {number(effect.value)}", colour, is_advice)
 
@@ -90,7 +92,9 @@ def forgetting(panel: Panel, found: Values) -> None:
         colour = BLUE if place < len(ages) else ORANGE
         ends = [low if not least >= low else least, high if not most <= high else most]
         ax.plot([place, place], ends, color=colour, linewidth=2.6, alpha=0.45, solid_capstyle="butt")
-        ax.plot([place], [value], "o" if place < len(ages) else "D", color=colour, markersize=6, markeredgecolor="white")
+        ax.plot(
+            [place], [value], "o" if place < len(ages) else "D", color=colour, markersize=6, markeredgecolor="white"
+        )
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_xticks(range(len(names)), names)
     ax.xaxis.label.set_horizontalalignment("center")
@@ -103,16 +107,16 @@ def averaging(panel: Panel, noise: Values | None, forgetting: Values | None) -> 
     if noise is not None:
         scale = interval(noise["scale"])
         says = f"Noise is as large as signal once {scale} updates are averaged"
-        rows.append(Row("updates until\nsignal = noise", scale, _short(scale), BLUE))
+        rows.append(Row(("updates until", "signal = noise"), scale, _short(scale), BLUE))
         if noise["in_a_row"] > 1:
             count = noise["in_a_row"]
             worth = interval(noise["worth"]).times(count)
-            rows.append(Row(f"{count:,} accumulated\nare worth", worth, number(worth.value), ORANGE))
+            rows.append(Row((f"{count:,} accumulated", "are worth"), worth, number(worth.value), ORANGE))
     if forgetting is not None:
         averaged = interval(forgetting["averaged"])
-        rows.append(Row("loss, weights\naveraged ÷ not", averaged, f"× {number(averaged.value)}", GREEN))
+        rows.append(Row(("loss, weights", "averaged ÷ not"), averaged, f"× {number(averaged.value)}", GREEN))
         change = interval(forgetting["change"])
-        rows.append(Row("loss, trained\non ÷ before", change, f"× {number(change.value)}", PURPLE))
+        rows.append(Row(("loss, trained", "on ÷ before"), change, f"× {number(change.value)}", PURPLE))
     panel.asks(AVERAGING, says)
     panel.dots(rows, "1 = one update, or the loss as it is", marks=[(1.0, "")])
 

@@ -11,12 +11,13 @@ from matplotlib.patches import Circle, Patch
 from seqrnn.plots import measured, style
 from seqrnn.plots.measured import interval, number, percent
 from seqrnn.plots.panel import MOST_ROWS, Panel, Row, curve, fitted, legend, mark, scale_y, ticks_of, whisker
-from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SMALL, VERMILLION
+from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SMALL, VERMILLION, Array
 
 Values = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)  # of layers
 MARKERS = ("o", "s", "D", "^")
 MOST_POINTS = 4000
+SIGNED = "candidate"  # the one that goes from −1 to 1
 FARTHEST = 3.0  # eigenvalue that is drawn
 
 
@@ -34,12 +35,12 @@ def units(panel: Panel, found: Values) -> None:
     if len(found["layers"]) > len(layers):
         says += f" (first {len(layers)} of {len(found['layers']):,} layers)"
     panel.asks("What do the units do?", says)
-    kinds = {
-        "at their limits\n(time saturated)": "saturated",
-        "always at\ntheir limits": "always_saturated",
+    kinds: dict[str, str] = {
+        "time at their limits": "saturated",
+        "always at their limits": "always_saturated",
         "dead": "dead",
-        "doubles of\nanother": "duplicate",
-        "directions in use\n(effective rank)": "",
+        "doubles of another": "duplicate",
+        "directions in use": "",
     }
     rows = {
         label: [
@@ -50,8 +51,11 @@ def units(panel: Panel, found: Values) -> None:
         for label, key in kinds.items()
     }
     rows = {label: values for label, values in rows.items() if values}
-    first = [Row(label, values[0], "" if several else _percent(values[0].value)) for label, values in rows.items()]
-    ax = panel.dots(first, "% of the units", is_log=False, bounds=(-2.0, 102.0))
+    first = [
+        Row(label, values[0], "" if several else percent(values[0].times(0.01)._replace(low=0.0, high=0.0)))
+        for label, values in rows.items()
+    ]
+    ax = panel.dots(first, "% of the units", is_log=False, bounds=(-2.0, 102.0), above=several)
     ax.set_xticks([0, 25, 50, 75, 100])
     for line in ax.get_lines():
         line.remove()
@@ -60,13 +64,10 @@ def units(panel: Panel, found: Values) -> None:
             shift = 0.18 * (number_ - (len(values) - 1) / 2)
             whisker(ax, value, place + shift, COLOURS[number_], MARKERS[number_])
     if several:
+        room = min(0.8, panel.width / len(layers) - 0.5)
         for layer, colour, marker in zip(layers, COLOURS, MARKERS, strict=False):
-            ax.plot([], [], marker, color=colour, label=style.plain(fitted(layer["name"], 0.8, SMALL)))
+            ax.plot([], [], marker, color=colour, label=style.plain(fitted(layer["name"], room, SMALL)))
         legend(ax, len(layers))
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0f} %" if value == value else "?"
 
 
 def gates(panel: Panel, found: Values) -> None:
@@ -80,11 +81,11 @@ def gates(panel: Panel, found: Values) -> None:
     more = f" (first {len(shown)} of {len(found['gates']):,})" if len(shown) < len(found["gates"]) else ""
     panel.asks("What do the gates do?", f"How much of the time units have them shut, between, or open{more}; "
                "the diamond is their mean")  # fmt: skip
-    labels = [fitted(f"{gate['name']} {gate['layer']:,}" if several else gate["name"], 1.3, SMALL) for gate in shown]
+    names = [f"{gate['name']} {gate['layer']:,}" if several else gate["name"] for gate in shown]
+    labels = [f"{name} (±1)" if gate["name"] == SIGNED else name for name, gate in zip(names, shown, strict=True)]
     rows = [Row(label, interval(gate["mean"]), number(gate["mean"]["value"] or 0.0), INK)
             for label, gate in zip(labels, shown, strict=True)]  # fmt: skip
-    panel.top -= 0.17
-    ax = panel.dots(rows, "share of units and timesteps; mean", is_log=False, bounds=(0.0, 1.0))
+    ax = panel.dots(rows, "share of units and timesteps; mean", is_log=False, bounds=(0.0, 1.0), above=1)
     for line in ax.get_lines():
         line.remove()
     for place, gate in enumerate(shown):
@@ -93,11 +94,11 @@ def gates(panel: Panel, found: Values) -> None:
         ax.barh(place, shut, color=BLUE, height=0.62, zorder=1.3)
         ax.barh(place, wide, left=1 - wide, color=ORANGE, height=0.62, zorder=1.3)
         mean = interval(gate["mean"])
-        is_signed = gate["name"] == "candidate"
+        is_signed = gate["name"] == SIGNED
         whisker(ax, measured.Interval(*((part + 1) / 2 for part in mean)) if is_signed else mean, place, INK, "D")
     ax.legend(
         [Patch(color=BLUE), Patch(color=PALE), Patch(color=ORANGE)],
-        ["shut (< 0.05; candidate < −0.95)", "between", "open (> 0.95)"],
+        ["shut (< 0.05; ±1: < −0.95)", "between", "open (> 0.95)"],
         loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=SMALL - 1,
         borderaxespad=0.2, handlelength=0.9, columnspacing=0.8, handletextpad=0.4,
     )  # fmt: skip
@@ -128,7 +129,9 @@ def memory(panel: Panel, found: Values) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.minorticks_off()
     if decoding:
-        curve(ax, lags, measured.band(decoding["scores"]), BLUE, _short(decoding["of"]), "." if len(lags) < 15 else "")
+        curve(
+            ax, lags, measured.band(decoding["scores"]), BLUE, _short(decoding["of"]), "." if len(lags) < 15 else ""
+        )
         if decoding["in_common"] is not None:
             ax.plot(lags, measured.reals(decoding["in_common"]), color=GREY, linewidth=1.0, linestyle="--",
                     label="alike anyway")  # fmt: skip
@@ -154,17 +157,19 @@ def drift(panel: Panel, found: Values) -> None:
         panel.nothing(f"No rollout: {found['reason'] or 'nothing is known of it'}.")
         return
     growth, trained = interval(found["growth"]), found["training_timesteps"]
-    panel.asks("Does it drift?", f"Over {found['timesteps']:,} timesteps, loss of the last tenth ÷ of the first: {growth}")
+    panel.asks(
+        "Does it drift?", f"Over {found['timesteps']:,} timesteps, loss of the last tenth ÷ of the first: {growth}"
+    )
     ax = panel.axes("timesteps since its state was 0", "loss", above=1)
     times, losses = measured.reals(found["times"]), measured.band(found["losses"])
     scale_y(ax, losses[:, 0])
     low, high = ax.get_ylim()
     if ax.get_yscale() == "linear":
-        ends = losses[np.abs(losses) < 3 * max(abs(low), abs(high))]
-        scale_y(ax, ends, is_log=False, bottom=0.0 if len(ends) and ends.min() >= 0 else None)
+        ends = losses[(losses > low - (high - low)) & (losses < 3 * high)]
+        scale_y(ax, ends[ends >= 0] if not (losses[:, 0] < 0).any() else ends, is_log=False, bottom=0.0)
     curve(ax, times, losses, BLUE)
     ax.set_xlim(0, max(times[np.isfinite(times)].max(initial=1.0), 1.0) * 1.03)
-    style.whole_numbers(ax, 5)
+    ticks_of(ax.xaxis, False, *ax.get_xlim())
     mark(ax, [(trained, f"trained on {trained:,}", VERMILLION)])
 
 
@@ -190,7 +195,16 @@ def recurrence(panel: Panel, found: Values) -> None:
     ax.set_xticks(ticks)
     ax.set_yticks(ticks)
     ax.add_patch(Circle((0, 0), 1.0, fill=False, color=VERMILLION, linewidth=1.3, zorder=2))
-    ax.plot(*points[farthest <= reach].T, "o", color=BLUE, markersize=3.2, alpha=0.55, markeredgewidth=0, zorder=3)
+    drawn = points[farthest <= reach]
+    ax.plot(
+        *drawn[:: -(-len(drawn) // MOST_POINTS) or 1].T,
+        "o",
+        color=BLUE,
+        markersize=3.2,
+        alpha=0.55,
+        markeredgewidth=0,
+        zorder=3,
+    )
     beyond = int((farthest > reach).sum())
     lines = [
         ("largest |λ|", str(radius)),
@@ -207,7 +221,6 @@ def recurrence(panel: Panel, found: Values) -> None:
         y -= 0.1 / side
 
 
-def _points(eigenvalues: Sequence[Sequence[Sequence[float | None]]]) -> style.Array:
-    flat = [measured.reals(value) for point in eigenvalues for value in point]
-    points = np.array(flat[:: -(-len(flat) // MOST_POINTS) or 1], np.float64).reshape(-1, 2)
+def _points(eigenvalues: Sequence[Sequence[Sequence[float | None]]]) -> Array:
+    points: Array = np.array([measured.reals(value) for point in eigenvalues for value in point]).reshape(-1, 2)
     return points[np.isfinite(points).all(axis=1)]

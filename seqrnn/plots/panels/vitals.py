@@ -46,4 +46,4 @@ def draw(figure: Figure, place: Where, metrics: Mapping[str, Array]) -> None:
             ticks_of(ax.yaxis, False, low, high, 4)
         else:
             scale_y(ax, y)
-        style.whole_numbers(ax, 3)
+        ticks_of(ax.xaxis, False, *ax.get_xlim(), 3)

@@ -1,0 +1,28 @@
+"""Makes tests/fixtures/run: a small run, stopped in the middle, in today's format of checkpoints.
+
+Run it from the repository's root when a new format comes, into a directory of another name, and keep the old one:
+
+    PYTHONPATH=.:tests python tests/make_fixture.py tests/fixtures/run
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from faults import part
+from test_resume import SCHEDULES, values_of
+
+ARGUMENTS = {
+    "schedule": SCHEDULES["overlapping windows"],
+    "model": {"hidden_size": 3, "kernel": "torch"},
+    "checkpoint": {"every": None, "keep": 1, "best": "loss"},
+}
+
+
+def main() -> None:
+    part(values_of("task=integral", "model=lstm", **ARGUMENTS), Path(sys.argv[1]), stop_at=9)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What a machine does to a run: a full disk, one that cannot be written, no memory, threads that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Finished
+from faults import Server, assert_same, left, serving
+
+from seqrnn.kernels import obstacles
+
+Command = Callable[..., Finished]
+RUN = (
+    "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=3000", "task.test_sequences=2",
+    "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=tbptt",
+    "schedule.window=10", "schedule.streams=4", "schedule.evaluate_every=10", "log_every=2", "checkpoint.every=10",
+    "device=cpu", "threads=1", "hydra.run.dir=run",
+)  # fmt: skip
+FILL = """
+def fill():
+    for size in (65536, 4096):  # to the last page
+        with open("filler", "ab", buffering=0) as filler:
+            try:
+                while filler.write(bytes(size)):
+                    pass
+            except OSError:
+                pass
+def fill_before(owner, name, number):
+    real, calls = getattr(owner, name), 0
+    def full(*arguments, **more):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            fill()
+        return real(*arguments, **more)
+    setattr(owner, name, full)
+import seqrnn.checkpoints.file, seqrnn.plots, seqrnn.run
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk cannot be mounted here; test_a_file_that_may_not_grow… stands in")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+MOMENTS = {
+    "a checkpoint": "fill_before(seqrnn.checkpoints.file, '_encoded', 3)",
+    "rows of metrics": "fill_before(seqrnn.run.Run, 'mark', 3)",
+    "the weights": "fill_before(seqrnn.run.Run, 'write_weights', 1)",
+    "a picture": "fill_before(seqrnn.plots, 'draw', 1)",
+    "predictions": "fill_before(seqrnn.run.Run, 'write_predictions', 1)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+    moment: str, server: Server, disk: Path, tmp_path: Path
+) -> None:
+    assert server.run(*RUN, cwd=tmp_path).exit_code == 0
+    ended = server.run(*RUN, cwd=disk, before=FILL + MOMENTS[moment])
+    said = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, said
+    assert "No space left on device" in said
+    assert "Traceback" not in ended.err
+    assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
+    summary = json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "failed"
+    assert "No space left" in summary["problem"]
+    assert list((disk / "run" / "checkpoints").glob("*.safetensors"))
+    assert not list((disk / "run").rglob("*.tmp*"))
+    (disk / "filler").unlink()
+    again = server.run("resume=run", cwd=disk)
+    assert again.exit_code == 0, again.err
+    assert_same(left(disk / "run"), left(tmp_path / "run"))
+
+
+def test_a_file_that_may_not_grow_is_named_and_the_checkpoint_before_it_stays(server: Server, tmp_path: Path) -> None:
+    """Where no disk can be mounted: the kernel refuses to let any file grow beyond a limit."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))"
+    before = f"{FILL}\ndef fill():\n    {limit}\nfill_before(seqrnn.checkpoints.file, '_encoded', 3)"
+    ended = server.run(*RUN, cwd=tmp_path, before=before)
+    said = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, said
+    assert "File too large" in said
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+    assert [path.stem for path in sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))] == [
+        "000000000010", "000000000020",
+    ]  # fmt: skip
+    assert server.run("resume=run", cwd=tmp_path).exit_code == 0
+
+
+def test_a_directory_that_goes_away_is_named(server: Server, tmp_path: Path) -> None:
+    gone = "import shutil\ndef fill():\n    shutil.rmtree('run')\n"
+    ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, '_encoded', 2)")
+    assert ended.exit_code == 2
+    assert "No such file or directory" in " ".join((ended.out + ended.err).split())
+    assert "Traceback" not in ended.err
+
+
+def test_a_directory_that_cannot_be_written_any_more_is_named(server: Server, tmp_path: Path) -> None:
+    closed = "def fill():\n    os.chmod('run', 0o555); os.chmod('run/checkpoints', 0o555)\n"
+    if os.getuid() == 0:  # who may write anywhere: not anybody else
+        tmp_path.chmod(0o777)
+        closed += "os.setuid(65534)\n"
+        for folder in list(tmp_path.parents)[:3]:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    ended = server.run(
+        *RUN,
+        "plots.draw=false",
+        cwd=tmp_path,
+        before=FILL + closed + "fill_before(seqrnn.checkpoints.file, '_encoded', 2)",
+    )
+    said = " ".join((ended.out + ended.err).split())
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        folder.chmod(0o777)
+    assert ended.exit_code == 2, said
+    assert "Permission denied" in said
+    assert "Traceback" not in ended.err
+    assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")] == ["000000000010"]
+
+
+def test_a_batch_too_large_says_how_much_was_asked_for_and_the_checkpoint_stays(
+    server: Server, tmp_path: Path
+) -> None:
+    before = (
+        "import torch, seqrnn.strategies.plain as plain\n"
+        "real, calls = plain.Plain.__call__, 0\n"
+        "def hungry(self, parts, factors):\n"
+        "    if self.optimizer.state and len(os.listdir('run/checkpoints')) > 3:\n"
+        "        torch.empty(2**50)\n"
+        "    return real(self, parts, factors)\n"
+        "plain.Plain.__call__ = hungry\n"
+    )
+    ended = server.run(*RUN, "model.kernel=torch", cwd=tmp_path, before=before)
+    said = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, said
+    assert "out of memory: " in said
+    assert f"{2**52} bytes" in said
+    assert "Traceback" not in ended.err
+    assert len(list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))) == 2
+    again = server.run("resume=run", cwd=tmp_path)
+    assert again.exit_code == 0, again.err
+
+
+@pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Server, tmp_path: Path) -> None:
+    before = (
+        "import seqrnn.strategies.compiled as compiled\n"
+        "real = compiled.Compiled._made\n"
+        "def failing(self, engine, *more):\n"
+        "    if engine is not self.engines[0] and len(os.listdir('run/checkpoints')) > 3:\n"
+        "        raise ArithmeticError('a thread failed')\n"
+        "    return real(self, engine, *more)\n"
+        "compiled.Compiled._made = failing\n"
+    )
+    shared = [word.replace("threads=1", "threads=2") for word in RUN]
+    ended = server.run(*shared, "model.kernel=compiled", cwd=tmp_path, before=before)
+    assert ended.exit_code == 1
+    assert "a thread failed" in ended.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+    assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
+    assert server.run(*[word.replace("dir=run", "dir=whole") for word in shared], cwd=tmp_path).exit_code == 0
+    assert server.run("resume=run", cwd=tmp_path).exit_code == 0
+    assert left(tmp_path / "run")["weights.safetensors"] == left(tmp_path / "whole")["weights.safetensors"]
