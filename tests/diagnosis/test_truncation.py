@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU64, StubTask, lengths, make_network, make_schedule, random_batch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from subjects import by_hand
@@ -55,7 +55,20 @@ def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse",
     )
 
 
+ORDINARY: dict[str, Any] = {
+    "name": "gru",
+    "timesteps": 11,
+    "valid": 1.0,
+    "starts": 0.0,
+    "classes": False,
+    "pairs": 12,
+}
+
+
 @settings(max_examples=25)
+@example(lengths={"window": 5, "stride": 2, "update_every": None}, carry=True, **ORDINARY)
+@example(lengths={"window": 3, "stride": 3, "update_every": None}, carry=True, **ORDINARY)
+@example(lengths={"window": None, "stride": 2, "update_every": None}, carry=False, **ORDINARY)
 @given(
     lengths=lengths(),
     name=st.sampled_from(["elman", "rnn", "gru", "lstm"]),
