@@ -33,7 +33,7 @@ import torch
 from seqrnn import loop, settings
 from seqrnn.diagnosis.intervals import Interval, of_ratio
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.errors import ConfigError, Diverged
+from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.monitor import Monitor
 from seqrnn.settings import Experiment, Values
 from seqrnn.strategies.choice import choose
@@ -99,7 +99,9 @@ class Trials:
 
     def __init__(self, subject: Subject, seconds: float) -> None:
         self.subject = subject
-        done, spent = int(subject.summary["timesteps"]), float(subject.summary.get("train_seconds") or 0)
+        done, spent = int(subject.summary["timesteps"]), subject.summary.get("train_seconds")
+        if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
+            raise DataError(f"{subject.directory / 'summary.json'}: train_seconds={spent!r}: should be seconds")
         share = min(1.0, SHARE * seconds / max(spent, 1e-9))
         self.timesteps = math.ceil(done * share)
         self.whole = share == 1.0

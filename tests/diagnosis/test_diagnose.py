@@ -114,7 +114,7 @@ def test_files_that_are_missing_or_damaged_are_named(
     if content is None:
         (small / name).unlink()
     else:
-        (small / name).write_bytes(content)
+        (small / name).write_bytes(content + b"\n")
     if (name, content) == ("overrides.yaml", b"[1, 2]"):
         return  # a list is what it should be
     refused(
@@ -143,20 +143,14 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(small: Path, comm
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"timesteps": None}, {"position": "x"}, {"train_seconds": "long"}, {"train_seconds": -1}, {"test": 5}],
-    ids=str,
+    "changes", [{"timesteps": None}, {"position": "x"}, {"train_seconds": "long"}, {"train_seconds": -1}], ids=str
 )
-def test_a_summary_of_nonsense_is_refused_or_does_no_harm(
-    changes: dict[str, Any], small: Path, command: Command
-) -> None:
+def test_a_summary_of_nonsense_is_refused(changes: dict[str, Any], small: Path, command: Command) -> None:
     edit_summary(small, **changes)
-    code, out, err = command(small, "--seconds", 0)
-    assert code in (0, 2)
-    assert "Traceback" not in out + err
+    refused(command(small, "--seconds", 0), "summary.json", next(iter(changes)))
 
 
-@pytest.mark.parametrize("status", ["interrupted", "diverged", "running", "failed"])
+@pytest.mark.parametrize("status", ["diverged", "running"])
 def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Path, command: Command) -> None:
     edit_summary(small, status=status, test={}, baselines={})
     assert command(small, "--seconds", 0)[0] == 0
@@ -215,7 +209,6 @@ class Echo:
     def baselines(self):
         return {"constant (0)": lambda chunk: torch.zeros_like(chunk.targets)}
 '''
-CONFIG = "# @package _global_\ntask:\n  name: echo_of_ten\n  length: 100\nsuggested:\n  epochs: 60\n  streams: 16\n  window: 20\n"
 
 
 def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_remedy(

@@ -63,7 +63,8 @@ RUNS = [
     ("experiment=sincos_lstm_carry", "model.num_layers=2", "model.dropout=0.1"),
     ("task=integral", "model=rnn", "model.nonlinearity=relu", "model.head=mlp", "model.hidden_size=7",
      "+model.init_std={head.0.weight: 0.2}", "optimizer=sgd", "optimizer.lr=0.3"),
-    ("task=sine", "model=elman", "model.bias=false", "optimizer=adamw", "optimizer.lr=1e-5", "schedule.clip_norm=null"),
+    ("task=sine", "model=elman", "model.bias=false", "optimizer=adamw", "optimizer.lr=1e-5",
+     "schedule.clip_norm=null"),
 ]  # fmt: skip
 
 
@@ -156,7 +157,8 @@ def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None
 
 
 def test_a_remedy_that_is_none_here_is_not_offered() -> None:
-    subject = subject_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd", "model.recurrent_init=orthogonal",
+    subject = subject_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd",
+                         "model.recurrent_init=orthogonal",
                          "schedule.lr_decay=cosine", "schedule.clip_norm=0.5")  # fmt: skip
     names = [remedy.name for remedy in remedies_for([*NAMES, "longer window", "nonsense"], NOTHING, subject)]
     assert not {"longer window", "decaying rate", "orthogonal start", "gated cell", "clipped gradients",

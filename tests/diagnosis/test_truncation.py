@@ -169,7 +169,7 @@ def test_a_window_as_long_as_short_sequences_cuts_nothing_without_carry() -> Non
 
 
 class Delayed(nn.Module):
-    """h_t = (a x_t, h1_{t−1} + b u_t), of inputs (x, u): a is learned through one timestep of memory, b through none."""
+    """h_t = (a x_t, h1_{t−1} + b u_t), of inputs (x, u): a is learned through a timestep of memory, b is not."""
 
     output_size = 2
 

@@ -30,9 +30,7 @@ def test_a_training_with_vital_signs_is_bit_for_bit_that_without(task: str, kern
 
 
 def test_whole_sequences_have_the_full_gradient(tmp_path: Path) -> None:
-    metrics = RunReader(
-        make_run(tmp_path / "run", "experiment=mnist_lstm", "smoke=true", "diagnose=true")
-    ).metrics()
+    metrics = RunReader(make_run(tmp_path / "run", "experiment=mnist_lstm", "smoke=true", "diagnose=true")).metrics()
     looked = metrics["eval_truncation"][~torch.isnan(torch.from_numpy(metrics["eval_truncation"].copy())).numpy()]
     assert (abs(looked - 1) < 1e-6).all()
     assert len(looked) > 1
