@@ -83,19 +83,26 @@ def run_sweep(sweep: Sweep, folder: Path) -> None:
     for seed in seeds:
         shutil.rmtree(sweep.directory(folder, seed), ignore_errors=True)  # what an interrupted run left
     (folder / sweep.name).mkdir(parents=True, exist_ok=True)
+    log = folder / sweep.name / f"log-from-seed-{seeds[0]}.txt"
     before = sys.argv
     sys.argv = [
         "seqrnn-train", "-m", *sweep.overrides, f"seed={','.join(map(str, seeds))}",
-        f"hydra.sweep.dir='{folder / sweep.name}'", "hydra.sweep.subdir='seed-${seed}'",
+        f"hydra.sweep.dir={quoted(folder / sweep.name)}", "hydra.sweep.subdir='seed-${seed}'",
     ]  # fmt: skip
     try:
-        with (folder / sweep.name / "log.txt").open("w", encoding="utf-8") as log, _output_to(log.fileno()):
+        with log.open("w", encoding="utf-8") as file, _output_to(file.fileno()):
             train.main()
     except SystemExit as stop:
         if stop.code not in (0, None, 3):  # 3: a run diverged, and its summary says so
-            raise RuntimeError(f"{sweep.name}: no result; {folder / sweep.name / 'log.txt'} says why") from None
+            raise RuntimeError(f"{sweep.name}: no result; {log} says why") from None
     finally:
         sys.argv = before
+
+
+def quoted(path: Path) -> str:
+    """A path as a value that hydra takes as it is."""
+    text = str(path).replace("'", r"\'")
+    return f"'{text}'"
 
 
 @contextlib.contextmanager

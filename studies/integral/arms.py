@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from studies.runs import Sweep
-
 POINTS = 250_000
 AUTHORS_RATE = 0.0002
 RATES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
@@ -14,8 +12,8 @@ WINDOWS = (2, 10, 50)
 EVERY = (2, 10, 50, 250)
 STREAMS = (1, 5, 25)
 SEEDS = (0, 1, 2, 3, 4)
-LIGHT = 500_000  # timesteps of windows; an arm that runs through more has fewer seeds and step sizes
-FEWER_SEEDS, FEWER_RATES = SEEDS[:3], TUNED[:3]
+LIGHT, HEAVY = 500_000, 2_000_000  # timesteps of windows; an arm that runs through more has fewer seeds and rates
+FEWER_SEEDS, FEWER_RATES, FEWEST_RATES = SEEDS[:3], (0.0005, 0.001, 0.002), (0.001, 0.002)
 
 
 @dataclass(frozen=True)
@@ -59,22 +57,19 @@ class Arm:
     def seeds(self) -> tuple[int, ...]:
         return SEEDS if self.work <= LIGHT else FEWER_SEEDS
 
-    def sweep(self, extra: tuple[str, ...] = ()) -> Sweep:
-        return Sweep(
-            self.name,
-            (
-                "experiment=integral_study",
-                f"schedule.window={self.window}",
-                f"schedule.stride={self.stride}",
-                f"schedule.update_every={self.update_every}",
-                f"schedule.streams={self.streams}",
-                f"schedule.carry={str(self.carry).lower()}",
-                f"schedule.lr_decay={self.decay}",
-                f"optimizer.lr={self.rate}",
-                f"task.train_timesteps={self.points}",
-                *extra,
-            ),
-            self.seeds,
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The command line, the seed apart."""
+        return (
+            "experiment=integral_study",
+            f"schedule.window={self.window}",
+            f"schedule.stride={self.stride}",
+            f"schedule.update_every={self.update_every}",
+            f"schedule.streams={self.streams}",
+            f"schedule.carry={str(self.carry).lower()}",
+            f"schedule.lr_decay={self.decay}",
+            f"optimizer.lr={self.rate}",
+            f"task.train_timesteps={self.points}",
         )
 
 
@@ -84,7 +79,8 @@ FORGETTING = Arm(update_every=2)
 
 def rates(arm: Arm, decay: str = "cosine") -> list[Arm]:
     """The arm with each of several step sizes, to choose from."""
-    return [replace(arm, rate=rate, decay=decay) for rate in (TUNED if arm.work <= LIGHT else FEWER_RATES)]
+    values = TUNED if arm.work <= LIGHT else FEWER_RATES if arm.work <= HEAVY else FEWEST_RATES
+    return [replace(arm, rate=rate, decay=decay) for rate in values]
 
 
 def step_sizes() -> list[Arm]:

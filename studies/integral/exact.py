@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks import measure
 from seqrnn import loop, plots, registry, settings
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.run import RunReader
-from studies import runs
 from studies.integral.arms import SEEDS
 from studies.integral.study import Study
-from studies.runs import Sweep, summary_of
+from studies.runs import summary_of
 
+NAME = "integral_exact"
 LONG = {"test_sequences": 10, "test_timesteps": 100_000}
 SHORT = {"test_sequences": 10, "test_timesteps": 1_000}
 PARTS = 10  # of a long stream
@@ -55,10 +55,10 @@ class Exact:
 
 def made(study: Study, seeds: tuple[int, ...] = SEEDS) -> list[Exact]:
     """Trains what is not trained yet, tests, and lets each network run on."""
-    sweep = Sweep("integral_exact", ("experiment=integral_exact", "plots.draw=false", *study.extra), seeds)
-    folder = study.folder / "runs"
-    runs.make([sweep], folder, study.processes, study.say)
-    return [judge(sweep.directory(folder, seed), SHORT if study.quick else LONG) for seed in seeds]
+    sweeps = [study.sweep(NAME, ("experiment=integral_exact", "plots.draw=false"), (seed,)) for seed in seeds]
+    study.make(sweeps)
+    directories = [sweep.directory(study.folder / "runs", sweep.seeds[0]) for sweep in sweeps]
+    return [judge(directory, SHORT if study.quick else LONG) for directory in directories]
 
 
 def judge(directory: Path, lengths: dict[str, int]) -> Exact:
@@ -87,10 +87,11 @@ def long_errors(directory: Path, lengths: dict[str, int]) -> Numbers:
 
 def picture(study: Study, seed: int, path: Path) -> Path:
     """The picture that the run itself makes of its first test sequence."""
-    directory = study.folder / "runs" / "integral_exact" / f"seed-{seed}"
+    directory = study.folder / "runs" / NAME / f"seed-{seed}"
     plots.draw(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(directory / "predictions.png", path)
+    with Image.open(directory / "predictions.png") as drawn:  # 64 colours are all it has, and a third of the size
+        drawn.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 

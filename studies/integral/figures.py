@@ -19,6 +19,7 @@ from seqrnn.diagnosis.intervals import Interval
 from seqrnn.plots import style
 from seqrnn.plots.facts import Facts
 
+DARK = 0.045  # errors below are written in white
 BEST, WORST = 0.01, 0.3  # errors at the ends of the colours, the same in all heat maps
 COLOURS = LinearSegmentedColormap.from_list("error", ["#0B3C5D", style.BLUE, style.SKY, "#F7F7F2", style.ORANGE])
 Numbers = NDArray[np.float64]
@@ -64,12 +65,12 @@ def _heat(ax: Axes, heat: Heat) -> None:
     ax.spines[:].set_visible(False)
     ax.set_title(heat.title, fontsize=style.TEXT, color=style.INK, loc="left", fontweight="bold")
     for (row, column), error in np.ndenumerate(heat.errors):
-        dark = error < 0.035
         name = heat.marks.get((row, column))
-        text = f"{error:.3f}" + (f"\n{name}" if name else "")
-        colour = "white" if dark else style.INK
-        ax.text(column, row, text, ha="center", va="center", fontsize=style.SMALL, color=colour, linespacing=1.1)
+        colour = "white" if error < DARK else style.INK
+        above = 0.1 if name else 0.0  # room for the name
+        ax.text(column, row - above, f"{error:.3f}", ha="center", va="center", fontsize=style.SMALL, color=colour)
         if name:
+            ax.text(column, row + 0.22, name, ha="center", va="center", fontsize=6.5, color=colour)
             frame = Rectangle((column - 0.47, row - 0.44), 0.94, 0.88, fill=False, linewidth=2, edgecolor=style.INK)
             ax.add_patch(frame)
 

@@ -19,16 +19,17 @@ from seqrnn import cli, loop, registry, settings, smoke
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.monitor import Monitor
+from seqrnn.run import to_json
 from seqrnn.settings import Experiment
 from seqrnn.strategies.choice import choose
 from seqrnn.tasks.protocol import Batch
-from studies.integral.arms import Arm
+from studies.runs import Sweep
 
 STRETCH = 50  # timesteps that are judged together
 SETTLE = 500  # timesteps before them, from a zero state: long enough for the integral to have met a limit
 AGES = (0, 50, 200, 1000, 5000, 50_000)  # timesteps since the end of a stretch
-SNAPSHOTS = 100  # of a run; the first fifth, when there is nothing to forget yet, is left out
-SKIPPED = 0.2
+SNAPSHOTS = 100  # of a run; the first quarter, when there is nothing to forget yet, is left out
+SKIPPED = 0.25
 Numbers = NDArray[np.float64]
 
 
@@ -51,22 +52,19 @@ class Memory:
         return Interval(1 - latest.value, 1 - latest.high, 1 - latest.low)
 
 
-def measure(arm: Arm, seeds: Sequence[int], folder: Path, processes: int, extra: tuple[str, ...] = ()) -> Memory:
-    """Trains an arm under each seed, as ``seqrnn.train`` does, and measures on the way; what ``folder`` holds already
-    is not measured again."""
-    waiting = [seed for seed in seeds if not _path(folder, arm, seed).exists()]
+def measure(sweep: Sweep, seeds: Sequence[int], folder: Path, processes: int) -> Memory:
+    """Trains a config under each of some seeds, as ``seqrnn.train`` does, and measures on the way; what ``folder``
+    holds already is not measured again."""
+    paths = {seed: folder / f"{sweep.name}_seed-{seed}.json" for seed in seeds}
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for future in [
-            pool.submit(follow, arm.sweep(extra).overrides, seed, _path(folder, arm, seed)) for seed in waiting
-        ]:
+        futures = [
+            pool.submit(follow, sweep.overrides, seed, path) for seed, path in paths.items() if not path.exists()
+        ]
+        for future in futures:
             future.result()
-    found = [json.loads(_path(folder, arm, seed).read_text(encoding="utf-8")) for seed in seeds]
-    return Memory(np.array([run["old"] for run in found]), np.array([run["fresh"] for run in found]))
-
-
-def _path(folder: Path, arm: Arm, seed: int) -> Path:
-    return folder / f"{arm.name}-seed={seed}.json"
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths.values()]
+    return Memory(*(np.array([run[name] for run in found], np.float64) for name in ("old", "fresh")))
 
 
 def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
@@ -89,8 +87,8 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     strategy.ready(lambda text: None)
     loop.train(run.task, run.schedule, strategy, monitor)
     kept = np.array(errors[int(SKIPPED * len(errors)) :])
-    fresh, *old = np.nanmean(kept, axis=0).tolist()
-    text = json.dumps({"old": old, "fresh": fresh, "snapshots": len(kept)})
+    fresh, *old = kept.mean(axis=0).tolist()  # NaN for an age that the run did not reach in its first quarter
+    text = to_json({"old": old, "fresh": fresh, "snapshots": len(kept)})
     temporary = path.with_suffix(f".{seed}.tmp")
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)

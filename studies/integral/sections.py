@@ -23,7 +23,7 @@ COMPROMISE = Arm(window=10, update_every=10)  # what others than the author's sc
 
 def step_sizes(study: Study) -> Section:
     """Step size × update_every."""
-    study.make(arms.step_sizes())
+    study.make_arms(arms.step_sizes())
     maps, title = [], {"constant": "constant", "cosine": "decaying to 0 (cosine)"}
     for decay in ("constant", "cosine"):
         grid = [[Arm(update_every=every, rate=rate, decay=decay) for rate in arms.RATES] for every in arms.EVERY]
@@ -58,7 +58,7 @@ def _best_constant(study: Study, arm: Arm) -> Arm:
 
 def reach(study: Study) -> Section:
     """Window × update_every."""
-    study.make(arms.reach())
+    study.make_arms(arms.reach())
     columns = [f"{every:,}" for every in arms.EVERY]
     grid = [[Arm(window=window, update_every=every) for every in arms.EVERY] for window in arms.WINDOWS]
     tuned = [[study.tuned(arm) for arm in row] for row in grid]
@@ -88,7 +88,7 @@ def reach(study: Study) -> Section:
 
 def parallel(study: Study) -> Section:
     """Window × streams."""
-    study.make(arms.parallel())
+    study.make_arms(arms.parallel())
     grid = [
         [Arm(window=window, update_every=50 // streams, streams=streams) for streams in arms.STREAMS]
         for window in arms.WINDOWS
@@ -119,7 +119,7 @@ def parallel(study: Study) -> Section:
 
 def carried(study: Study) -> Section:
     """Carry."""
-    study.make(arms.carried())
+    study.make_arms(arms.carried())
     rows = []
     for window in (2, 50, 250):
         cell = Arm(window=window, update_every=250)
@@ -132,7 +132,7 @@ def carried(study: Study) -> Section:
 
 def longer(study: Study) -> Section:
     """Points and updates."""
-    study.make([*arms.longer(), *arms.step_sizes()])
+    study.make_arms([*arms.longer(), *arms.step_sizes()])
     lines = []
     kinds = [
         ("window 2, every 50", style.ORANGE, ACCUMULATED, (1, 4, 16)),
@@ -168,7 +168,7 @@ def longer(study: Study) -> Section:
 
 def effects(study: Study) -> Section:
     """What each change does by itself: to the author's repair, and undone, to what is good."""
-    study.make(arms.everything())
+    study.make_arms(arms.everything())
     best, author = study.tuned(COMPROMISE), ACCUMULATED
     more = study.tuned(replace(COMPROMISE, points=16 * POINTS))
     forward = [
@@ -231,7 +231,7 @@ def _ranked(study: Study, base: Arm, changes: Sequence[tuple[str, Arm]]) -> list
 
 def forgets(study: Study) -> Section:
     """Forgetting itself."""
-    study.make(arms.step_sizes() + arms.rates(COMPROMISE))
+    study.make_arms(arms.step_sizes() + arms.rates(COMPROMISE))
     kinds = [
         ("integral_forgetting", style.VERMILLION, FORGETTING),
         ("the same, decaying", style.ORANGE, replace(FORGETTING, decay="cosine")),
@@ -241,7 +241,7 @@ def forgets(study: Study) -> Section:
     seeds = range(2 if study.quick else 10)
     lines, rows, raw = [], [], {}
     for label, colour, arm in kinds:
-        found = forgetting.measure(arm, seeds, study.folder / "forgetting", study.processes, study.extra)
+        found = forgetting.measure(study.of(arm), seeds, study.folder / "forgetting", study.processes)
         ages = [age for number_, age in enumerate(forgetting.AGES) if np.isfinite(found.old[:, number_]).all()]
         lines.append((label, colour, [(age, found.relative(age)) for age in ages]))
         fresh = float(np.exp(np.log(found.fresh).mean()))
@@ -254,7 +254,7 @@ def forgets(study: Study) -> Section:
         figures.memory(
             lines, "What is forgotten, and when",
             "The error on 50 timesteps, some time after they were trained on, beside that on fresh ones; means over "
-            "a run but for its first fifth, ten seeds, 95 % intervals.",
+            "a run but for its first quarter, ten seeds, 95 % intervals.",
             study.pictures / "study_forgetting.png",
         )  # fmt: skip
     columns = [

@@ -9,9 +9,7 @@ from pathlib import Path
 from seqrnn.diagnosis.intervals import Interval
 from studies import runs
 from studies.integral.arms import Arm, rates
-from studies.runs import Result
-
-SMOKE = ("smoke=true",)
+from studies.runs import Result, Sweep
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,24 @@ class Study:
     say: Callable[[str], None] = print
     known: dict[Arm, Result] = field(default_factory=dict)
 
-    @property
-    def extra(self) -> tuple[str, ...]:
-        return SMOKE if self.quick else ()
+    def sweep(self, name: str, overrides: Sequence[str], seeds: Sequence[int]) -> Sweep:
+        if self.quick:
+            return Sweep(name, (*overrides, "smoke=true"), tuple(seeds[:2]))
+        return Sweep(name, tuple(overrides), tuple(seeds))
 
-    def make(self, arms: Sequence[Arm]) -> None:
-        """Runs those arms that have not been run yet."""
-        sweeps = [arm.sweep(self.extra) for arm in dict.fromkeys(arms)]
+    def of(self, arm: Arm) -> Sweep:
+        return self.sweep(arm.name, arm.overrides, arm.seeds)
+
+    def make(self, sweeps: Sequence[Sweep]) -> None:
+        """Runs what has not been run yet."""
         runs.make(sweeps, self.folder / "runs", self.processes, self.say)
+
+    def make_arms(self, arms: Sequence[Arm]) -> None:
+        self.make([self.of(arm) for arm in arms])
 
     def result(self, arm: Arm) -> Result:
         if arm not in self.known:
-            self.known[arm] = runs.collect(arm.sweep(self.extra), self.folder / "runs")
+            self.known[arm] = runs.collect(self.of(arm), self.folder / "runs")
         return self.known[arm]
 
     def tuned(self, arm: Arm, decay: str = "cosine") -> Arm:
