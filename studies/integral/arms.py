@@ -13,15 +13,16 @@ EVERY = (2, 10, 50, 250)
 STREAMS = (1, 5, 25)
 SEEDS = (0, 1, 2, 3, 4)
 LIGHT, HEAVY = 500_000, 2_000_000  # timesteps of windows; an arm that runs through more has fewer seeds and rates
-FEWER_SEEDS, FEWER_RATES, FEWEST_RATES = SEEDS[:3], (0.0005, 0.001, 0.002), (0.001, 0.002)
+FEWER_SEEDS = SEEDS[:3]
+FEW = 10  # points of an update; the best step size is smaller for so few
 
 
 @dataclass(frozen=True)
 class Arm:
     """A schedule and a step size; the defaults are the author's repair.
 
-    The stride is ``window``, or ``update_every`` where that is shorter: windows overlap so that gradients reach back
-    as far as asked between any two updates, on the same points, with as many updates.
+    The stride is ``window``, or ``update_every`` where that is shorter, unless it is given. Gradients reach back over
+    ``window`` timesteps at most; from somewhere in the newest ``stride`` of them, ``window - stride / 2`` on average.
     """
 
     window: int = 2
@@ -31,12 +32,14 @@ class Arm:
     rate: float = AUTHORS_RATE
     decay: str = "constant"
     points: int = POINTS
+    stride: int | None = None
 
     @property
     def name(self) -> str:
         carry = "" if self.carry else "_no-carry"
+        stride = f"_stride-{self.stride}" if self.stride else ""
         return (
-            f"window-{self.window}_every-{self.update_every}_streams-{self.streams}{carry}"
+            f"window-{self.window}_every-{self.update_every}_streams-{self.streams}{carry}{stride}"
             f"_lr-{self.rate:g}-{self.decay}_points-{self.points}"
         )
 
@@ -45,13 +48,14 @@ class Arm:
         return self.points // (self.streams * self.update_every)
 
     @property
-    def stride(self) -> int:
-        return min(self.window, self.update_every)
+    def step(self) -> int:
+        """The stride."""
+        return self.stride or min(self.window, self.update_every)
 
     @property
     def work(self) -> int:
         """Timesteps of all windows: those that overlap are run through again."""
-        return self.points * self.window // self.stride
+        return self.points * self.window // self.step
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -63,7 +67,7 @@ class Arm:
         return (
             "experiment=integral_study",
             f"schedule.window={self.window}",
-            f"schedule.stride={self.stride}",
+            f"schedule.stride={self.step}",
             f"schedule.update_every={self.update_every}",
             f"schedule.streams={self.streams}",
             f"schedule.carry={str(self.carry).lower()}",
@@ -79,7 +83,11 @@ FORGETTING = Arm(update_every=2)
 
 def rates(arm: Arm, decay: str = "cosine") -> list[Arm]:
     """The arm with each of several step sizes, to choose from."""
-    values = TUNED if arm.work <= LIGHT else FEWER_RATES if arm.work <= HEAVY else FEWEST_RATES
+    values = TUNED
+    if arm.work > LIGHT:
+        values = (0.0002, 0.0005, 0.001) if arm.streams * arm.update_every <= FEW else (0.001, 0.002, 0.005)
+    if arm.work > HEAVY:
+        values = values[:2] if arm.streams * arm.update_every <= FEW else values[1:]
     return [replace(arm, rate=rate, decay=decay) for rate in values]
 
 
@@ -104,11 +112,16 @@ def reach() -> list[Arm]:
     return [arm for cell in cells for arm in [cell, *rates(cell)]]
 
 
+def side_by_side(window: int, streams: int) -> Arm:
+    """50 points to an update, whether of one stream or of several; a stride of 2, so that gradients reach back
+    equally far."""
+    every = 50 // streams
+    return Arm(window, every, streams, stride=None if min(window, every) == 2 else 2)
+
+
 def parallel() -> list[Arm]:
-    """Window × streams: 50 points to an update in each, so equal points and equal updates."""
-    cells = [
-        Arm(window=window, update_every=50 // streams, streams=streams) for window in WINDOWS for streams in STREAMS
-    ]
+    """Window × streams: equal points, equal updates, equal reach."""
+    cells = [side_by_side(window, streams) for window in WINDOWS for streams in STREAMS]
     return [arm for cell in cells for arm in [cell, *rates(cell)]]
 
 

@@ -89,10 +89,7 @@ def reach(study: Study) -> Section:
 def parallel(study: Study) -> Section:
     """Window × streams."""
     study.make_arms(arms.parallel())
-    grid = [
-        [Arm(window=window, update_every=50 // streams, streams=streams) for streams in arms.STREAMS]
-        for window in arms.WINDOWS
-    ]
+    grid = [[arms.side_by_side(window, streams) for streams in arms.STREAMS] for window in arms.WINDOWS]
     tuned = [[study.tuned(arm) for arm in row] for row in grid]
     columns = [f"{streams} × {50 // streams}" for streams in arms.STREAMS]
     figures.heat_maps(
@@ -102,8 +99,8 @@ def parallel(study: Study) -> Section:
         ],
         ("window", "streams × update_every"),
         "Window by streams",
-        "Test MAE. 250,000 points, 50 to an update: 5,000 updates everywhere. What changes is whether the 50 points "
-        "of an update are neighbours or come from several streams.",
+        "Test MAE. 250,000 points, 50 to an update, stride 2: equal points, updates and reach along each row. What "
+        "changes is whether the 50 points of an update are neighbours or come from several streams.",
         study.pictures / "study_streams.png",
     )  # fmt: skip
     rows = []
@@ -176,7 +173,8 @@ def effects(study: Study) -> Section:
         ("step size tuned, decaying", study.tuned(author)),
         ("step size tuned, constant", _best_constant(study, author)),
         ("an update every 2 points instead of 50", FORGETTING),
-        ("25 streams, equal points and updates", Arm(streams=25, update_every=2)),
+        ("25 streams, equal points and updates", arms.side_by_side(2, 25)),
+        ("25 streams and window 50, equal points and updates", arms.side_by_side(50, 25)),
         ("16 streams: 16 times the points, equal updates", replace(author, streams=16, points=16 * POINTS)),
         ("window 10 instead of 2", replace(author, window=10)),
         ("window 50 instead of 2", replace(author, window=50)),
@@ -188,7 +186,9 @@ def effects(study: Study) -> Section:
         ("an update every 2 points instead of 50", study.tuned(FORGETTING)),
         ("window 10 instead of 2", study.tuned(replace(author, window=10))),
         ("window 50 instead of 2", study.tuned(replace(author, window=50))),
-        ("25 streams, equal points and updates", study.tuned(Arm(streams=25, update_every=2))),
+        ("window 50 instead of 2, and stride 2", study.tuned(arms.side_by_side(50, 1))),
+        ("25 streams, equal points and updates", study.tuned(arms.side_by_side(2, 25))),
+        ("25 streams and window 50, equal points and updates", study.tuned(arms.side_by_side(50, 25))),
         (
             "16 streams: 16 times the points, equal updates",
             study.tuned(replace(author, streams=16, points=16 * POINTS)),
