@@ -128,7 +128,9 @@ def against_updates(
         )  # fmt: skip
     ax.set(xscale="log", yscale="log")
     style.axes(ax, x="optimizer steps", y="test MAE")
-    ax.yaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ticks = (0.005, 0.01, 0.02, 0.05, 0.1)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=style.SMALL)
     return style.save(figure, path)
