@@ -62,14 +62,14 @@ def write(folder: Path, name: str, section: Section, machine: dict[str, Any]) ->
     (folder / f"{name}.md").write_text(section.markdown() + "\n", encoding="utf-8")
 
 
-def fill(document: Path, name: str, text: str) -> None:
-    """Puts text between a document's ``<!-- benchmarks: NAME -->`` and ``<!-- end -->``.
+def fill(document: Path, name: str, text: str, kind: str = "benchmarks") -> None:
+    """Puts text between a document's ``<!-- KIND: NAME -->`` and ``<!-- end -->``.
 
     Raises:
         ValueError: it has no such place.
     """
-    place = re.compile(rf"(<!-- benchmarks: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    place = re.compile(rf"(<!-- {re.escape(kind)}: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     old = document.read_text(encoding="utf-8")
     if not place.search(old):
-        raise ValueError(f"{document}: no place for {name}: add <!-- benchmarks: {name} --> and <!-- end -->")
+        raise ValueError(f"{document}: no place for {name}: add <!-- {kind}: {name} --> and <!-- end -->")
     document.write_text(place.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", old), encoding="utf-8")

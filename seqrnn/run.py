@@ -133,10 +133,11 @@ class Run:
         self._csv.flush()
         self._jsonl.flush()
 
-    def mark(self) -> Mark:
-        """How far the metrics files have got, for ``rewind``; what they hold is on the disk then."""
+    def mark(self, lasting: bool = True) -> Mark:
+        """How far the metrics files have got, for ``rewind``; what they hold outlasts a power failure then, if it is
+        ``lasting``."""
         self.flush()
-        for file in (self._csv, self._jsonl):
+        for file in (self._csv, self._jsonl) if lasting else ():
             os.fsync(file.fileno())
         return {
             "columns": list(self._writer.fieldnames) if self._writer else [],

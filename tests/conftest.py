@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 import torch
-from helpers import STRATEGIES, MakeStrategy
+from helpers import STRATEGIES, Finished, MakeStrategy
 
 from seqrnn import train
 
 hypothesis.settings.register_profile("seqrnn", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("seqrnn")
-
-
-@dataclass
-class Finished:
-    """What a command left behind."""
-
-    exit_code: int
-    out: str
-    err: str
-    directory: Path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        def refuse(word: str) -> None:
-            raise AssertionError(f"{word} is no strict JSON")
-
-        text = (self.directory / "summary.json").read_text(encoding="utf-8")
-        summary: dict[str, Any] = json.loads(text, parse_constant=refuse)
-        return summary
 
 
 @pytest.fixture

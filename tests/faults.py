@@ -92,6 +92,7 @@ for line in sys.stdin:
         code = 1
     sys.stdout.flush(); sys.stderr.flush()
     os._exit(code)
+os._exit(0)
 """
 
 
@@ -163,7 +164,7 @@ class Server:
         self._end_child()
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,3 +182,22 @@ def lengths(draw: st.DrawFn, longest: int = 8) -> dict[str, int | None]:
     step = stride or window
     update_every = draw(st.none() | st.integers(1, 4).map(lambda n: n * step)) if step else None
     return {"window": window, "stride": stride, "update_every": update_every}
+
+
+@dataclass
+class Finished:
+    """What a command left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+    directory: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is no strict JSON")
+
+        text = (self.directory / "summary.json").read_text(encoding="utf-8")
+        summary: dict[str, Any] = json.loads(text, parse_constant=refuse)
+        return summary

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Finished
+from helpers import Finished
 from test_tasks import write_mnist
 
 from seqrnn.errors import ConfigError

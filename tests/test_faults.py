@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Finished
 from faults import Server, assert_same, left, serving
+from helpers import Finished
 
 from seqrnn.kernels import obstacles
 

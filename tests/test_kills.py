@@ -133,7 +133,7 @@ def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path) ->
 def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -> None:
     server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
     path = folder / "run" / "metrics.csv"
-    path.write_bytes(path.read_bytes()[:-10])
+    path.write_bytes(path.read_bytes()[:200])
     (folder / "run" / "metrics.jsonl").unlink()
     said = go_on(server, "run", folder)
     assert "metrics.csv: rows are missing" in said

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Finished
+from helpers import Finished
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_configs import GROUPS, composed
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Finished
 from faults import left
+from helpers import Finished
 from test_tasks import write_mnist
 
 from seqrnn import resume

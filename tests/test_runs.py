@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from conftest import Finished
+from helpers import Finished
 from omegaconf import OmegaConf
 from test_configs import GROUPS, composed
 

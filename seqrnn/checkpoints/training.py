@@ -131,7 +131,8 @@ class Training:
             "decay": self.course.decay.state(),
             "monitor": self.monitor.state(),
             "generators": generators,
-            "recorder": self.recorder.state(),
+            # A finished run's other files do not wait for the disk either, which takes longer than a short run.
+            "recorder": self.recorder.state(lasting=not self.monitor.finished),
         }
 
     def _restore(self, path: Path, tree: Tree) -> None:

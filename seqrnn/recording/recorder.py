@@ -143,11 +143,11 @@ class Recorder:
             raise Diverged(f"diverged: the test loss is {test_loss}")
         return test_loss
 
-    def state(self) -> dict[str, Any]:
-        """What has been written down, and what is yet to be, for ``rewind`` and ``inherit``."""
+    def state(self, lasting: bool) -> dict[str, Any]:
+        """What has been written down, and what is yet to be, for ``rewind`` and ``inherit``; see ``Run.mark``."""
         self._write_rows()
         return {
-            "metrics": self.run.mark(),
+            "metrics": self.run.mark(lasting),
             "frames": kept.packed(self.frames),
             "best": self.best.state(),
             "seconds": list(self._seconds()),

@@ -1,0 +1,1 @@
+"""What keeps a network from learning the saturating integral: docs/integral.md."""
