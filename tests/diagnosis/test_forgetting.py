@@ -111,7 +111,7 @@ def test_a_network_that_does_not_move_has_the_same_loss_at_all_ages() -> None:
 
 def test_weights_that_steps_throw_about_are_better_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets N(0, 1) and a step of 0.8 of the error: b has a variance of 0.8 / 1.2, and its mean of 8 an eighth."""
-    for name, value in {"SECONDS": 1e9, "MOMENTS": 80, "APART": 20}.items():
+    for name, value in {"SECONDS": 1e9, "MOMENTS": 48, "APART": 10}.items():
         monkeypatch.setattr(forgetting, name, value)
     found = forgetting.measure(trained(Regimes(each=5000, noise=1.0, height=0.0), lr=0.4, window=1))
     assert found.averaged.high < THROWN

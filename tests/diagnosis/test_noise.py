@@ -41,34 +41,34 @@ def drawn(rng: np.random.Generator, truth: float, places: int, in_a_row: int, al
 @pytest.mark.parametrize("truth", [0.3, 3.0, 30.0])
 def test_a_noise_scale_is_recovered_and_its_interval_holds_it(truth: float) -> None:
     rng, held, values = np.random.default_rng(0), 0, []
-    for _ in range(100):
+    for _ in range(50):
         found = products(drawn(rng, truth, 32, 1, 0.0))
         interval = bootstrapped(32, lambda chosen, found=found: scale(*found, chosen))
         held += interval.low <= truth <= interval.high
         values.append(1 / interval.value)
         assert interval.low <= interval.value <= interval.high
-    assert np.mean(values) == pytest.approx(1 / truth, rel=0.15)  # |G|² / tr Σ is without bias
-    assert held >= 85
+    assert np.mean(values) == pytest.approx(1 / truth, rel=0.2)  # |G|² / tr Σ is without bias
+    assert held >= 42
 
 
 def test_without_a_signal_the_noise_scale_has_no_upper_bound() -> None:
     rng, unbounded = np.random.default_rng(0), 0
-    for _ in range(50):
+    for _ in range(25):
         found = products(drawn(rng, math.inf, 32, 1, 0.0))
         unbounded += math.isinf(bootstrapped(32, lambda chosen, found=found: scale(*found, chosen)).high)
-    assert unbounded >= 40
+    assert unbounded >= 18
 
 
 @pytest.mark.parametrize(("alike", "expected"), [(0.0, 1.0), (1.0, 1 / 8), (0.5, 1 / (8 * (0.5 + 0.5 / 8)))])
 def test_the_worth_of_accumulating_is_that_of_neighbours_who_differ(alike: float, expected: float) -> None:
     rng, held, values = np.random.default_rng(1), 0, []
-    for _ in range(60):
+    for _ in range(30):
         found = products(drawn(rng, 1.0, 32, 8, alike))
         interval = bootstrapped(32, lambda chosen, found=found: worth(*found, chosen))
         held += interval.low - 1e-9 <= expected <= interval.high + 1e-9
         values.append(interval.value)
     assert np.mean(values) == pytest.approx(expected, rel=0.1)
-    assert held >= 50
+    assert held >= 24
 
 
 def test_the_noise_scale_is_of_single_updates_however_many_stand_in_a_row() -> None:
