@@ -231,10 +231,11 @@ def _ranked(study: Study, base: Arm, changes: Sequence[tuple[str, Arm]]) -> list
 
 def forgets(study: Study) -> Section:
     """Forgetting itself."""
-    study.make_arms(arms.step_sizes() + arms.rates(COMPROMISE))
+    decayed = replace(FORGETTING, decay="cosine")
+    study.make_arms([FORGETTING, decayed, ACCUMULATED, *arms.rates(COMPROMISE)])
     kinds = [
         ("integral_forgetting", style.VERMILLION, FORGETTING),
-        ("the same, decaying", style.ORANGE, replace(FORGETTING, decay="cosine")),
+        ("the same, decaying", style.ORANGE, decayed),
         ("integral_accumulated", style.BLUE, ACCUMULATED),
         ("window 10, every 10, tuned", style.GREEN, study.tuned(COMPROMISE)),
     ]
