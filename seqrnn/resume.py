@@ -71,14 +71,14 @@ class Job:
         """The test loss, if the run has finished already and nothing makes it longer; that it has is said."""
         from seqrnn.run import RunReader, left_behind
 
-        extended = any(text.partition("=")[0] in EXTENDING for text in self.overrides)
-        if not self.again or extended or left_behind(self.directory):
+        if not self.again or left_behind(self.directory):
             return None
         try:
-            summary = RunReader(self.directory).summary()
+            summary, was = RunReader(self.directory).summary(), flattened(RunReader(self.directory).config())
         except UserError:
             return None  # killed before it said anything
-        if summary.get("status") != "finished":
+        now = flattened(self.values)
+        if summary.get("status") != "finished" or any(now.get(key) != was.get(key) for key in EXTENDING):
             return None
         print(
             f"{self.directory}: finished after {summary['updates']:,} updates; nothing to do (it would go on with "

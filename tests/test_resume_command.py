@@ -54,6 +54,37 @@ def test_a_finished_run_can_be_made_longer(command: Command, tmp_path: Path) -> 
     assert finished.summary["resumed"] == 1
 
 
+def test_a_finished_run_without_checkpoints_is_not_made_anew(command: Command) -> None:
+    command(*RUN, "schedule.epochs=4", "checkpoint.keep=0")
+    before = left(Path("run"))
+    refused = command("resume=run", "schedule.epochs=8")
+    assert refused.exit_code == 2
+    assert "has no checkpoint to go on from" in " ".join((refused.out + refused.err).split())
+    assert left(Path("run")) == before
+
+
+def test_a_finished_run_of_the_length_asked_for_has_nothing_to_do(command: Command) -> None:
+    command(*RUN, "schedule.epochs=4")
+    before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
+    for said in (("resume=run", "schedule.epochs=4"), (*RUN, "schedule.epochs=4", "resume=auto")):
+        finished = command(*said)
+        assert finished.exit_code == 0
+        assert "run: finished after 4 updates; nothing to do" in finished.out
+    assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
+
+
+@pytest.mark.parametrize("less", ["schedule.epochs=3", "schedule.max_updates=2"])
+def test_a_run_cannot_be_made_shorter_than_it_is(less: str, command: Command) -> None:
+    command(*RUN, "schedule.epochs=4")
+    before = left(Path("run"))
+    refused = command("resume=run", less)
+    assert refused.exit_code == 2
+    said = " ".join((refused.out + refused.err).split())
+    assert less in said
+    assert "the run is beyond them, at 4; it can be made longer" in said
+    assert left(Path("run")) == before
+
+
 def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
     finished = command("resume=run", "optimizer.lr=0.1", "model=lstm", "schedule.epohcs=3", "seed=1,2", "+a=1", "x")

@@ -27,7 +27,7 @@ import seqrnn.strategies.plain as plain
 real = plain.Plain.__call__
 def slowly(self, parts, factors):
     import time
-    time.sleep(0.02)
+    time.sleep(0.005 * len(factors))
     return real(self, parts, factors)
 plain.Plain.__call__ = slowly
 """
@@ -76,7 +76,7 @@ def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
 
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: Server, tmp_path: Path) -> None:
-    stuck = SLOW.replace("0.02", "0.02 if not os.path.exists('stuck') else 60")
+    stuck = SLOW.replace("0.005", "(60 if os.path.exists('stuck') else 0.005)")
     child = server.start(*RUN, "checkpoint.every=50", "hydra.run.dir=run", cwd=tmp_path, before=stuck)
     wait_for(tmp_path / "run" / "checkpoints" / "000000000050.safetensors")
     (tmp_path / "stuck").touch()

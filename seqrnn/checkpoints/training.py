@@ -13,10 +13,11 @@ from seqrnn.checkpoints import initial
 from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.initial import Origin
 from seqrnn.checkpoints.keeper import Keeper
-from seqrnn.errors import DataError, Diverged
+from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.monitor import Monitor
 from seqrnn.recording import provenance
 from seqrnn.recording.recorder import Recorder
+from seqrnn.run import RunReader
 from seqrnn.settings import Experiment
 from seqrnn.signals import Signals
 from seqrnn.strategies.protocol import Strategy
@@ -52,19 +53,22 @@ class Training:
             origin: of the weights of a new run.
 
         Raises:
-            DataError: there are checkpoints, and none can be gone on from.
+            DataError: there are checkpoints, and none can be gone on from; there are none, and the run has finished.
+            ConfigError: it is to be shorter than it is already.
         """
         notes: list[str] = []
         found = self.keeper.newest(notes.append) if again else None
         if found:
             path, tree = found
             self._restore(path, tree)
+            self._refuse_less()
             self.recorder.inherit(tree["recorder"])
             self.recorder.history["resumed"] += 1
             notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
             where = f"from update {self.monitor.progress.updates:,} ({path.name})"
             notes.append(f"goes on {where}{f': {why}' if why else ''}")
         elif again:
+            self._refuse_anew()
             self.recorder.history["resumed"] += 1
             self.recorder.rewind(None)
             notes.append(f"goes on from the beginning: it had no checkpoint yet{f' ({why})' if why else ''}")
@@ -171,6 +175,35 @@ class Training:
             raise DataError(*(one if str(path) in one else f"{path}: {one}" for one in error.problems)) from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise DataError(f"{path}: does not fit this run: {error!r}") from error
+
+    def _refuse_anew(self) -> None:
+        """
+        Raises:
+            DataError: what the run came to would be lost.
+        """
+        try:
+            finished = RunReader(self.recorder.directory).summary().get("status") == "finished"
+        except DataError:
+            return  # killed before it said anything
+        if finished:
+            raise DataError(
+                f"{self.recorder.directory}: has finished, and has no checkpoint to go on from (checkpoint.keep=0, "
+                "or removed); start a new run from its weights with init_from=RUN_DIR"
+            )
+
+    def _refuse_less(self) -> None:
+        """
+        Raises:
+            ConfigError: the run is to be shorter than it is, and its config would no longer be what it was made by.
+        """
+        progress = self.monitor.progress
+        if progress.position > progress.planned_updates:
+            schedule = self.run.schedule
+            raise ConfigError(
+                f"schedule.epochs={schedule.epochs}, schedule.max_updates={schedule.max_updates or 'null'}: that is "
+                f"{progress.planned_updates:,} updates, and the run is beyond them, at {progress.position:,}; it can "
+                "be made longer, not shorter"
+            )
 
     def _roll_back(self, error: Diverged) -> None:
         """Goes back to the newest checkpoint, with smaller steps from there on.

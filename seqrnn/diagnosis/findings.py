@@ -95,8 +95,10 @@ def _learned_nothing(found: Examination, subject: Subject) -> Finding | None:
 
 def _window(found: Examination, subject: Subject) -> Finding | None:
     cut, reach = found.truncation, found.reach
-    if cut is None or cut.schedule is None or cut.cosine.high >= CUT or cut.faithful <= cut.schedule:
+    if cut is None or cut.schedule is None or cut.cosine.high >= CUT:
         return None
+    if cut.carries and cut.faithful <= cut.schedule:
+        return None  # a longer one would do no better
     if reach is not None and any(at.low > EXPLODED for at in reach.at_lags):
         return None  # a full gradient that explodes is not one to be faithful to
     evidence = [
@@ -107,12 +109,23 @@ def _window(found: Examination, subject: Subject) -> Finding | None:
     if reach is not None:
         evidence.append(Evidence("half-life of gradients, in timesteps", reach.half_life))
         felt = f" Errors are felt with half their strength {number(reach.half_life.value)} timesteps back."
+    elsewhere = (
+        f"gives a gradient that points elsewhere than the full one: cosine {number(cut.cosine.value)}, "
+        f"{number(cut.ratio.value)} of its norm.{felt}"
+    )
+    if not cut.carries:
+        return Finding(
+            "window",
+            "Windows begin with nothing",
+            f"Each window of {cut.schedule} begins with the initial state (schedule.carry=false), and {elsewhere} "
+            f"One of {cut.faithful} into which the state is carried would be faithful.",
+            evidence,
+            ["carried state", "longer window", "wider batch"],
+        )
     return Finding(
         "window",
         "Gradients are cut too early",
-        f"The window of {cut.schedule} gives a gradient that points elsewhere than the full one: cosine "
-        f"{number(cut.cosine.value)}, {number(cut.ratio.value)} of its norm.{felt} A window of {cut.faithful} "
-        "would be faithful.",
+        f"The window of {cut.schedule} {elsewhere} A window of {cut.faithful} would be faithful.",
         evidence,
         ["longer window", "wider batch"],
     )
@@ -151,7 +164,7 @@ def _steps(found: Examination, subject: Subject) -> Finding | None:
     return Finding(
         "large_steps",
         "Steps are too large for where it is",
-        f"Weights averaged over a few hundred timesteps have {number(forgetting.averaged.value)} of the loss of the "
+        f"Weights averaged over a stretch of training have {number(forgetting.averaged.value)} of the loss of the "
         "weights themselves: the last steps throw them about a better place without getting there.",
         [Evidence("loss of averaged weights by that of the weights", forgetting.averaged)],
         ["decaying rate", "smaller steps", "wider batch"],
@@ -239,8 +252,12 @@ def _memory(found: Examination, subject: Subject) -> Finding | None:
     return Finding(
         "memory",
         "Its state does not hold the past",
-        f"The {memory.decoding.of} can be told from its state up to {number(told.value)} timesteps back; the task "
-        f"depends on {memory.needed}.",
+        (
+            f"Not even the present {memory.decoding.of} can be told from its state"
+            if told.value < 0
+            else f"The {memory.decoding.of} can be told from its state up to {told.value:g} timesteps back"
+        )
+        + f"; the task depends on {memory.needed}.",
         [Evidence(f"timesteps back that {memory.decoding.of} can be told", told)],
         [],
     )

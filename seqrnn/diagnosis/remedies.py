@@ -45,6 +45,8 @@ def remedies_for(names: Sequence[str], found: Examination, subject: Subject) -> 
     known: dict[str, list[Change]] = {}
     if wider:
         known["longer window"] = _at_rates(wider, lr, (1, 5, 25))
+    if not schedule.carry:
+        known["carried state"] = _at_rates({"schedule.carry": True}, lr, (1,))
     if more:
         known["more streams"] = _at_rates(more, lr, (1, 5, 25))
     if more or wider:

@@ -53,6 +53,7 @@ class Truncation:
         cosine, ratio: of the schedule as it is: its window, stride and carry.
         faithful: the shortest of the windows from which on the cosine is at least ``FAITHFUL``.
         stretches: how many were looked at.
+        carries: whether the schedule carries the state into its windows, as those of the curve do.
     """
 
     horizon: int
@@ -64,6 +65,7 @@ class Truncation:
     ratio: Interval
     faithful: int
     stretches: int
+    carries: bool = True
 
 
 def measure(subject: Subject) -> Truncation:
@@ -101,6 +103,7 @@ def measure(subject: Subject) -> Truncation:
         ratio=mean_ratios[-1],
         faithful=windows[short + 1],
         stretches=len(stretches),
+        carries=schedule.carry,
     )
 
 

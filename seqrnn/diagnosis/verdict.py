@@ -166,7 +166,10 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
     if solved:
         return f"A clean bill: it has learned the task; {share}."
     if any(cause.finding.name == "nothing_learned" for cause in causes):
-        return f"It has learned nothing: {share}."
+        return f"It has learned {'next to nothing' if found.baselines.ratio.high < 1 else 'nothing'}: {share}."
+    if found.baselines.ratio.high >= 1:
+        found_with = " What holds it back, the largest cause first:" if causes else ""
+        return f"Whether it has learned anything is not sure: {share}.{found_with}"
     if not causes:
         return f"It has learned a part: {share}. No cause was found with confidence."
     return f"It has learned a part: {share}. What holds it back, the largest cause first:"

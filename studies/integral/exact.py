@@ -90,8 +90,8 @@ def picture(study: Study, seed: int, path: Path) -> Path:
     directory = study.folder / "runs" / NAME / f"seed-{seed}"
     plots.draw(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(directory / "predictions.png") as drawn:  # 64 colours are all it has, and a third of the size
-        drawn.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    with Image.open(directory / "predictions.png") as drawn:  # with few colours, it is a third of the size
+        drawn.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 

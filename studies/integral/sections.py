@@ -231,10 +231,11 @@ def _ranked(study: Study, base: Arm, changes: Sequence[tuple[str, Arm]]) -> list
 
 def forgets(study: Study) -> Section:
     """Forgetting itself."""
-    study.make_arms(arms.step_sizes() + arms.rates(COMPROMISE))
+    decayed = replace(FORGETTING, decay="cosine")
+    study.make_arms([FORGETTING, decayed, ACCUMULATED, *arms.rates(COMPROMISE)])
     kinds = [
         ("integral_forgetting", style.VERMILLION, FORGETTING),
-        ("the same, decaying", style.ORANGE, replace(FORGETTING, decay="cosine")),
+        ("the same, decaying", style.ORANGE, decayed),
         ("integral_accumulated", style.BLUE, ACCUMULATED),
         ("window 10, every 10, tuned", style.GREEN, study.tuned(COMPROMISE)),
     ]
@@ -311,11 +312,12 @@ def clock(study: Study) -> Section:
         "median", *(f"{median([one[name] for one in rounds]):.1f} s" for name in ("plain", "exact", "command")),
         *(f"{median([one[name] / one['plain'] for one in rounds]):.2f}" for name in ("exact", "command")),
     ])  # fmt: skip
+    note = "A busy machine slows both, though not always alike: the ratios count, and their spread."
     columns = [
         "turn", "plain script of integral_accumulated", "integral_exact, training", "the whole command",
         "training ÷ plain", "command ÷ plain",
     ]  # fmt: skip
-    return Section([Table("Time, one thread, in turn", columns, rows)], rounds)
+    return Section([Table("Time, one thread, in turn", columns, rows, note)], rounds)
 
 
 def _heat(study: Study, title: str, grid: list[list[Arm]], rows: Sequence[int], columns: Sequence[str]) -> Heat:

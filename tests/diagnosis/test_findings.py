@@ -112,6 +112,28 @@ def test_a_window_is_only_too_short_if_a_longer_one_would_do_better() -> None:
     assert "window" not in names(examined(truncation=replace(CUT, cosine=at(0.1), faithful=50, schedule=None)))
 
 
+def test_windows_that_begin_with_nothing_are_to_be_carried_into() -> None:
+    """Whatever their length: those of the curve are carried into."""
+    fresh = replace(CUT, cosine=at(0.1), faithful=5, carries=False)
+    (finding,) = findings_of(examined(truncation=fresh), NOBODY)
+    assert finding.remedies[0] == "carried state"
+    assert "schedule.carry=false" in finding.says
+    carried = next(iter(findings_of(examined(truncation=replace(fresh, carries=True, faithful=50)), NOBODY)))
+    assert "carried state" not in carried.remedies
+    assert names(examined(truncation=replace(fresh, cosine=ONE))) == []
+
+
+def test_a_state_that_holds_nothing_does_not_hold_it_less_than_no_timesteps_back() -> None:
+    def said(reach: float) -> str:
+        memory: Any = SimpleNamespace(decoding=SimpleNamespace(of="targets", reach=at(reach)), needed=61)
+        return findings_of(examined(memory=memory), NOBODY)[0].says
+
+    assert said(-1.0).startswith("Not even the present targets can be told from its state; the task depends on 61")
+    assert said(8.0).startswith(
+        "The targets can be told from its state up to 8 timesteps back; the task depends on 61"
+    )
+
+
 def test_a_network_with_dead_or_duplicate_units_is_told() -> None:
     assert "unused" in names(examined(states=SimpleNamespace(layers=[layer(), layer(dead=0.5)])))
     assert "unused" in names(examined(states=SimpleNamespace(layers=[layer(duplicate=0.5)])))
