@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
+from seqrnn import cli
 from seqrnn.errors import ConfigError, UserError, did_you_mean
 
 Values = dict[str, Any]
@@ -36,6 +38,7 @@ CHANGEABLE = {
     "log_every": "what it writes down",
     "logger": "what it writes down",
     "plots": "what it draws",
+    "diagnose": "what it measures",
     "checkpoint": "when it writes checkpoints",
     "on_divergence": "what happens when it diverges",
     "rollback": "what happens when it diverges",
@@ -113,6 +116,7 @@ def requested(arguments: Sequence[str]) -> Job | None:
         )
     said = [text for text in others if not text.startswith("-")]
     values = RunReader(directory).config()
+    _complete(values)
     for text in said:
         problems += _apply(values, text)
     unnamed = set(values.get("plugins") or []) if not any(text.startswith("plugins=") for text in said) else set()
@@ -124,6 +128,19 @@ def requested(arguments: Sequence[str]) -> Job | None:
     if problems:
         raise ConfigError(*problems)
     return Job(values, directory, said, again=True)
+
+
+def _complete(values: Values) -> None:
+    """Gives a config that an earlier version has written today's values of the keys that there were not yet, if they
+    are among those that make no other run of it."""
+    defaults = OmegaConf.to_container(OmegaConf.load(Path(cli.config_directory()) / "config.yaml"), resolve=False)
+    assert isinstance(defaults, dict)
+    flat = flattened(values)
+    for key, value in flattened({str(key): value for key, value in defaults.items()}).items():
+        group, _, name = key.rpartition(".")
+        holder = values.setdefault(group, {}) if group in CHANGEABLE else values.get(group) if group else values
+        if key not in flat and isinstance(holder, dict) and {*CHANGEABLE} & {*_prefixes(key)}:
+            holder[name] = value
 
 
 def _apply(values: Values, text: str) -> list[str]:

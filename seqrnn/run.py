@@ -161,7 +161,8 @@ class Run:
             os.ftruncate(file.fileno(), size)
         self._writer = None
         if mark and mark["columns"]:
-            self._writer = csv.DictWriter(self._csv, list(mark["columns"]), restval="")
+            # What is measured only since then has no column, and goes to metrics.jsonl alone.
+            self._writer = csv.DictWriter(self._csv, list(mark["columns"]), restval="", extrasaction="ignore")
             if not os.fstat(self._csv.fileno()).st_size:
                 self._writer.writeheader()
         return missing

@@ -191,7 +191,7 @@ def left(directory: Path) -> dict[str, Any]:
         match path.name:
             case "checkpoints":
                 continue
-            case "train.log":
+            case "train.log" | "diagnosis.json" | "diagnosis.md" | "diagnosis.png":  # tell of times and places
                 found[path.name] = None
             case "summary.json":
                 summary = json.loads(path.read_text(encoding="utf-8"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from faults import left, part
+from conftest import Finished
+from faults import part
 from make_fixture import ARGUMENTS
+from omegaconf import OmegaConf
 from test_resume import values_of
 
 from seqrnn.run import RunReader
@@ -15,19 +18,29 @@ from seqrnn.run import RunReader
 KEPT = Path(__file__).parent / "fixtures" / "run"
 
 
-def test_the_kept_run_goes_on(tmp_path: Path) -> None:
-    """With today's keys, if there are more by now, and to rounding, which is another machine's."""
-    shutil.copytree(KEPT, tmp_path / "run")
-    values = values_of("task=integral", "model=lstm", **ARGUMENTS)
-    part(values, tmp_path / "run", again=True)
-    part(values, tmp_path / "whole")
+def test_the_kept_run_goes_on(command: Callable[..., Finished], tmp_path: Path) -> None:
+    """With today's values of keys that there were not yet; and to rounding, which is another machine's."""
+    shutil.copytree(KEPT, "run")
+    finished = command("resume=run")
+    assert finished.exit_code == 0, finished.err + finished.out
+    assert "goes on from update 9" in " ".join(finished.out.split())
+    part(values_of("task=integral", "model=lstm", **ARGUMENTS), tmp_path / "whole")
     run, whole = (RunReader(tmp_path / name).metrics() for name in ("run", "whole"))
     assert list(run) == list(whole)
     for name in set(run) - {"seconds"}:
         np.testing.assert_allclose(run[name], whole[name], rtol=1e-3, atol=1e-5, err_msg=name)
-    assert "no longer bit for bit" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8") or (
-        left(tmp_path / "run") == left(tmp_path / "whole")
-    )
+
+
+def test_a_config_from_before_some_keys_is_completed(command: Callable[..., Finished]) -> None:
+    shutil.copytree(KEPT, "run")
+    path = Path("run", "config.yaml")
+    values = OmegaConf.load(path)
+    for key in ("checkpoint", "on_divergence", "logger"):
+        del values[key]
+    del values["plots"]["frames"]
+    OmegaConf.save(values, path)
+    assert command("resume=run").exit_code == 0
+    assert RunReader(Path("run")).config()["checkpoint"]["every"] == "60s"
 
 
 def test_it_is_small() -> None:

@@ -26,7 +26,7 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "monitor": {"errors", "strategies.protocol"},
     "lock": {"errors"},
     "signals": {"errors"},
-    "resume": {"errors", "run"},
+    "resume": {"cli", "errors", "run"},
     "reading": {"errors"},
     "run": {"errors", "lock", "reading"},
     "schedule": {"bounds", "lr_decay"},
@@ -59,8 +59,8 @@ ALLOWED = {  # a module's own line comes before that of its folder
     "checkpoints.keeper": {"bounds", "checkpoints.file", "errors"},
     "checkpoints.initial": {"errors", "run", "strategies.state"},
     "checkpoints.training": {
-        "checkpoints", "errors", "loop", "monitor", "recording", "resume", "settings", "signals",
-        "strategies.protocol", "strategies.state", "tasks.protocol",
+        "checkpoints", "errors", "loop", "monitor", "recording", "resume", "run", "settings",
+        "signals", "strategies.protocol", "strategies.state", "tasks.protocol",
     },
     "checkpoints": set(),
     "settings": {

@@ -133,6 +133,22 @@ def test_animations_and_pictures_go_on(tmp_path: Path) -> None:
     assert (tmp_path / "parts" / "animation.gif").exists()
 
 
+def test_vital_signs_go_on(tmp_path: Path) -> None:
+    assert_resumes(
+        values_of("task=integral", "diagnose=true", schedule=SCHEDULES["overlapping windows"]), tmp_path, 9
+    )
+
+
+def test_what_is_measured_only_since_a_stop_goes_to_json_alone(tmp_path: Path) -> None:
+    values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
+    part(values, tmp_path, stop_at=9)
+    part(values, tmp_path, again=True, diagnose=True)
+    found = left(tmp_path)
+    assert "eval_half_life" in found["metrics.jsonl"][-1]
+    assert "eval_half_life" not in found["metrics.csv"][-1]
+    assert found["metrics.csv"][-1]["eval_loss"]
+
+
 def test_double_precision(tmp_path: Path) -> None:
     assert_resumes(values_of("task=integral", "precision=float64", schedule=SCHEDULES["an odd stride"]), tmp_path, 9)
 
