@@ -27,6 +27,7 @@ KEPT = (
     "recurrent_init",
     "kernel",
 )  # by all
+GROUPS = ("task", "model", "optimizer", "schedule", "experiment")
 OWN_CUT = {"schedule.stride": None, "schedule.update_every": None}
 
 
@@ -161,6 +162,14 @@ def command(change: Change, subject: Subject) -> str:
         and not ("model" in keys and key.partition(".")[0] == "model" and key.removeprefix("model.") not in KEPT)
     ]
     return shlex.join(["python", "-m", "seqrnn.train", *kept, *new])
+
+
+def not_ours(line: str) -> list[str]:
+    """The config files that a line chooses and that are not in conf/: it needs --config-dir or hydra.searchpath,
+    which no run writes down."""
+    chosen = (text.split("=", 1) for text in shlex.split(line) if "=" in text)
+    files = [f"{group}/{name}.yaml" for group, name in chosen if group in GROUPS and name != "null"]
+    return [name for name in files if not (Path(cli.config_directory()) / name).is_file()]
 
 
 def _now(subject: Subject, key: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.findings import Finding
 from seqrnn.diagnosis.intervals import LEVEL, Interval, number
+from seqrnn.diagnosis.remedies import not_ours
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.verdict import Tried, Verdict
 
@@ -83,6 +84,12 @@ def to_markdown(found: Examination, verdict: Verdict, subject: Subject) -> str:
     return "\n".join(_page(found, verdict, subject)) + "\n"
 
 
+def elsewhere(verdict: Verdict) -> str:
+    """What the line to run next does not say, if anything."""
+    files = not_ours(verdict.command or "")
+    return f"Add the --config-dir or hydra.searchpath that has {', '.join(files)}." if files else ""
+
+
 def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[str]:
     yield f"# Diagnosis: {subject.values['task']['name']} with {subject.values['model']['name']}"
     yield ""
@@ -93,6 +100,9 @@ def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[st
         yield ""
         yield f"    {verdict.command}"
         yield ""
+        if reminder := elsewhere(verdict):
+            yield reminder
+            yield ""
         yield f"In trials, this brought the loss to {verdict.advice.effect} of what it was."
         yield ""
     yield f"Brackets hold {LEVEL:.0%} confidence intervals. Trials: {verdict.trials}"

@@ -14,6 +14,7 @@ from seqrnn.diagnosis import report
 from seqrnn.diagnosis.examination import examine
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.verdict import judge
+from seqrnn.errors import printable
 from seqrnn.run import write_diagnosis
 
 SECONDS = 30.0
@@ -51,4 +52,7 @@ def diagnose(
     if verdict.command and verdict.advice:
         console.print(f"\nIn trials, this brought the loss to {verdict.advice.effect} of what it was:")
         console.print(verdict.command, soft_wrap=True, markup=False, highlight=False, style="bold")
-    console.print(f"\n{directory / 'diagnosis.md'} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)
+        if reminder := report.elsewhere(verdict):
+            console.print(reminder, soft_wrap=True, markup=False, highlight=False)
+    page = printable(str(directory / "diagnosis.md"))
+    console.print(f"\n{page} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqrnn import registry, settings
-from seqrnn.errors import DataError
+from seqrnn.errors import DataError, printable
 from seqrnn.loop import Place, unroll
 from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
@@ -111,6 +111,12 @@ class Subject:
         self.experiment = settings.assemble(self.values)
         self.metrics = run.metrics()
         self.overrides = run.overrides()
+        for text in self.overrides:
+            if text.startswith("-") or printable(text) != text:
+                raise DataError(
+                    f"{directory / 'overrides.yaml'}: {text!r}: is no override, and a line that is printed to be "
+                    "pasted holds nothing else; take it out"
+                )
         network = self.experiment.network
         try:
             network.load_state_dict(run.weights())
@@ -122,8 +128,24 @@ class Subject:
         network.eval()
         self.place = replace(self.experiment.place, dtype=torch.float64, autocast=None)
         self.network = self.copy()
+        self._check_outputs()
         self.timeline = Timeline(self.experiment)
         _ = self.position, self.made, self.decay  # a summary that does not say is found here
+
+    def _check_outputs(self) -> None:
+        """
+        Raises:
+            DataError: they are NaN or infinite, though the weights are not.
+        """
+        chunk, network = self.unseen(ENOUGH), self.network
+        with torch.no_grad():
+            state = network.initial_state(chunk.inputs.shape[1])
+            outputs, _ = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
+        if not outputs.isfinite().all():
+            raise DataError(
+                f"{self.directory}: its network puts out NaN or infinity, so nothing can be seen in it (status: "
+                f"{self.summary.get('status')}); train it with a smaller optimizer.lr or schedule.clip_norm=1 first"
+            )
 
     def copy(self) -> Network:
         """The trained network in float64, computed by torch, in evaluation mode."""

@@ -14,7 +14,7 @@ from seqrnn import settings
 from seqrnn.diagnosis import remedies
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.intervals import Interval
-from seqrnn.diagnosis.remedies import command, lengthened, overrides_of, remedies_for
+from seqrnn.diagnosis.remedies import command, lengthened, not_ours, overrides_of, remedies_for
 from seqrnn.diagnosis.subject import Subject, Timeline
 from seqrnn.diagnosis.trials import changed
 from seqrnn.diagnosis.truncation import Truncation
@@ -104,6 +104,11 @@ def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dro
     assert shlex.split(line)[3:] == [
         "task=sincos", "schedule=tbptt", "plots.draw=false", "device=cpu", "optimizer.lr=0.2", "schedule.window=7",
     ]  # fmt: skip
+
+
+def test_a_line_says_what_it_needs_that_is_not_ours() -> None:
+    assert not_ours("python -m seqrnn.train 'plugins=[echo]' task=echo model=gru seed=3") == ["task/echo.yaml"]
+    assert not_ours("python -m seqrnn.train experiment=integral_forgetting optimizer=sgd optimizer.lr=0.1") == []
 
 
 def test_what_a_shell_would_take_apart_is_quoted() -> None:

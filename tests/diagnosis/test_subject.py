@@ -286,6 +286,27 @@ def test_a_file_that_is_missing_or_damaged_is_named(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("word", ["--config-dir=/elsewhere", "-m", "task=sine\x1b[2J", "seed=1\n"])
+def test_a_strangers_words_that_are_no_overrides_are_not_printed_to_be_pasted(
+    word: str, diagnosed_run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(diagnosed_run(*SMALL), tmp_path / "copy")
+    (tmp_path / "copy" / "overrides.yaml").write_text(OmegaConf.to_yaml(["task=integral", word]))
+    with pytest.raises(DataError, match="is no override") as caught:
+        Subject(tmp_path / "copy")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_network_that_puts_out_infinity_is_no_subject(diagnosed_run: Run, tmp_path: Path) -> None:
+    """As a run that diverges may leave it: its weights are finite, and what it makes of them is not."""
+    run = diagnosed_run("task=integral", "smoke=true", "model=rnn", "model.nonlinearity=relu")
+    shutil.copytree(run, tmp_path / "copy")
+    path = tmp_path / "copy" / "weights.safetensors"
+    save_file({name: weight.abs() * 1e18 for name, weight in load_file(path).items()}, path)
+    with pytest.raises(DataError, match="puts out NaN or infinity"):
+        Subject(tmp_path / "copy")
+
+
 def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a run directory"):
         Subject(tmp_path)
