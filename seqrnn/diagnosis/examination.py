@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from seqrnn.diagnosis import baselines, drift, forgetting, memory, noise, reach, states, truncation
 from seqrnn.diagnosis.baselines import Baselines
@@ -57,6 +57,6 @@ def examine(subject: Subject, announce: Callable[[str], None] = lambda text: Non
             found[name] = measure(subject)
         except UserError as error:
             found[name], missing[name] = None, str(error)
-        except torch.linalg.LinAlgError:
+        except LinAlgError:
             found[name], missing[name] = None, "the network's outputs are NaN, infinite, or too large to compute with"
     return Examination(**found, missing=missing)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from seqrnn.loop import Place, unroll
 from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
-from seqrnn.run import RunReader
+from seqrnn.run import WEIGHTS, RunReader
 from seqrnn.settings import Experiment, Values
 from seqrnn.tasks.protocol import Batch, Chunk
 
@@ -118,6 +118,11 @@ class Subject:
                     "pasted holds nothing else; take it out"
                 )
         network = self.experiment.network
+        if not run.has(WEIGHTS):
+            raise DataError(
+                f"{directory}: has no {WEIGHTS} (status: {self.summary.get('status')}): while it is trained, wait "
+                "until it ends, or stop it; if it was killed, go on with it: resume=RUN_DIR"
+            )
         try:
             network.load_state_dict(run.weights())
         except RuntimeError as error:

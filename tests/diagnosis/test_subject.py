@@ -297,6 +297,15 @@ def test_a_strangers_words_that_are_no_overrides_are_not_printed_to_be_pasted(
     assert "\x1b" not in str(caught.value)
 
 
+def test_a_run_that_is_being_trained_is_told_so(diagnosed_run: Run, tmp_path: Path) -> None:
+    shutil.copytree(diagnosed_run(*SMALL), tmp_path / "copy")
+    (tmp_path / "copy" / "weights.safetensors").unlink()
+    path = tmp_path / "copy" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    with pytest.raises(DataError, match=r"status: running.*wait until it ends.*resume=RUN_DIR"):
+        Subject(tmp_path / "copy")
+
+
 def test_a_network_that_puts_out_infinity_is_no_subject(diagnosed_run: Run, tmp_path: Path) -> None:
     """As a run that diverges may leave it: its weights are finite, and what it makes of them is not."""
     run = diagnosed_run("task=integral", "smoke=true", "model=rnn", "model.nonlinearity=relu")
