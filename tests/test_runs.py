@@ -34,7 +34,7 @@ REGRESSION = {"loss", "mse", "mae", "rmse", "max_error", "r2"}
 
 @pytest.mark.parametrize("experiment", GROUPS["experiment"])
 def test_every_experiment_smoke_runs_with_all_its_artefacts(experiment: str, command: Command) -> None:
-    finished = command(f"experiment={experiment}", "smoke=true", "plots.animation=true")
+    finished = command(f"experiment={experiment}", "smoke=true", "plots.animation=true", "plots.draw=true")
     assert finished.exit_code == 0, finished.err
     is_mnist = experiment.startswith("mnist")
     written = {path.name for path in finished.directory.iterdir()}
