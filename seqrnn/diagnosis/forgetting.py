@@ -58,7 +58,7 @@ class Forgetting:
         unseen_ratio: unseen / ahead.
         factor: on the optimizer's learning rate, of the last update.
         averaged: the loss on unseen sequences of weights averaged over the moments of a block, by that of the
-            later half of those weights: below 1 where steps are so large that they throw the weights about (Polyak &
+            weights from its middle on: below 1 where steps are so large that they throw the weights about (Polyak &
             Juditsky 1992).
         change: the loss on unseen sequences in the last quarter of the moments, by that of the run's own network:
             what going on brings.
@@ -165,13 +165,15 @@ def _update_ratios(network: Network, before: torch.Tensor, after: torch.Tensor) 
 
 
 def _averaged(going: Continued, unseen: Stretch, weights: list[torch.Tensor], losses: Array) -> Interval:
-    """The loss of weights averaged over blocks, by the mean loss of the later half of those weights: the earlier ones
-    are worse where training makes progress, and an average would be better than their mean for that alone."""
+    """The loss of weights averaged over blocks, by the mean loss of the weights at as many moments from the middle of
+    a block on: where training makes progress, those before it are worse, and make any average look good."""
     twin = copy.deepcopy(going.network).eval()
     blocks = max(2, min(BLOCKS, len(weights) // TOGETHER))
     each = len(weights) // blocks
-    own, averaged = losses[: blocks * each].reshape(blocks, each)[:, each // 2 :].mean(axis=1), []
+    own, averaged = [], []
     for block in range(blocks):
+        middle = block * each + each // 2
+        own.append(losses[middle : middle + each].mean())
         mean = torch.stack(weights[block * each : (block + 1) * each]).mean(dim=0)
         with torch.no_grad():
             torch.nn.utils.vector_to_parameters(mean.to(unseen.chunk.inputs), list(twin.parameters()))
