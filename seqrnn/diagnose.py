@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--plugins",
-        nargs="+",
+        action="append",
         default=[],
         metavar="MODULE",
-        help="modules to import that the run needs; they are code, so a run directory cannot ask for them itself",
+        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
+        "cannot ask for it itself",
     )
     asked = parser.parse_args(arguments)
 

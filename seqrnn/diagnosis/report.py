@@ -79,6 +79,12 @@ def _best(tried: Sequence[Tried]) -> str:
     )
 
 
+def promise(advice: Tried) -> str:
+    """What trials say of the advice, and what it costs."""
+    cost = f", on {advice.length} times as many timesteps" if advice.length > 1 else ""
+    return f"In trials, this brought the loss to {advice.effect} of what it was{cost}."
+
+
 def to_markdown(found: Examination, verdict: Verdict, subject: Subject) -> str:
     """The whole page."""
     return "\n".join(_page(found, verdict, subject)) + "\n"
@@ -103,7 +109,7 @@ def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[st
         if reminder := elsewhere(verdict):
             yield reminder
             yield ""
-        yield f"In trials, this brought the loss to {verdict.advice.effect} of what it was."
+        yield promise(verdict.advice)
         yield ""
     yield f"Brackets hold {LEVEL:.0%} confidence intervals. Trials: {verdict.trials}"
     yield ""

@@ -50,7 +50,7 @@ def diagnose(
         plots.draw_diagnosis(directory)
     console.print(Markdown(report.summary(verdict)))
     if verdict.command and verdict.advice:
-        console.print(f"\nIn trials, this brought the loss to {verdict.advice.effect} of what it was:")
+        console.print(f"\n{report.promise(verdict.advice)}")
         console.print(verdict.command, soft_wrap=True, markup=False, highlight=False, style="bold")
         if reminder := report.elsewhere(verdict):
             console.print(reminder, soft_wrap=True, markup=False, highlight=False)
