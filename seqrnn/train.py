@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seqrnn import cli, resume
 from seqrnn.resume import Job
@@ -26,7 +27,8 @@ def train(config: DictConfig) -> float:
         registry.load(settings.plugins_of(values))
         settings.check(values)  # every problem at once
         values = smoke.shrink(values) if values["smoke"] else values
-        job = resume.recognised(Job(values, directory, hydras.overrides.task))
+        said: Any = OmegaConf.to_container(hydras.overrides.task, resolve=False)  # as it was typed
+        job = resume.recognised(Job(values, directory, said))
         return execute(job) if (result := job.result()) is None else result
 
 

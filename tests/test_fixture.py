@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from conftest import Finished
+from helpers import Finished
 from faults import part
 from make_fixture import ARGUMENTS
 from omegaconf import OmegaConf

@@ -42,7 +42,7 @@ class LSTM(nn.Module):
         self.stack = nn.LSTM(input_size, hidden_size, num_layers, dropout=dropout)
         if forget_bias is not None:
             for layer in range(num_layers):
-                for name, value in (("bias_ih", forget_bias), ("bias_hh", 0.0)):
+                for name, value in (("bias_ih", float(forget_bias)), ("bias_hh", 0.0)):
                     with torch.no_grad():
                         getattr(self.stack, f"{name}_l{layer}")[hidden_size : 2 * hidden_size] = value
 
