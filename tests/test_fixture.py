@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from helpers import Finished
 from faults import part
+from helpers import Finished
 from make_fixture import ARGUMENTS
 from omegaconf import OmegaConf
 from test_resume import values_of
