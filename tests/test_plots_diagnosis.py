@@ -408,11 +408,11 @@ def test_the_command_draws_it_again_if_it_is_there(tmp_path: Path) -> None:
 
 
 def test_vital_signs_are_drawn_over_training_and_never_among_the_scores(tmp_path: Path) -> None:
-    columns = {"eval_half_life": 9.0, "eval_truncation": 0.6, "eval_moved": 0.01, "eval_saturated": 0.2}
+    columns = {"eval_half_life": 9.0, "eval_truncation": 0.6, "eval_saturated": 0.2}
     rows = {"timesteps": np.arange(50.0), "eval_rank": np.full(50, np.nan), "eval_loss": np.linspace(1, 0.1, 50)}
     metrics = {**rows, **{name: np.linspace(0.5, 1, 50) * value for name, value in columns.items()}}
     figure = drawn(made(), metrics)
-    assert len(figure.axes) == QUESTIONS + 4  # the rank was never known
+    assert len(figure.axes) == QUESTIONS + 3  # the rank was never known
     check_legible(figure)
     assert len(drawn(made(), {"timesteps": np.array([0.0]), "eval_rank": np.array([3.0])}).axes) == QUESTIONS + 1
     scores = loss.draw(metrics, Facts(CONFIG, SUMMARY))

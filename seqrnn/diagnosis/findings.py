@@ -15,8 +15,8 @@ from seqrnn.diagnosis.intervals import Interval, number
 from seqrnn.diagnosis.subject import Subject
 
 SOLVED = 0.02  # of the best trivial predictor's loss
-AT_FLOOR = 1.05  # of the least loss that is possible
 NOTHING = 0.9  # of it: whoever has no less has learned nothing
+AT_FLOOR = 1.05  # of the least loss that is possible
 CUT = 0.9  # cosine below which a schedule's gradient is another one
 NOISY = 2.0  # noise scale, in updates
 THROWN = 0.95  # loss of averaged weights by that of the weights

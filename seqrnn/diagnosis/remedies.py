@@ -66,8 +66,6 @@ def remedies_for(names: Sequence[str], found: Examination, subject: Subject) -> 
         known["orthogonal start"] = [{"model.recurrent_init": "orthogonal"}]
     if model["name"] not in GATES and "hidden_size" in model:
         known["gated cell"] = [{"model": _cell("gru", model)}]
-    if "hidden_size" in model:
-        known["more units"] = [{"model.hidden_size": 2 * model["hidden_size"]}]
     if schedule.clip_norm is None or schedule.clip_norm > 1:
         known["clipped gradients"] = [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}]
     if values["optimizer"]["name"] == "adam":

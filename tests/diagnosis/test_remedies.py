@@ -23,7 +23,7 @@ SURE = Interval(0.5, 0.4, 0.6)
 NOTHING = Examination(None, None, None, None, None, None, None, None, {})
 NAMES = (
     "longer window", "more streams", "wider batch", "longer accumulation", "decaying rate", "smaller steps",
-    "larger steps", "longer training", "orthogonal start", "gated cell", "more units", "clipped gradients",
+    "larger steps", "longer training", "orthogonal start", "gated cell", "clipped gradients",
     "weight decay",
 )  # fmt: skip
 SETTLED = ("plots.draw=false", "device=cpu")

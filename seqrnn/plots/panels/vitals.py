@@ -14,7 +14,6 @@ from seqrnn.plots.style import BLUE, SMALL, Array
 COLUMNS = {  # and whether they are shares
     "eval_half_life": ("half-life of an error, timesteps", False),
     "eval_truncation": ("direction of the gradient, 1 = right", True),
-    "eval_moved": ("weights moved since the last look", False),
     "eval_saturated": ("share of units at their limits", True),
     "eval_rank": ("directions in which units vary", False),
 }
