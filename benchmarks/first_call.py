@@ -13,11 +13,11 @@ import torch
 
 from benchmarks import rival
 from benchmarks.seqrnn_rival import compose, fit, overrides
-from seqrnn import registry
+from seqrnn.plugins import load_components
 
 
 def main() -> None:
-    registry.load()
+    load_components()
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # torch's own first call, which is not what is asked
     words = [*overrides(sys.argv[1], rival.Options(), "compiled"), "schedule.max_updates=2"]
     words += ["task.stand_in=true"] if sys.argv[1] == "mnist_lstm" else []

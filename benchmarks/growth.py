@@ -13,7 +13,7 @@ from benchmarks.cells import Size
 from benchmarks.measure import Setup, duration, median
 from benchmarks.report import Section, Table
 from benchmarks.seqrnn_rival import compose, fit, overrides
-from seqrnn import registry
+from seqrnn.plugins import load_components
 
 SWEEPS = {
     "timesteps T": [Size(T, 16, 1, 50) for T in (2, 5, 10, 30, 100, 300, 1000, 3000)],
@@ -25,7 +25,7 @@ LONGEST = 20.0  # seconds; a longer stream than took so long is not tried
 
 
 def measure_section(setup: Setup) -> Section:
-    registry.load()
+    load_components()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     seconds = 0.01 if setup.quick else 0.1

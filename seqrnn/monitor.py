@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from seqrnn.errors import Diverged
-from seqrnn.strategies.protocol import Made, Numbers
+from seqrnn.strategies.protocol import Numbers, UpdateStats
 
 EVALUATIONS = 20  # in a run that does not say how many
 ROWS = 200
@@ -118,7 +118,7 @@ class Monitor:
         waits += [every - position % every for every in (self.evaluate_every, *self.stops)]
         return max(1, min(waits))
 
-    def updated(self, made: Made) -> None:
+    def updated(self, made: UpdateStats) -> None:
         """Counts updates that have been made, and writes the rows of metrics that are due.
 
         Raises:
@@ -142,7 +142,7 @@ class Monitor:
         self._observe(progress)
         self._tick("evaluate_seconds")
 
-    def _count(self, made: Made, which: slice) -> None:
+    def _count(self, made: UpdateStats, which: slice) -> None:
         """Counts some of the updates, all for the same row."""
         progress, targets = self.progress, made.targets[which]
         self._since_row += len(targets)
@@ -157,7 +157,7 @@ class Monitor:
             self._targets += int(targets.sum())
             self._latest = {"gradient_norm": float(made.norms[last]), "lr": float(made.rates[last])}
 
-    def _check(self, made: Made) -> None:
+    def _check(self, made: UpdateStats) -> None:
         progress = self.progress
         for name, value in (("training loss", made.losses[-1]), ("gradient", made.norms[-1])):
             if not math.isfinite(value):

@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Generic[AnyBatch]):
+class WindowRange(Generic[AnyBatch]):
     """Windows in a row of one batch: ``count`` of them, from number ``first`` on.
 
     Args:
@@ -174,7 +174,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
         return Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
 
-    def updates(self, parts: Iterable[Part[AnyBatch]]) -> Iterator[tuple[int, list[tuple[AnyBatch, Window]]]]:
+    def updates(self, parts: Iterable[WindowRange[AnyBatch]]) -> Iterator[tuple[int, list[tuple[AnyBatch, Window]]]]:
         """The epoch of each update, and the windows between one optimizer step and the next, from one batch or from
         several."""
         group: list[tuple[AnyBatch, Window]] = []
@@ -189,7 +189,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
                     yield epoch, group
                     group = []
 
-    def awaited(self, timesteps: int, number: int) -> list[int]:
+    def pending_carries(self, timesteps: int, number: int) -> list[int]:
         """Where windows from ``number`` on begin with a carried state that has been reached already: the timesteps
         that those states come before."""
         if not self.carry or self.window is None:
@@ -209,7 +209,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         return -(-timesteps // (self.stride or self.window or timesteps))
 
 
-class Agenda(Generic[AnyBatch]):
+class WindowSampler(Generic[AnyBatch]):
     """All windows of a run in order, handed out in whole updates. The last update of an epoch may be small.
 
     Args:
@@ -223,7 +223,7 @@ class Agenda(Generic[AnyBatch]):
         self._held: AnyBatch | None = None  # the batch that is being read: a task may make it anew for each asking
 
     @property
-    def under_way(self) -> AnyBatch | None:
+    def current_batch(self) -> AnyBatch | None:
         """The batch of which some windows have been handed out, and others not."""
         if self.window and self._held is None:
             self._held = self._batches[self.batch]
@@ -239,9 +239,9 @@ class Agenda(Generic[AnyBatch]):
         self._batches = self._read(self.epoch) if self.epoch >= 0 else ()
         self._held = None
 
-    def take(self, updates: int) -> list[Part[AnyBatch]]:
+    def take(self, updates: int) -> list[WindowRange[AnyBatch]]:
         """The windows of the next ``updates`` updates, or of those that are left."""
-        parts: list[Part[AnyBatch]] = []
+        parts: list[WindowRange[AnyBatch]] = []
         passes, pending = self.schedule.passes, 0  # windows of the update that is being put together
         while updates:
             if self.batch == len(self._batches):
@@ -254,7 +254,7 @@ class Agenda(Generic[AnyBatch]):
             count = min(windows - self.window, updates * passes - pending)
             ends_batch = self.window + count == windows
             last = ends_batch and self.batch + 1 == len(self._batches)
-            parts.append(Part(self.epoch, batch, self.window, count, last))
+            parts.append(WindowRange(self.epoch, batch, self.window, count, last))
             complete, pending = divmod(pending + count, passes)
             updates -= complete
             if last and pending:
@@ -265,7 +265,7 @@ class Agenda(Generic[AnyBatch]):
                 parts[-1], updates = self._repeated(parts[-1], updates)
         return parts
 
-    def _repeated(self, part: Part[AnyBatch], updates: int) -> tuple[Part[AnyBatch], int]:
+    def _repeated(self, part: WindowRange[AnyBatch], updates: int) -> tuple[WindowRange[AnyBatch], int]:
         """An epoch that is one batch, and the following ones as long as they are that batch again."""
         each, epochs = -(-part.count // self.schedule.passes), 1
         while updates >= each and self.epoch + 1 < self.schedule.epochs:

@@ -12,22 +12,25 @@ import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from seqrnn import metrics, registry, settings, smoke
-from seqrnn.loop import Place
+from seqrnn import metrics, registry, smoke
+from seqrnn.components import build_network
+from seqrnn.device import DeviceContext
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
+from seqrnn.plugins import load_components
 from seqrnn.schedule import Schedule
+from seqrnn.settings import Kernel
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks.protocol import Chunk, Stored
 
-registry.load()
+load_components()
 
 CONF = Path(__file__).parent.parent / "conf"
-CPU64 = Place(torch.device("cpu"), torch.float64)
+CPU64 = DeviceContext(torch.device("cpu"), torch.float64)
 
 SCHEDULE = {
     "epochs": 1,
@@ -52,7 +55,6 @@ HEAD = {
     "head_bias": True,
     "recurrent_init": "default",
     "init_std": {},
-    "kernel": "auto",
 }
 LIVELY: dict[str, dict[str, Any]] = {"indrnn": {"activation": "tanh"}}  # a unit of relu may be silent throughout
 
@@ -68,10 +70,12 @@ def model_settings(name: str, **changes: Any) -> dict[str, Any]:
     return {**HEAD, **values, "hidden_size": 4, **changes}
 
 
-def make_network(name: str, inputs: int = 2, outputs: int = 2, *, seed: int = 0, **changes: Any) -> Network:
+def make_network(
+    name: str, inputs: int = 2, outputs: int = 2, *, seed: int = 0, kernel: Kernel = "auto", **changes: Any
+) -> Network:
     """A small network in float64."""
     torch.manual_seed(seed)
-    return settings.build_network(model_settings(name, **changes), inputs, outputs).double()
+    return build_network(model_settings(name, **changes), inputs, outputs, kernel).double()
 
 
 def task_settings(name: str, **changes: Any) -> dict[str, Any]:
@@ -92,19 +96,23 @@ def make_monitor(task: Any, schedule: Schedule, evaluate: Any = lambda: {"loss":
     return Monitor(planned, evaluate, **values)
 
 
-def plain(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def plain(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """One window after another: the reference."""
-    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, place)
+    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context)
     return Plain(network, optimizer, schedule, gradients)
 
 
-def folded(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def folded(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """The windows of an update side by side."""
-    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, place))
+    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, context))
 
 
 def compiled(
-    network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64, threads: int = 1
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64, threads: int = 1
 ) -> Strategy:
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
@@ -114,9 +122,11 @@ def compiled(
     return strategy
 
 
-def shared(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def shared(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """Whole updates in compiled code, the streams shared out among three threads."""
-    return compiled(network, task, optimizer, schedule, place, threads=3)
+    return compiled(network, task, optimizer, schedule, context, threads=3)
 
 
 MakeStrategy = Callable[..., Strategy]

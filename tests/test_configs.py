@@ -10,11 +10,13 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from seqrnn import cli, loop, registry, settings, smoke
+from seqrnn import config_files, evaluation, loop, registry, settings, smoke
+from seqrnn.components import build_components, problems_of
 from seqrnn.monitor import Monitor
+from seqrnn.plugins import load_components
 from seqrnn.strategies.choice import choose
 
-CONF = Path(cli.config_directory())
+CONF = Path(config_files.config_directory())
 GROUPS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     for group in ("task", "model", "optimizer", "schedule", "experiment")
@@ -28,14 +30,14 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _components() -> None:
-    registry.load()
+    load_components()
 
 
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in GROUPS[group]])
 def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
     values = composed(f"{group}={choice}")
-    assert settings.problems_of(values) == []
-    settings.assemble(values)
+    assert problems_of(values) == []
+    build_components(values)
 
 
 @pytest.mark.parametrize("kind", ["task", "model", "optimizer"])
@@ -67,12 +69,12 @@ def test_every_task_trains_with_every_model_and_schedule(task: str, model: str, 
     values = composed(
         f"task={task}", f"model={model}", f"schedule={schedule}", "smoke=true", "schedule.max_updates=2"
     )
-    run = settings.assemble(smoke.shrink(values))
+    run = build_components(smoke.shrink(values))
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     validation = run.task.validation()[:1]
     monitor = Monitor(
         run.schedule.count_updates(run.task.train(0, run.schedule.streams)),
-        lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
+        lambda: evaluation.score(evaluation.predict(run.network, validation, run.context), run.task, run.loss),
     )
     strategy = choose(run)
     strategy.ready(lambda text: None)

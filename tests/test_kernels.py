@@ -18,7 +18,7 @@ from helpers import StubTask, make_monitor, make_network, make_schedule, random_
 
 from seqrnn import loop
 from seqrnn.errors import DataError
-from seqrnn.kernels import compiler, obstacles, recurrence
+from seqrnn.kernels import compiler, recurrence, support
 from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.functions import exp, sigmoid, tanh
 from seqrnn.kernels.matmul import matmul, transpose
@@ -29,7 +29,7 @@ from seqrnn.models.protocol import State
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.tasks.protocol import Stored
 
-needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
 pytestmark = needs_compiler
 PRECISIONS = [np.float32, np.float64]
 
@@ -38,15 +38,15 @@ PRECISIONS = [np.float32, np.float64]
 def apply(which, values_, results_):
     values, results = pointer(values_), pointer(results_)
     for j in range(0, len(values_), lanes_of(values_)):
-        left = len(values_) - j
-        value = load(values, j, left)
+        remaining = len(values_) - j
+        value = load(values, j, remaining)
         if which == 0:
             value = exp(value)
         elif which == 1:
             value = sigmoid(value)
         else:
             value = tanh(value)
-        store(results, j, value, left)
+        store(results, j, value, remaining)
 
 
 @Entry
@@ -194,7 +194,7 @@ def test_a_second_backward_pass_gives_the_same_gradient() -> None:
 def test_a_second_derivative_is_refused_with_the_remedy() -> None:
     cell = make_network("lstm", 2, 1).cell
     outputs, _ = recurrence.recur(cell.recurrence(), torch.ones(5, 3, 2).double(), cell.initial_state(3), True)
-    with pytest.raises(RuntimeError, match=r"no second derivative; set model\.kernel=torch"):
+    with pytest.raises(RuntimeError, match=r"no second derivative; set kernel=torch"):
         torch.autograd.grad(outputs.sum(), cell.parameters(), create_graph=True)
 
 

@@ -27,7 +27,7 @@ def make_decay(updates: int, shape: Any, **changes: Any) -> LRDecay:
     return LRDecay(updates, shape, **values)
 
 
-def course(updates: int, shape: str, **changes: Any) -> list[float]:
+def cursor(updates: int, shape: str, **changes: Any) -> list[float]:
     """The rate of every update."""
     decay = make_decay(updates, shape, **changes)
     return [RATE * decay.factor(update) for update in range(updates)]
@@ -44,12 +44,12 @@ def torch_course(updates: int, scheduler: Any) -> list[float]:
 
 def test_cosine_is_torchs_annealing_with_the_last_update_at_its_lowest_point() -> None:
     expected = torch_course(50, lr_scheduler.CosineAnnealingLR(sgd(), 49, eta_min=0.1 * RATE))
-    assert course(50, "cosine") == pytest.approx(expected, rel=1e-12)
+    assert cursor(50, "cosine") == pytest.approx(expected, rel=1e-12)
 
 
 def test_step_is_torchs_step() -> None:
     expected = torch_course(50, lr_scheduler.StepLR(sgd(), 7, gamma=0.5))
-    assert course(50, "step") == pytest.approx(expected, rel=1e-12)
+    assert cursor(50, "step") == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("updates", [40, 400, 4000])
@@ -57,7 +57,7 @@ def test_onecycle_is_torchs_one_cycle_up_to_the_rounding_of_its_peak_to_an_updat
     scheduler = lr_scheduler.OneCycleLR(
         sgd(), RATE, updates, pct_start=0.3, cycle_momentum=False, div_factor=25, final_div_factor=1 / (25 * 0.1)
     )
-    found, expected = course(updates, "onecycle"), torch_course(updates, scheduler)
+    found, expected = cursor(updates, "onecycle"), torch_course(updates, scheduler)
     assert found[0] == pytest.approx(expected[0], rel=1e-12)
     assert found[-1] == pytest.approx(expected[-1], rel=1e-12)
     one_update = max(abs(a - b) for a, b in pairwise(expected))
@@ -82,24 +82,24 @@ def test_plateau_reduces_when_torchs_does(losses: list[float], step: int) -> Non
 def test_warmup_rises_in_equal_steps_to_the_full_rate_and_the_shape_is_laid_over_the_rest(
     shape: str, warmup: int, updates: int
 ) -> None:
-    found = course(updates, shape, warmup=warmup)
+    found = cursor(updates, shape, warmup=warmup)
     rising = [RATE * (update + 1) / warmup for update in range(min(warmup, updates))]
     assert found[:warmup] == pytest.approx(rising, rel=1e-12)
     if updates > warmup:
-        assert found[warmup:] == course(updates - warmup, shape)
+        assert found[warmup:] == cursor(updates - warmup, shape)
 
 
 @pytest.mark.parametrize("shape", ["cosine", "onecycle"])
 @hypothesis_settings(deadline=None)
 @given(updates=st.integers(2, 200), warmup=st.integers(0, 20), final=st.floats(0, 1))
 def test_the_last_update_has_exactly_the_final_rate(shape: str, updates: int, warmup: int, final: float) -> None:
-    found = course(warmup + updates, shape, warmup=warmup, final=final)
+    found = cursor(warmup + updates, shape, warmup=warmup, final=final)
     assert found[-1] == pytest.approx(RATE * final, rel=1e-12, abs=1e-15)
     assert all(rate <= RATE * (1 + 1e-12) for rate in found)
 
 
 def test_a_constant_rate_stays_and_only_plateau_minds_evaluations() -> None:
-    assert course(20, "constant") == [RATE] * 20
+    assert cursor(20, "constant") == [RATE] * 20
     for shape in ("constant", "cosine", "onecycle", "step"):
         decay = make_decay(20, shape, step=1)
         before = decay.factor(3)

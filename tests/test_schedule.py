@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrnn import registry
-from seqrnn.schedule import Agenda, Part, Schedule, Window
+from seqrnn.schedule import Schedule, Window, WindowRange, WindowSampler
 
 TIMESTEPS = st.integers(1, 40)
 
@@ -27,7 +27,7 @@ def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
 
 def groups_of(schedule: Schedule, batches: Sequence[Sequences]) -> list[list[tuple[Sequences, Window]]]:
     """The windows of each update of a run over such epochs."""
-    return [group for _, group in schedule.updates(Agenda(schedule, lambda epoch: batches).take(10**9))]
+    return [group for _, group in schedule.updates(WindowSampler(schedule, lambda epoch: batches).take(10**9))]
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
@@ -107,8 +107,8 @@ def test_an_agenda_hands_out_as_many_whole_updates_as_it_is_asked_for(
             (epoch, windows[first : first + schedule.passes]) for first in range(0, len(windows), schedule.passes)
         ]
 
-    agenda, found, asked = Agenda(schedule, lambda epoch: data[epoch]), [], cycle(counts)
-    while parts := agenda.take(count := next(asked)):
+    sampler, found, asked = WindowSampler(schedule, lambda epoch: data[epoch]), [], cycle(counts)
+    while parts := sampler.take(count := next(asked)):
         taken = list(schedule.updates(parts))
         assert len(taken) == min(count, len(expected) - len(found))
         found += [(epoch, [(id(batch), window) for batch, window in group]) for epoch, group in taken]
@@ -118,15 +118,15 @@ def test_an_agenda_hands_out_as_many_whole_updates_as_it_is_asked_for(
 def test_an_epoch_that_comes_again_unchanged_is_one_part() -> None:
     schedule = make_schedule(window=2, update_every=4, epochs=7)
     (batch,) = batches = batches_of([5])  # three windows, two updates
-    agenda = Agenda(schedule, lambda epoch: batches)
-    assert agenda.take(1) == [Part(0, batch, 0, 2, False)]
-    assert agenda.take(6) == [
-        Part(0, batch, 2, 1, True),
-        Part(1, batch, 0, 3, True, epochs=2),
-        Part(3, batch, 0, 2, False),
+    sampler = WindowSampler(schedule, lambda epoch: batches)
+    assert sampler.take(1) == [WindowRange(0, batch, 0, 2, False)]
+    assert sampler.take(6) == [
+        WindowRange(0, batch, 2, 1, True),
+        WindowRange(1, batch, 0, 3, True, epochs=2),
+        WindowRange(3, batch, 0, 2, False),
     ]
-    assert agenda.take(100) == [Part(3, batch, 2, 1, True), Part(4, batch, 0, 3, True, epochs=3)]
-    assert agenda.take(1) == []
+    assert sampler.take(100) == [WindowRange(3, batch, 2, 1, True), WindowRange(4, batch, 0, 3, True, epochs=3)]
+    assert sampler.take(1) == []
 
 
 @given(window=st.none() | st.integers(1, 12), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=4))

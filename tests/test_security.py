@@ -19,11 +19,13 @@ import pytest
 from matplotlib.text import Text
 from test_plots import CONFIG, SUMMARY, facts, make, rows, sequences, words
 
-from seqrnn import cli, plots, reading
+from seqrnn import plots
+from seqrnn.cli import reporting
 from seqrnn.errors import DataError, printable
 from seqrnn.plots import __main__ as plots_command
 from seqrnn.plots import loss
-from seqrnn.run import RunReader
+from seqrnn.rundir import bounded
+from seqrnn.rundir.reader import RunReader
 from seqrnn.schedule import distinct
 
 resource = pytest.importorskip("resource")
@@ -214,7 +216,7 @@ def test_arrays_take_no_memory_that_is_not_there_and_no_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_data, expected = ARCHIVES[name]
-    monkeypatch.setattr(reading, "MOST_ARRAYS", 2**27)
+    monkeypatch.setattr(bounded, "MOST_ARRAYS", 2**27)
     (run / "predictions.npz").write_bytes(make_data())
     request.getfixturevalue("bounded_memory")
     problem = refusal(RunReader(run).predictions)
@@ -406,7 +408,7 @@ def test_names_and_messages_of_a_stranger_move_no_cursor(run: Path, capfd: pytes
     with pytest.raises(SystemExit):
         plots_command.main([str(other)])
     with pytest.raises(SystemExit):
-        cli.run(lambda: RunReader(other).summary())
+        reporting.run(lambda: RunReader(other).summary())
     out, err = capfd.readouterr()
     assert r"\x1b[31m run" in err
     assert not set("\x1b\x07") & set(out + err)

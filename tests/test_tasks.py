@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqrnn import loop, registry
+from seqrnn import evaluation, registry
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
 from seqrnn.tasks import integral
@@ -90,7 +90,7 @@ def test_data_that_is_the_same_in_every_epoch_is_made_once(name: str) -> None:
 def test_every_baseline_can_be_scored_on_the_test_data(name: str) -> None:
     task = make_task(name)
     network = make_network("elman", task.input_size, task.output_size)
-    scores = loop.score_baselines(loop.predict(network, task.test(), CPU64), task, LOSSES[task.loss])
+    scores = evaluation.score_baselines(evaluation.predict(network, task.test(), CPU64), task, LOSSES[task.loss])
     assert len(scores) > 0
     for found in scores.values():
         assert found.keys() >= {"loss"} | set(task.metrics(np.zeros((2, 1)), np.zeros((2, 1))))
@@ -319,8 +319,8 @@ def test_exactly_the_pieces_that_follow_are_judged(part: str, first: int, contin
 
 def test_the_floor_of_fresh_starts_is_one_in_ten_points_and_no_such_floor_is_shown_for_a_continuous_wave() -> None:
     task = make_sincos(continuous=False)
-    predictions = loop.predict(make_network("elman", 1, 1), task.test(), CPU64)
-    scores = loop.score_baselines(predictions, task, LOSSES["mse"])
+    predictions = evaluation.predict(make_network("elman", 1, 1), task.test(), CPU64)
+    scores = evaluation.score_baselines(predictions, task, LOSSES["mse"])
     (floor,) = [found for name, found in scores.items() if name.startswith("floor")]
     assert floor["mse"] == pytest.approx(0.1, rel=1e-12)
     assert not any(name.startswith("floor") for name in make_sincos(continuous=True).baselines())
@@ -337,8 +337,8 @@ def test_the_sine_is_twenty_points_of_which_the_next_is_asked() -> None:
         torch.testing.assert_close(end_to_end(chunk.targets), expected[1:], rtol=0, atol=1e-12)
         assert chunk.valid.all()
         assert chunk.starts.flatten().tolist() == [True] + [False] * 19
-    predictions = loop.predict(make_network("elman", 1, 1), task.test(), CPU64)
-    persistence = loop.score_baselines(predictions, task, LOSSES["half_mse"])["persistence"]
+    predictions = evaluation.predict(make_network("elman", 1, 1), task.test(), CPU64)
+    persistence = evaluation.score_baselines(predictions, task, LOSSES["half_mse"])["persistence"]
     assert persistence["mse"] == pytest.approx((expected[1:] - expected[:-1]).square().mean().item())
     assert persistence["loss"] == pytest.approx(persistence["mse"] / 2)
 

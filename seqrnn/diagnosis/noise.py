@@ -59,15 +59,15 @@ class Noise:
 
 
 def measure(subject: Subject) -> Noise:
-    experiment, schedule = subject.experiment, subject.experiment.schedule
-    network, loss, step = experiment.network, experiment.loss, subject.update_timesteps
+    components, schedule = subject.components, subject.components.schedule
+    network, loss, step = components.network, components.loss, subject.update_timesteps
     parameters = list(network.parameters())
     longest = subject.timeline.ends[0]
     in_a_row = max(1, min(IN_A_ROW, LONGEST // step, longest // step))
     size = sum(parameter.numel() for parameter in parameters)
     places = max(4, min(PLACES, NUMBERS // (size * in_a_row)))
     stretches = subject.ahead(
-        places, in_a_row * step, streams=schedule.streams, network=network, place=experiment.place
+        places, in_a_row * step, streams=schedule.streams, network=network, context=components.context
     )
     found, targets = [], []
     for stretch in stretches:

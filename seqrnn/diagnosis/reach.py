@@ -66,10 +66,10 @@ class Reach:
 def measure(subject: Subject) -> Reach:
     segments = subject.segments()
     norms = gradient_norms(
-        subject.network, subject.experiment.loss, segments.inputs, segments.targets, segments.state
+        subject.network, subject.components.loss, segments.inputs, segments.targets, segments.state
     )
     last, cases = len(norms) - 1, norms.shape[1]
-    window, inputs = subject.experiment.schedule.window, getattr(subject.experiment.task, "reach", None)
+    window, inputs = subject.components.schedule.window, getattr(subject.components.task, "reach", None)
     needed = None if inputs is None else inputs - 1  # the state so far back holds the first of them
 
     def at(lag: int) -> Interval:

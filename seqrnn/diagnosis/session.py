@@ -15,7 +15,7 @@ from seqrnn.diagnosis.examination import examine
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.verdict import judge
 from seqrnn.errors import printable
-from seqrnn.run import write_diagnosis
+from seqrnn.rundir.writer import write_diagnosis
 
 SECONDS = 30.0
 

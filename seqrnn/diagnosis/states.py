@@ -36,8 +36,8 @@ from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, sp
 from seqrnn.diagnosis.jacobian import Jacobian
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trajectories import Steps, sampled_steps
+from seqrnn.kernels.specification import Layer, Recurrence
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import Layer, Recurrence
 
 SATURATED = 0.95
 ALWAYS = 0.95  # of the time

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from seqrnn.diagnosis.intervals import Interval, of_mean, of_ratio
 from seqrnn.diagnosis.subject import LONGEST, Stretch, Subject
-from seqrnn.loop import unroll
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
+from seqrnn.models.unroll import unroll
 from seqrnn.schedule import Schedule
 from seqrnn.tasks.protocol import Chunk
 
@@ -69,12 +69,12 @@ class Truncation:
 
 
 def measure(subject: Subject) -> Truncation:
-    experiment, schedule = subject.experiment, subject.experiment.schedule
-    network, loss = experiment.network, experiment.loss
-    longest = max(batch.timesteps for batch in experiment.task.train(0, schedule.streams)[:1])
+    components, schedule = subject.components, subject.components.schedule
+    network, loss = components.network, components.loss
+    longest = max(batch.timesteps for batch in components.task.train(0, schedule.streams)[:1])
     horizon = min(longest, max(SHORTEST, 4 * (schedule.window or 0)), LONGEST)
     count = STRETCHES if schedule.streams >= STREAMS else 2 * STRETCHES
-    stretches = subject.ahead(count, horizon, streams=STREAMS, network=network, place=experiment.place)
+    stretches = subject.ahead(count, horizon, streams=STREAMS, network=network, context=components.context)
     horizon = len(stretches[0].chunk.inputs)
     windows = [window for window in WINDOWS if window < horizon] + [horizon]
     uncut = schedule.window is None or (schedule.window >= horizon and schedule.carry)

@@ -21,12 +21,12 @@ from seqrnn.kernels.layout import (
     W_STATE_T,
 )
 from seqrnn.kernels.matmul import matmul
-from seqrnn.kernels.simd import apart, fma, lanes_of, load, store
+from seqrnn.kernels.simd import fma, lanes_of, load, noinline, store
 
 
 @kernel
 def forward(p, w, layer, row, rows):
-    apart()
+    noinline()
     H = layer[SIZE]
     matmul(
         rows, 3 * H, H, w, layer[PREVIOUS] + row * H, H, 1, p, layer[W_STATE], 3 * H, w, layer[PRODUCT], 3 * H, 0
@@ -36,36 +36,36 @@ def forward(p, w, layer, row, rows):
         gate, product = layer[GATE] + (row + m) * 4 * H, layer[PRODUCT] + m * 3 * H
         output, previous = layer[OUTPUT] + (row + m) * H, layer[PREVIOUS] + (row + m) * H
         for j in range(0, H, lanes_of(w)):
-            left = H - j
-            r = sigmoid(load(w, gate + j, left) + load(w, product + j, left))
-            z = sigmoid(load(w, gate + H + j, left) + load(w, product + H + j, left))
-            u = load(w, product + 2 * H + j, left) + load(p, bias + j, left)
-            n = tanh(fma(r, u, load(w, gate + 2 * H + j, left)))
-            store(w, output + j, fma(z, load(w, previous + j, left) - n, n), left)
-            store(w, gate + j, r, left)
-            store(w, gate + H + j, z, left)
-            store(w, gate + 2 * H + j, n, left)
-            store(w, gate + 3 * H + j, u, left)
+            remaining = H - j
+            r = sigmoid(load(w, gate + j, remaining) + load(w, product + j, remaining))
+            z = sigmoid(load(w, gate + H + j, remaining) + load(w, product + H + j, remaining))
+            u = load(w, product + 2 * H + j, remaining) + load(p, bias + j, remaining)
+            n = tanh(fma(r, u, load(w, gate + 2 * H + j, remaining)))
+            store(w, output + j, fma(z, load(w, previous + j, remaining) - n, n), remaining)
+            store(w, gate + j, r, remaining)
+            store(w, gate + H + j, z, remaining)
+            store(w, gate + 2 * H + j, n, remaining)
+            store(w, gate + 3 * H + j, u, remaining)
 
 
 @kernel
 def backward(w, layer, row, rows, through):
-    apart()
+    noinline()
     H = layer[SIZE]
     for m in range(rows):
         gate, previous = layer[GATE] + (row + m) * 4 * H, layer[PREVIOUS] + (row + m) * H
         above, after = layer[D_OUTPUT] + (row + m) * H, layer[D_STATE] + m * H
         for j in range(0, H, lanes_of(w)):
-            left = H - j
-            r, z = load(w, gate + j, left), load(w, gate + H + j, left)
-            n, u = load(w, gate + 2 * H + j, left), load(w, gate + 3 * H + j, left)
-            d = load(w, above + j, left) + load(w, after + j, left)
+            remaining = H - j
+            r, z = load(w, gate + j, remaining), load(w, gate + H + j, remaining)
+            n, u = load(w, gate + 2 * H + j, remaining), load(w, gate + 3 * H + j, remaining)
+            d = load(w, above + j, remaining) + load(w, after + j, remaining)
             d_n = d * (1.0 - z) * (1.0 - n * n)
-            store(w, gate + j, d_n * u * r * (1.0 - r), left)
-            store(w, gate + H + j, d * (load(w, previous + j, left) - n) * z * (1.0 - z), left)
-            store(w, gate + 2 * H + j, d_n, left)
-            store(w, gate + 3 * H + j, d_n * r, left)
-            store(w, after + j, d * z, left)
+            store(w, gate + j, d_n * u * r * (1.0 - r), remaining)
+            store(w, gate + H + j, d * (load(w, previous + j, remaining) - n) * z * (1.0 - z), remaining)
+            store(w, gate + 2 * H + j, d_n, remaining)
+            store(w, gate + 3 * H + j, d_n * r, remaining)
+            store(w, after + j, d * z, remaining)
     if through:
         gate, state, transposed = layer[GATE] + row * 4 * H, layer[D_STATE], layer[W_STATE_T]
         matmul(rows, H, 2 * H, w, gate, 4 * H, 1, w, transposed, H, w, state, H, 1)

@@ -21,13 +21,13 @@ from seqrnn.kernels.layout import (
     W_STATE,
     W_STATE_T,
 )
-from seqrnn.kernels.simd import apart, fill, fma, inside, lanes_of, load, store, where_greater, where_less
+from seqrnn.kernels.simd import alwaysinline, fill, fma, lanes_of, load, noinline, store, where_greater, where_less
 
 
 @kernel
 def prepare(p, w, layer):
     """u, repeated up to a vector beyond its end."""
-    inside()
+    alwaysinline()
     H, u = layer[SIZE], layer[W_STATE_T]
     copy(p, layer[W_STATE], w, u, H)
     for j in range(lanes_of(w)):
@@ -36,22 +36,22 @@ def prepare(p, w, layer):
 
 @kernel
 def forward(kind, w, layer, row, rows):
-    apart()
+    noinline()
     H, u = layer[SIZE], layer[W_STATE_T]
     gate, previous, output = layer[GATE] + row * H, layer[PREVIOUS] + row * H, layer[OUTPUT] + row * H
     width, unit = lanes_of(w), 0  # the unit that the vector begins with
     onwards = width % H
     zero, one = fill(w, 0.0), fill(w, 1.0)
     for j in range(0, rows * H, width):
-        left = rows * H - j
-        y = fma(load(w, u + unit, width), load(w, previous + j, left), load(w, gate + j, left))
+        remaining = rows * H - j
+        y = fma(load(w, u + unit, width), load(w, previous + j, remaining), load(w, gate + j, remaining))
         if kind == IND_TANH:
             y = tanh(y)
         else:
             y = where_greater(zero, y, zero, y)
             if kind == IND_CLIP:
                 y = where_greater(y, one, one, y)
-        store(w, output + j, y, left)
+        store(w, output + j, y, remaining)
         unit += onwards
         if unit >= H:
             unit -= H
@@ -60,7 +60,7 @@ def forward(kind, w, layer, row, rows):
 @kernel
 def backward(kind, w, layer, row, rows, through):
     """The gradient by u is added up in PRODUCT, column by column."""
-    apart()
+    noinline()
     H, u = layer[SIZE], layer[W_STATE_T]
     gate, previous, output = layer[GATE] + row * H, layer[PREVIOUS] + row * H, layer[OUTPUT] + row * H
     above, after, product = layer[D_OUTPUT] + row * H, layer[D_STATE], layer[PRODUCT]
@@ -68,19 +68,19 @@ def backward(kind, w, layer, row, rows, through):
     onwards = width % H
     zero, one = fill(w, 0.0), fill(w, 1.0)
     for j in range(0, rows * H, width):
-        left = rows * H - j
-        y = load(w, output + j, left)
-        d = load(w, above + j, left) + load(w, after + j, left)
+        remaining = rows * H - j
+        y = load(w, output + j, remaining)
+        d = load(w, above + j, remaining) + load(w, after + j, remaining)
         if kind == IND_TANH:
             d = d * (1.0 - y * y)
         else:
             d = where_greater(y, zero, d, zero)
             if kind == IND_CLIP:
                 d = where_less(y, one, d, zero)
-        store(w, gate + j, d, left)
-        store(w, product + j, fma(d, load(w, previous + j, left), load(w, product + j, left)), left)
+        store(w, gate + j, d, remaining)
+        store(w, product + j, fma(d, load(w, previous + j, remaining), load(w, product + j, remaining)), remaining)
         if through:
-            store(w, after + j, d * load(w, u + unit, width), left)
+            store(w, after + j, d * load(w, u + unit, width), remaining)
         unit += onwards
         if unit >= H:
             unit -= H

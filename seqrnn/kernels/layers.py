@@ -35,7 +35,7 @@ from seqrnn.kernels.layout import (
     W_STATE_T,
 )
 from seqrnn.kernels.matmul import matmul, transpose
-from seqrnn.kernels.simd import inside
+from seqrnn.kernels.simd import alwaysinline
 
 ONE = 0  # where the number 1 lies in w
 
@@ -44,7 +44,7 @@ ONE = 0  # where the number 1 lies in w
 def prepare(kind, p, w, layer, through_time, below):
     """Computes, once for all windows between two changes of the parameters, what their products need: transposed
     matrices where a gradient flows ``through_time`` or to a layer ``below``, and the biases."""
-    inside()
+    alwaysinline()
     H, I = layer[SIZE], layer[INPUTS]
     N = BLOCKS[kind] * H
     if kind >= IND_TANH:
@@ -64,7 +64,7 @@ def prepare(kind, p, w, layer, through_time, below):
 @kernel
 def project(kind, p, w, layer, rows):
     """W x + b of all rows, into their gates."""
-    inside()
+    alwaysinline()
     H, I = layer[SIZE], layer[INPUTS]
     N, width = BLOCKS[kind] * H, GATES[kind] * H
     gate = layer[GATE]
@@ -89,7 +89,7 @@ def step(kind, p, w, layer, row, rows):
 @kernel
 def follow(kind, w, layer, row, before, rows, starts):
     """Previous states of ``rows`` rows: those that the rows from ``before`` on ended with, zero where one starts."""
-    inside()
+    alwaysinline()
     H = layer[SIZE]
     copy(w, layer[OUTPUT] + before * H, w, layer[PREVIOUS] + row * H, rows * H)
     if kind == LSTM:
@@ -100,7 +100,7 @@ def follow(kind, w, layer, row, before, rows, starts):
 @kernel
 def restart(kind, w, layer, row, rows, starts):
     """Previous states become zero where a sequence starts."""
-    inside()
+    alwaysinline()
     H = layer[SIZE]
     for m in range(row, row + rows):
         if starts[m]:
@@ -114,7 +114,7 @@ def backward(kind, p, g, w, layer, depth, columns, starts, above, open_):
     """Through all timesteps, the last first: adds the layer's part to ``g``; ``above`` is where the gradient by its
     inputs goes, or -1. If ``open_``, D_STATE and D_CELL hold the gradient by the final state, and get the one by the
     initial state; if not, there is none by the one, and nobody asks for the other."""
-    inside()
+    alwaysinline()
     H, I = layer[SIZE], layer[INPUTS]
     N, width, rows = BLOCKS[kind] * H, GATES[kind] * H, depth * columns
     state, gate = layer[D_STATE], layer[GATE]

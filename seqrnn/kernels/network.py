@@ -10,19 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seqrnn.kernels import layout as at
-from seqrnn.models.network import Network
-from seqrnn.models.protocol import Recurrence
+from seqrnn.kernels import layout as layout
+from seqrnn.kernels.specification import Recurrence
 
 ALIGNED = 16  # numbers: each parameter begins a cache line
 KINDS = {
-    "tanh": at.TANH,
-    "relu": at.RELU,
-    "gru": at.GRU,
-    "lstm": at.LSTM,
-    "ind_tanh": at.IND_TANH,
-    "ind_relu": at.IND_RELU,
-    "ind_clip": at.IND_CLIP,
+    "tanh": layout.TANH,
+    "relu": layout.RELU,
+    "gru": layout.GRU,
+    "lstm": layout.LSTM,
+    "ind_tanh": layout.IND_TANH,
+    "ind_relu": layout.IND_RELU,
+    "ind_clip": layout.IND_CLIP,
 }
 Table = NDArray[np.int64]
 
@@ -47,23 +46,24 @@ class FlatNetwork:
     contiguous. Gaps between parameters hold zeros.
 
     Args:
-        recurrence: what the network's cell computes.
+        recurrence: the network's cell.
+        head: a linear module, or a sequence of linear, ReLU and linear.
         rows: (timestep, column) pairs that are computed together, at most.
         columns: of them, at one timestep.
     """
 
-    def __init__(self, network: Network, recurrence: Recurrence, rows: int, columns: int) -> None:
-        self.network, self.recurrence = network, recurrence
+    def __init__(self, recurrence: Recurrence, head: nn.Module, rows: int, columns: int) -> None:
+        self.recurrence, self.head = recurrence, head
         self.kind = KINDS[recurrence.kind]
         space, self._moves = Space(), []  # type: ignore[var-annotated]
-        self.layers = np.full((len(recurrence.layers), at.LAYER_FIELDS), -1, np.int64)
-        self.table: Table = np.full(at.FIELDS, -1, np.int64)
+        self.layers = np.full((len(recurrence.layers), layout.LAYER_FIELDS), -1, np.int64)
+        self.table: Table = np.full(layout.FIELDS, -1, np.int64)
         self._place_layers(space)
         self._place_head(space)
-        self.table[at.PARAMETERS] = space.size
+        self.table[layout.PARAMETERS] = space.size
         self.p = self._moved(space.size)
-        self.table[at.CELL_KIND] = self.kind
-        self.table[at.LAYERS] = len(self.layers)
+        self.table[layout.CELL_KIND] = self.kind
+        self.table[layout.LAYERS] = len(self.layers)
         self.w = self._workspace(rows, columns)
 
     def beside(self, rows: int, columns: int) -> FlatNetwork:
@@ -79,29 +79,32 @@ class FlatNetwork:
 
     def _place_layers(self, space: Space) -> None:
         for row, layer in zip(self.layers, self.recurrence.layers, strict=True):
-            row[at.SIZE] = size = self.recurrence.size
-            row[at.INPUTS] = layer.inputs
-            width = at.BLOCKS[self.kind] * size
-            row[at.W_IN] = begin = space.take(sum(matrix.numel() for matrix in layer.matrices))
-            row[at.W_STATE] = begin + layer.inputs * width
+            row[layout.SIZE] = size = self.recurrence.size
+            row[layout.INPUTS] = layer.inputs
+            width = layout.BLOCKS[self.kind] * size
+            row[layout.W_IN] = begin = space.take(sum(matrix.numel() for matrix in layer.matrices))
+            row[layout.W_STATE] = begin + layer.inputs * width
             for matrix in layer.matrices:
                 self._moves.append((matrix, begin, layer.transposed))
                 begin += matrix.numel()
-            for field, bias in zip((at.B_IN, at.B_STATE), layer.biases, strict=False):
+            for field, bias in zip((layout.B_IN, layout.B_STATE), layer.biases, strict=False):
                 row[field] = self._place(space, bias)
 
     def _place_head(self, space: Space) -> None:
-        head, table = self.network.head, self.table
+        head, table = self.head, self.table
         last = head
         if isinstance(head, nn.Sequential):
             first, _, last = head
             assert isinstance(first, nn.Linear)
-            table[at.HEAD_SIZE] = first.out_features
-            table[at.HEAD_W], table[at.HEAD_B] = self._place(space, first.weight), self._place(space, first.bias)
+            table[layout.HEAD_SIZE] = first.out_features
+            table[layout.HEAD_W], table[layout.HEAD_B] = (
+                self._place(space, first.weight),
+                self._place(space, first.bias),
+            )
         assert isinstance(last, nn.Linear)
-        table[at.HEAD_KIND] = at.LINEAR if last is head else at.MLP
-        table[at.OUTPUTS] = last.out_features
-        table[at.OUT_W], table[at.OUT_B] = self._place(space, last.weight), self._place(space, last.bias)
+        table[layout.HEAD_KIND] = layout.LINEAR if last is head else layout.MLP
+        table[layout.OUTPUTS] = last.out_features
+        table[layout.OUT_W], table[layout.OUT_B] = self._place(space, last.weight), self._place(space, last.bias)
 
     def _place(self, space: Space, parameter: Tensor | None) -> int:
         if parameter is None:
@@ -112,7 +115,7 @@ class FlatNetwork:
         return begin
 
     def _moved(self, size: int) -> Tensor:
-        flat = torch.zeros(size, dtype=next(self.network.parameters()).dtype)
+        flat = torch.zeros(size, dtype=self.recurrence.layers[0].matrices[0].dtype)
         with torch.no_grad():
             for parameter, view in self.views(flat):
                 view.copy_(parameter)
@@ -120,33 +123,34 @@ class FlatNetwork:
         return flat
 
     def _workspace(self, rows: int, columns: int) -> NDArray[Any]:
-        space, lstm = Space(), self.kind == at.LSTM
-        assert space.take(1) == 0  # the number 1
-        lowest = space.take(rows * int(self.layers[0, at.INPUTS]))
+        space, lstm = Space(), self.kind == layout.LSTM
+        one = space.take(1)  # the number 1
+        assert one == 0
+        lowest = space.take(rows * int(self.layers[0, layout.INPUTS]))
         d_outputs = [space.take(rows * self.recurrence.size) for _ in range(min(2, len(self.layers)))]
         product, d_state, d_cell = (space.take(columns * count * self.recurrence.size) for count in (4, 1, 1))
         for index, row in enumerate(self.layers):
-            H, width = int(row[at.SIZE]), at.BLOCKS[self.kind] * int(row[at.SIZE])
-            row[at.INPUT] = self.layers[index - 1, at.OUTPUT] if index else lowest
-            row[at.PREVIOUS], row[at.OUTPUT] = space.take(rows * H), space.take(rows * H)
-            row[at.GATE] = space.take(rows * at.GATES[self.kind] * H)
-            row[at.D_OUTPUT] = d_outputs[index % 2]
-            row[at.PRODUCT], row[at.D_STATE], row[at.D_CELL] = product, d_state, d_cell
-            for field in (at.PREVIOUS_CELL, at.CELL, at.TANH_CELL):
+            H, width = int(row[layout.SIZE]), layout.BLOCKS[self.kind] * int(row[layout.SIZE])
+            row[layout.INPUT] = self.layers[index - 1, layout.OUTPUT] if index else lowest
+            row[layout.PREVIOUS], row[layout.OUTPUT] = space.take(rows * H), space.take(rows * H)
+            row[layout.GATE] = space.take(rows * layout.GATES[self.kind] * H)
+            row[layout.D_OUTPUT] = d_outputs[index % 2]
+            row[layout.PRODUCT], row[layout.D_STATE], row[layout.D_CELL] = product, d_state, d_cell
+            for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
                 row[field] = space.take(rows * H) if lstm else 0
-            row[at.BIAS] = space.take(width)
-            row[at.W_IN_T] = space.take(width * int(row[at.INPUTS]))
-            row[at.W_STATE_T] = space.take(state_rows(self.kind, H) * width + ALIGNED)
+            row[layout.BIAS] = space.take(width)
+            row[layout.W_IN_T] = space.take(width * int(row[layout.INPUTS]))
+            row[layout.W_STATE_T] = space.take(state_rows(self.kind, H) * width + ALIGNED)
         table, H = self.table, self.recurrence.size
-        outputs, hidden = int(table[at.OUTPUTS]), max(0, int(table[at.HEAD_SIZE]))
+        outputs, hidden = int(table[layout.OUTPUTS]), max(0, int(table[layout.HEAD_SIZE]))
         for field, count in (
-            (at.READ, rows * H),
-            (at.HIDDEN, rows * hidden),
-            (at.OUT, rows * outputs),
-            (at.D_HIDDEN, rows * hidden),
-            (at.D_READ, rows * H),
-            (at.HEAD_W_T, H * hidden),
-            (at.OUT_W_T, (hidden or H) * outputs),
+            (layout.READ, rows * H),
+            (layout.HIDDEN, rows * hidden),
+            (layout.OUT, rows * outputs),
+            (layout.D_HIDDEN, rows * hidden),
+            (layout.D_READ, rows * H),
+            (layout.HEAD_W_T, H * hidden),
+            (layout.OUT_W_T, (hidden or H) * outputs),
         ):
             table[field] = space.take(count)
         work = np.zeros(space.size, self.p.numpy().dtype)
@@ -156,7 +160,7 @@ class FlatNetwork:
 
 def state_rows(kind: int, size: int) -> int:
     """Rows of the matrix that acts on the state; a single one where units hear only themselves."""
-    return 1 if kind >= at.IND_TANH else size
+    return 1 if kind >= layout.IND_TANH else size
 
 
 def _view(flat: Tensor, begin: int, parameter: nn.Parameter, turned: bool) -> Tensor:

@@ -40,10 +40,11 @@ from seqrnn.kernels.layout import (
 )
 from seqrnn.kernels.matmul import transpose
 from seqrnn.kernels.network import ALIGNED, KINDS, Space, state_rows
-from seqrnn.kernels.simd import at, pointer, pointer_to
-from seqrnn.models.protocol import Layer, Recurrence, State
+from seqrnn.kernels.simd import offset, pointer, pointer_to
+from seqrnn.kernels.specification import Layer, Recurrence
 
 Array = NDArray[Any]
+State = tuple[Tensor, ...]  # parts (L, B, H), as in seqrnn.models.protocol
 SIZES_KEPT = 8  # of work spaces
 LARGEST_KEPT = 2**24  # numbers in one of them
 ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothing has to be kept
@@ -58,7 +59,7 @@ def forward(
     come as addresses. The parameters are put at the beginning of ``memory`` as the layers want them, and what the
     backward pass needs from ``w_`` on; ``turned`` matrices are (outputs, inputs)."""
     p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
-    w, inputs, h, c = at(p, w_), pointer_to(memory, inputs_), pointer_to(memory, h_), pointer_to(memory, c_)
+    w, inputs, h, c = offset(p, w_), pointer_to(memory, inputs_), pointer_to(memory, h_), pointer_to(memory, c_)
     outputs, W_in, W_state = pointer_to(memory, outputs_), pointer_to(memory, W_in_), pointer_to(memory, W_state_)
     b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
@@ -99,7 +100,7 @@ def backward(
     """The gradient of what ``forward`` has kept: by the parameters; by the inputs, if ``below``; and from the one by
     the final state the one by the initial state, in its place."""
     p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
-    w, d_outputs, d_inputs = at(p, w_), pointer_to(memory, d_outputs_), pointer_to(memory, d_inputs_)
+    w, d_outputs, d_inputs = offset(p, w_), pointer_to(memory, d_outputs_), pointer_to(memory, d_inputs_)
     d_h, d_c = pointer_to(memory, d_h_), pointer_to(memory, d_c_)
     W_in, W_state = pointer_to(memory, W_in_), pointer_to(memory, W_state_)
     b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
@@ -169,7 +170,7 @@ def _check(recurrence: Recurrence, inputs: Tensor, state: State) -> None:
 
 def ready(dtype: torch.dtype, announce: Callable[[str], None], gradients: bool) -> None:
     """Compiles ahead of use: the forward pass, and the backward pass if there will be ``gradients``."""
-    memory, table, flags = _Memory(1, dtype).array, np.zeros(1, np.int64), np.zeros(1, np.uint8)
+    memory, table, flags = _Workspace(1, dtype).array, np.zeros(1, np.int64), np.zeros(1, np.uint8)
     for function in (forward, backward) if gradients else (forward,):
         function.ready(*range(10), memory, 1, table, flags, 1, 1, 1, announce=announce)
 
@@ -189,7 +190,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise RuntimeError("compiled recurrences have no second derivative; set model.kernel=torch")
+            raise RuntimeError("compiled recurrences have no second derivative; set kernel=torch")
         if not ctx.kept:  # a second pass through the same graph: the first one has used up what was kept
             inputs, *state = ctx.saved_tensors
             ctx.call(inputs, state)
@@ -207,7 +208,7 @@ class _Call:
         rows = self.steps * self.streams
         places = _places(kind, rows, self.streams, self.inputs, size, len(layer.biases))
         self.table, self.work, memory = places
-        self.memory = _Memory(memory, dtype)
+        self.memory = _Workspace(memory, dtype)
         self.starts = _no_starts(rows)
         # A turned view of a matrix that lies the other way round needs no turning.
         self.turned = layer.transposed and all(matrix.is_contiguous() for matrix in layer.matrices)
@@ -266,7 +267,7 @@ def _run_through(
     return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]), state
 
 
-class _Memory:
+class _Workspace:
     """Work space of one call; what a call that is over has used serves the next one of its size, since fresh memory
     costs as much time as the arithmetic."""
 

@@ -19,28 +19,28 @@ from seqrnn.kernels.layout import (
     W_STATE_T,
 )
 from seqrnn.kernels.matmul import matmul
-from seqrnn.kernels.simd import apart, fill, lanes_of, load, store, where_greater
+from seqrnn.kernels.simd import fill, lanes_of, load, noinline, store, where_greater
 
 
 @kernel
 def forward(kind, p, w, layer, row, rows):
-    apart()
+    noinline()
     H = layer[SIZE]
     gate, output = layer[GATE] + row * H, layer[OUTPUT] + row * H
     matmul(rows, H, H, w, layer[PREVIOUS] + row * H, H, 1, p, layer[W_STATE], H, w, gate, H, 1)
     for j in range(0, rows * H, lanes_of(w)):
-        left = rows * H - j
-        y = load(w, gate + j, left)
+        remaining = rows * H - j
+        y = load(w, gate + j, remaining)
         if kind == TANH:
             y = tanh(y)
         else:
             y = where_greater(fill(w, 0.0), y, fill(w, 0.0), y)
-        store(w, output + j, y, left)
+        store(w, output + j, y, remaining)
 
 
 @kernel
 def backward(kind, w, layer, row, rows, through):
-    apart()
+    noinline()
     H = layer[SIZE]
     gate, output, above, after = (
         layer[GATE] + row * H,
@@ -49,13 +49,13 @@ def backward(kind, w, layer, row, rows, through):
         layer[D_STATE],
     )
     for j in range(0, rows * H, lanes_of(w)):
-        left = rows * H - j
-        y = load(w, output + j, left)
-        d = load(w, above + j, left) + load(w, after + j, left)
+        remaining = rows * H - j
+        y = load(w, output + j, remaining)
+        d = load(w, above + j, remaining) + load(w, after + j, remaining)
         if kind == TANH:
             d = d * (1.0 - y * y)
         else:
             d = where_greater(y, fill(w, 0.0), d, fill(w, 0.0))
-        store(w, gate + j, d, left)
+        store(w, gate + j, d, remaining)
     if through:
         matmul(rows, H, H, w, gate, H, 1, w, layer[W_STATE_T], H, w, after, H, 0)

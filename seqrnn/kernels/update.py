@@ -61,13 +61,13 @@ from seqrnn.kernels.layout import (
     WINDOW,
     WINDOW_FIELDS,
 )
-from seqrnn.kernels.simd import at, inside, pointer
+from seqrnn.kernels.simd import alwaysinline, offset, pointer
 
 
 @kernel
 def cut(c, part, number, window):
     """Window ``number`` of a batch, as ``seqrnn.schedule.Schedule.window`` cuts it."""
-    inside()
+    alwaysinline()
     timesteps, streams = part[PART_TIMESTEPS], part[PART_STREAMS]
     stride = c[STRIDE] if c[STRIDE] > 0 else timesteps
     fresh = number * stride
@@ -87,10 +87,10 @@ def cut(c, part, number, window):
 @kernel
 def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
     """Inputs and starts of the windows, from the stream's order into rows."""
-    inside()
+    alwaysinline()
     I, rows = layer[INPUTS], layer[INPUT]
     for n in range(count):
-        window = at(windows, n * WINDOW_FIELDS)
+        window = offset(windows, n * WINDOW_FIELDS)
         streams, source = window[W_STREAMS], window[W_DATA]
         for k in range(window[W_LENGTH]):
             row = k * columns + window[W_COLUMN]
@@ -106,7 +106,7 @@ def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
 @kernel
 def begin(c, w, layer, window, carried, index):
     """The states that a window begins with: carried, or zero."""
-    inside()
+    alwaysinline()
     H, slot = layer[SIZE], window[W_SLOT]
     count = window[W_STREAMS] * H
     previous, cell = layer[PREVIOUS] + window[W_COLUMN] * H, layer[PREVIOUS_CELL] + window[W_COLUMN] * H
@@ -130,7 +130,7 @@ def begin(c, w, layer, window, carried, index):
 @kernel
 def keep(c, w, layer, window, columns, carried, index):
     """Carries a window's state before the timestep with which a later one begins."""
-    inside()
+    alwaysinline()
     if window[W_KEEP] > 0:
         H, parts = layer[SIZE], 2 if c[CELL_KIND] == LSTM else 1
         size, count = c[STREAMS] * H, window[W_STREAMS] * H
@@ -144,7 +144,7 @@ def keep(c, w, layer, window, columns, carried, index):
 @kernel
 def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
     """A layer's forward pass through the windows: as many side by side as do not wait for each other."""
-    inside()
+    alwaysinline()
     kind = c[CELL_KIND]
     together = c[SLOTS] if c[SLOTS] else count
     n = 0
@@ -157,7 +157,7 @@ def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
         column = windows[n * WINDOW_FIELDS + W_COLUMN]
         rows, depth = 0, 0
         for other in range(n, end):
-            window = at(windows, other * WINDOW_FIELDS)
+            window = offset(windows, other * WINDOW_FIELDS)
             rows += window[W_STREAMS]
             depth = max(depth, window[W_LENGTH])
             begin(c, w, layer, window, carried, index)
@@ -169,7 +169,7 @@ def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
                 layers.follow(kind, w, layer, row, row - columns, rows, flags)
             layers.step(kind, p, w, layer, row, rows)
         for other in range(n, end):
-            keep(c, w, layer, at(windows, other * WINDOW_FIELDS), columns, carried, index)
+            keep(c, w, layer, offset(windows, other * WINDOW_FIELDS), columns, carried, index)
         n = end
 
 
@@ -178,20 +178,20 @@ def group(
     c, p, g, w, q, windows, count, depth, columns, data, targets, labels, valid, starts, carried, flags, rows_, where
 ):
     """Adds the gradient of some windows of an update to ``g``; returns their summed loss and number of targets."""
-    inside()
+    alwaysinline()
     kind, deep = c[CELL_KIND], c[LAYERS]
     rows = depth * columns
     gather(c, w, q, windows, count, depth, columns, data, starts, flags)
     for index in range(deep):
-        layer = at(q, index * LAYER_FIELDS)
+        layer = offset(q, index * LAYER_FIELDS)
         layers.project(kind, p, w, layer, rows)
         recur(c, p, w, layer, index, windows, count, columns, carried, flags)
 
-    top = at(q, (deep - 1) * LAYER_FIELDS)
+    top = offset(q, (deep - 1) * LAYER_FIELDS)
     H, read, whole = top[SIZE], 0, True
     for k in range(depth):
         for n in range(count):
-            window = at(windows, n * WINDOW_FIELDS)
+            window = offset(windows, n * WINDOW_FIELDS)
             if not window[W_LEAD] <= k < window[W_LENGTH]:
                 whole = False
                 continue
@@ -218,8 +218,8 @@ def group(
         for n in range(read):
             copy(w, to + n * H, w, top[D_OUTPUT] + rows_[n] * H, H)
     for index in range(deep - 1, -1, -1):
-        layer = at(q, index * LAYER_FIELDS)
-        above = at(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
+        layer = offset(q, index * LAYER_FIELDS)
+        above = offset(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
         layers.backward(kind, p, g, w, layer, depth, columns, flags, above, False)
     return loss, read
 
@@ -227,18 +227,18 @@ def group(
 @kernel
 def prepare(c, p, g, w, q):
     """What changes with the parameters, and a gradient of zero."""
-    inside()
+    alwaysinline()
     clear(g, 0, c[PARAMETERS])
     for index in range(c[LAYERS]):
-        layers.prepare(c[CELL_KIND], p, w, at(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
-    head.prepare(p, w, c, at(q, (c[LAYERS] - 1) * LAYER_FIELDS)[SIZE])
+        layers.prepare(c[CELL_KIND], p, w, offset(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
+    head.prepare(p, w, c, offset(q, (c[LAYERS] - 1) * LAYER_FIELDS)[SIZE])
 
 
 @kernel
 def conclude(c, p, g, a, b, m, o, loss, count, rate):
     """Averages and clips the gradient of an update, and takes the step, unless the update has diverged or has no
     target; returns the norm of the average."""
-    inside()
+    alwaysinline()
     scale = 1.0 / max(1, count)
     norm = math.sqrt(steps.squared_norm(g, c[PARAMETERS])) * scale
     if count and c[STEP_KIND] != NONE and math.isfinite(loss) and math.isfinite(norm):
@@ -251,14 +251,14 @@ def conclude(c, p, g, a, b, m, o, loss, count, rate):
 
 
 @entry
-def finish(p_, g_, a_, b_, m_, c_, o_, loss, count, rate):
+def apply_gradient(p_, g_, a_, b_, m_, c_, o_, loss, count, rate):
     """``conclude`` for a gradient that several threads have computed."""
     p, g, a, b, m = pointer(p_), pointer(g_), pointer(a_), pointer(b_), pointer(m_)
     return conclude(pointer(c_), p, g, a, b, m, pointer(o_), loss, count, rate)
 
 
 @entry
-def run(
+def train_updates(
     p_, g_, a_, b_, m_, w_, layers_, c_, o_, parts_, data_, targets_, labels_, valid_, starts_, carried_, windows_,
     flags_, rows_, where_, rates, epochs, timesteps, losses, counts, norms,
 ):  # fmt: skip
@@ -277,14 +277,14 @@ def run(
     made, passes, loss, count = 0, 0, 0.0, 0  # passes, loss and count of the update under way
     waiting, depth, columns = 0, 0, 0  # windows that are yet to be computed, and their extent
     for index in range(len(parts_) // PART_FIELDS):
-        part = at(parts, index * PART_FIELDS)
+        part = offset(parts, index * PART_FIELDS)
         begin, end = part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]
         epoch, number = part[PART_EPOCH], begin - 1
         for _ in range(part[PART_EPOCHS] * part[PART_COUNT]):
             number += 1
             if number == end:
                 epoch, number = epoch + 1, begin
-            window = at(windows, waiting * WINDOW_FIELDS)
+            window = offset(windows, waiting * WINDOW_FIELDS)
             cut(c, part, number, window)
             if passes == 0:
                 loss, count, timesteps[made] = 0.0, 0, 0

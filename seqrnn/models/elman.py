@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.models.protocol import Layer, Recurrence, State, zeros
+from seqrnn.kernels.specification import Layer, Recurrence
+from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Count, Layers, NonNegative, Positive, Size
 from seqrnn.errors import ConfigError
-from seqrnn.models.protocol import Layer, Recurrence, State, zeros
+from seqrnn.kernels.specification import Layer, Recurrence
+from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
 

@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.models.protocol import Recurrence, State, zeros
+from seqrnn.kernels.specification import Recurrence
+from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
 

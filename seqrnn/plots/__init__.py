@@ -18,7 +18,8 @@ from importlib import import_module
 from pathlib import Path
 
 from seqrnn.errors import DataError
-from seqrnn.run import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, RunReader
+from seqrnn.rundir.names import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
+from seqrnn.rundir.reader import RunReader
 
 
 def draw(

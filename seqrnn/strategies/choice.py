@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from seqrnn.components import Components
 from seqrnn.errors import ConfigError
-from seqrnn.kernels import obstacles
+from seqrnn.kernels import support
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.schedule import distinct
-from seqrnn.settings import Experiment
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
@@ -22,39 +22,46 @@ from seqrnn.strategies.protocol import Strategy
 FOLD_UP_TO = 4096
 
 
-def choose(run: Experiment) -> Strategy:
-    """The fastest way to compute the updates of a run that ``model.kernel`` allows.
+def choose(components: Components) -> Strategy:
+    """The fastest way to compute the updates of a run that ``kernel`` allows.
 
     Raises:
-        ConfigError: model.kernel=compiled, where compiled code does not apply.
+        ConfigError: kernel=compiled, where compiled code does not apply.
     """
-    network, place = run.network, run.place
-    dtype = place.autocast or place.dtype
-    obstacle = obstacles.to_compiled(network.cell, place.device, dtype)
+    network, context = components.network, components.context
+    dtype = context.autocast or context.dtype
+    obstacle = support.compiled_obstacle(network.cell, context.device, dtype)
     if network.kernel == "compiled" and obstacle:
-        raise ConfigError(f"model.kernel=compiled: {obstacle}; set model.kernel=auto or model.kernel=torch")
-    if network.computes_compiled(place.device, dtype, run.schedule.streams, gradients=True) and knows(
-        network, run.loss
+        raise ConfigError(f"kernel=compiled: {obstacle}; set kernel=auto or kernel=torch")
+    if network.computes_compiled(context.device, dtype, components.schedule.streams, gradients=True) and knows(
+        network, components.loss
     ):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
-        batches = [batch for batch, _ in distinct(run.task.train(0, run.schedule.streams))]
+        batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-        return Compiled(network, run.loss, run.optimizer, run.schedule, largest, torch.get_num_threads())
-    way: Callable[..., Gradients] = Folded if folding_pays(run) else WindowByWindow
-    return Plain(network, run.optimizer, run.schedule, way(network, run.loss, run.schedule.carry, place))
+        return Compiled(
+            network, components.loss, components.optimizer, components.schedule, largest, torch.get_num_threads()
+        )
+    way: Callable[..., Gradients] = Folded if folding_pays(components) else WindowByWindow
+    return Plain(
+        network,
+        components.optimizer,
+        components.schedule,
+        way(network, components.loss, components.schedule.carry, context),
+    )
 
 
-def folding_pays(run: Experiment) -> bool:
+def folding_pays(components: Components) -> bool:
     """Whether the windows of an update are run side by side: there is more than one of the same extent, nothing
     stands in the way, and it is faster."""
-    schedule, work = run.schedule, run.network.cell.output_size * run.schedule.streams
+    schedule, work = components.schedule, components.network.cell.output_size * components.schedule.streams
     if schedule.passes == 1 or schedule.window is None:
         return False
     overlap = schedule.stride is not None and schedule.stride < schedule.window
-    if schedule.carry and not overlap and run.place.device.type == "cpu" and work > FOLD_UP_TO:
+    if schedule.carry and not overlap and components.context.device.type == "cpu" and work > FOLD_UP_TO:
         return False
-    return obstacle_to_folding(run.network, run.task.input_size, run.place) is None
+    return obstacle_to_folding(components.network, components.task.input_size, components.context) is None
 
 
 def knows(network: Network, loss: Loss) -> bool:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.errors import DataError
-from seqrnn.schedule import Part, Schedule
-from seqrnn.strategies.protocol import Parts
+from seqrnn.schedule import Schedule, WindowRange
+from seqrnn.strategies.protocol import WindowRanges
 from seqrnn.tasks.protocol import Batch, Chunk
 
 WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
@@ -90,7 +90,7 @@ class Data:
         self.pieces: list[Piece] = []
         self.joined: list[tuple[Array, ...]] = []
 
-    def of(self, parts: Parts, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
+    def of(self, parts: WindowRanges, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
         """For each share: the table of the parts, and their inputs, targets, labels, valid and starts, joined."""
         pieces: list[Piece] = []
         chosen: list[int] = []  # by part: the piece that holds it
@@ -127,7 +127,7 @@ class Data:
             for column in columns
         )
 
-    def _table(self, parts: Parts, chosen: list[int], share: int) -> Array:
+    def _table(self, parts: WindowRanges, chosen: list[int], share: int) -> Array:
         table: list[tuple[int, ...]] = []
         begins, streams, begin = [], [], 0
         for piece in self.pieces:
@@ -145,7 +145,7 @@ class Data:
     def _flat(self, values: Tensor) -> Array:
         return values.numpy().astype(self.dtype, order="C", copy=False)
 
-    def _held(self, part: Part[Batch], schedule: Schedule, pieces: list[Piece]) -> Piece | None:
+    def _held(self, part: WindowRange[Batch], schedule: Schedule, pieces: list[Piece]) -> Piece | None:
         """A piece that is in use, or has been in the last call, and holds the part."""
         for piece in (*pieces[-1:], *self.pieces):
             if piece.batch is part.batch and piece.stop - piece.start == piece.timesteps:
@@ -156,7 +156,7 @@ class Data:
                     return piece
         return None
 
-    def _read(self, part: Part[Batch], schedule: Schedule) -> Piece:
+    def _read(self, part: WindowRange[Batch], schedule: Schedule) -> Piece:
         batch = part.batch
         streams, timesteps = batch.streams, batch.timesteps
         self.sizes.check_batch(streams, timesteps)
@@ -174,7 +174,7 @@ class Data:
         return Piece(batch, streams, timesteps, start, stop, arrays)
 
 
-def _extent(part: Part[Batch], schedule: Schedule, timesteps: int) -> tuple[int, int]:
+def _extent(part: WindowRange[Batch], schedule: Schedule, timesteps: int) -> tuple[int, int]:
     """The timesteps that a part's windows read."""
     last = part.first + part.count - 1
     return schedule.window_at(timesteps, part.first).start, schedule.window_at(timesteps, last).stop

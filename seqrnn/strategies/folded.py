@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seqrnn.loop import Place, unroll
+from seqrnn.device import DeviceContext
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
+from seqrnn.models.unroll import unroll
 from seqrnn.schedule import Window
 from seqrnn.strategies.plain import Windows
 from seqrnn.tasks.protocol import Chunk
@@ -34,8 +35,8 @@ class Folded:
     windows of later updates, is taken from the pass with gradients.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
-        self.network, self.loss, self.carry, self.place = network, loss, carry, place
+    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
+        self.network, self.loss, self.carry, self.context = network, loss, carry, context
         recurrence = getattr(network.cell, "recurrence", None)
         told = recurrence() if recurrence else None
         self.outputs_are_states = told is not None and told.kind != "lstm" and len(told.layers) == 1
@@ -44,7 +45,7 @@ class Folded:
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0
         for group in _groups(windows):
-            loss, targets = self._fold(_read(group, self.place))
+            loss, targets = self._fold(_read(group, self.context))
             total, count = total + loss, count + targets
         return total, count
 
@@ -52,7 +53,7 @@ class Folded:
         states, waiting = self._states(columns)
         lead, chunk = columns[0].lead, _side_by_side([column.chunk for column in columns])
         valid = chunk.valid[lead:]  # (T', B)
-        with self.place.precision():
+        with self.context.precision():
             hidden, kept = self._unroll(chunk.inputs, chunk.starts, states, columns[0].keep)
             outputs = self.network.head(hidden[lead:][valid])  # (targets, O): read only where there is a target
             losses = self.loss(outputs, chunk.targets[lead:][valid])  # (targets,)
@@ -88,7 +89,7 @@ class Folded:
         run = [columns[begin : begin + width] for begin in range(0, rounds * width, width)]
         inputs = torch.cat([torch.cat([c.chunk.inputs[:keep] for c in side], dim=1) for side in run])
         starts = torch.cat([torch.cat([c.chunk.starts[:keep] for c in side], dim=1) for side in run])
-        with self.place.precision():
+        with self.context.precision():
             outputs, state = self._unroll(inputs, starts, states)
         for number, side in enumerate(run, 1):
             self._keep(side, (outputs[number * keep - 1].unsqueeze(0),) if number < rounds else state)
@@ -141,7 +142,7 @@ def _extent(window: Window) -> tuple[int, int]:
     return window.stop - window.start, window.fresh - window.start
 
 
-def _read(windows: Windows, place: Place) -> list[Columns]:
+def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
     """The windows with their timesteps, which are read once for all windows in a row of the same sequences."""
     columns: list[Columns] = []
     first = 0
@@ -149,7 +150,7 @@ def _read(windows: Windows, place: Place) -> list[Columns]:
         if number + 1 < len(windows) and windows[number + 1][1].fresh > 0:
             continue
         origin = windows[first][1].start
-        chunk = place(batch.read(origin, window.stop))
+        chunk = context(batch.read(origin, window.stop))
         columns += [
             Columns(
                 chunk.between(one.start - origin, one.stop - origin),
@@ -176,7 +177,7 @@ def _side_by_side(chunks: Sequence[Chunk]) -> Chunk:
     )
 
 
-def obstacle_to_folding(network: Network, input_size: int, place: Place) -> str | None:
+def obstacle_to_folding(network: Network, input_size: int, context: DeviceContext) -> str | None:
     """Why windows that are run side by side would not give the same gradient; None: they would.
 
     A network that draws random numbers, as for dropout, draws others in the pass without gradients; one that
@@ -187,15 +188,15 @@ def obstacle_to_folding(network: Network, input_size: int, place: Place) -> str 
             return "batch normalisation"
         if isinstance(module, nn.RNNBase) and module.dropout:
             return "dropout"  # cuDNN draws its numbers by itself
-    cuda = [place.device] if place.device.type == "cuda" else []
+    cuda = [context.device] if context.device.type == "cuda" else []
     with torch.random.fork_rng(cuda), torch.no_grad():
-        before = _generators(place)
-        inputs = torch.zeros(2, 1, input_size, device=place.device, dtype=place.dtype)
+        before = _generators(context)
+        inputs = torch.zeros(2, 1, input_size, device=context.device, dtype=context.dtype)
         network(inputs, network.initial_state(1))
-        after = _generators(place)
+        after = _generators(context)
     return None if all(map(torch.equal, before, after)) else "random numbers"
 
 
-def _generators(place: Place) -> list[Tensor]:
-    cuda = [torch.cuda.get_rng_state(place.device)] if place.device.type == "cuda" else []
+def _generators(context: DeviceContext) -> list[Tensor]:
+    cuda = [torch.cuda.get_rng_state(context.device)] if context.device.type == "cuda" else []
     return [torch.get_rng_state(), *cuda]

@@ -11,14 +11,15 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from seqrnn.loop import Place, unroll
+from seqrnn.device import DeviceContext
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
+from seqrnn.models.unroll import unroll
 from seqrnn.schedule import Schedule, Window
-from seqrnn.strategies import state
-from seqrnn.strategies.protocol import Made, Numbers, Parts
-from seqrnn.strategies.state import Memory
+from seqrnn.strategies import strategy_state
+from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
+from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.protocol import Batch
 
 Windows = Sequence[tuple[Batch, Window]]
@@ -52,15 +53,15 @@ class Plain:
     def ready(self, announce: Callable[[str], None]) -> None:
         pass
 
-    def memory(self, streams: int, awaited: Sequence[int]) -> Memory:
-        return Memory(
-            state.remembered_by(self.optimizer, self.network),
-            state.settings_of(self.optimizer),
-            {before: tuple(map(state.copied, self.gradients.states[before])) for before in awaited},
+    def memory(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
+        return StrategyState(
+            strategy_state.optimizer_state(self.optimizer, self.network),
+            strategy_state.settings_of(self.optimizer),
+            {before: tuple(map(strategy_state.copied, self.gradients.states[before])) for before in pending_carries},
         )
 
-    def restore(self, memory: Memory) -> None:
-        state.remind(self.optimizer, self.network, memory)
+    def restore(self, memory: StrategyState) -> None:
+        strategy_state.load_optimizer_state(self.optimizer, self.network, memory)
         device = self.parameters[0].device
         self.gradients.states.clear()
         for before, carried in memory.carried.items():
@@ -69,7 +70,7 @@ class Plain:
     def finish(self) -> None:
         pass
 
-    def __call__(self, parts: Parts, factors: Numbers) -> Made:
+    def __call__(self, parts: WindowRanges, factors: Numbers) -> UpdateStats:
         made = []
         for (epoch, windows), factor in zip(self.schedule.updates(parts), factors, strict=False):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -85,7 +86,7 @@ class Plain:
             if targets:
                 self.optimizer.step()
         epochs, steps, losses, counts, norms = (np.array(column) for column in zip(*made, strict=True))
-        return Made(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(made)])
+        return UpdateStats(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(made)])
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
@@ -104,8 +105,8 @@ class WindowByWindow:
     stride < window, that was before the latest updates. From there on it is run again, with the present weights.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, place: Place) -> None:
-        self.network, self.loss, self.carry, self.place = network, loss, carry, place
+    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
+        self.network, self.loss, self.carry, self.context = network, loss, carry, context
         self.states: dict[int, State] = {}  # by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
@@ -119,10 +120,10 @@ class WindowByWindow:
         if window.fresh == 0:
             self.states.clear()  # other sequences begin
         state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.place(batch.read(window.start, window.stop))
+        chunk = self.context(batch.read(window.start, window.stop))
         fresh = window.fresh - window.start
         valid = chunk.valid[fresh:]  # (T', B)
-        with self.place.precision():
+        with self.context.precision():
             hidden, kept = unroll(
                 self.network.recur,
                 self.network.initial_state,

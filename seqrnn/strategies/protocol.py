@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seqrnn.schedule import Part
-from seqrnn.strategies.state import Memory
+from seqrnn.schedule import WindowRange
+from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.protocol import Batch
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Parts = Sequence[Part[Batch]]
+WindowRanges = Sequence[WindowRange[Batch]]
 
 
 @dataclass(frozen=True)
-class Made:
+class UpdateStats:
     """What some updates in a row came to, an entry for each. One that diverged is the last, and was not applied.
 
     Args:
@@ -45,7 +45,7 @@ class Strategy(Protocol):
     def ready(self, announce: Callable[[str], None]) -> None:
         """Prepares what takes a while, and announces it."""
 
-    def __call__(self, parts: Parts, factors: Numbers) -> Made:
+    def __call__(self, parts: WindowRanges, factors: Numbers) -> UpdateStats:
         """Makes the updates that ``parts`` hold, and changes the network in place.
 
         Args:
@@ -53,7 +53,7 @@ class Strategy(Protocol):
             factors: what to multiply the optimizer's learning rate by in each update; as many, or more.
         """
 
-    def memory(self, streams: int, awaited: Sequence[int]) -> Memory:
+    def memory(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         """What it remembers besides the weights, in the form that all strategies have in common.
 
         Args:
@@ -61,7 +61,7 @@ class Strategy(Protocol):
             awaited: the timesteps before which states are carried there, as ``Schedule.awaited`` says.
         """
 
-    def restore(self, memory: Memory) -> None:
+    def restore(self, memory: StrategyState) -> None:
         """Goes on with what another strategy remembered, for the same network, optimizer and schedule. The weights
         have been restored already.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from seqrnn.diagnosis import jacobian, states
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trajectories import cases_of, sampled_steps
-from seqrnn.run import to_json
+from seqrnn.rundir.strict_json import to_json
 
 T, B = 60, 20
 CASES = cases_of(T, B)[0].flatten()

@@ -43,7 +43,7 @@ MOST_PROBLEMS = 20  # that are named
 ZIP_END = struct.Struct("<4s4H2LH")  # signature, disks, members, size and place of their directory, comment
 
 
-def inside(directory: Path, name: str) -> Path:
+def resolve_inside(directory: Path, name: str) -> Path:
     """The path of a file of a directory; a link there may not lead out of it.
 
     Raises:

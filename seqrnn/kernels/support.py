@@ -12,7 +12,7 @@ import torch
 WIDEST = {"AVX2": 256, "AVX512": 1024}  # hidden units up to which products in compiled code are faster
 
 
-def to_compiled(cell: Any, device: torch.device, dtype: torch.dtype) -> str | None:
+def compiled_obstacle(cell: Any, device: torch.device, dtype: torch.dtype) -> str | None:
     """What stands in the way of computing a cell in compiled code; None: nothing."""
     if device.type != "cpu":
         return f"needs device=cpu, not {device.type}"
@@ -20,11 +20,11 @@ def to_compiled(cell: Any, device: torch.device, dtype: torch.dtype) -> str | No
         return "needs precision=float32 or float64"
     if getattr(cell, "recurrence", None) is None:
         return "this cell does not say how it computes (see seqrnn.models.protocol.Recurrence)"
-    return of_machine()
+    return machine_obstacle()
 
 
 @cache
-def of_machine() -> str | None:
+def machine_obstacle() -> str | None:
     """What stands in the way on this machine."""
     if find_spec("numba") is None:
         return "numba is not installed"

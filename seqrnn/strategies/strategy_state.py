@@ -23,7 +23,7 @@ HOW = {"foreach", "fused", "capturable", "differentiable"}
 
 
 @dataclass(frozen=True)
-class Memory:
+class StrategyState:
     """What a strategy remembers between two updates; nothing in it is shared with what goes on.
 
     Args:
@@ -49,7 +49,7 @@ def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{key: value for key, value in group.items() if key not in left_out} for group in optimizer.param_groups]
 
 
-def remembered_by(optimizer: Optimizer, network: nn.Module) -> dict[str, Remembered]:
+def optimizer_state(optimizer: Optimizer, network: nn.Module) -> dict[str, Remembered]:
     """What an optimizer of torch's kind remembers of each parameter of a network."""
     return {
         name: {key: copied(value) for key, value in optimizer.state[parameter].items() if value is not None}
@@ -58,13 +58,13 @@ def remembered_by(optimizer: Optimizer, network: nn.Module) -> dict[str, Remembe
     }
 
 
-def remind(optimizer: Optimizer, network: nn.Module, memory: Memory) -> None:
+def load_optimizer_state(optimizer: Optimizer, network: nn.Module, memory: StrategyState) -> None:
     """Gives an optimizer of torch's kind what another one remembered.
 
     Raises:
         DataError: it is not about this network.
     """
-    remind_settings(optimizer, memory)
+    load_group_settings(optimizer, memory)
     for name, parameter in network.named_parameters():
         optimizer.state.pop(parameter, None)
         told = memory.parameters.get(name)
@@ -73,7 +73,7 @@ def remind(optimizer: Optimizer, network: nn.Module, memory: Memory) -> None:
             optimizer.state[parameter] = {key: _beside(value, parameter) for key, value in told.items()}
 
 
-def remind_settings(optimizer: Optimizer, memory: Memory) -> None:
+def load_group_settings(optimizer: Optimizer, memory: StrategyState) -> None:
     """The same for the settings alone."""
     if len(memory.groups) != len(optimizer.param_groups):
         raise DataError(

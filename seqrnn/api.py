@@ -1,0 +1,61 @@
+"""A run from Python: what the commands, notebooks, studies and benchmarks call."""
+
+from __future__ import annotations
+
+from seqrnn import components, evaluation, plugins, settings, smoke
+from seqrnn.checkpoints.init_from import start_from
+from seqrnn.checkpoints.signals import Signals
+from seqrnn.checkpoints.training import Training
+from seqrnn.diagnosis.vitals import Vitals
+from seqrnn.monitor import Monitor
+from seqrnn.recording.recorder import Recorder
+from seqrnn.rundir.request import RunRequest
+from seqrnn.settings import Values
+from seqrnn.strategies.choice import choose
+
+
+def checked(values: Values) -> Values:
+    """Checks a config, and returns it as it will be run: shrunk, if ``smoke`` is set. Imports its plugins.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    plugins.load_components(settings.plugins_of(values))
+    components.check_config(values)
+    return smoke.shrink(values) if values["smoke"] else values
+
+
+def execute(request: RunRequest) -> float:
+    """Makes or resumes the run of a checked config, from its data to its plots; returns its test loss."""
+    run = components.build_components(request.values)
+    source = run.settings.init_from if not request.resuming else None
+    origin = start_from(source, run.network) if source else None
+    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+    strategy = choose(run)
+    validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
+    vitals = Vitals(run) if run.settings.diagnose else dict
+
+    def evaluate() -> dict[str, float]:
+        predictions = evaluation.predict(run.network, validation, run.context)
+        return evaluation.score(predictions, run.task, run.loss) | vitals()
+
+    with Signals() as signals, Recorder(run, request, signals.deferred) as recorder:
+        monitor = Monitor(
+            planned,
+            evaluate,
+            evaluate_every=run.schedule.evaluate_every,
+            log_every=run.settings.log_every,
+            patience=run.schedule.patience,
+            record=recorder.record,
+            observe=recorder.observe,
+        )
+        training = Training(run, strategy, monitor, recorder, signals)
+        training.begin(request.resuming, request.reason, origin)
+        strategy.ready(recorder.terminal.say)
+        training.train()
+        loss = recorder.finish(evaluation.predict(run.network, test, run.context))
+    if run.settings.diagnose:
+        from seqrnn.diagnosis.session import diagnose
+
+        diagnose(request.directory, plugins=run.settings.plugins, seconds=0 if run.settings.smoke else None)
+    return loss
