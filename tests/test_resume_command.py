@@ -15,7 +15,8 @@ from helpers import Finished
 from test_tasks import write_mnist
 
 from seqrnn.checkpoints import file
-from seqrnn.checkpoints.identity import CHANGEABLE, flattened, identity
+from seqrnn.checkpoints.identity import CHANGEABLE, identity
+from seqrnn.keys import flattened
 from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
