@@ -6,7 +6,6 @@ The commands call the same functions. Mistakes are exceptions here (``seqrnn.Con
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,7 +58,9 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
     request = resuming.named_run([*flags, *overrides])
     if request is None:
         config = composition.compose(overrides, config_dir)
-        request = RunRequest(settings.plain(config), Path(config.hydra.run.dir).absolute(), typed_overrides(config))
+        request = RunRequest(
+            settings.plain(config), Path(config.hydra.run.dir).absolute(), typed_overrides(config.hydra)
+        )
     with _process_state_kept():
         request, _ = carry_out(request, quiet=quiet)
     return load(request.directory, plugins=settings.plugins_of(request.values))
@@ -78,9 +79,13 @@ def load(directory: str | Path, *, plugins: Sequence[str] = ()) -> Run:
     return Run(Path(directory).expanduser(), plugins)
 
 
-def typed_overrides(config: Any) -> list[str]:
-    """Returns the overrides of a composed config, as they were typed, without those of hydra's own keys."""
-    overrides: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+def typed_overrides(hydra_config: Any) -> list[str]:
+    """Returns the overrides of a composed config, as they were typed, without those of hydra's own keys.
+
+    Args:
+        hydra_config: hydra's own part of the config.
+    """
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     return list(overrides)
 
 
@@ -109,9 +114,12 @@ def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, 
                     f"{printable(str(request.directory))}: finished after {summary['updates']:,} updates; nothing to "
                     "do (a larger schedule.epochs or schedule.max_updates would resume it)"
                 )
-        is_new = summary is None or not (request.directory / DIAGNOSIS).exists()
-        if request.values["diagnose"] and is_new:
-            _diagnose(request, quiet)
+        if request.values["diagnose"] and (summary is None or not (request.directory / DIAGNOSIS).exists()):
+            from seqrnn.diagnosis.session import diagnose_finished_run
+
+            names = settings.plugins_of(request.values)
+            console = Console(quiet=True) if quiet else None
+            diagnose_finished_run(request.directory, names, bool(request.values["smoke"]), console)
         return request, loss
 
 
@@ -143,22 +151,6 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
         strategy.ready(recorder.terminal.say)
         trained.train()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
-
-
-def _diagnose(request: RunRequest, quiet: bool) -> None:
-    """Diagnoses a run that has finished. It stays finished whatever goes wrong here, which is only reported."""
-    from seqrnn.diagnosis.session import diagnose
-
-    names, seconds = settings.plugins_of(request.values), 0 if request.values["smoke"] else None
-    try:
-        diagnose(request.directory, seconds, names, Console(quiet=True) if quiet else None)
-    except Exception as error:
-        reason = "; ".join(error.problems) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        print(
-            f"note: the run has finished, but its diagnosis failed: {printable(reason)}; python -m seqrnn.diagnose "
-            f"{printable(str(request.directory))} tries again",
-            file=sys.stderr,
-        )
 
 
 @contextmanager

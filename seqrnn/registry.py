@@ -129,9 +129,7 @@ def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
         return create_model(components[0].__name__, __config__=config, **fields)
     except (PydanticUserError, NameError) as error:  # a type that is no type of a value in YAML
         reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{describe(components[0])}: its settings have a type that YAML has not: {reason}"
-        ) from None
+        raise ConfigError(f"{describe(components[0])}: a type of its settings is none of YAML's: {reason}") from None
 
 
 def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str) -> list[str]:

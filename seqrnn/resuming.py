@@ -2,7 +2,7 @@
 
 ``resume=RUN_DIR`` among the overrides resumes the run in that directory with the config that it was started with. It
 never reaches hydra, which would compose today's conf/ and make a directory of its own. A config may also have the key
-``resume``, whichever file it is from: ``auto`` resumes the run in hydra's run directory, and a directory the run in it,
+``resume``, from whichever file: ``auto`` resumes the run in the run directory, and a directory the run in it,
 if that is this very run. A job that its scheduler has put back into the queue resumes in the same way.
 
 Imports nothing that is slow, so that errors and --help come at once.
@@ -78,8 +78,8 @@ def named_run(arguments: Sequence[str]) -> RunRequest | None:
     plugins = [] if names_plugins else sorted(map(str, values.get("plugins") or []))
     if plugins:
         problems.append(
-            f"plugins: the run uses {', '.join(plugins)}, and modules are code: write 'plugins=[{','.join(plugins)}]' "
-            "to import them"
+            f"plugins: the run uses {', '.join(plugins)}, and modules are code: write "
+            f"'plugins=[{','.join(plugins)}]' to import them"
         )
     if problems:
         raise ConfigError(*problems)
@@ -147,7 +147,9 @@ def follow_setting(request: RunRequest) -> RunRequest:
     setting = request.values.get("resume")
     is_named = setting not in (None, "auto")
     if is_named:
-        request = replace(request, directory=Path(setting).expanduser(), values={**request.values, "resume": None})
+        request = replace(
+            request, directory=Path(str(setting)).expanduser(), values={**request.values, "resume": None}
+        )
     elif not (request.directory / CONFIG).is_file():
         return request
     queued = None if is_named else requeued(request.directory)

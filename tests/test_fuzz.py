@@ -33,7 +33,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from seqrnn import config_files, errors, overrides, train
+from seqrnn import composition, config_files, errors
+from seqrnn.cli import job
 from seqrnn.plots import __main__ as plots_command
 from seqrnn.rundir import bounded
 from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
@@ -198,12 +199,12 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             config.hydra.job.num, config.hydra.mode = 0, RunMode.RUN
             HydraConfig.instance().set_config(config)
         except Exception as error:  # which the command diagnoses, whatever it is
-            code, said = 2, overrides._first_lines(error)
+            code, said = 2, composition._first_lines(error)
         else:
             with open_dict(config):
                 del config["hydra"]
             try:
-                train.train.__wrapped__(config)  # type: ignore[attr-defined]
+                job.train.__wrapped__(config)  # type: ignore[attr-defined]
             except SystemExit as stop:
                 code = int(stop.code or 0)
         out, err = capfd.readouterr()
