@@ -54,13 +54,11 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
     """
     if isinstance(overrides, str):
         raise TypeError(f"seqrnn.run takes a list of overrides, such as [{overrides!r}], not one string")
-    flags = ["--config-dir", str(config_dir)] if config_dir is not None else []
-    request = resuming.named_run([*flags, *overrides])
+    request = resuming.named_run(overrides, ["config_dir"] if config_dir is not None else ())
     if request is None:
         config = composition.compose(overrides, config_dir)
-        request = RunRequest(
-            settings.plain(config), Path(config.hydra.run.dir).absolute(), typed_overrides(config.hydra)
-        )
+        directory = Path(config.hydra.run.dir).absolute()
+        request = RunRequest(settings.plain(config), directory, typed_overrides(config.hydra))
     with _process_state_kept():
         request, _ = carry_out(request, quiet=quiet)
     return load(request.directory, plugins=settings.plugins_of(request.values))

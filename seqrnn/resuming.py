@@ -47,34 +47,36 @@ def finished_summary(request: RunRequest) -> dict[str, Any] | None:
     return None if is_longer or summary.get("status") != "finished" else summary
 
 
-def named_run(arguments: Sequence[str]) -> RunRequest | None:
-    """Returns the run that ``resume=RUN_DIR`` among ``arguments`` names; None where they do not name one.
+def named_run(overrides: Sequence[str], flags: Sequence[str] = ()) -> RunRequest | None:
+    """Returns the run that ``resume=RUN_DIR`` among ``overrides`` names; None where they do not name one.
+
+    Args:
+        flags: of the command line; a run is resumed without any.
 
     Raises:
-        ConfigError: all that is wrong with the arguments.
+        ConfigError: all that is wrong with the command line.
         DataError: there is no such run, or its config cannot be read.
     """
     from seqrnn.rundir.reader import RunReader
 
-    naming = [text for text in arguments if text.lstrip("+").partition("=")[0] == "resume"]
+    naming = [text for text in overrides if text.lstrip("+").partition("=")[0] == "resume"]
     where = _value(naming[-1]) if naming else ""
     if where in ("", "null", "auto"):
         return None
     directory = Path(where).expanduser()
-    others = [text for text in arguments if text not in naming]
+    others = [text for text in overrides if text not in naming]
     problems = [f"resume={where}: given more than once"] if len(naming) > 1 else []
-    for flag in (text for text in others if text.startswith("-")):
+    for flag in flags:
         problems.append(
             f"{flag}: only one run can be resumed at a time; leave it out"
             if flag in ("-m", "--multirun")
             else f"{flag}: a run is resumed with its own config; leave it out"
         )
-    overrides = [text for text in others if not text.startswith("-")]
     values = RunReader(directory).config()
     _complete(values)
-    for text in overrides:
+    for text in others:
         problems += _apply(values, text)
-    names_plugins = any(text.startswith("plugins=") for text in overrides)
+    names_plugins = any(text.startswith("plugins=") for text in others)
     plugins = [] if names_plugins else sorted(map(str, values.get("plugins") or []))
     if plugins:
         problems.append(
@@ -83,7 +85,7 @@ def named_run(arguments: Sequence[str]) -> RunRequest | None:
         )
     if problems:
         raise ConfigError(*problems)
-    return RunRequest(values, directory, overrides, resuming=True)
+    return RunRequest(values, directory, others, resuming=True)
 
 
 def _value(override: str) -> str:

@@ -50,7 +50,7 @@ def command() -> None:
     if arguments.INFORMATIVE & {*flags} or shown not in (None, "job"):
         reporting.run_hydra(train)
         return
-    request = resuming.named_run(overrides if shown else [*flags, *overrides])
+    request = resuming.named_run(overrides, [] if shown else [word for word in flags if word.startswith("-")])
     if request is None:
         reporting.run_hydra(train)
     elif shown:
