@@ -12,6 +12,7 @@ from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.request import RunRequest
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks import checks
 
 
 def checked(values: Values) -> Values:
@@ -30,9 +31,10 @@ def execute(request: RunRequest) -> float:
     run = components.build_components(request.values)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
+    validation, test = run.task.validation(), run.task.test()
+    checks.check_splits(run.task, run.schedule.streams, run.context.dtype, validation, test)
     planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
     strategy = choose(run)
-    validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
