@@ -6,7 +6,7 @@ is checked for shapes, types and classes; its numbers are looked at when a loss 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -104,9 +104,7 @@ def _dimensions(name: str, classes: bool) -> str:
     return f" (timesteps, streams{last})"
 
 
-def check_splits(
-    task: Task, streams: int, dtype: torch.dtype, validation: Sequence[Batch], test: Sequence[Batch]
-) -> None:
+def check_data(task: Task, streams: int, dtype: torch.dtype) -> None:
     """Checks a task's data before training: validation and test data completely, training data up to the first chunk
     with a valid target.
 
@@ -119,8 +117,13 @@ def check_splits(
     """
     problems: list[str] = []
     data_format = DataFormat.of(task)
-    splits = (("training", task.train(0, streams)), ("validation", validation), ("test", test))
-    for name, batches in splits:
+    splits: dict[str, Callable[[], Sequence[Batch]]] = {
+        "training": lambda: task.train(0, streams),
+        "validation": task.validation,
+        "test": task.test,
+    }
+    for name, read in splits.items():
+        batches = read()
         try:
             _check_sequence(name, batches)
             if name == "training":
