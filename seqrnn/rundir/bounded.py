@@ -38,6 +38,7 @@ EXPECTED = {  # by pydantic's name of the error; others have a message that need
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
+    "string_unicode": "text of valid characters",
     "list_type": "a list",
     "tuple_type": "a list",
     "dict_type": "a mapping",
@@ -132,24 +133,22 @@ def _data_error(error: ValidationError, path: Path) -> DataError:
 
 def _problem(found: Any) -> str:
     """Returns what is wrong: the key, what is expected, and the value."""
-    location, kind, value = list(found["loc"]), found["type"], found["input"]
-    if location and location[-1] == "[key]":
-        return (
-            f"{_dotted(location[:-2])} has a name of {len(value):,} characters; {MOST_NAME_CHARACTERS} are the most"
-        )
-    name = _dotted(location)
+    location, kind, message, value = list(found["loc"]), found["type"], found["msg"], found["input"]
+    is_key = bool(location) and location[-1] == "[key]"  # behind the key itself, which may be of any length
+    name = f"a name in {_dotted(location[:-2])}" if is_key else _dotted(location)
     if kind == "missing":
         return f"has no {name}; was it written by another version of seqrnn?"
     if kind == "json_invalid":
-        return f"cannot be read: {found['msg']}"
+        return f"cannot be read: {message}"
     if kind == "string_too_long":
-        return f"{name} should be a name of at most {found['ctx']['max_length']} characters, not {shown(value)}"
-    expected = EXPECTED.get(kind) or found["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if kind == "value_error":  # the message of a validator is a sentence
-        return f"{name}: {expected}" if name else expected
-    if not name:
-        return f"should hold {expected}, not {shown(value)}"
-    return f"{name} should be {expected}, not {shown(value)}"
+        most = found["ctx"]["max_length"]
+        return f"{name} should be text of at most {most} characters, not of {len(value):,}: {shown(value)}"
+    if kind == "too_long":
+        return f"{name} should be a list of at most {found['ctx']['max_length']} items, not {shown(value)}"
+    if kind == "value_error":  # raised by a validator of the model
+        return f"{name}: {message}".replace(": Value error, ", ": ").removeprefix(": ")
+    expected = f"should {'be' if name else 'hold'} {EXPECTED.get(kind) or message.removeprefix('Input should be ')}"
+    return f"{name} {expected}, not {shown(value)}".lstrip()
 
 
 def _dotted(location: list[str | int]) -> str:
