@@ -54,7 +54,7 @@ def execute(request: RunRequest) -> float:
         trained.train()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:
-        from seqrnn.diagnosis.session import diagnose
+        from seqrnn.diagnosis.session import diagnose_finished_run
 
-        diagnose(request.directory, plugins=run.settings.plugins, seconds=0 if run.settings.smoke else None)
+        diagnose_finished_run(request.directory, run.settings.plugins, run.settings.smoke)
     return loss
