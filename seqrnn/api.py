@@ -28,6 +28,7 @@ from seqrnn.results import Run
 from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.request import RunRequest
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks import checks
 
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
@@ -124,11 +125,12 @@ def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, 
 def execute(request: RunRequest, *, quiet: bool = False) -> float:
     """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss."""
     run = components.build_components(request.values)
+    checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
     planned = training.planned_updates(run)
     strategy = choose(run)
-    score, test = training.validation_scorer(run), run.task.test()  # damaged data is found before training
+    score, test = training.validation_scorer(run), run.task.test()
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:

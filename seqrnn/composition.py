@@ -46,6 +46,8 @@ def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> D
         ConfigError: everything that is wrong with the overrides.
     """
     overrides = extending_open_mappings(overrides)
+    if config_dir is not None and not Path(config_dir).expanduser().is_dir():
+        raise ConfigError(f"config_dir={config_dir}: there is no such directory")
     with _hydra_of(config_files.config_directory()):
         try:
             return hydra.compose("config", [*_search_path(config_dir), *overrides], return_hydra_config=True)

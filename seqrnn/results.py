@@ -105,8 +105,9 @@ class Run:
         context = device_context(device, "float64" if self.config.get("precision") == "float64" else "float32")
         with torch.random.fork_rng(devices=()):  # initial weights are drawn, and replaced at once
             network = build_network(model, *sizes, "torch" if self.config.get("kernel") == "torch" else "auto")
+        network.to(context.device, context.dtype)
         load_weights(network, weights, where)
-        return network.to(context.device, context.dtype).eval()
+        return network.eval()
 
     def _size(self, name: str) -> int:
         size = self.summary[name]

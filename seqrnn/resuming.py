@@ -57,12 +57,12 @@ def named_run(overrides: Sequence[str], flags: Sequence[str] = ()) -> RunRequest
         ConfigError: all that is wrong with the command line.
         DataError: there is no such run, or its config cannot be read.
     """
-    from seqrnn.rundir.reader import RunReader
-
     naming = [text for text in overrides if text.lstrip("+").partition("=")[0] == "resume"]
     where = _value(naming[-1]) if naming else ""
     if where in ("", "null", "auto"):
         return None
+    from seqrnn.rundir.reader import RunReader
+
     directory = Path(where).expanduser()
     others = [text for text in overrides if text not in naming]
     problems = [f"resume={where}: given more than once"] if len(naming) > 1 else []

@@ -36,7 +36,7 @@ from omegaconf import OmegaConf, open_dict
 from seqrnn import composition, config_files, errors
 from seqrnn.cli import job
 from seqrnn.plots import __main__ as plots_command
-from seqrnn.rundir import bounded
+from seqrnn.rundir.bounded_arrays import read_tensors
 from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
 
 Command = Callable[..., Finished]
@@ -459,4 +459,4 @@ def test_any_damage_to_weights_is_an_error_or_other_weights(runs: list[Path], tm
     for _ in range(DAMAGES):
         path.write_bytes(bytes_changed((runs[0] / path.name).read_bytes(), rng))
         with bounded_memory(), contextlib.suppress(errors.DataError):
-            assert all(isinstance(tensor, torch.Tensor) for tensor in bounded.read_tensors(path).values())
+            assert all(isinstance(tensor, torch.Tensor) for tensor in read_tensors(path).values())
