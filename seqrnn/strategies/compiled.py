@@ -96,9 +96,9 @@ class Compiled:
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
         self.step_kind = _describe(optimizer, self.numbers)
         if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
-            self.step_kind = layout.NONE
-        self.numbers[layout.CLIP] = schedule.clip_norm or 0.0
-        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NONE
+            self.step_kind = layout.NO_STEP
+        self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
+        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
         self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
         self.arrays = [flat.numpy() for flat in self.remembered]
@@ -120,7 +120,7 @@ class Compiled:
 
     def __call__(self, parts: WindowRanges, factors: Numbers) -> UpdateStats:
         made = []
-        if self.pool is None and self.step_kind != layout.NONE:
+        if self.pool is None and self.step_kind != layout.NO_STEP:
             for portion, begin, end in self._portions(parts, len(factors)):
                 ((table, data),) = self.data.of(portion, self.schedule)
                 made.append(self._made(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
@@ -170,12 +170,12 @@ class Compiled:
             shares.append(future.result())
             self.gradient += engine.gradient
         loss, targets = (np.sum([getattr(share, name) for share in shares]) for name in ("losses", "targets"))
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             norm = self._step_of_torch(float(loss), int(targets), factor)
         else:
             self.flat.table[layout.STEP_KIND] = self.step_kind
             norm = self._finish(*self._finished, float(loss), int(targets), rates[0])
-            self.flat.table[layout.STEP_KIND] = layout.NONE
+            self.flat.table[layout.STEP_KIND] = layout.NO_STEP
         timesteps = np.sum([share.timesteps for share in shares], axis=0)
         return UpdateStats(
             shares[0].epochs, timesteps, np.array([loss]), np.array([targets]), np.array([norm]), rates
@@ -197,7 +197,7 @@ class Compiled:
     def memory(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         carried = {before: self._carried(streams, before) for before in pending_carries}
         settings = strategy_state.settings_of(self.optimizer)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             return StrategyState(strategy_state.optimizer_state(self.optimizer, self.network), settings, carried)
         made = int(self.flat.table[layout.STEPS_MADE])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
@@ -219,7 +219,7 @@ class Compiled:
             engine.carried.fill(0)
         for before, parts in memory.carried.items():
             self._carry(before, parts)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             strategy_state.load_optimizer_state(self.optimizer, self.network, memory)
             return
         strategy_state.load_group_settings(self.optimizer, memory)
@@ -283,20 +283,20 @@ class Engine:
         self.most = max(min(ROWS, one * schedule.passes), one)
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
         table = self.flat.table
-        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSSES[loss], layout.NONE, 0
+        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSSES[loss], layout.NO_STEP, 0
         table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = streams, self.most, schedule.passes
         table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
         table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))
         table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
-        parts = 2 if cell.kind == "lstm" else 1
+        parts = len(cell.specification.state)
         self.shape = max(1, int(table[layout.SLOTS])), len(cell.layers), parts, streams, cell.size
         self._make_room()
 
     def beside(self) -> Engine:
         """The same, for another thread."""
         twin = copy(self)
-        twin.flat = self.flat.beside(self.most, self.most)
+        twin.flat = self.flat.for_another_thread(self.most, self.most)
         twin._make_room()
         return twin
 
@@ -379,7 +379,9 @@ def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
     numbers[layout.DECOUPLED] = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
     numbers[layout.AMSGRAD] = group.get("amsgrad", False)
     numbers[layout.ALPHA], numbers[layout.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
-    kind = next((kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NONE)
+    kind = next(
+        (kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NO_STEP
+    )
     usual = all(group.get(name, value) == value for name, value in USUAL.items())
     watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NONE
+    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NO_STEP

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrnn.device import DeviceContext
+from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
@@ -37,9 +38,10 @@ class Folded:
 
     def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
         self.network, self.loss, self.carry, self.context = network, loss, carry, context
-        recurrence = getattr(network.cell, "recurrence", None)
-        told = recurrence() if recurrence else None
-        self.outputs_are_states = told is not None and told.kind != "lstm" and len(told.layers) == 1
+        recurrence = recurrence_of(network.cell)
+        self.outputs_are_states = (
+            recurrence is not None and recurrence.specification.outputs_are_states and len(recurrence.layers) == 1
+        )
         self.states: dict[int, State] = {}  # of the latest sequences, by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
