@@ -22,6 +22,7 @@ from seqrnn.models.protocol import State, detached
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import Window
 from seqrnn.strategies.plain import Windows
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk
 
 PAIRS = 16384  # (timestep, stream) pairs that are folded at a time, beyond a single window: they bound the memory
@@ -36,8 +37,16 @@ class Folded:
     windows of later updates, is taken from the pass with gradients.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
-        self.network, self.loss, self.carry, self.context = network, loss, carry, context
+    def __init__(
+        self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
+    ) -> None:
+        self.network, self.loss, self.carry, self.context, self.data_format = (
+            network,
+            loss,
+            carry,
+            context,
+            data_format,
+        )
         recurrence = recurrence_of(network.cell)
         self.outputs_are_states = (
             recurrence is not None and recurrence.specification.outputs_are_states and len(recurrence.layers) == 1
@@ -47,7 +56,7 @@ class Folded:
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0
         for group in _groups(windows):
-            loss, targets = self._fold(_read(group, self.context))
+            loss, targets = self._fold(_read(group, self.context, self.data_format))
             total, count = total + loss, count + targets
         return total, count
 
@@ -144,7 +153,7 @@ def _extent(window: Window) -> tuple[int, int]:
     return window.stop - window.start, window.fresh - window.start
 
 
-def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
+def _read(windows: Windows, context: DeviceContext, data_format: DataFormat) -> list[Columns]:
     """The windows with their timesteps, which are read once for all windows in a row of the same sequences."""
     columns: list[Columns] = []
     first = 0
@@ -152,7 +161,7 @@ def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
         if number + 1 < len(windows) and windows[number + 1][1].fresh > 0:
             continue
         origin = windows[first][1].start
-        chunk = context(batch.read(origin, window.stop))
+        chunk = context(data_format.read(batch, origin, window.stop))
         columns += [
             Columns(
                 chunk.between(one.start - origin, one.stop - origin),
