@@ -65,7 +65,7 @@ def fit(values: Any, **callbacks: Any) -> tuple[Components, Monitor]:
         **callbacks,
     )
     strategy = choose(run)
-    strategy.ready(lambda text: print(text, file=sys.stderr))
+    strategy.prepare(lambda text: print(text, file=sys.stderr))
     loop.train(run.task, run.schedule, strategy, monitor)
     return run, monitor
 

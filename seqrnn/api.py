@@ -51,7 +51,7 @@ def execute(request: RunRequest) -> float:
         )
         training = Training(run, strategy, monitor, recorder, signals)
         training.begin(request.resuming, request.reason, origin)
-        strategy.ready(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.say)
         training.train()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:

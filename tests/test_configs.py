@@ -77,7 +77,7 @@ def test_every_task_trains_with_every_model_and_schedule(task: str, model: str, 
         lambda: evaluation.score(evaluation.predict(run.network, validation, run.context), run.task, run.loss),
     )
     strategy = choose(run)
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     loop.train(run.task, run.schedule, strategy, monitor)
     # A step is only made where there is a target: online MNIST has its first after 28 timesteps.
     assert monitor.progress.position == 2

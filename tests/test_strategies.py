@@ -548,7 +548,7 @@ ENDINGS: dict[str, dict[str, Any]] = {
     "by itself": {},
     "after so many updates": {"max_updates": 13, "evaluate_every": 4},
     "for lack of improvement": {"patience": 2, "evaluate_every": 3},
-    "on a plateau": {"lr_decay": "plateau", "lr_step": 2, "evaluate_every": 5},
+    "on a plateau": {"lr_decay": "plateau", "lr_patience": 2, "evaluate_every": 5},
     "decaying": {"lr_decay": "onecycle", "clip_norm": 0.1, "evaluate_every": 7},
 }
 
@@ -749,7 +749,7 @@ def test_training_with_dropout_is_that_of_one_window_after_another_bit_for_bit(k
         )  # fmt: skip
         task = StubTask([[random_batch(50, 3, sizes=(1, 1))]], "l1", 1, 1)
         strategy = way(run_) if way else plain(run_.network, task, run_.optimizer, run_.schedule, run_.context)
-        strategy.ready(lambda text: None)
+        strategy.prepare(lambda text: None)
         loop.train(task, run_.schedule, strategy, make_monitor(task, run_.schedule))
         ends.append(weights_of(run_.network))
     assert all(map(torch.equal, *ends))

@@ -176,7 +176,7 @@ class Trials:
             if run is None:
                 return HOPELESS, math.inf
             strategy = choose(run)
-            strategy.ready(lambda text: None)
+            strategy.prepare(lambda text: None)
         task, batches = run.task, run.task.validation()[:1]
         planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
         tail: list[float] = []

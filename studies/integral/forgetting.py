@@ -85,7 +85,7 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
     monitor = Monitor(planned, look, evaluate_every=max(1, planned // SNAPSHOTS))
     strategy = choose(run)
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     loop.train(run.task, run.schedule, strategy, monitor)
     kept = np.array(errors[int(SKIPPED * len(errors)) :])
     fresh, *old = kept.mean(axis=0).tolist()  # NaN for an age that the run did not reach in its first quarter
