@@ -79,8 +79,8 @@ def window_at(timesteps: int, number: int, window: int | None, stride: int | Non
 
 
 def cut_windows(timesteps: int, window: int | None, stride: int | None, first: int = 0) -> Iterator[Window]:
-    """Yields all windows of a sequence in order. Their fresh parts cover each timestep from ``first`` on exactly once;
-    see ``window_at`` for the arguments."""
+    """Yields all windows of a sequence in order; see ``window_at`` for the arguments. Their fresh parts cover each
+    timestep from ``first`` on exactly once."""
     step = stride or window or timesteps
     for number in range(-(-(timesteps - first) // step)):
         yield window_at(timesteps, number, window, stride, first)
@@ -107,8 +107,8 @@ class WindowRange(Generic[AnyBatch]):
 def split_updates(
     ranges: Iterable[WindowRange[AnyBatch]], windows_per_update: int
 ) -> Iterator[list[WindowRange[AnyBatch]]]:
-    """Yields the windows of one update after another. An update ends after ``windows_per_update`` windows, or with its
-    epoch; it may consist of windows of several batches."""
+    """Yields the windows of one update after another. An update ends after ``windows_per_update`` windows, or with
+    its epoch; it may consist of windows of several batches."""
     update: list[WindowRange[AnyBatch]] = []
     pending = 0  # windows in `update`
     for each in ranges:
@@ -260,8 +260,8 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         ]
 
     def pending_carries(self, timesteps: int, number: int) -> list[int]:
-        """Returns the timesteps before which a carried state has been reached already that a window from ``number`` on
-        will begin with."""
+        """Returns the timesteps before which a carried state has been reached already that a later window, from
+        ``number`` on, begins with."""
         if not self.carry or self.window is None:
             return []
         reached = self.window_at(timesteps, number).fresh

@@ -1,1 +1,1 @@
-"""Ways to compute updates. All have one interface (``protocol``); the training loop does not know which one it uses."""
+"""Ways to compute updates. All have one interface (``protocol``); the training loop does not know which it uses."""

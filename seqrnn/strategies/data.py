@@ -93,7 +93,7 @@ class Data:
         self.joined: list[tuple[Array, ...]] = []
 
     def of(self, ranges: WindowRanges, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
-        """Returns for each share the table of the ranges, and their inputs, targets, labels, valid and starts, flat."""
+        """Returns for each share the table of the ranges, and inputs, targets, labels, valid and starts, flat."""
         pieces: list[Piece] = []
         chosen: list[int] = []  # for each range, the number of the piece that holds it
         is_new = False

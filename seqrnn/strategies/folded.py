@@ -1,7 +1,8 @@
 """The gradient of an update in one batched pass, in which its windows are computed side by side.
 
 Between two optimizer steps the weights do not change. So all windows of an update can be computed at once, each in
-columns of its own, as soon as the states that they begin with are known. A forward pass without gradients finds those.
+columns of its own, as soon as the states that they begin with are known. A forward pass without gradients finds
+those.
 
 T timesteps, B streams, I inputs, H hidden units; time comes first.
 """
@@ -112,7 +113,7 @@ class Folded:
         return unroll(self.network.recur, self.network.initial_state, inputs, starts, state, keep)
 
     def _store_carried(self, columns: Sequence[Columns], state: State) -> None:
-        """Stores the states that windows have reached, side by side in ``state``, for the windows that begin there."""
+        """Stores the states that windows, side by side, have reached, for the windows that begin with them."""
         if self.carry:
             parts = [torch.split(part, [column.streams for column in columns], dim=1) for part in detached(state)]
             for column, *own in zip(columns, *parts, strict=True):

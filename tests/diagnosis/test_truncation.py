@@ -50,8 +50,15 @@ def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse",
     states = states_along(network, stretch)
     parameters = list(network.parameters())
     return gradient(
-        network, LOSSES[loss], batch.chunk, states, schedule.window, schedule.stride, schedule.carry,
-        parameters=parameters, **more,
+        network,
+        LOSSES[loss],
+        batch.chunk,
+        states,
+        schedule.window,
+        schedule.stride,
+        schedule.carry,
+        parameters=parameters,
+        **more,
     )
 
 
