@@ -16,6 +16,7 @@ from seqrnn.schedule import distinct
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 
 # Hidden units times streams. Beyond that, one window is enough work for a processor, and side-by-side windows gain
 # less than the pass without gradients costs.
@@ -48,7 +49,7 @@ def choose(components: Components) -> Strategy:
         network,
         components.optimizer,
         components.schedule,
-        gradients(network, components.loss, components.schedule.carry, context),
+        gradients(network, components.loss, components.schedule.carry, context, DataFormat.of(components.task)),
     )
 
 

@@ -22,6 +22,7 @@ from seqrnn.models.protocol import State, detached
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import group_by_extent
 from seqrnn.strategies.plain import Windows
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk
 
 PAIRS = 16384  # (timestep, stream) pairs in a group of more than one window, at most: they bound the memory
@@ -38,8 +39,11 @@ class Folded:
     reaches, which windows of later updates begin with, are taken from the pass with gradients.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
-        self.network, self.loss, self.carry, self.context = network, loss, carry, context
+    def __init__(
+        self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
+    ) -> None:
+        self.network, self.loss, self.carry = network, loss, carry
+        self.context, self.data_format = context, data_format
         recurrence = getattr(network.cell, "recurrence", None)
         specification = recurrence() if recurrence else None
         self.outputs_are_states = (
@@ -50,7 +54,7 @@ class Folded:
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0
         for group in group_by_extent(windows, PAIRS):
-            loss, targets = self._fold(_read(group, self.context))
+            loss, targets = self._fold(_read(group, self.context, self.data_format))
             total, count = total + loss, count + targets
         return total, count
 
@@ -135,7 +139,7 @@ class Columns:
         return self.chunk.inputs.shape[1]
 
 
-def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
+def _read(windows: Windows, context: DeviceContext, data_format: DataFormat) -> list[Columns]:
     """Returns windows with their data, which is read once for consecutive windows of the same batch."""
     columns: list[Columns] = []
     first = 0
@@ -143,7 +147,7 @@ def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
         if number + 1 < len(windows) and windows[number + 1][1].fresh > 0:
             continue
         origin = windows[first][1].start
-        chunk = context(batch.read(origin, window.stop))
+        chunk = context(data_format.read(batch, origin, window.stop))
         columns += [
             Columns(
                 chunk.between(one.start - origin, one.stop - origin),

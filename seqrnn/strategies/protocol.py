@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrnn.models.network import Network
 from seqrnn.schedule import WindowRange
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.protocol import Batch
@@ -48,7 +49,13 @@ class UpdateStats:
 
 
 class Strategy(Protocol):
-    """A way to compute updates. All of them give the same numbers, to rounding."""
+    """A way to compute updates. All of them give the same numbers, to rounding.
+
+    Args:
+        network: whose weights the updates change.
+    """
+
+    network: Network
 
     def prepare(self, announce: Callable[[str], None]) -> None:
         """Compiles what must be compiled before the first update.
