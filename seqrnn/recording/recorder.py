@@ -83,7 +83,7 @@ class Recorder:
         settings, schedule = self.components.settings, self.components.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
+            monitor.end_blocks_at_multiples_of(self.frame_every)
             self.shown = [arrays.FirstSequences(self.components.task.test()[0], self.components.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.experiment})" if self.experiment else name, self._facts())
