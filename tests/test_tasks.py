@@ -27,7 +27,7 @@ from seqrnn import evaluation, registry
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
 from seqrnn.tasks import integral
-from seqrnn.tasks.mnist import read_idx, stand_in_digits
+from seqrnn.tasks.mnist import read_idx, synthetic_digits
 from seqrnn.tasks.protocol import Chunk, stored
 
 TASKS = registry.names("task")
@@ -197,8 +197,8 @@ def test_blocks_that_are_computed_together_are_what_they_are_apart(
 ) -> None:
     monkeypatch.setattr(integral, "BLOCK", 60)
     found = []
-    for at_once in (1, 7):
-        monkeypatch.setattr(integral, "AT_ONCE", at_once)
+    for blocks in (1, 7):
+        monkeypatch.setattr(integral, "BLOCKS_PER_SECTION", blocks)
         task = make_task("integral", train_timesteps=streams * 1500, sequence_length=None, jitter=0.1, leak=0.1)
         found.append(whole(task.train(0, streams)[0]))
     assert torch.equal(found[0].inputs, found[1].inputs)
@@ -384,7 +384,7 @@ def write_mnist(folder: Path, zipped: bool = False) -> Path:
 
 
 def make_mnist(folder: Path, seed: int = 0, **changes: Any) -> Any:
-    values = {"data_dir": str(folder), "download": False, "stand_in": False, "validation_images": 0, **changes}
+    values = {"data_dir": str(folder), "download": False, "synthetic": False, "validation_images": 0, **changes}
     return make_task("mnist", seed, **values)
 
 
@@ -585,12 +585,12 @@ def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, to
     assert "\n" not in problem
 
 
-def test_stand_in_digits_show_every_class_with_its_own_strokes_and_repeat_by_seed() -> None:
-    images, labels = stand_in_digits(0, 512)
+def test_synthetic_digits_show_every_class_with_its_own_strokes_and_repeat_by_seed() -> None:
+    images, labels = synthetic_digits(0, 512)
     assert images.shape == (512, 28, 28)
     assert images.dtype == labels.dtype == np.uint8
     assert np.bincount(labels, minlength=10).min() > 25
-    again, other = stand_in_digits(0, 512), stand_in_digits(1, 512)
+    again, other = synthetic_digits(0, 512), synthetic_digits(1, 512)
     assert np.array_equal(images, again[0])
     assert np.array_equal(labels, again[1])
     assert not np.array_equal(images, other[0])
@@ -601,8 +601,8 @@ def test_stand_in_digits_show_every_class_with_its_own_strokes_and_repeat_by_see
     assert len({image.tobytes() for image in images}) == 512
 
 
-def test_stand_in_digits_need_no_files_and_say_what_they_are(tmp_path: Path) -> None:
-    task = make_mnist(tmp_path / "nowhere", stand_in=True, validation_images=64, download=True)
+def test_synthetic_digits_need_no_files_and_say_what_they_are(tmp_path: Path) -> None:
+    task = make_mnist(tmp_path / "nowhere", synthetic=True, validation_images=64, download=True)
     assert len(which(task.train(0, 64))) == 448
     assert len(which(task.test())) == 128
     assert "not MNIST" in task.data_note
