@@ -88,8 +88,8 @@ class Task(Protocol):
       common with the training data, or None. It stands in the terminal's header, the summary and the pictures.
     - ``validation_is_test``: whether the validation data is test data, so that what is chosen by validation scores is
       chosen on test data; the runner then names what is. Without it: False.
-    - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data, besides the
-      first timesteps of each split, which are always compared.
+    - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
+      timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
       target depends on, or None where there is no such number; a window must be that long to hold them all. Without
       it, the diagnosis does without.
