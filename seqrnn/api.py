@@ -148,7 +148,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.ready(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.say)
         trained.train()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
 

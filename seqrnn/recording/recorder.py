@@ -86,7 +86,7 @@ class Recorder:
         settings, schedule = self.components.settings, self.components.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
+            monitor.end_blocks_at_multiples_of(self.frame_every)
             self.shown = [arrays.FirstSequences(self.components.task.test()[0], self.components.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.experiment})" if self.experiment else name, self._facts())
@@ -290,6 +290,18 @@ class Recorder:
             )
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
+        best = self.components.settings.checkpoint.best
+        chosen = {
+            f"best.safetensors (checkpoint.best={best})": best is not None,
+            f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
+            "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
+        }
+        by_test = [name for name, is_chosen in chosen.items() if is_chosen]
+        if getattr(self.components.task, "validation_is_test", False) and by_test:
+            notes.append(
+                f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+                "chooses are too good"
+            )
         return notes
 
     def _test(self) -> dict[str, float]:
