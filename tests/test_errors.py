@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,9 @@ def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
 def test_the_version_is_that_of_seqrnn(command: Command) -> None:
     shown = command("task=sine", "--version")
     assert shown.exit_code == 0
-    assert shown.out == f"seqrnn {seqrnn.__version__} (torch {torch.__version__}, Python {platform.python_version()})\n"
+    versions = f"torch {version('torch')}, Python {platform.python_version()}"
+    assert shown.out == f"seqrnn {seqrnn.__version__} ({versions})
+"
 
 
 def test_initial_weights_are_set_by_the_name_of_a_parameter(command: Command) -> None:
@@ -236,7 +239,7 @@ def test_a_plugins_cell_and_optimizer_are_checked_too(
     monkeypatch.delitem(sys.modules, "slips", raising=False)
     monkeypatch.setattr(registry, "_components", {kind: dict(known) for kind, known in registry._components.items()})
     words = ("model.name=slip", "~model.num_layers", "~model.dropout", "optimizer.name=slip", "~optimizer.beta1")
-    more = ("~optimizer.beta2", "~optimizer.eps", "~optimizer.weight_decay")
+    more = ("~optimizer.beta2", "~optimizer.eps", "~optimizer.weight_decay", "~optimizer.amsgrad")
     finished = command("plugins=[slips]", "task=sine", "model=gru", *words, *more)
     assert finished.exit_code == 2
     assert "model.name=slip: slips.Slip has no output_size, initial_state(), recurrent_weights()" in finished.err
