@@ -143,8 +143,7 @@ def test_the_version_is_that_of_seqrnn(command: Command) -> None:
     shown = command("task=sine", "--version")
     assert shown.exit_code == 0
     versions = f"torch {version('torch')}, Python {platform.python_version()}"
-    assert shown.out == f"seqrnn {seqrnn.__version__} ({versions})
-"
+    assert shown.out == f"seqrnn {seqrnn.__version__} ({versions})\n"
 
 
 def test_initial_weights_are_set_by_the_name_of_a_parameter(command: Command) -> None:
