@@ -1,8 +1,8 @@
 """Optimizer steps on flat parameters, as ``torch.optim`` makes them: a kernel and an entry of ``STEPS`` for each.
 
 A kernel has the arguments (p, g, a, b, m, o, count, number, scale). ``p`` are the parameters and ``g`` is the
-gradient, ``count`` numbers each. The gradient is multiplied by ``scale`` (one over the number of targets, and clipping)
-before it is used. ``a``, ``b`` and ``m`` are as long and hold what the optimizer remembers, in the order of
+gradient, ``count`` numbers each. The gradient is multiplied by ``scale`` before it is used: one over the number of
+targets, and clipping. ``a``, ``b`` and ``m`` are as long, and hold what the optimizer remembers in the order of
 ``Step.tensors``.
 ``number`` counts the steps from 1. ``o`` holds the numbers of the optimizer (``seqrnn.kernels.layout``).
 """
@@ -114,8 +114,8 @@ def _radam(p, g, a, b, m, o, count, number, scale):
 
 @kernel
 def _adaptive_moments(p, g, a, b, m, o, count, scale, from_mean, from_gradient, from_root, eps):
-    """p ← p − (from_mean · a + from_gradient · d) / (from_root · √b + eps), with the gradient d, its mean a, and b, the
-    mean of its squares; with AMSGrad, m, the largest b so far, in the place of b."""
+    """p ← p − (from_mean · a + from_gradient · d) / (from_root · √b + eps), with the gradient d, its mean a, and the
+    mean of its squares b; with AMSGrad, the largest b so far, m, stands in the place of b."""
     noinline()
     beta1, beta2 = o[BETA1], o[BETA2]
     coupled = 0.0 if o[DECOUPLED] > 0 else o[DECAY]
@@ -214,7 +214,7 @@ class Step:
                 numbers[list(where) if isinstance(where, tuple) else where] = group[name]
 
     def applies_to(self, group: Mapping[str, Any], others: Collection[str]) -> bool:
-        """Returns whether the kernel knows all settings of a parameter group, apart from those named in ``others``."""
+        """Returns whether the kernel knows all settings of a parameter group but those named in ``others``."""
         known = {*self.settings, *self.required, *others}
         required = all(group.get(name, value) == value for name, value in self.required.items())
         return required and known.issuperset(group)
