@@ -121,7 +121,7 @@ class FlatNetwork:
 
     def _workspace(self, rows: int, columns: int) -> NDArray[Any]:
         space, lstm = Space(), self.kind == at.LSTM
-        assert space.take(1) == 0  # the number 1
+        space.take(1)  # the number 1, which is written at 0 below
         lowest = space.take(rows * int(self.layers[0, at.INPUTS]))
         d_outputs = [space.take(rows * self.recurrence.size) for _ in range(min(2, len(self.layers)))]
         product, d_state, d_cell = (space.take(columns * count * self.recurrence.size) for count in (4, 1, 1))
