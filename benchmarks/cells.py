@@ -64,7 +64,7 @@ def seqrnn_pass(cell: str, size: Size, device: str, kernel: str) -> Callable[[],
     settings = {"hidden_size": size.H, "num_layers": 1, "dropout": 0.0, **OWN_SETTINGS[cell]}
     module = registry.build("model", {"name": cell, **settings}, size.I)
     head = {"head": "linear", "head_size": 1, "head_bias": True, "recurrent_init": "default", "init_std": {}}
-    network = Network(module, 1, **head, kernel=kernel).to(device)
+    network = Network(module, 1, kernel, **head).to(device)
     x, gradient = (torch.randn(size.T, size.B, n, device=device) for n in (size.I, size.H))
 
     def run() -> None:

@@ -10,7 +10,7 @@ from benchmarks import cells, machine, measure, plots
 from benchmarks.cells import GATES, Size
 from benchmarks.measure import Setup, digits, median, times
 from benchmarks.report import Section, Table
-from seqrnn import registry
+from seqrnn.plugins import load_components
 
 SIZES = [
     Size(2, 25, 1, 50),
@@ -28,7 +28,7 @@ CELLS = ("gru", "lstm", "rnn", "elman")
 
 
 def measure_section(setup: Setup) -> Section:
-    registry.load()
+    load_components()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     seconds = 0.01 if setup.quick else 0.1

@@ -13,9 +13,10 @@ import hydra
 import torch
 
 from benchmarks import rival
-from seqrnn import cli, loop, registry, settings
-from seqrnn.monitor import Monitor
-from seqrnn.strategies.choice import choose
+from seqrnn import config_files, evaluation, settings
+from seqrnn.components import build_components
+from seqrnn.plugins import load_components
+from seqrnn.training import fit
 
 UPDATES = {
     "sine_online": 6_000,
@@ -35,48 +36,30 @@ def overrides(recipe: str, options: rival.Options, kernel: str | None) -> list[s
     if recipe == "mnist_lstm":
         words.append(f"task.data_dir={options.data_dir}")
     if kernel is not None:
-        words.append(f"model.kernel={kernel}")
+        words.append(f"kernel={kernel}")
     return words
 
 
 def compose(words: list[str]) -> Any:
     """The config that a command line describes, as plain values."""
-    with hydra.initialize_config_dir(cli.config_directory(), version_base="1.3"):
+    with hydra.initialize_config_dir(config_files.config_directory(), version_base="1.3"):
         return settings.plain(hydra.compose("config", words))
 
 
 def has_kernels() -> bool:
     """Whether this version of seqrnn lets one choose between kernels."""
-    return "kernel" in compose([])["model"]
-
-
-def fit(values: Any, **callbacks: Any) -> tuple[settings.Experiment, Monitor]:
-    """Builds the objects of a run as ``seqrnn/train.py`` does, trains, and returns them."""
-    run = settings.assemble(values)
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-    validation = run.task.validation()
-    monitor = Monitor(
-        planned,
-        lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
-        evaluate_every=run.schedule.evaluate_every,
-        log_every=run.settings.log_every,
-        **callbacks,
-    )
-    strategy = choose(run)
-    strategy.ready(lambda text: print(text, file=sys.stderr))
-    loop.train(run.task, run.schedule, strategy, monitor)
-    return run, monitor
+    return "kernel" in compose([])
 
 
 def train(recipe: str, kernel: str | None, options: rival.Options) -> rival.Training:
     """Trains a recipe once."""
     rows: list[dict[str, Any]] = []
-    run, monitor = fit(compose(overrides(recipe, options, kernel)), record=rows.append)
+    run = build_components(compose(overrides(recipe, options, kernel)))
+    progress = fit(run, record=rows.append, announce=lambda text: print(text, file=sys.stderr))
     if options.device == "cuda":
         torch.cuda.synchronize()
-    progress = monitor.progress
     late = [row["train_loss"] for row in rows if row["updates"] > 0.9 * progress.updates and row["train_loss"]]
-    score = loop.score(loop.predict(run.network, run.task.test(), run.place), run.task, run.loss)
+    score = evaluation.score(evaluation.predict(run.network, run.task.test(), run.context), run.task, run.loss)
     name = SCORE[run.values["task"]["name"]]
     return rival.Training(
         progress.train_seconds,
@@ -93,7 +76,7 @@ def main() -> None:
     parser.add_argument("recipe", choices=list(UPDATES))
     parser.add_argument("--kernel")
     said, _ = parser.parse_known_args()
-    registry.load()
+    load_components()
     rival.command(lambda options: (lambda options: train(said.recipe, said.kernel, options), 0.0), parser)
 
 

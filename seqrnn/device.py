@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 
 from seqrnn.errors import ConfigError
-from seqrnn.loop import Place
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64", "bf16-mixed"]
 ONE_THREAD_UP_TO = 8192  # hidden units times streams: no more work than that is not worth sharing
 
 
-def place(device: Device, precision: Precision) -> Place:
+class Movable(Protocol):
+    """What can be copied to a device: a chunk of a task's data."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self: ...
+
+
+C = TypeVar("C", bound=Movable)
+
+
+@dataclass(frozen=True)
+class DeviceContext:
+    """The device and the precision in which a network computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    autocast: torch.dtype | None = None  # the type of mixed precision, if any
+
+    def __call__(self, chunk: C) -> C:
+        """Returns the chunk on the device, with floating-point values in ``dtype``."""
+        return chunk.to(self.device, self.dtype)
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Runs the operations of its block in mixed precision, if ``autocast`` is set."""
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            yield
+
+
+def device_context(device: Device, precision: Precision) -> DeviceContext:
     """
     Raises:
         ConfigError: cuda was asked for, or is needed, and there is none.
@@ -30,7 +60,7 @@ def place(device: Device, precision: Precision) -> Place:
     chosen = torch.device("cuda" if available and device != "cpu" else "cpu")
     if precision == "bf16-mixed" and chosen.type != "cuda":
         raise ConfigError("precision=bf16-mixed: needs device=cuda; use precision=float32")
-    return Place(
+    return DeviceContext(
         chosen,
         torch.float64 if precision == "float64" else torch.float32,
         torch.bfloat16 if precision == "bf16-mixed" else None,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn import cli
+from seqrnn.cli import reporting
 
 
 def seconds(text: str) -> float:
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
 
     def command() -> None:
-        with cli.importing():
+        with reporting.importing():
             from seqrnn.diagnosis.session import diagnose
         diagnose(asked.directory, asked.seconds, asked.plugins)
 
-    cli.run(command)
+    reporting.run(command)
 
 
 if __name__ == "__main__":

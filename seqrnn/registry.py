@@ -12,11 +12,8 @@ Names are an allowlist: a config can only choose among what is registered.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -24,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqrnn.errors import ConfigError, did_you_mean
 
 KINDS = ("task", "model", "optimizer")
-ENTRY_POINTS = "seqrnn.plugins"
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -50,31 +46,6 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
 def _origin(component: Callable[..., Any]) -> str:
     return f"{component.__module__}.{component.__qualname__}"
-
-
-def load(plugins: Iterable[str] = ()) -> None:
-    """Imports the built-in components, installed plugins (entry points), and the modules named in ``plugins``.
-
-    Raises:
-        ConfigError: a plugin could not be imported.
-    """
-    for package in ("seqrnn.tasks", "seqrnn.models"):
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            importlib.import_module(f"{package}.{module.name}")
-    importlib.import_module("seqrnn.optimizers")
-    problems = []
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except (Exception, SystemExit) as error:
-            problems.append(f"the installed plugin {entry.value} cannot be imported: {error}")
-    for plugin in plugins:
-        try:
-            importlib.import_module(plugin)
-        except (Exception, SystemExit) as error:
-            problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
-    if problems:
-        raise ConfigError(*problems)
 
 
 def names(kind: str) -> list[str]:

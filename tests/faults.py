@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from seqrnn import train
+from seqrnn.api import execute
 from seqrnn.errors import Interrupted
-from seqrnn.resume import Job
+from seqrnn.rundir.request import RunRequest
 
 ROOT = Path(__file__).parent.parent
 TIMES = {  # of a summary: what takes time, and what tells of it
@@ -50,7 +50,7 @@ def quietly(*arguments):
 with tempfile.TemporaryDirectory() as folder:  # what is imported, loaded and compiled here need not be in each child
     for task in ("integral", "mnist"):
         quietly(f"task={task}", "model=gru", "device=cpu", "threads=1", "smoke=true", "plots.animation=true",
-                "model.kernel=compiled", f"hydra.run.dir={folder}/{task}")
+                "kernel=compiled", f"hydra.run.dir={folder}/{task}")
 
 def killed_at(name, number):
     # The process is killed right before its call `number` of a function of os, such as replace or fsync.
@@ -215,8 +215,8 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 class StopAt:
-    """Stands in for ``seqrnn.signals.Signals``: asks a run in this process to end at its checkpoint of update
-    ``position`` of the schedule; None: never."""
+    """Stands in for ``seqrnn.checkpoints.signals.Signals``: asks a run in this process to end at its checkpoint of
+    update ``position`` of the schedule; None: never."""
 
     def __init__(self, checkpoints: Path, position: int | None) -> None:
         self.checkpoints, self.position = checkpoints, position
@@ -235,17 +235,17 @@ class StopAt:
 
 
 def part(
-    values: Mapping[str, Any], directory: Path, *, stop_at: int | None = None, again: bool = False, **changes: Any
+    values: Mapping[str, Any], directory: Path, *, stop_at: int | None = None, resuming: bool = False, **changes: Any
 ) -> None:
-    """A run in this process, from the beginning (or again, from its newest checkpoint) to its end, or to the
+    """A run in this process, from the beginning (if ``resuming``, from its newest checkpoint) to its end, or to the
     checkpoint of update ``stop_at`` of the schedule. ``changes`` are keys at the top of the config."""
     changed = {**values, **changes}
     if stop_at is not None:
         changed = {**changed, "checkpoint": {**changed["checkpoint"], "every": stop_at}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqrnn.signals.Signals", lambda: StopAt(directory / "checkpoints", stop_at))
+        patch.setattr("seqrnn.api.Signals", lambda: StopAt(directory / "checkpoints", stop_at))
         try:
-            train.execute(Job(changed, directory, [], again=again))
+            execute(RunRequest(changed, directory, [], resuming=resuming))
         except Interrupted:
             assert stop_at is not None
         else:

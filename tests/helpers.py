@@ -12,22 +12,26 @@ import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from seqrnn import metrics, registry, settings, smoke
-from seqrnn.loop import Place
+from seqrnn import metrics, registry, smoke
+from seqrnn.components import build_network
+from seqrnn.device import DeviceContext
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
+from seqrnn.plugins import load_components
 from seqrnn.schedule import Schedule
+from seqrnn.settings import Kernel
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
 
-registry.load()
+load_components()
 
 CONF = Path(__file__).parent.parent / "conf"
-CPU64 = Place(torch.device("cpu"), torch.float64)
+CPU64 = DeviceContext(torch.device("cpu"), torch.float64)
 
 SCHEDULE = {
     "epochs": 1,
@@ -41,7 +45,8 @@ SCHEDULE = {
     "warmup": 0,
     "lr_final": 0.0,
     "lr_reduction": 0.5,
-    "lr_step": 1,
+    "lr_every": 1,
+    "lr_patience": 1,
     "evaluate_every": None,
     "patience": None,
     "max_updates": None,
@@ -52,7 +57,6 @@ HEAD = {
     "head_bias": True,
     "recurrent_init": "default",
     "init_std": {},
-    "kernel": "auto",
 }
 LIVELY: dict[str, dict[str, Any]] = {"indrnn": {"activation": "tanh"}}  # a unit of relu may be silent throughout
 
@@ -68,10 +72,12 @@ def model_settings(name: str, **changes: Any) -> dict[str, Any]:
     return {**HEAD, **values, "hidden_size": 4, **changes}
 
 
-def make_network(name: str, inputs: int = 2, outputs: int = 2, *, seed: int = 0, **changes: Any) -> Network:
+def make_network(
+    name: str, inputs: int = 2, outputs: int = 2, *, seed: int = 0, kernel: Kernel = "auto", **changes: Any
+) -> Network:
     """A small network in float64."""
     torch.manual_seed(seed)
-    return settings.build_network(model_settings(name, **changes), inputs, outputs).double()
+    return build_network(model_settings(name, **changes), inputs, outputs, kernel).double()
 
 
 def task_settings(name: str, **changes: Any) -> dict[str, Any]:
@@ -92,31 +98,38 @@ def make_monitor(task: Any, schedule: Schedule, evaluate: Any = lambda: {"loss":
     return Monitor(planned, evaluate, **values)
 
 
-def plain(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def plain(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """One window after another: the reference."""
-    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, place)
+    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
     return Plain(network, optimizer, schedule, gradients)
 
 
-def folded(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def folded(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """The windows of an update side by side."""
-    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, place))
+    gradients = Folded(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
+    return Plain(network, optimizer, schedule, gradients)
 
 
 def compiled(
-    network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64, threads: int = 1
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64, threads: int = 1
 ) -> Strategy:
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     return strategy
 
 
-def shared(network: Network, task: Any, optimizer: Any, schedule: Schedule, place: Place = CPU64) -> Strategy:
+def shared(
+    network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
+) -> Strategy:
     """Whole updates in compiled code, the streams shared out among three threads."""
-    return compiled(network, task, optimizer, schedule, place, threads=3)
+    return compiled(network, task, optimizer, schedule, context, threads=3)
 
 
 MakeStrategy = Callable[..., Strategy]

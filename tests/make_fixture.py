@@ -15,7 +15,8 @@ from test_resume import SCHEDULES, values_of
 
 ARGUMENTS = {
     "schedule": SCHEDULES["overlapping windows"],
-    "model": {"hidden_size": 3, "kernel": "torch"},
+    "model": {"hidden_size": 3},
+    "kernel": "torch",
     "checkpoint": {"every": None, "keep": 1, "best": "loss"},
 }
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import cells, data, measure, plots, report, rival, seqrnn_rival
 from benchmarks.cells import Size
 from benchmarks.plain import integral_accumulated, integral_forgetting, sincos_lstm, sine_online
-from seqrnn import registry
+from seqrnn.plugins import load_components
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = {
@@ -26,7 +26,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("recipe", PLAIN)
 def test_plain_and_seqrnn_make_equally_many_updates_of_equal_size(recipe: str) -> None:
-    registry.load()
+    load_components()
     module, share = PLAIN[recipe]
     options = rival.Options(share=min(share, 0.05))
     plain, ours = module.train(options), seqrnn_rival.train(recipe, None, options)
@@ -75,7 +75,7 @@ def test_operations_are_those_of_the_matrix_products() -> None:
 @pytest.mark.parametrize("kernel", ["torch", "auto"])
 @pytest.mark.parametrize("cell", cells.GATES)
 def test_every_cell_can_be_timed(cell: str, kernel: str) -> None:
-    registry.load()
+    load_components()
     assert measure.best_of(cells.seqrnn_pass(cell, Size(3, 2, 1, 4), "cpu", kernel), seconds=0) > 0
     assert cells.gemm_seconds(cells.GATES[cell], Size(3, 2, 1, 4), "cpu", seconds=0) > 0
 

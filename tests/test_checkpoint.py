@@ -22,8 +22,9 @@ from torch import Tensor
 
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Damaged, Newer
-from seqrnn.checkpoints.keeper import Checkpoints, Keeper
+from seqrnn.checkpoints.manager import CheckpointManager
 from seqrnn.errors import DataError
+from seqrnn.settings import CheckpointSettings
 
 TREE: dict[str, Any] = {
     "model": {"cell.weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(7), "none": torch.zeros(0, 3)},
@@ -208,58 +209,58 @@ class Clock:
 
 
 def test_the_newest_stay_and_the_others_go(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, Checkpoints(every=10, keep=2, best=None))
+    manager = CheckpointManager(tmp_path, CheckpointSettings(every=10, keep=2, best=None))
     for position in (10, 20, 30):
-        assert keeper.is_due(position)
-        keeper.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
-        assert not keeper.is_due(position)
-    assert not keeper.is_due(35)
-    assert [path.stem for path in keeper.paths()] == ["000000000030", "000000000020"]
+        assert manager.is_due(position)
+        manager.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
+        assert not manager.is_due(position)
+    assert not manager.is_due(35)
+    assert [path.stem for path in manager.paths()] == ["000000000030", "000000000020"]
 
 
 def test_by_the_clock_they_take_no_more_than_their_share(tmp_path: Path) -> None:
     clock = Clock()
-    keeper = Keeper(tmp_path, Checkpoints(every="2s", keep=1, best=None), clock)
+    manager = CheckpointManager(tmp_path, CheckpointSettings(every="2s", keep=1, best=None), clock)
 
     def slow() -> dict[str, Any]:
         clock.now += 0.5
         return {}
 
-    assert not keeper.is_due(1)
+    assert not manager.is_due(1)
     clock.now += 2
-    assert keeper.is_due(1)
-    keeper.write(1, slow)
+    assert manager.is_due(1)
+    manager.write(1, slow)
     clock.now += 49
-    assert not keeper.is_due(2)  # half a second is 1 % of 50
+    assert not manager.is_due(2)  # half a second is 1 % of 50
     clock.now += 1
-    assert keeper.is_due(2)
+    assert manager.is_due(2)
 
 
 def test_those_that_are_damaged_are_named_and_put_aside(tmp_path: Path) -> None:
-    keeper, said = Keeper(tmp_path, Checkpoints(every=1, keep=3, best=None)), []
+    manager, said = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None)), []
     for position in (1, 2, 3):
-        keeper.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
+        manager.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
     newest = tmp_path / "000000000003.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
-    found = keeper.newest(said.append)
+    found = manager.newest(said.append)
     assert found is not None
     assert found[1] == {"at": 2}
     assert "000000000003.safetensors: damaged" in said[0]
     assert newest.with_suffix(".damaged").exists()
-    assert keeper.position == 2
+    assert manager.position == 2
 
 
 def test_with_none_that_can_be_read_there_is_an_error(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, Checkpoints(every=1, keep=3, best=None))
-    assert keeper.newest(print) is None
+    manager = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None))
+    assert manager.newest(print) is None
     (tmp_path / "000000000003.safetensors").write_bytes(b"")
     with pytest.raises(DataError, match="none of its 1 checkpoints can be read"):
-        keeper.newest(lambda text: None)
+        manager.newest(lambda text: None)
     assert (tmp_path / "000000000003.safetensors").exists()  # nothing is put aside for nothing
 
 
 def test_none_is_written_where_none_is_kept(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, Checkpoints(every=1, keep=0, best=None))
-    assert not keeper.is_due(1)
-    keeper.write(1, dict)
+    manager = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=0, best=None))
+    assert not manager.is_due(1)
+    manager.write(1, dict)
     assert list(tmp_path.iterdir()) == []

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from seqrnn import cli, loop, registry, settings, smoke
-from seqrnn.monitor import Monitor
-from seqrnn.strategies.choice import choose
+from seqrnn import config_files, registry, settings, smoke
+from seqrnn.components import build_components, problems_of
+from seqrnn.plugins import load_components
+from seqrnn.training import fit
 
-CONF = Path(cli.config_directory())
+CONF = Path(config_files.config_directory())
 GROUPS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     for group in ("task", "model", "optimizer", "schedule", "experiment")
@@ -28,14 +29,14 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _components() -> None:
-    registry.load()
+    load_components()
 
 
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in GROUPS[group]])
 def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
     values = composed(f"{group}={choice}")
-    assert settings.problems_of(values) == []
-    settings.assemble(values)
+    assert problems_of(values) == []
+    build_components(values)
 
 
 @pytest.mark.parametrize("kind", ["task", "model", "optimizer"])
@@ -67,21 +68,14 @@ def test_every_task_trains_with_every_model_and_schedule(task: str, model: str, 
     values = composed(
         f"task={task}", f"model={model}", f"schedule={schedule}", "smoke=true", "schedule.max_updates=2"
     )
-    run = settings.assemble(smoke.shrink(values))
+    run = build_components(smoke.shrink(values))
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    validation = run.task.validation()[:1]
-    monitor = Monitor(
-        run.schedule.count_updates(run.task.train(0, run.schedule.streams)),
-        lambda: loop.score(loop.predict(run.network, validation, run.place), run.task, run.loss),
-    )
-    strategy = choose(run)
-    strategy.ready(lambda text: None)
-    loop.train(run.task, run.schedule, strategy, monitor)
+    progress = fit(run)
     # A step is only made where there is a target: online MNIST has its first after 28 timesteps.
-    assert monitor.progress.position == 2
-    assert monitor.progress.updates == (0 if task == "mnist" and schedule in ("online",) else 2)
+    assert progress.position == 2
+    assert progress.updates == (0 if task == "mnist" and schedule in ("online",) else 2)
     moved = [name for name, value in run.network.state_dict().items() if not value.equal(before[name])]
-    assert bool(moved) == bool(monitor.progress.updates)
+    assert bool(moved) == bool(progress.updates)
 
 
 def test_a_task_chooses_a_schedule_and_the_command_line_has_the_last_word() -> None:

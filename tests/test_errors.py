@@ -17,7 +17,7 @@ from helpers import Finished
 from test_tasks import write_mnist
 
 from seqrnn.errors import ConfigError
-from seqrnn.run import Run
+from seqrnn.rundir.writer import RunWriter
 
 Command = Callable[..., Finished]
 
@@ -156,8 +156,8 @@ def test_a_claim_that_fails_does_not_stand_in_the_way(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(ConfigError, match="No space left"):
-            Run(tmp_path / "run", {"seed": 0}, [])
-    Run(tmp_path / "run", {"seed": 0}, []).close()
+            RunWriter(tmp_path / "run", {"seed": 0}, [])
+    RunWriter(tmp_path / "run", {"seed": 0}, []).close()
 
 
 def test_an_error_leaves_no_empty_directories(command: Command, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from faults import Server, assert_same, left, serving
 from helpers import Finished
 
-from seqrnn.kernels import obstacles
+from seqrnn.kernels import support
 
 Command = Callable[..., Finished]
 RUN = (
@@ -40,7 +40,7 @@ def fill_before(owner, name, number):
             fill()
         return real(*arguments, **more)
     setattr(owner, name, full)
-import seqrnn.checkpoints.file, seqrnn.plots, seqrnn.run
+import seqrnn.checkpoints.file, seqrnn.plots, seqrnn.rundir.writer
 """
 
 
@@ -66,10 +66,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 MOMENTS = {
     "a checkpoint": "fill_before(seqrnn.checkpoints.file, '_encoded', 3)",
-    "rows of metrics": "fill_before(seqrnn.run.Run, 'mark', 3)",
-    "the weights": "fill_before(seqrnn.run.Run, 'write_weights', 1)",
+    "rows of metrics": "fill_before(seqrnn.rundir.writer.RunWriter, 'mark', 3)",
+    "the weights": "fill_before(seqrnn.rundir.writer.RunWriter, 'write_weights', 1)",
     "a picture": "fill_before(seqrnn.plots, 'draw', 1)",
-    "predictions": "fill_before(seqrnn.run.Run, 'write_predictions', 1)",
+    "predictions": "fill_before(seqrnn.rundir.writer.RunWriter, 'write_predictions', 1)",
 }
 
 
@@ -152,7 +152,7 @@ def test_a_batch_too_large_says_how_much_was_asked_for_and_the_checkpoint_stays(
         "    return real(self, parts, factors)\n"
         "plain.Plain.__call__ = hungry\n"
     )
-    ended = server.run(*RUN, "model.kernel=torch", cwd=tmp_path, before=before)
+    ended = server.run(*RUN, "kernel=torch", cwd=tmp_path, before=before)
     said = " ".join((ended.out + ended.err).split())
     assert ended.exit_code == 2, said
     assert "out of memory: " in said
@@ -163,7 +163,7 @@ def test_a_batch_too_large_says_how_much_was_asked_for_and_the_checkpoint_stays(
     assert again.exit_code == 0, again.err
 
 
-@pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+@pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
 def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Server, tmp_path: Path) -> None:
     before = (
         "import seqrnn.strategies.compiled as compiled\n"
@@ -175,7 +175,7 @@ def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Serve
         "compiled.Compiled._made = failing\n"
     )
     shared = [word.replace("threads=1", "threads=2") for word in RUN]
-    ended = server.run(*shared, "model.kernel=compiled", cwd=tmp_path, before=before)
+    ended = server.run(*shared, "kernel=compiled", cwd=tmp_path, before=before)
     assert ended.exit_code == 1
     assert "a thread failed" in ended.err
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"

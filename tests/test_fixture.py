@@ -13,7 +13,7 @@ from make_fixture import ARGUMENTS
 from omegaconf import OmegaConf
 from test_resume import values_of
 
-from seqrnn.run import RunReader
+from seqrnn.rundir.reader import RunReader
 
 KEPT = Path(__file__).parent / "fixtures" / "run"
 

@@ -33,9 +33,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from seqrnn import cli, errors, overrides, reading, train
+from seqrnn import config_files, errors, train
+from seqrnn.cli import composition
 from seqrnn.plots import __main__ as plots_command
-from seqrnn.run import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
+from seqrnn.rundir.bounded_arrays import read_tensors
+from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
 
 Command = Callable[..., Finished]
 
@@ -100,7 +102,7 @@ def keys_of(values: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 def all_keys() -> dict[str, dict[str, Any]]:
     """For each choice of a group, the keys with their values that there are then; for ``""``, those of all."""
     found: dict[str, dict[str, Any]] = {"": {}}
-    with initialize_config_dir(cli.config_directory(), version_base="1.3"):
+    with initialize_config_dir(config_files.config_directory(), version_base="1.3"):
         for group in ("task", "model", "optimizer", "schedule"):
             for choice in GROUPS[group]:
                 values = dict(keys_of(OmegaConf.to_container(compose("config", [f"{group}={choice}"]), resolve=True)))
@@ -197,7 +199,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             config.hydra.job.num, config.hydra.mode = 0, RunMode.RUN
             HydraConfig.instance().set_config(config)
         except Exception as error:  # which the command diagnoses, whatever it is
-            code, said = 2, overrides._first_lines(error)
+            code, said = 2, composition._first_lines(error)
         else:
             with open_dict(config):
                 del config["hydra"]
@@ -209,7 +211,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Finished(code, out, err + errors.printable(said), directory)
 
     all_keys()
-    with initialize_config_dir(cli.config_directory(), version_base="1.3"):
+    with initialize_config_dir(config_files.config_directory(), version_base="1.3"):
         yield run
 
 
@@ -457,4 +459,4 @@ def test_any_damage_to_weights_is_an_error_or_other_weights(runs: list[Path], tm
     for _ in range(DAMAGES):
         path.write_bytes(bytes_changed((runs[0] / path.name).read_bytes(), rng))
         with bounded_memory(), contextlib.suppress(errors.DataError):
-            assert all(isinstance(tensor, torch.Tensor) for tensor in reading.read_tensors(path).values())
+            assert all(isinstance(tensor, torch.Tensor) for tensor in read_tensors(path).values())

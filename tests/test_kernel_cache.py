@@ -23,11 +23,11 @@ from filelock import FileLock
 from helpers import Finished, make_network
 
 import seqrnn
-from seqrnn.kernels import cache, compiler, obstacles
+from seqrnn.kernels import cache, compiler, support
 from seqrnn.kernels.cache import CodeFile, Folder, fetch, find_folder
 from seqrnn.kernels.compiler import Entry
 
-needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
 PACKAGE = Path(seqrnn.__file__).parent
 CODE, KEY = b"the code, some bytes of it", b"all that it depends on"
@@ -368,17 +368,17 @@ def test_where_numba_compiles_nothing_compiled_code_is_refused_and_auto_takes_to
     command: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    obstacles.of_machine.cache_clear()
+    support.machine_obstacle.cache_clear()
     try:
-        finished = command("task=sine", "model=gru", "model.kernel=compiled", "device=cpu", "smoke=true")
+        finished = command("task=sine", "model=gru", "kernel=compiled", "device=cpu", "smoke=true")
         auto = make_network("gru", kernel="auto")
         assert not auto.computes_compiled(torch.device("cpu"), torch.float64, 2, gradients=True)
     finally:
-        obstacles.of_machine.cache_clear()
+        support.machine_obstacle.cache_clear()
     assert finished.exit_code == 2
     shown = " ".join((finished.out + finished.err).split())
-    assert "model.kernel=compiled: numba compiles nothing, as NUMBA_DISABLE_JIT=1 is set" in shown
-    assert "set model.kernel=auto or model.kernel=torch" in shown
+    assert "kernel=compiled: numba compiles nothing, as NUMBA_DISABLE_JIT=1 is set" in shown
+    assert "set kernel=auto or kernel=torch" in shown
 
 
 # Locks: a process that compiles, and those that wait for it.
@@ -539,7 +539,7 @@ def test_no_assertion_does_anything_since_optimised_python_leaves_it_out(path: P
 
 
 RUN = (
-    "task=sine", "model=gru", "model.kernel=compiled", "model.hidden_size=8", "device=cpu", "threads=1", "smoke=true",
+    "task=sine", "model=gru", "kernel=compiled", "model.hidden_size=8", "device=cpu", "threads=1", "smoke=true",
     "hydra.run.dir=run",
 )  # fmt: skip
 

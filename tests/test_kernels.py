@@ -18,7 +18,7 @@ from helpers import StubTask, make_monitor, make_network, make_schedule, random_
 
 from seqrnn import loop
 from seqrnn.errors import DataError
-from seqrnn.kernels import compiler, obstacles, recurrence
+from seqrnn.kernels import compiler, recurrence, support
 from seqrnn.kernels.cache import CodeFile, Folder
 from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.functions import exp, sigmoid, tanh
@@ -30,7 +30,7 @@ from seqrnn.models.protocol import State
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.tasks.protocol import Stored
 
-needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
 pytestmark = needs_compiler
 PRECISIONS = [np.float32, np.float64]
 
@@ -39,15 +39,15 @@ PRECISIONS = [np.float32, np.float64]
 def apply(which, values_, results_):
     values, results = pointer(values_), pointer(results_)
     for j in range(0, len(values_), lanes_of(values_)):
-        left = len(values_) - j
-        value = load(values, j, left)
+        remaining = len(values_) - j
+        value = load(values, j, remaining)
         if which == 0:
             value = exp(value)
         elif which == 1:
             value = sigmoid(value)
         else:
             value = tanh(value)
-        store(results, j, value, left)
+        store(results, j, value, remaining)
 
 
 @Entry
@@ -195,7 +195,7 @@ def test_a_second_backward_pass_gives_the_same_gradient() -> None:
 def test_a_second_derivative_is_refused_with_the_remedy() -> None:
     cell = make_network("lstm", 2, 1).cell
     outputs, _ = recurrence.recur(cell.recurrence(), torch.ones(5, 3, 2).double(), cell.initial_state(3), True)
-    with pytest.raises(RuntimeError, match=r"no second derivative; set model\.kernel=torch"):
+    with pytest.raises(RuntimeError, match=r"no second derivative; set kernel=torch"):
         torch.autograd.grad(outputs.sum(), cell.parameters(), create_graph=True)
 
 
@@ -325,20 +325,20 @@ def broken(part: str, value: Any, classes: bool = False) -> list[list[Any]]:
         (broken("inputs", torch.ones(6, 3, 5)), r"inputs of shape \(6, 3, 5\) instead of \(6, 3, 2\)"),
         (broken("targets", torch.ones(6, 3, 1)), r"targets of shape \(6, 3, 1\) instead of \(6, 3, 2\)"),
         (broken("valid", torch.ones(5, 3).bool()), r"valid of shape \(5, 3\) instead of \(6, 3\)"),
-        (broken("targets", torch.full((6, 3), 2), classes=True), "class 2, where there are 2, counted from 0"),
-        (broken("targets", torch.full((6, 3), -1), classes=True), "class -1, where there are 2"),
-        (broken("targets", torch.ones(6, 3), classes=True), "cross-entropy wants int64 class indices"),
+        (broken("targets", torch.full((6, 3), 2), classes=True), "class 2, and classes go from 0 to 1"),
+        (broken("targets", torch.full((6, 3), -1), classes=True), "class -1, and classes go from 0 to 1"),
+        (broken("targets", torch.ones(6, 3), classes=True), "cross_entropy wants int64 class indices"),
     ],
     ids=range(8),
 )
-def test_training_data_that_breaks_its_word_is_an_error_and_no_crash(epochs: Any, message: str) -> None:
+def test_later_training_data_of_another_size_or_type_is_an_error_and_no_crash(epochs: Any, message: str) -> None:
     classes = not epochs[0][0].chunk.targets.is_floating_point()
     task = StubTask(epochs, loss="cross_entropy" if classes else "mse")
     schedule = make_schedule(window=2, epochs=2, streams=3)
     network = make_network("gru")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, (3, 6))
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     with pytest.raises(DataError, match=message):
         loop.train(task, schedule, strategy, make_monitor(task, schedule))
 

@@ -38,7 +38,7 @@ def folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def go_on(server: Server, name: str, folder: Path, **more: Any) -> str:
+def resume_run(server: Server, name: str, folder: Path, **more: Any) -> str:
     """Goes on with a run, if it had got so far as to be one; returns what it said."""
     if not (folder / name / "config.yaml").exists():
         ended = server.run(*RUN, *PICTURES, f"hydra.run.dir={name}", cwd=folder, **more)
@@ -65,7 +65,7 @@ def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server,
             time.sleep(rng.uniform(0, lasts))
         child.send(signal.SIGKILL)
         survived += child.wait().exit_code == -signal.SIGKILL
-        go_on(server, name, folder)
+        resume_run(server, name, folder)
         assert_same(left(folder / name), whole)
     assert survived >= KILLS // 2  # the others had ended by then
 
@@ -80,7 +80,7 @@ def test_killed_again_and_again_it_still_arrives(server: Server, folder: Path) -
         time.sleep(rng.uniform(0.02, 0.5) * (1 + number / 4))
         child.send(signal.SIGKILL)
         child.wait()
-    go_on(server, "run", folder)
+    resume_run(server, "run", folder)
     assert_same(left(folder / "run"), left(folder / "whole"))
 
 
@@ -126,7 +126,7 @@ def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path) ->
     for name in ("metrics.csv", "metrics.jsonl"):
         with (folder / "run" / name).open("a") as file:
             file.write('{"timesteps": 12')
-    go_on(server, "run", folder)
+    resume_run(server, "run", folder)
     assert_same(left(folder / "run"), left(folder / "whole"))
 
 
@@ -135,7 +135,7 @@ def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -
     path = folder / "run" / "metrics.csv"
     path.write_bytes(path.read_bytes()[:200])
     (folder / "run" / "metrics.jsonl").unlink()
-    said = go_on(server, "run", folder)
+    said = resume_run(server, "run", folder)
     assert "metrics.csv: rows are missing" in said
     assert "metrics.jsonl: rows are missing" in said
 
@@ -143,5 +143,5 @@ def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -
 def test_a_killed_process_holds_no_lock(server: Server, folder: Path) -> None:
     server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
     assert re.match(r"process \d+ on ", (folder / "run" / "checkpoints" / ".owner").read_text())
-    go_on(server, "run", folder)
+    resume_run(server, "run", folder)
     assert not (folder / "run" / "checkpoints" / ".owner").exists()

@@ -29,10 +29,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqrnn import loop, registry, settings
-from seqrnn.errors import Diverged
+from seqrnn import device, evaluation, loop, registry
+from seqrnn.components import build_network
+from seqrnn.errors import DataError, Diverged
 from seqrnn.losses import LOSSES
-from seqrnn.schedule import Agenda
+from seqrnn.models.unroll import unroll
+from seqrnn.schedule import WindowSampler
 from seqrnn.strategies.plain import Plain
 from seqrnn.tasks.protocol import Stored, stored
 
@@ -415,7 +417,7 @@ def test_every_valid_target_counts_exactly_once_and_with_the_loss_of_the_unwindo
     batch = random_batch(timesteps, 3)
     schedule, task = make_schedule(**cuts), StubTask([[batch]])
     strategy = make_strategy(network, task, torch.optim.SGD(network.parameters(), lr=0.0), schedule)
-    made = strategy(Agenda(schedule, lambda epoch: [batch]).take(1000), np.ones(1000))
+    made = strategy(WindowSampler(schedule, lambda epoch: [batch]).take(1000), np.ones(1000))
 
     valid = batch.chunk.valid
     expected = (forward(network, batch) - batch.chunk.targets)[valid].square().mean(dim=1).sum().item()
@@ -432,7 +434,7 @@ def test_a_windowed_forward_that_carries_its_state_equals_the_unwindowed_one(mod
     state, pieces = network.initial_state(3), []
     for begin in range(0, 17, 5):
         chunk = batch.read(begin, begin + 5)
-        outputs, state = loop.unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
+        outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         pieces.append(outputs)
     torch.testing.assert_close(torch.cat(pieces), forward(network, batch), rtol=1e-12, atol=1e-14)
 
@@ -443,8 +445,8 @@ def test_the_kept_state_is_the_one_before_that_timestep(model: str) -> None:
     data = random_batch(6, 3, starts=0.4).chunk
     initial = network.initial_state(3)
     for keep in range(1, 8):
-        outputs, kept = loop.unroll(network, network.initial_state, data.inputs, data.starts, initial, keep)
-        alone, final = loop.unroll(network, network.initial_state, data.inputs[:keep], data.starts[:keep], initial)
+        outputs, kept = unroll(network, network.initial_state, data.inputs, data.starts, initial, keep)
+        alone, final = unroll(network, network.initial_state, data.inputs[:keep], data.starts[:keep], initial)
         torch.testing.assert_close(kept, final, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(outputs[:keep], alone, rtol=1e-12, atol=1e-14)
 
@@ -457,7 +459,7 @@ def test_a_start_resets_exactly_the_flagged_streams_and_cuts_their_gradients(mod
     starts[5, 1] = True
     nonzero = tuple(torch.ones_like(part) for part in network.initial_state(3))
 
-    outputs, _ = loop.unroll(network, network.initial_state, inputs, starts, nonzero)
+    outputs, _ = unroll(network, network.initial_state, inputs, starts, nonzero)
     straight, _ = network(inputs, nonzero)
     anew, _ = network(inputs[5:, 1:2], network.initial_state(1))
     torch.testing.assert_close(outputs[:, [0, 2]], straight[:, [0, 2]], rtol=1e-12, atol=1e-14)
@@ -480,7 +482,7 @@ def test_predicting_in_chunks_equals_one_forward_without_dropout(
     monkeypatch.setattr(loop, "EVALUATION_CHUNK", chunk)
     network = make_network(model, num_layers=2, dropout=0.5)
     batches = [random_batch(10, 3, seed=1), random_batch(10, 2, seed=2)]
-    predictions = loop.predict(network, batches, CPU64)
+    predictions = evaluation.predict(network, batches, CPU64)
     assert network.training
 
     network.eval()
@@ -490,17 +492,17 @@ def test_predicting_in_chunks_equals_one_forward_without_dropout(
     with torch.no_grad():
         expected = torch.cat([forward(network, batch) for batch in batches], dim=1)
     torch.testing.assert_close(torch.from_numpy(predictions.outputs), expected, rtol=1e-12, atol=1e-14)
-    loop.predict(network, batches, CPU64)
+    evaluation.predict(network, batches, CPU64)
     assert not network.training
 
 
 def test_scores_are_means_over_valid_targets_for_the_network_and_for_the_baselines() -> None:
     targets = torch.tensor([1.0, 2.0, 100.0, 4.0]).reshape(4, 1, 1)
     valid = torch.tensor([True, True, False, True]).reshape(4, 1)
-    predictions = loop.predict(Constant(3.0), [stored(targets * 0, targets, valid)], CPU64)
+    predictions = evaluation.predict(Constant(3.0), [stored(targets * 0, targets, valid)], CPU64)
     task = StubTask([[]])
-    assert loop.score(predictions, task, LOSSES["mse"])["loss"] == pytest.approx((4 + 1 + 1) / 3)
-    zero = loop.score_baselines(predictions, task, LOSSES["mse"])["zero"]
+    assert evaluation.score(predictions, task, LOSSES["mse"])["loss"] == pytest.approx((4 + 1 + 1) / 3)
+    zero = evaluation.score_baselines(predictions, task, LOSSES["mse"])["zero"]
     assert zero["loss"] == zero["mse"] == pytest.approx((1 + 4 + 16) / 3)
     assert zero["max_error"] == 4
 
@@ -533,16 +535,16 @@ def weights_after_a_run(
     torch.manual_seed(seed)
     task = make_task("integral", seed, train_timesteps=600, sequence_length=60, validation_timesteps=20)
     dropout = 0.5 if make_strategy is plain else 0.0
-    network = settings.build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
-    place = loop.Place(torch.device("cpu"), torch.float32)
+    network = build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
+    context = device.DeviceContext(torch.device("cpu"), torch.float32)
     schedule = make_schedule(window=10, stride=5, carry=carry, epochs=2, evaluate_every=evaluate_every)
     monitor = make_monitor(
         task,
         schedule,
-        lambda: loop.score(loop.predict(network, task.validation(), place), task, LOSSES["l1"]),
+        lambda: evaluation.score(evaluation.predict(network, task.validation(), context), task, LOSSES["l1"]),
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    loop.train(task, schedule, make_strategy(network, task, optimizer, schedule, place), monitor)
+    loop.train(task, schedule, make_strategy(network, task, optimizer, schedule, context), monitor)
     return [parameter.detach() for parameter in network.parameters()]
 
 
@@ -626,13 +628,45 @@ def test_a_divergence_is_raised_before_it_reaches_the_weights_and_says_when(
     assert caught.value.weight == 0.5  # type: ignore[attr-defined]
 
 
-def test_a_nan_in_the_data_is_a_divergence_and_leaves_the_weights_finite(make_strategy: MakeStrategy) -> None:
+@pytest.mark.parametrize("good_updates", [0, 1, 20, 29])
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_the_updates_before_a_divergence_are_counted_and_written_whatever_the_size_of_blocks(
+    good_updates: int, log_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [(2.0, 2, 0.01)] * good_updates + [(math.nan, 2, 0.01)] + [(2.0, 2, 0.01)] * 20
+    batches = [random_batch(3, 2, seed=seed) for seed in range(len(script))]
+    ends = []
+    for seconds in (0.0, 1e9):  # blocks of one update; blocks of 1, 8, 64, … updates
+        monkeypatch.setattr("seqrnn.monitor.BLOCK_SECONDS", seconds)
+        network, rows = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64), []
+        torch.nn.init.ones_(network.weight)
+        task, schedule = StubTask([batches]), make_schedule(evaluate_every=1000)
+        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append)
+        gradients = Scripted(network.parameters(), script)
+        strategy = Plain(network, torch.optim.SGD(network.parameters(), lr=1.0), schedule, gradients)  # type: ignore[arg-type]
+        cursor = loop.TrainingCursor(task, schedule, monitor.progress.planned_updates)
+        with pytest.raises(Diverged, match=f"at update {good_updates + 1} ") as caught:
+            loop.train(task, schedule, strategy, monitor, cursor)
+        progress = monitor.progress
+        assert progress.position == progress.updates == good_updates
+        assert progress.timesteps == 6 * good_updates
+        assert network.weight.item() == pytest.approx(1 - 0.005 * good_updates)
+        assert [row["updates"] for row in rows] == [*range(0, good_updates + 1, log_every)] + [good_updates] * bool(
+            good_updates % log_every
+        )
+        (following,) = cursor.sampler.take(1)
+        assert following.batch is batches[good_updates]  # the one that diverged
+        ends.append((str(caught.value), [{**row, "seconds": None} for row in rows]))
+    assert ends[0] == ends[1]
+
+
+def test_a_nan_in_the_data_is_named_and_leaves_the_weights_finite(make_strategy: MakeStrategy) -> None:
     batches = [random_batch(6, 2, seed=seed) for seed in range(4)]
     batches[2].chunk.inputs[3] = math.nan
     network = make_network("gru")
     schedule, task = make_schedule(window=3), StubTask([batches])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    with pytest.raises(Diverged, match="at update 6"):
+    with pytest.raises(DataError, match="input 0 of stream 0 at timestep 3 is nan"):
         loop.train(task, schedule, make_strategy(network, task, optimizer, schedule), make_monitor(task, schedule))
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
@@ -742,7 +776,7 @@ def test_a_plateau_of_the_evaluations_lowers_the_learning_rate() -> None:
         [(1.0, 1, 0.0)] * 6,
         [5.0, 4.0, 4.0, 4.5, 3.0, 3.0, 3.0],
         lr_decay="plateau",
-        lr_step=2,
+        lr_patience=2,
         lr_reduction=0.1,
         evaluate_every=1,
     )

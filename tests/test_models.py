@@ -11,9 +11,9 @@ import torch
 from helpers import CPU64, LIVELY, make_network, make_task
 from torch import Tensor
 
-from seqrnn import loop, registry
+from seqrnn import evaluation, registry
 from seqrnn.errors import ConfigError
-from seqrnn.kernels import obstacles
+from seqrnn.kernels import support
 from seqrnn.models.network import Network
 
 MODELS = registry.names("model")
@@ -270,7 +270,10 @@ def one_unit(W: float, u: float, b: float, kernel: str) -> Network:
 
 BOTH_KERNELS = pytest.mark.parametrize(
     "kernel",
-    ["torch", pytest.param("compiled", marks=pytest.mark.skipif(obstacles.of_machine() is not None, reason="none"))],
+    [
+        "torch",
+        pytest.param("compiled", marks=pytest.mark.skipif(support.machine_obstacle() is not None, reason="none")),
+    ],
 )
 
 
@@ -278,7 +281,7 @@ BOTH_KERNELS = pytest.mark.parametrize(
 def test_one_clipped_unit_is_the_saturating_integral(kernel: str) -> None:
     task = make_task("integral", test_timesteps=20_000)
     network = one_unit(task.gain, 1.0, -task.gain * task.offset, kernel)
-    predictions = loop.predict(network, task.test(), CPU64)
+    predictions = evaluation.predict(network, task.test(), CPU64)
     assert 0 == predictions.targets.min() < predictions.targets.max() == 1
     np.testing.assert_allclose(predictions.outputs, predictions.targets, rtol=0, atol=1e-14)
 

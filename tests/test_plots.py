@@ -21,7 +21,7 @@ from seqrnn.errors import DataError
 from seqrnn.plots import __main__ as command
 from seqrnn.plots import classification, loss, samples, sequence, sincos, sine, style
 from seqrnn.plots.facts import Facts
-from seqrnn.run import Run
+from seqrnn.rundir.writer import RunWriter
 
 RNG = np.random.default_rng(0)
 CONFIG = {
@@ -58,7 +58,7 @@ def make(
     samples: dict[str, Any] | None = None,
     **summary: Any,
 ) -> Path:
-    run = Run(directory, {**CONFIG, "task": task or CONFIG["task"]}, [])
+    run = RunWriter(directory, {**CONFIG, "task": task or CONFIG["task"]}, [])
     for row in rows or []:
         run.record(row)
     run.write_summary({**SUMMARY, **summary})

@@ -22,7 +22,7 @@ from seqrnn.errors import DataError
 from seqrnn.plots import __main__ as command
 from seqrnn.plots import diagnosis, loss, measured, panel, style
 from seqrnn.plots.facts import Facts
-from seqrnn.run import Run, write_diagnosis
+from seqrnn.rundir.writer import RunWriter, write_diagnosis
 
 CONFIG: dict[str, Any] = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
 SUMMARY = {"status": "finished", "kind": "regression", "loss": "l1", "updates": 300}
@@ -175,7 +175,7 @@ def _strict(value: Any) -> Any:
 
 
 def run_directory(directory: Path, values: dict[str, Any], rows: int = 0, **columns: float) -> Path:
-    run = Run(directory, CONFIG, [])
+    run = RunWriter(directory, CONFIG, [])
     for row in range(rows):
         run.record({"timesteps": 100 * row, "train_loss": 1.0 / (row + 1), "eval_loss": 0.5, **columns})
     run.write_summary(SUMMARY)

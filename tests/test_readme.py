@@ -18,8 +18,9 @@ from helpers import Finished
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_configs import GROUPS, composed
 
-from seqrnn import registry, settings
-from seqrnn.run import RunReader
+from seqrnn.components import problems_of
+from seqrnn.plugins import load_components
+from seqrnn.rundir.reader import RunReader
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,11 +52,11 @@ def test_the_quick_start_is_the_first_command_and_the_tests_are_the_second() -> 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "plugins=" not in line])
 def test_every_command_is_sound(line: str) -> None:
-    registry.load()
+    load_components()
     words = shlex.split(line.partition("seqrnn.train ")[2])
     choices = [each(word) for word in words if not word.startswith("-")]
     for overrides in product(*choices):
-        assert settings.problems_of(composed(*overrides)) == []
+        assert problems_of(composed(*overrides)) == []
 
 
 def test_every_choice_is_mentioned() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from seqrnn import registry, smoke
 from seqrnn.bounds import BelowOne, Count, Fraction, Natural, Positive, Real
 from seqrnn.errors import ConfigError
+from seqrnn.plugins import load_components
 from seqrnn.schedule import Schedule
 
 
@@ -146,7 +147,7 @@ def test_a_module_named_as_a_plugin_registers_its_components(tmp_path: Path, mon
     source = "from seqrnn.registry import register\n@register('model', 'from_plugin')\ndef build(inputs): ...\n"
     (tmp_path / "a_plugin_for_seqrnn.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    registry.load(["a_plugin_for_seqrnn"])
+    load_components(["a_plugin_for_seqrnn"])
     assert "from_plugin" in registry.names("model")
 
 
@@ -154,7 +155,7 @@ def test_every_plugin_that_cannot_be_imported_is_reported(tmp_path: Path, monkey
     (tmp_path / "a_broken_plugin.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        registry.load(["no_such_plugin", "a_broken_plugin"])
+        load_components(["no_such_plugin", "a_broken_plugin"])
     missing, broken = caught.value.problems
     assert missing.startswith("plugins=no_such_plugin: ")
     assert broken.startswith("plugins=a_broken_plugin: ")
@@ -207,5 +208,5 @@ def test_a_shrunken_run_makes_few_updates_of_few_passes_and_few_timesteps(max_up
 
 def test_a_shrunken_task_is_what_the_task_asks_for() -> None:
     values = whole_config()
-    values["task"] = {"name": "mnist", "stand_in": False, "validation_images": 5000}
-    assert smoke.shrink(values)["task"] == {"name": "mnist", "stand_in": True, "validation_images": 64}
+    values["task"] = {"name": "mnist", "synthetic": False, "validation_images": 5000}
+    assert smoke.shrink(values)["task"] == {"name": "mnist", "synthetic": True, "validation_images": 64}

@@ -19,8 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_configs import GROUPS, composed
 
-from seqrnn import registry, smoke
-from seqrnn.kernels import obstacles
+from seqrnn import smoke
+from seqrnn.kernels import support
+from seqrnn.plugins import load_components
 
 SCHEDULES = {
     "online": {"window": 1, "stride": 1, "update_every": 1},
@@ -31,12 +32,12 @@ SCHEDULES = {
     "an odd stride": {"window": 8, "stride": 3, "update_every": 3, "carry": True},
 }
 LENGTH = {"epochs": 30, "max_updates": 23, "evaluate_every": 4, "streams": 3, "clip_norm": 1.0, "lr_decay": "cosine"}
-needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
+needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
 
 
 @cache
 def _values(*overrides: str) -> dict[str, Any]:
-    registry.load()
+    load_components()
     return smoke.shrink(composed(*overrides, "smoke=true", "device=cpu", "plots.draw=false", "log_every=3"))
 
 
@@ -55,13 +56,14 @@ def assert_resumes(values: Mapping[str, Any], tmp_path: Path, *stops: int) -> No
     part(values, tmp_path / "whole")
     part(values, tmp_path / "parts", stop_at=stops[0])
     for stop in stops[1:]:
-        part(values, tmp_path / "parts", stop_at=stop, again=True)
-    part(values, tmp_path / "parts", again=True)
+        part(values, tmp_path / "parts", stop_at=stop, resuming=True)
+    part(values, tmp_path / "parts", resuming=True)
     summary = json.loads((tmp_path / "parts" / "summary.json").read_text(encoding="utf-8"))
     assert summary["resumed"] == len(stops)
     assert_same(left(tmp_path / "parts"), left(tmp_path / "whole"))
 
 
+KERNEL_NAMES = ["torch", "compiled"] if support.machine_obstacle() is None else ["torch"]
 KERNELS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 
@@ -70,7 +72,7 @@ KERNELS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 @pytest.mark.parametrize("model", GROUPS["model"])
 @pytest.mark.parametrize("task", GROUPS["task"])
 def test_every_task_cell_and_schedule(task: str, model: str, schedule: str, kernel: str, tmp_path: Path) -> None:
-    values = values_of(f"task={task}", f"model={model}", schedule=SCHEDULES[schedule], model={"kernel": kernel})
+    values = values_of(f"task={task}", f"model={model}", schedule=SCHEDULES[schedule], kernel=kernel)
     stop = random.Random(f"{task} {model} {schedule} {kernel}").randrange(1, 12)
     assert_resumes(values, tmp_path, stop)
 
@@ -90,7 +92,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 def test_every_optimizer(optimizer: str, changes: dict[str, Any], kernel: str, tmp_path: Path) -> None:
     values = values_of(
         "task=integral", "model=gru", f"optimizer={optimizer}",
-        schedule=SCHEDULES["overlapping windows"], optimizer=changes, model={"kernel": kernel},
+        schedule=SCHEDULES["overlapping windows"], optimizer=changes, kernel=kernel,
     )  # fmt: skip
     assert_resumes(values, tmp_path, 7, 8, 17)
 
@@ -106,15 +108,14 @@ def test_dropout_draws_on(model: str, tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) -> None:
-    values = values_of(
-        "task=integral", "model=lstm", schedule=SCHEDULES[schedule], threads=2, model={"kernel": "compiled"}
-    )
+    values = values_of("task=integral", "model=lstm", schedule=SCHEDULES[schedule], threads=2, kernel="compiled")
     assert_resumes(values, tmp_path, 5)
 
 
 @pytest.mark.parametrize("lr_decay", ["plateau", "step", "onecycle", "constant"])
 def test_every_decay_goes_on(lr_decay: str, tmp_path: Path) -> None:
-    changes = {"lr_decay": lr_decay, "lr_step": 2, "evaluate_every": 2, "warmup": 0 if lr_decay == "onecycle" else 3}
+    changes = {"lr_decay": lr_decay, "lr_every": 2, "lr_patience": 2, "evaluate_every": 2}
+    changes["warmup"] = 0 if lr_decay == "onecycle" else 3
     assert_resumes(values_of("task=integral", schedule={**SCHEDULES["online"], **changes}), tmp_path, 9, 14)
 
 
@@ -142,7 +143,7 @@ def test_vital_signs_go_on(tmp_path: Path) -> None:
 def test_what_is_measured_only_since_a_stop_goes_to_json_alone(tmp_path: Path) -> None:
     values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
     part(values, tmp_path, stop_at=9)
-    part(values, tmp_path, again=True, diagnose=True)
+    part(values, tmp_path, resuming=True, diagnose=True)
     found = left(tmp_path)
     assert "eval_half_life" in found["metrics.jsonl"][-1]
     assert "eval_half_life" not in found["metrics.csv"][-1]
@@ -156,14 +157,14 @@ def test_double_precision(tmp_path: Path) -> None:
 @hypothesis_settings(max_examples=25)
 @given(
     cuts=lengths(), carry=st.booleans(), streams=st.integers(1, 5), stops=st.lists(st.integers(1, 20), max_size=3),
-    kernel=st.sampled_from(["torch", "compiled"] if obstacles.of_machine() is None else ["torch"]), data=st.data(),
+    kernel=st.sampled_from(KERNEL_NAMES), data=st.data(),
 )  # fmt: skip
 def test_any_schedule(
     cuts: dict[str, Any], carry: bool, streams: int, stops: list[int], kernel: str, data: st.DataObject,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
     values = values_of(
-        "task=integral", "model=gru", model={"kernel": kernel, "hidden_size": 3},
+        "task=integral", "model=gru", kernel=kernel, model={"hidden_size": 3},
         task={"train_timesteps": 150, "sequence_length": data.draw(st.none() | st.integers(3, 40))},
         schedule={**cuts, "carry": carry, "streams": streams, "max_updates": None, "epochs": 3},
     )  # fmt: skip
@@ -173,7 +174,7 @@ def test_any_schedule(
     at = sorted({stop for stop in stops if stop <= planned} | {data.draw(st.integers(1, planned))})
     for number, stop in enumerate(at):
         part(values, folder / "parts", stop_at=stop, again=number > 0)
-    part(values, folder / "parts", again=True)
+    part(values, folder / "parts", resuming=True)
     assert_same(left(folder / "parts"), left(folder / "whole"))
 
 
@@ -183,10 +184,10 @@ def test_any_schedule(
 def test_another_strategy_goes_on_to_rounding(first: str, second: str, schedule: str, tmp_path: Path) -> None:
     """What a GPU's strategies have written, a CPU's go on with, and the other way round."""
     values = values_of("task=integral", "precision=float64", schedule=SCHEDULES[schedule])
-    one, other = ({**values, "model": {**values["model"], "kernel": kernel}} for kernel in (first, second))
+    one, other = ({**values, "kernel": kernel} for kernel in (first, second))
     part(one, tmp_path / "whole")
     part(one, tmp_path / "parts", stop_at=10)
-    part(other, tmp_path / "parts", again=True)
+    part(other, tmp_path / "parts", resuming=True)
     weights = [left(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
     assert weights[0] == pytest.approx(weights[1], rel=1e-9)
     assert "no longer bit for bit" in (tmp_path / "parts" / "train.log").read_text(encoding="utf-8")
@@ -200,7 +201,7 @@ def test_a_gpu_and_a_cpu_go_on_from_each_other(first: str, second: str, schedule
     values = values_of("task=integral", "precision=float64", schedule=SCHEDULES[schedule], deterministic=True)
     part(values, tmp_path / "whole", device=first)
     part(values, tmp_path / "parts", stop_at=5, device=first)
-    part(values, tmp_path / "parts", again=True, device=second)
+    part(values, tmp_path / "parts", resuming=True, device=second)
     if first == second:
         assert_same(left(tmp_path / "parts"), left(tmp_path / "whole"))
     losses = [left(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]

@@ -14,10 +14,9 @@ from faults import left
 from helpers import Finished
 from test_tasks import write_mnist
 
-from seqrnn import resume
 from seqrnn.checkpoints import file
-from seqrnn.resume import CHANGEABLE
-from seqrnn.run import RunReader
+from seqrnn.checkpoints.identity import CHANGEABLE, flattened, identity
+from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
 RUN = ("task=sine", "model=gru", "model.hidden_size=5", "plots.draw=false", "device=cpu", "checkpoint.every=2")
@@ -89,7 +88,7 @@ def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
     finished = command("resume=run", "optimizer.lr=0.1", "model=lstm", "schedule.epohcs=3", "seed=1,2", "+a=1", "x")
     assert finished.exit_code == 2
-    assert "optimizer.lr: a run goes on with its own config, and this cannot change" in finished.err
+    assert "optimizer.lr: a run is resumed with its own config, and this key cannot change" in finished.err
     for text in ("model: a run", "did you mean schedule.epochs?", "seed=1,2: a run", "+a=1: a run", "x: not an over"):
         assert text in finished.err
     flagged = command("-m", "resume=run", "--config-dir", "x")
@@ -104,10 +103,10 @@ def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
 @pytest.mark.parametrize("key", sorted(CHANGEABLE))
 def test_what_can_change_is_there_and_is_no_part_of_what_makes_a_run(key: str, command: Command) -> None:
     command("task=mnist", "smoke=true", "plots.draw=false")
-    flat = resume.flattened(RunReader(Path("run")).config())
+    flat = flattened(RunReader(Path("run")).config())
     own = [name for name in flat if name == key or name.startswith(f"{key}.")]
     assert own
-    assert not set(own) & set(resume.identity(RunReader(Path("run")).config()))
+    assert not set(own) & set(identity(RunReader(Path("run")).config()))
 
 
 def test_a_directory_without_a_run_is_named(command: Command, tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ STRANGE: dict[str, tuple[Callable[[file.Tree], None], str]] = {
         "carried states of shapes [(1, 1, 9)]",
     ),
     "a part is missing": (lambda tree: tree.pop("monitor"), "does not fit this run: KeyError('monitor')"),
-    "a part of another kind": (lambda tree: tree.update(agenda=[1, 2]), "does not fit this run: TypeError"),
+    "a part of another kind": (lambda tree: tree.update(sampler=[1, 2]), "does not fit this run: TypeError"),
     "generators of another kind": (
         lambda tree: tree["generators"].update(cpu=torch.zeros(3)), "does not fit this run: TypeError",
     ),

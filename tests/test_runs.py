@@ -16,12 +16,14 @@ from helpers import Finished
 from omegaconf import OmegaConf
 from test_configs import GROUPS, composed
 
-from seqrnn import loop, registry, settings, smoke
+from seqrnn import evaluation, smoke
+from seqrnn.components import build_components, build_network
 from seqrnn.losses import LOSSES
 from seqrnn.monitor import Progress
+from seqrnn.plugins import load_components
 from seqrnn.recording import recorder
-from seqrnn.resume import Job
-from seqrnn.run import RunReader
+from seqrnn.rundir.reader import RunReader
+from seqrnn.rundir.request import RunRequest
 
 Command = Callable[..., Finished]
 
@@ -84,7 +86,7 @@ def test_rows_are_written_at_once_a_second_later_or_at_the_end(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    registry.load()
+    load_components()
     values = composed("task=sine", "plots.draw=false")
     directory = tmp_path / "run"
 
@@ -92,7 +94,7 @@ def test_rows_are_written_at_once_a_second_later_or_at_the_end(
         lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["timesteps"] for line in lines]
 
-    with recorder.Recorder(settings.assemble(values), Job(values, directory, [])) as recording:
+    with recorder.Recorder(build_components(values), RunRequest(values, directory, [])) as recording:
         progress = Progress(10)
         recording.record({"timesteps": 0, "updates": 0, "eval_loss": 1.0})
         assert steps() == [0]
@@ -151,13 +153,13 @@ def test_saved_weights_give_the_saved_predictions(model: str, command: Command) 
     finished = command("task=integral", f"model={model}", "smoke=true")
     reader = RunReader(finished.directory)
     values, summary = reader.config(), reader.summary()
-    registry.load()
-    network = settings.build_network(values["model"], summary["input_size"], summary["output_size"])
+    load_components()
+    network = build_network(values["model"], summary["input_size"], summary["output_size"])
     network.load_state_dict(reader.weights())
-    run = settings.assemble(values)
-    predictions = loop.predict(network, run.task.test(), run.place)
+    run = build_components(values)
+    predictions = evaluation.predict(network, run.task.test(), run.context)
     np.testing.assert_array_equal(predictions.outputs, reader.predictions()["outputs"])
-    assert loop.score(predictions, run.task, LOSSES[run.task.loss]) == summary["test"]
+    assert evaluation.score(predictions, run.task, LOSSES[run.task.loss]) == summary["test"]
 
 
 def test_the_recorded_config_is_what_ran(command: Command) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from faults import Server, assert_same, left, serving, wait_for
 
+from seqrnn.checkpoints.signals import Signals
 from seqrnn.errors import Interrupted
-from seqrnn.signals import Signals
 
 RUN = (
     "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=1200", "task.test_sequences=2",
     "task.test_timesteps=60", "task.validation_sequences=2", "task.validation_timesteps=60", "schedule=online",
     "schedule.streams=1", "schedule.evaluate_every=200", "log_every=50", "device=cpu", "threads=1",
-    "plots.draw=false", "schedule.lr_decay=constant", "model.kernel=torch",
+    "plots.draw=false", "schedule.lr_decay=constant", "kernel=torch",
 )  # fmt: skip
 SLOW = """
 import seqrnn.strategies.plain as plain
@@ -97,12 +97,12 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: 
 
 def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server, tmp_path: Path) -> None:
     before = (
-        "import seqrnn.run as run\n"
-        "real = run.Run.write_weights\n"
+        "import seqrnn.rundir.writer as run\n"
+        "real = run.RunWriter.write_weights\n"
         "def signalled(self, weights):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    real(self, weights)\n"
-        "run.Run.write_weights = signalled\n"
+        "run.RunWriter.write_weights = signalled\n"
     )
     ended = server.run(*RUN, "schedule.max_updates=50", "hydra.run.dir=run", cwd=tmp_path, before=before)
     assert ended.exit_code == 143

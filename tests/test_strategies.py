@@ -36,13 +36,15 @@ from test_configs import composed
 from test_optimizers import values_of
 from torch import Tensor, nn
 
-from seqrnn import loop, registry, settings
-from seqrnn.errors import ConfigError, Diverged
-from seqrnn.kernels import obstacles
+from seqrnn import device, evaluation, loop, registry
+from seqrnn.components import Components, build_components
+from seqrnn.errors import ConfigError, DataError, Diverged
+from seqrnn.kernels import support
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
-from seqrnn.run import Run, RunReader
-from seqrnn.schedule import Agenda, Schedule
+from seqrnn.rundir.reader import RunReader
+from seqrnn.rundir.writer import RunWriter
+from seqrnn.schedule import Schedule, WindowSampler
 from seqrnn.strategies import compiled as compiled_strategy
 from seqrnn.strategies import data
 from seqrnn.strategies import folded as folding
@@ -50,10 +52,10 @@ from seqrnn.strategies.choice import choose
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
-from seqrnn.strategies.protocol import Made
+from seqrnn.strategies.protocol import UpdateStats
 
-needs_compiler = pytest.mark.skipif(obstacles.of_machine() is not None, reason=str(obstacles.of_machine()))
-CPU32 = loop.Place(torch.device("cpu"), torch.float32)
+needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
+CPU32 = device.DeviceContext(torch.device("cpu"), torch.float32)
 OTHERS = [
     pytest.param(compiled, marks=needs_compiler, id="compiled"),
     pytest.param(shared, marks=needs_compiler, id="shared"),
@@ -72,24 +74,24 @@ def run(
     schedule: Schedule,
     optimizer: torch.optim.Optimizer,
     *,
-    place: loop.Place = CPU64,
+    context: device.DeviceContext = CPU64,
     calls: Sequence[int] = (10**6,),
-) -> Made:
+) -> UpdateStats:
     """Makes all updates of a run, so many per call in turn; returns what they came to."""
-    strategy, asked = make(network, task, optimizer, schedule, place), cycle(calls)
-    agenda = Agenda(schedule, lambda epoch: task.train(epoch, schedule.streams))
+    strategy, asked = make(network, task, optimizer, schedule, context), cycle(calls)
+    sampler = WindowSampler(schedule, lambda epoch: task.train(epoch, schedule.streams))
     decay = schedule.decay(schedule.count_updates(task.train(0, schedule.streams)))
-    made: list[Made] = []
-    while parts := agenda.take(count := next(asked)):
+    made: list[UpdateStats] = []
+    while parts := sampler.take(count := next(asked)):
         made.append(strategy(parts, decay.factors(sum(len(one.losses) for one in made), min(count, 10_000))))
         if not math.isfinite(made[-1].losses[-1] + made[-1].norms[-1]):
             break
     names = ("epochs", "timesteps", "losses", "targets", "norms", "rates")
-    return Made(*(np.concatenate([getattr(one, name) for one in made]) for name in names))
+    return UpdateStats(*(np.concatenate([getattr(one, name) for one in made]) for name in names))
 
 
 def gradients(
-    make: MakeStrategy, network: Network, task: StubTask, schedule: Schedule, place: loop.Place = CPU64
+    make: MakeStrategy, network: Network, task: StubTask, schedule: Schedule, context: device.DeviceContext = CPU64
 ) -> list[list[Tensor]]:
     """The gradient of each update, as optimizers are given it; the weights stay as they are."""
     found: list[list[Tensor]] = []
@@ -97,7 +99,7 @@ def gradients(
     optimizer.register_step_pre_hook(
         lambda *_: found.append([parameter.grad.clone() for parameter in network.parameters()])  # type: ignore[union-attr]
     )
-    run(make, network, task, schedule, optimizer, place=place)
+    run(make, network, task, schedule, optimizer, context=context)
     return found
 
 
@@ -470,7 +472,7 @@ def test_how_many_updates_are_made_at_once_changes_no_bit(
         monkeypatch.setattr(compiled_strategy, "PORTION", whole if len(ends) else 2**17)
         network = make_network("lstm", num_layers=2).float()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-        made = run(make, network, task, schedule, optimizer, place=CPU32, calls=calls)
+        made = run(make, network, task, schedule, optimizer, context=CPU32, calls=calls)
         ends.append((weights_of(network), made))
     for weights, made in ends[1:]:
         assert all(map(torch.equal, weights, ends[0][0]))
@@ -485,10 +487,10 @@ def test_single_precision_stays_close_over_a_thousand_updates(model: str) -> Non
     schedule = make_schedule(window=2, stride=1, update_every=2, epochs=20)
     task = StubTask([[random_batch(100, 4, sizes=(3, 2))]])
     ends = []
-    for way, place in ((compiled, CPU32), (plain, CPU64)):
-        network = make_network(model, 3, 2, hidden_size=17).to(place.dtype)
+    for way, context in ((compiled, CPU32), (plain, CPU64)):
+        network = make_network(model, 3, 2, hidden_size=17).to(context.dtype)
         before = weights_of(network)
-        made = run(way, network, task, schedule, torch.optim.SGD(network.parameters(), lr=0.02), place=place)
+        made = run(way, network, task, schedule, torch.optim.SGD(network.parameters(), lr=0.02), context=context)
         assert len(made.losses) == 1000
         ends.append(weights_of(network))
         assert max(float((one - other).abs().max()) for one, other in zip(before, ends[-1], strict=True)) > 0.05
@@ -520,7 +522,7 @@ def test_a_divergence_stops_at_the_same_update_with_the_same_words_and_weights(
         schedule, task = make_schedule(window=3, update_every=update_every), StubTask([batches], "l1")
         optimizer = torch.optim.SGD(network.parameters(), lr=lr)
         monitor = make_monitor(task, schedule, log_every=1)
-        with pytest.raises(Diverged) as caught:
+        with pytest.raises(DataError if name == "losses" else Diverged) as caught:
             loop.train(task, schedule, way(network, task, optimizer, schedule), monitor)
         ends.append((str(caught.value), weights_of(network)))
     (found, weights), (expected, same) = ends
@@ -546,7 +548,7 @@ ENDINGS: dict[str, dict[str, Any]] = {
     "by itself": {},
     "after so many updates": {"max_updates": 13, "evaluate_every": 4},
     "for lack of improvement": {"patience": 2, "evaluate_every": 3},
-    "on a plateau": {"lr_decay": "plateau", "lr_step": 2, "evaluate_every": 5},
+    "on a plateau": {"lr_decay": "plateau", "lr_patience": 2, "evaluate_every": 5},
     "decaying": {"lr_decay": "onecycle", "clip_norm": 0.1, "evaluate_every": 7},
 }
 
@@ -565,7 +567,7 @@ def test_the_rows_of_metrics_are_those_of_the_plain_way(make: MakeStrategy, name
         evaluations = iter([5.0, 4.0, 3.0, 3.5, 3.2, *[6.0] * 50])
 
         def evaluate(network: Network = network, evaluations: Any = evaluations) -> dict[str, float]:
-            scores = loop.score(loop.predict(network, judged, CPU64), task, LOSSES["mse"])
+            scores = evaluation.score(evaluation.predict(network, judged, CPU64), task, LOSSES["mse"])
             return {"loss": next(evaluations), "real": scores["loss"]}
 
         monitor = make_monitor(task, schedule, evaluate, log_every=log_every, record=rows.append)
@@ -588,7 +590,7 @@ def test_a_trained_network_can_be_saved_and_read_and_trained_on(make: MakeStrate
         schedule = make_schedule(window=3)
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         loop.train(task, schedule, make(network, task, optimizer, schedule), make_monitor(task, schedule))
-        directory = Run(tmp_path / model, {}, [])
+        directory = RunWriter(tmp_path / model, {}, [])
         directory.write_weights(network.state_dict())
         directory.close()
         copy = make_network(model, num_layers=2, head="mlp", seed=1)
@@ -599,7 +601,7 @@ def test_a_trained_network_can_be_saved_and_read_and_trained_on(make: MakeStrate
             assert torch.equal(one, other)
             storages.add(one.untyped_storage().data_ptr())
         assert len(storages) == len(list(network.parameters()))
-        ours, theirs = (loop.predict(trained, task.test(), CPU64).outputs for trained in (network, copy))
+        ours, theirs = (evaluation.predict(trained, task.test(), CPU64).outputs for trained in (network, copy))
         np.testing.assert_array_equal(ours, theirs)
 
         ends = []
@@ -655,7 +657,7 @@ def test_folding_calls_a_cell_a_few_times_for_many_windows(
     schedule = make_schedule(window=window, stride=stride, update_every=10, carry=carry)
     strategy = folded(network, task, torch.optim.SGD(network.parameters(), lr=0.1), schedule)
     calls = cell_calls(strategy, network, monkeypatch)
-    strategy(Agenda(schedule, lambda epoch: task.epochs[0]).take(1), np.ones(1))
+    strategy(WindowSampler(schedule, lambda epoch: task.epochs[0]).take(1), np.ones(1))
     assert calls == expected
 
 
@@ -684,17 +686,17 @@ class Noisy(nn.Module):
         return (torch.zeros(1, streams, 3, dtype=self.inward.weight.dtype),)
 
 
-def with_cell(run_: settings.Experiment, cell: nn.Module) -> settings.Experiment:
+def with_cell(run_: Components, cell: nn.Module) -> Components:
     network = run_.network
     network.cell, network.head = cell, nn.Linear(3, run_.task.output_size)
     return replace(run_, optimizer=torch.optim.SGD(network.parameters(), lr=0.1))
 
 
-def experiment(*overrides: str) -> settings.Experiment:
-    return settings.assemble(composed("task=integral", "schedule=accumulate", "device=cpu", *overrides))
+def experiment(*overrides: str) -> Components:
+    return build_components(composed("task=integral", "schedule=accumulate", "device=cpu", *overrides))
 
 
-def way_of(run_: settings.Experiment) -> type:
+def way_of(run_: Components) -> type:
     strategy = choose(run_)
     return type(strategy.gradients) if isinstance(strategy, Plain) else type(strategy)
 
@@ -704,17 +706,17 @@ def way_of(run_: settings.Experiment) -> type:
     [
         pytest.param([], Compiled, marks=needs_compiler),
         pytest.param(["precision=float64", "model.head=mlp"], Compiled, marks=needs_compiler),
-        pytest.param(["model.kernel=compiled", "model.hidden_size=2000"], Compiled, marks=needs_compiler),
+        pytest.param(["kernel=compiled", "model.hidden_size=2000"], Compiled, marks=needs_compiler),
         (["model.hidden_size=2000", "schedule.update_every=2"], WindowByWindow),
-        (["model.kernel=torch"], Folded),
-        (["model.kernel=torch", "schedule.update_every=2"], WindowByWindow),
-        (["model.kernel=torch", "schedule.window=null", "schedule.stride=2"], WindowByWindow),
-        (["model.kernel=torch", "schedule.streams=200"], WindowByWindow),
-        (["model.kernel=torch", "schedule.streams=200", "schedule.carry=false"], Folded),
-        (["model.kernel=torch", "schedule.streams=200", "schedule.window=4", "schedule.stride=2"], Folded),
+        (["kernel=torch"], Folded),
+        (["kernel=torch", "schedule.update_every=2"], WindowByWindow),
+        (["kernel=torch", "schedule.window=null", "schedule.stride=2"], WindowByWindow),
+        (["kernel=torch", "schedule.streams=200"], WindowByWindow),
+        (["kernel=torch", "schedule.streams=200", "schedule.carry=false"], Folded),
+        (["kernel=torch", "schedule.streams=200", "schedule.window=4", "schedule.stride=2"], Folded),
         (["model.num_layers=2", "model.dropout=0.5"], WindowByWindow),
-        (["model.kernel=torch", "model=elman", "model.num_layers=2", "model.dropout=0.5"], WindowByWindow),
-        (["model.kernel=torch", "model=lstm", "model.num_layers=2"], Folded),
+        (["kernel=torch", "model=elman", "model.num_layers=2", "model.dropout=0.5"], WindowByWindow),
+        (["kernel=torch", "model=lstm", "model.num_layers=2"], Folded),
     ],
     ids=str,
 )
@@ -743,29 +745,33 @@ def test_training_with_dropout_is_that_of_one_window_after_another_bit_for_bit(k
     for way in (choose, None):
         run_ = experiment(
             "schedule.window=2", "schedule.update_every=10", "schedule.max_updates=5", "model.hidden_size=5",
-            "model.num_layers=2", "model.dropout=0.5", f"model.kernel={kernel}", "task.train_timesteps=500",
+            "model.num_layers=2", "model.dropout=0.5", f"kernel={kernel}", "task.train_timesteps=500",
         )  # fmt: skip
         task = StubTask([[random_batch(50, 3, sizes=(1, 1))]], "l1", 1, 1)
-        strategy = way(run_) if way else plain(run_.network, task, run_.optimizer, run_.schedule, run_.place)
-        strategy.ready(lambda text: None)
+        strategy = way(run_) if way else plain(run_.network, task, run_.optimizer, run_.schedule, run_.context)
+        strategy.prepare(lambda text: None)
         loop.train(task, run_.schedule, strategy, make_monitor(task, run_.schedule))
         ends.append(weights_of(run_.network))
     assert all(map(torch.equal, *ends))
 
 
 @pytest.mark.parametrize(
-    ("place", "cell", "obstacle"),
+    ("context", "cell", "obstacle"),
     [
         (CPU32, Noisy(1, 0.0), "does not say how it computes"),
-        (loop.Place(torch.device("cuda"), torch.float32), None, "device=cpu, not cuda"),
-        (loop.Place(torch.device("cpu"), torch.float32, torch.bfloat16), None, "precision=float32 or float64"),
+        (device.DeviceContext(torch.device("cuda"), torch.float32), None, "device=cpu, not cuda"),
+        (
+            device.DeviceContext(torch.device("cpu"), torch.float32, torch.bfloat16),
+            None,
+            "precision=float32 or float64",
+        ),
     ],
     ids=["a cell from elsewhere", "cuda", "mixed precision"],
 )
 def test_a_kernel_that_cannot_be_had_is_refused_with_the_obstacle_and_a_remedy(
-    place: loop.Place, cell: nn.Module | None, obstacle: str
+    context: device.DeviceContext, cell: nn.Module | None, obstacle: str
 ) -> None:
-    run_ = experiment("model=gru", "model.kernel=compiled")
-    run_ = replace(with_cell(run_, cell) if cell else run_, place=place)
-    with pytest.raises(ConfigError, match=f"model.kernel=compiled: .*{obstacle}.*model.kernel=torch"):
+    run_ = experiment("model=gru", "kernel=compiled")
+    run_ = replace(with_cell(run_, cell) if cell else run_, context=context)
+    with pytest.raises(ConfigError, match=f"kernel=compiled: .*{obstacle}.*kernel=torch"):
         choose(run_)

@@ -14,7 +14,8 @@ import pytest
 import torch
 from test_configs import composed
 
-from seqrnn import registry, settings
+from seqrnn.components import build_components
+from seqrnn.plugins import load_components
 from seqrnn.tasks.protocol import stored
 from studies import runs
 from studies.integral import arms, exact, forgetting
@@ -103,8 +104,8 @@ def test_arms_that_differ_have_names_that_differ() -> None:
 
 @pytest.mark.parametrize("arm", [*arms.reach()[::7], *arms.parallel()[::5], *arms.carried()[::5]])
 def test_an_arm_trains_as_often_as_it_says(arm: Arm) -> None:
-    registry.load()
-    run = settings.assemble(composed(*arm.overrides))
+    load_components()
+    run = build_components(composed(*arm.overrides))
     assert run.schedule.count_updates(run.task.train(0, run.schedule.streams)) == arm.updates
     assert run.schedule.window == arm.window
 
@@ -136,8 +137,8 @@ def test_a_gap_is_what_the_latest_points_are_better_by() -> None:
 
 def test_a_snapshot_judges_the_stretches_of_each_age() -> None:
     """A network that says 0, on targets that are their own times: the error tells which timesteps were judged."""
-    registry.load()
-    run = settings.assemble(composed("experiment=integral_study", "model.head=linear", "model.kernel=torch"))
+    load_components()
+    run = build_components(composed("experiment=integral_study", "model.head=linear", "kernel=torch"))
     for parameter in run.network.parameters():
         parameter.data.zero_()
 

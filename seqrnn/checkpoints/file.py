@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from seqrnn.errors import DataError
+from seqrnn.rundir.atomic import replacing
 
 FORMAT, VERSION = "seqrnn checkpoint", 1
 TENSOR = "$tensor"
@@ -49,29 +48,8 @@ def write(path: Path, tree: Tree) -> None:
         OSError: it cannot be written.
         Damaged: it does not read back.
     """
-    content = _encoded(tree)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _check(temporary)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Makes names in a directory outlast a power failure."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with replacing(path, durable=True, check=_check) as temporary:
+        temporary.write_bytes(_encoded(tree))
 
 
 def read(path: Path) -> Tree:

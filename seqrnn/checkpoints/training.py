@@ -8,20 +8,21 @@ from pathlib import Path
 
 import torch
 
-from seqrnn import loop, resume
-from seqrnn.checkpoints import initial
+from seqrnn import loop
+from seqrnn.checkpoints import init_from
 from seqrnn.checkpoints.file import Tree
-from seqrnn.checkpoints.initial import Origin
-from seqrnn.checkpoints.keeper import Keeper
+from seqrnn.checkpoints.identity import differences, identity
+from seqrnn.checkpoints.init_from import Origin
+from seqrnn.checkpoints.manager import CheckpointManager
+from seqrnn.checkpoints.signals import Signals
+from seqrnn.components import Components
 from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.monitor import Monitor
 from seqrnn.recording import provenance
 from seqrnn.recording.recorder import Recorder
-from seqrnn.run import RunReader
-from seqrnn.settings import Experiment
-from seqrnn.signals import Signals
+from seqrnn.rundir.reader import RunReader
 from seqrnn.strategies.protocol import Strategy
-from seqrnn.strategies.state import Memory, copied
+from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
 from seqrnn.tasks.protocol import Task
 
 FINGERPRINTED = 1024  # timesteps of each kind of data
@@ -36,14 +37,20 @@ class Training:
     """
 
     def __init__(
-        self, run: Experiment, strategy: Strategy, monitor: Monitor, recorder: Recorder, signals: Signals
+        self, components: Components, strategy: Strategy, monitor: Monitor, recorder: Recorder, signals: Signals
     ) -> None:
-        self.run, self.strategy, self.monitor, self.recorder, self.signals = run, strategy, monitor, recorder, signals
-        self.keeper = Keeper(recorder.run.checkpoints, run.settings.checkpoint)
-        self.course = loop.Course(run.task, run.schedule, monitor.progress.planned_updates)
+        self.components, self.strategy, self.monitor, self.recorder, self.signals = (
+            components,
+            strategy,
+            monitor,
+            recorder,
+            signals,
+        )
+        self.manager = CheckpointManager(recorder.writer.checkpoints, components.settings.checkpoint)
+        self.cursor = loop.TrainingCursor(components.task, components.schedule, monitor.progress.planned_updates)
         self._fingerprint = ""
-        if run.settings.checkpoint.updates:
-            monitor.stops.append(run.settings.checkpoint.updates)
+        if components.settings.checkpoint.updates:
+            monitor.end_blocks_at_multiples_of(components.settings.checkpoint.updates)
 
     def begin(self, again: bool, why: str = "", origin: Origin | None = None) -> None:
         """Makes ready to train from the beginning, or from the newest checkpoint if the run goes on.
@@ -57,7 +64,7 @@ class Training:
             ConfigError: it is to be shorter than it is already.
         """
         notes: list[str] = []
-        found = self.keeper.newest(notes.append) if again else None
+        found = self.manager.newest(notes.append) if again else None
         if found:
             path, tree = found
             self._restore(path, tree)
@@ -72,8 +79,8 @@ class Training:
             self.recorder.history["resumed"] += 1
             self.recorder.rewind(None)
             notes.append(f"goes on from the beginning: it had no checkpoint yet{f' ({why})' if why else ''}")
-            if self.run.settings.init_from:
-                origin = initial.start_from(self.run.settings.init_from, self.run.network)
+            if self.components.settings.init_from:
+                origin = init_from.start_from(self.components.settings.init_from, self.components.network)
         if origin:
             self.recorder.history["init_from"] = origin
             notes.append(f"starts from the weights of {origin['path']}")
@@ -90,7 +97,12 @@ class Training:
             try:
                 with self.signals.deferred():
                     loop.train(
-                        self.run.task, self.run.schedule, self.strategy, self.monitor, self.course, self._pause
+                        self.components.task,
+                        self.components.schedule,
+                        self.strategy,
+                        self.monitor,
+                        self.cursor,
+                        self._pause,
                     )
                 return
             except Diverged as error:
@@ -98,41 +110,41 @@ class Training:
 
     def _pause(self) -> None:
         position = self.monitor.progress.position
-        rolls_back = self.run.settings.on_divergence == "rollback" and self.keeper.position is None
-        if self.signals.waiting or self.monitor.finished or rolls_back or self.keeper.is_due(position):
+        rolls_back = self.components.settings.on_divergence == "rollback" and self.manager.position is None
+        if self.signals.waiting or self.monitor.finished or rolls_back or self.manager.is_due(position):
             self._write(position)
         self.signals.answer()
 
     def _write(self, position: int) -> None:
-        if position == self.keeper.position:
+        if position == self.manager.position:
             return
-        for name, weight in self.run.network.state_dict().items():
+        for name, weight in self.components.network.state_dict().items():
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise Diverged(
                     f"diverged: {name} has become NaN or infinite by update {self.monitor.progress.updates}; try a "
                     "smaller optimizer.lr or schedule.clip_norm=1"
                 )
-        self.keeper.write(position, self._state)
+        self.manager.write(position, self._state)
         self.recorder.write_best()
 
     def _state(self) -> Tree:
         """Everything that decides how the run goes on."""
-        agenda, schedule = self.course.agenda, self.run.schedule
-        batch = agenda.under_way
-        awaited = schedule.awaited(batch.timesteps, agenda.window) if batch else []
-        memory = self.strategy.memory(batch.streams if batch else 0, awaited)
+        sampler, schedule = self.cursor.sampler, self.components.schedule
+        batch = sampler.current_batch
+        pending_carries = schedule.pending_carries(batch.timesteps, sampler.window) if batch else []
+        strategy_state = self.strategy.state(batch.streams if batch else 0, pending_carries)
         generators = {"cpu": torch.get_rng_state()}
-        if self.run.place.device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(self.run.place.device)
+        if self.components.context.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self.components.context.device)
         return {
-            "config": resume.identity(self.run.values),
+            "config": identity(self.components.values),
             "data": self._data(),
             "made_with": self._made_with(),
-            "model": {name: copied(value) for name, value in self.run.network.state_dict().items()},
-            "optimizer": {"parameters": dict(memory.parameters), "groups": list(memory.groups)},
-            "carried": [{"before": before, "parts": list(parts)} for before, parts in memory.carried.items()],
-            "agenda": agenda.state(),
-            "decay": self.course.decay.state(),
+            "model": {name: cpu_copy(value) for name, value in self.components.network.state_dict().items()},
+            "optimizer": {"parameters": dict(strategy_state.parameters), "groups": list(strategy_state.groups)},
+            "carried": [{"before": before, "parts": list(parts)} for before, parts in strategy_state.carried.items()],
+            "sampler": sampler.state(),
+            "decay": self.cursor.decay.state(),
             "monitor": self.monitor.state(),
             "generators": generators,
             # A finished run's other files do not wait for the disk either, which takes longer than a short run.
@@ -146,7 +158,7 @@ class Training:
             DataError: it is not this run's.
         """
         try:
-            changed = resume.differences(resume.identity(self.run.values), tree["config"])
+            changed = differences(identity(self.components.values), tree["config"])
             if changed:
                 raise DataError(
                     f"{path}: written with another config: {'; '.join(changed[:5])}; put config.yaml back as it was, "
@@ -157,20 +169,22 @@ class Training:
                     f"{path}: written with other data: what the task reads now is not what it was trained on; put "
                     "the data back, or start a new run with init_from=RUN_DIR"
                 )
-            initial.load(self.run.network, tree["model"])
-            self.course.agenda.restore(tree["agenda"])
-            batch = self.course.agenda.under_way
+            init_from.load_weights(self.components.network, tree["model"])
+            self.cursor.sampler.restore(tree["sampler"])
+            batch = self.cursor.sampler.current_batch
             carried = {int(one["before"]): tuple(one["parts"]) for one in tree["carried"]}
-            expected = [part.shape for part in self.run.network.initial_state(batch.streams)] if batch else []
+            expected = [part.shape for part in self.components.network.initial_state(batch.streams)] if batch else []
             for parts in carried.values():
                 if [part.shape for part in parts] != expected:
                     raise DataError(f"carried states of shapes {[tuple(part.shape) for part in parts]}")
-            self.strategy.restore(Memory(tree["optimizer"]["parameters"], tree["optimizer"]["groups"], carried))
-            self.course.decay.restore(tree["decay"])
+            self.strategy.restore(
+                StrategyState(tree["optimizer"]["parameters"], tree["optimizer"]["groups"], carried)
+            )
+            self.cursor.decay.restore(tree["decay"])
             self.monitor.restore(tree["monitor"])
             torch.set_rng_state(tree["generators"]["cpu"])
-            if self.run.place.device.type == "cuda" and "cuda" in tree["generators"]:
-                torch.cuda.set_rng_state(tree["generators"]["cuda"], self.run.place.device)
+            if self.components.context.device.type == "cuda" and "cuda" in tree["generators"]:
+                torch.cuda.set_rng_state(tree["generators"]["cuda"], self.components.context.device)
         except DataError as error:
             raise DataError(*(one if str(path) in one else f"{path}: {one}" for one in error.problems)) from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
@@ -198,7 +212,7 @@ class Training:
         """
         progress = self.monitor.progress
         if progress.position > progress.planned_updates:
-            schedule = self.run.schedule
+            schedule = self.components.schedule
             raise ConfigError(
                 f"schedule.epochs={schedule.epochs}, schedule.max_updates={schedule.max_updates or 'null'}: that is "
                 f"{progress.planned_updates:,} updates, and the run is beyond them, at {progress.position:,}; it can "
@@ -211,11 +225,11 @@ class Training:
         Raises:
             Diverged: that is not wanted, or has been done often enough.
         """
-        settings, setbacks = self.run.settings, self.recorder.history["rollbacks"]
+        settings, setbacks = self.components.settings, self.recorder.history["rollbacks"]
         if settings.on_divergence != "rollback" or len(setbacks) >= settings.rollback.times:
             raise error
         try:
-            found = self.keeper.newest(self.recorder.terminal.say)
+            found = self.manager.newest(self.recorder.terminal.say)
         except DataError:
             found = None
         if found is None:
@@ -226,27 +240,27 @@ class Training:
         self._restore(path, tree)
         self.recorder.rewind(tree["recorder"])
         progress.train_seconds, progress.evaluate_seconds = spent
-        self.course.decay.scale *= settings.rollback.factor
+        self.cursor.decay.scale *= settings.rollback.factor
         setbacks.append(
-            {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.course.decay.scale}
+            {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.cursor.decay.scale}
         )
         self.recorder.terminal.say(
             f"{error.problems[0].partition(';')[0]}; back to update {progress.updates:,}, with "
-            f"{self.course.decay.scale:g} times the learning rate ({len(setbacks)} of {settings.rollback.times})"
+            f"{self.cursor.decay.scale:g} times the learning rate ({len(setbacks)} of {settings.rollback.times})"
         )
-        self.keeper.position = None
+        self.manager.position = None
         self._write(progress.position)  # so that a kill does not undo it
 
     def _data(self) -> str:
         if not self._fingerprint:
-            self._fingerprint = fingerprint(self.run.task, self.run.schedule.streams)
+            self._fingerprint = fingerprint(self.components.task, self.components.schedule.streams)
         return self._fingerprint
 
     def _made_with(self) -> dict[str, str]:
         versions = provenance.versions()
         return {
             **{name: versions[name] for name in SAME},
-            "device": self.run.place.device.type,
+            "device": self.components.context.device.type,
             "threads": str(torch.get_num_threads()),
             "strategy": type(self.strategy).__name__.lower(),
         }

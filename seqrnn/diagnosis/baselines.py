@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from seqrnn.diagnosis.intervals import Interval, Numbers, resampled, spread
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trajectories import cases_of
-from seqrnn.loop import Predictions, predict
+from seqrnn.evaluation import Predictions, predict
 from seqrnn.losses import Loss
 from seqrnn.tasks.protocol import Batch, Chunk, Stored
 
@@ -69,11 +69,11 @@ class Baselines:
 
 def measure(subject: Subject) -> Baselines:
     """Runs the network, as it was trained (its precision, its kernel), over test sequences."""
-    experiment = subject.experiment
-    task = experiment.task
+    components = subject.components
+    task = components.task
     batches = task.test()
     chosen = _first(batches)
-    made = predict(experiment.network, chosen, experiment.place)
+    made = predict(components.network, chosen, components.context)
     chunk = Chunk(*(torch.from_numpy(values) for values in (made.inputs, made.targets, made.valid, made.starts)))
     others = {name: replace(made, outputs=predictor(chunk).numpy()) for name, predictor in task.baselines().items()}
     cases, over = _cases(made.valid)
@@ -81,7 +81,7 @@ def measure(subject: Subject) -> Baselines:
     count = int(cases.max()) + 1
     sums = np.zeros((count, len(names) + 1))  # losses of each predictor, and the number of targets
     for column, one in enumerate(predictions):
-        np.add.at(sums[:, column], cases, _losses(one, experiment.loss))
+        np.add.at(sums[:, column], cases, _losses(one, components.loss))
     np.add.at(sums[:, -1], cases, 1)
     sums = sums[sums[:, -1] > 0]
     drawn = resampled(sums)

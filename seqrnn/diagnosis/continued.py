@@ -19,7 +19,7 @@ import torch
 from seqrnn import registry
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.errors import Diverged
-from seqrnn.schedule import Agenda, Part, Schedule
+from seqrnn.schedule import Schedule, WindowRange, WindowSampler
 from seqrnn.strategies.choice import choose
 from seqrnn.tasks.protocol import Batch
 
@@ -40,16 +40,16 @@ class Continued:
     """
 
     def __init__(self, subject: Subject, seconds: float) -> None:
-        experiment, schedule = subject.experiment, subject.experiment.schedule
-        self.network = copy.deepcopy(experiment.network).train()
+        components, schedule = subject.components, subject.components.schedule
+        self.network = copy.deepcopy(components.network).train()
         optimizer = registry.build("optimizer", subject.values["optimizer"], self.network.parameters())
-        self.run = replace(experiment, network=self.network, optimizer=optimizer)
+        self.run = replace(components, network=self.network, optimizer=optimizer)
         self.strategy = choose(self.run)
-        self.strategy.ready(lambda text: None)
+        self.strategy.prepare(lambda text: None)
         self.factor = last_factor(subject)
         endless = schedule.model_copy(update={"epochs": 2**62, "max_updates": None})
-        self.agenda = Agenda(endless, lambda epoch: experiment.task.train(epoch, schedule.streams))
-        self.agenda.take(subject.made)
+        self.sampler = WindowSampler(endless, lambda epoch: components.task.train(epoch, schedule.streams))
+        self.sampler.take(subject.made)
         self.position = subject.position
         self.pace = 1e-3  # seconds of an update
         self.filled = 0
@@ -67,7 +67,7 @@ class Continued:
         left = updates
         while left:
             count = min(left, max(1, int(0.2 / self.pace)))
-            parts = self.agenda.take(count)
+            parts = self.sampler.take(count)
             made = self.strategy(parts, np.full(count, self.factor))
             if not (np.isfinite(made.losses[-1]) and np.isfinite(made.norms[-1])):
                 raise Diverged("training that goes on from where it ended diverges")
@@ -97,7 +97,7 @@ def last_factor(subject: Subject) -> float:
     return float(subject.decay.factors(subject.made - 1, 1)[0])
 
 
-def steps_of(parts: list[Part[Batch]], schedule: Schedule) -> int:
+def steps_of(parts: list[WindowRange[Batch]], schedule: Schedule) -> int:
     """Timesteps per stream that parts advance."""
     total = 0
     for part in parts:

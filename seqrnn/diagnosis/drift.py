@@ -28,8 +28,8 @@ import torch
 
 from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, spread
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.loop import unroll
 from seqrnn.losses import Loss
+from seqrnn.models.unroll import unroll
 from seqrnn.tasks.protocol import Batch, Chunk
 
 TIMES = 20
@@ -101,15 +101,15 @@ def measure(subject: Subject) -> Drift:
 
 def trained_timesteps(subject: Subject) -> int:
     """How long the state is carried in training."""
-    schedule = subject.experiment.schedule
-    batches = subject.experiment.task.train(0, schedule.streams)
+    schedule = subject.components.schedule
+    batches = subject.components.task.train(0, schedule.streams)
     longest = max(batch.timesteps for batch in batches)
     return longest if schedule.carry else min(schedule.window or longest, longest)
 
 
 def _sequences(subject: Subject, timesteps: int) -> tuple[Batch | None, str]:
     """What to run over, and where it is from."""
-    task = subject.experiment.task
+    task = subject.components.task
     rollout = getattr(task, "rollout", None)
     if rollout is None:
         return task.test()[0], "test"
@@ -118,16 +118,18 @@ def _sequences(subject: Subject, timesteps: int) -> tuple[Batch | None, str]:
 
 def _losses(subject: Subject, batch: Batch) -> tuple[Numbers, Numbers, float]:
     """Losses (T, B), which targets are valid (T, B), and the mean loss of an output of zeros."""
-    experiment = subject.experiment
-    network, place, loss = experiment.network, experiment.place, experiment.loss
+    components = subject.components
+    network, context, loss = components.network, components.context, components.loss
     state = network.initial_state(batch.streams)
     found, valid, zeros = [], [], []
-    with torch.inference_mode(), place.precision():
+    with torch.inference_mode(), context.precision():
         for start in range(0, min(batch.timesteps, MOST), AT_ONCE):
-            chunk = place(batch.read(start, min(start + AT_ONCE, batch.timesteps, MOST)))
+            with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
+                chunk = batch.read(start, min(start + AT_ONCE, batch.timesteps, MOST))
+            chunk = context(chunk)
             outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
-            each = _each(loss, outputs.to(place.dtype), chunk)
-            nothing = _each(loss, torch.zeros_like(outputs, dtype=place.dtype), chunk)
+            each = _each(loss, outputs.to(context.dtype), chunk)
+            nothing = _each(loss, torch.zeros_like(outputs, dtype=context.dtype), chunk)
             found.append(each)
             valid.append(chunk.valid.cpu().numpy().astype(np.float64))
             zeros.append(float(nothing.sum()))

@@ -11,7 +11,7 @@ from seqrnn.diagnosis import baselines, drift, forgetting, memory, noise, reach,
 from seqrnn.diagnosis.baselines import Baselines
 from seqrnn.diagnosis.drift import Drift
 from seqrnn.diagnosis.forgetting import Forgetting
-from seqrnn.diagnosis.memory import Memory
+from seqrnn.diagnosis.memory import MemoryCapacity
 from seqrnn.diagnosis.noise import Noise
 from seqrnn.diagnosis.reach import Reach
 from seqrnn.diagnosis.states import States
@@ -30,7 +30,7 @@ class Examination:
     forgetting: Forgetting | None
     noise: Noise | None
     states: States | None
-    memory: Memory | None
+    memory: MemoryCapacity | None
     drift: Drift | None
     missing: dict[str, str]
 

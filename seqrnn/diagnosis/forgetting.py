@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from seqrnn.diagnosis.continued import Continued
 from seqrnn.diagnosis.intervals import Interval, bootstrapped, in_blocks, of_mean, of_ratio
 from seqrnn.diagnosis.subject import Stretch, Subject
-from seqrnn.loop import unroll
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
+from seqrnn.models.unroll import unroll
 
 AGES = (50, 500, 5_000, 50_000)
 AHEAD = (700, 3_000, 12_000, 40_000)
@@ -98,16 +98,16 @@ def _measure(subject: Subject, going: Continued) -> Forgetting:
     updates = max(1, APART // subject.update_timesteps)
     moments = int(min(MOMENTS, max(BLOCKS, SECONDS / (going.pace * updates))))
     ages = [age for age in AGES if age <= subject.position]
-    chunk = run.place(subject.unseen(max(STREAMS, PAIRS // len(subject.evaluation.inputs))))
+    chunk = run.context(subject.unseen(max(STREAMS, PAIRS // len(subject.evaluation.inputs))))
     unseen = Stretch(chunk, run.network.initial_state(chunk.inputs.shape[1]))
-    finished = mean_loss(subject.experiment.network, loss, unseen)
+    finished = mean_loss(subject.components.network, loss, unseen)
     rows, weights, ratios = [], [], []
     for _ in going.snapshots(moments, updates):
         going.network.eval()
         places = [going.position - age for age in ages] + [going.position + far for far in AHEAD]
         stretches = [
-            subject.stretch(max(0, place), LENGTH, streams=STREAMS, network=going.network, place=run.place)
-            for place in places
+            subject.stretch(max(0, context), LENGTH, streams=STREAMS, network=going.network, context=run.context)
+            for context in places
         ]
         rows.append([mean_loss(going.network, loss, stretch) for stretch in (*stretches, unseen)])
         before = going.weights()

@@ -95,7 +95,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryCapacity:
     """
     Args:
         capacity: None if no input varies in the task.
@@ -108,10 +108,10 @@ class Memory:
     needed: int | None
 
 
-def measure(subject: Subject) -> Memory:
+def measure(subject: Subject) -> MemoryCapacity:
     """Drives the network by noise, and by its task."""
-    reach = getattr(subject.experiment.task, "reach", None)
-    return Memory(capacity_of(subject), decoding_of(subject), int(reach) if reach else None)
+    reach = getattr(subject.components.task, "reach", None)
+    return MemoryCapacity(capacity_of(subject), decoding_of(subject), int(reach) if reach else None)
 
 
 def capacity_of(subject: Subject) -> Capacity | None:
@@ -163,7 +163,7 @@ def decoding_of(subject: Subject) -> Decoding | None:
     if int(chunk.valid.sum(dim=0).max()) <= 1:
         values, valid, of, classes = chunk.inputs, torch.ones_like(chunk.valid), "inputs", False
     elif classes:
-        values, valid = torch.nn.functional.one_hot(chunk.targets, subject.experiment.task.output_size), chunk.valid
+        values, valid = torch.nn.functional.one_hot(chunk.targets, subject.components.task.output_size), chunk.valid
     else:
         values, valid = chunk.targets, chunk.valid
     past, there = values.double().cpu().numpy(), valid.cpu().numpy()
@@ -215,9 +215,9 @@ def decoding_of(subject: Subject) -> Decoding | None:
 
 def _sequences(subject: Subject) -> Chunk:
     """As many evaluation sequences as have ``MOST`` timesteps together, and targets."""
-    batch = subject.experiment.task.validation()[0]
+    batch = subject.components.task.validation()[0]
     streams = max(subject.evaluation.inputs.shape[1], MOST // batch.timesteps)
-    chunk = subject.place(batch.read(0, batch.timesteps))
+    chunk = subject.context(batch.read(0, batch.timesteps))
     chosen = chunk.valid.any(dim=0).cpu().nonzero().flatten()[:streams]
     there = chosen.to(chunk.inputs.device)
     return Chunk(chunk.inputs[:, there], chunk.targets[:, there], chunk.valid[:, there], chunk.starts[:, chosen])

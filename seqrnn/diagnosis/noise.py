@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from seqrnn.diagnosis.intervals import Interval, bootstrapped
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.diagnosis.truncation import cuts, gradient, states_along
+from seqrnn.diagnosis.truncation import gradient, states_along
 
 PLACES = 32
 IN_A_ROW = 8  # updates
@@ -59,22 +59,21 @@ class Noise:
 
 
 def measure(subject: Subject) -> Noise:
-    experiment, schedule = subject.experiment, subject.experiment.schedule
-    network, loss, step = experiment.network, experiment.loss, subject.update_timesteps
+    components, schedule = subject.components, subject.components.schedule
+    network, loss, step = components.network, components.loss, subject.update_timesteps
     parameters = list(network.parameters())
     longest = subject.timeline.ends[0]
     in_a_row = max(1, min(IN_A_ROW, LONGEST // step, longest // step))
     size = sum(parameter.numel() for parameter in parameters)
     places = max(4, min(PLACES, NUMBERS // (size * in_a_row)))
     stretches = subject.ahead(
-        places, in_a_row * step, streams=schedule.streams, network=network, place=experiment.place
+        places, in_a_row * step, streams=schedule.streams, network=network, context=components.context
     )
     found, targets = [], []
     for stretch in stretches:
-        states, timesteps = states_along(network, stretch), len(stretch.chunk.valid)
-        window, stride = cuts(schedule, timesteps)
+        states = states_along(network, stretch)
         own = [(number * step, (number + 1) * step) for number in range(in_a_row)]
-        arguments = network, loss, stretch.chunk, states, window, stride, schedule.carry
+        arguments = network, loss, stretch.chunk, states, schedule.window, schedule.stride, schedule.carry
         found.append([gradient(*arguments, parameters=parameters, between=between) for between in own])
         targets.append(int(stretch.chunk.valid[: in_a_row * step].sum()) / in_a_row)
     gradients = np.array(found)  # (places, in a row, P)

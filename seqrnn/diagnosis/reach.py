@@ -5,8 +5,8 @@ sequences,
 
     reach(k) = E ‖∂L_t/∂s_{t−k}‖ / E ‖∂L_t/∂o_t‖,        k = 1, 2, …,        reach(0) = 1
 
-over segments that end at timestep t; s is the whole state (LSTM: h and c; all layers). What falls geometrically with
-k vanishes, what grows explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013,
+over segments that end at timestep t; s is the whole state: all its parts, of all layers. What falls geometrically
+with k vanishes, what grows explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013,
 eq. 5). It is a property of the weights as they are: no window is applied here, so what lies beyond the schedule's
 window is what that schedule throws away.
 
@@ -66,10 +66,10 @@ class Reach:
 def measure(subject: Subject) -> Reach:
     segments = subject.segments()
     norms = gradient_norms(
-        subject.network, subject.experiment.loss, segments.inputs, segments.targets, segments.state
+        subject.network, subject.components.loss, segments.inputs, segments.targets, segments.state
     )
     last, cases = len(norms) - 1, norms.shape[1]
-    window, inputs = subject.experiment.schedule.window, getattr(subject.experiment.task, "reach", None)
+    window, inputs = subject.components.schedule.window, getattr(subject.components.task, "reach", None)
     needed = None if inputs is None else inputs - 1  # the state so far back holds the first of them
 
     def at(lag: int) -> Interval:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from seqrnn import cli
+from seqrnn import config_files
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trials import Change, Remedy
@@ -33,10 +33,10 @@ OWN_CUT = {"schedule.stride": None, "schedule.update_every": None}
 
 def remedies_for(names: Sequence[str], found: Examination, subject: Subject) -> list[Remedy]:
     """Those of the remedies named that change anything here."""
-    values, experiment = subject.values, subject.experiment
-    schedule, model, lr = experiment.schedule, values["model"], float(values["optimizer"]["lr"])
+    values, components = subject.values, subject.components
+    schedule, model, lr = components.schedule, values["model"], float(values["optimizer"]["lr"])
     faithful = found.truncation.faithful if found.truncation else None
-    window = max(faithful, getattr(experiment.task, "reach", None) or 0) if faithful else None
+    window = max(faithful, getattr(components.task, "reach", None) or 0) if faithful else None
     wider = {"schedule.window": window, **OWN_CUT} if schedule.window and window and window > schedule.window else {}
     streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
     more: Change = {"schedule.streams": streams} if _has_streams(subject, streams) else {}
@@ -91,7 +91,7 @@ def _at_rates(change: Change, lr: float, factors: Sequence[float], always: bool 
 
 
 def _has_streams(subject: Subject, streams: int) -> bool:
-    return subject.experiment.task.train(0, streams)[0].streams >= streams
+    return subject.components.task.train(0, streams)[0].streams >= streams
 
 
 def _cell(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def _conf(name: str) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(OmegaConf.load(Path(cli.config_directory()) / name))
+    values: Any = OmegaConf.to_container(OmegaConf.load(Path(config_files.config_directory()) / name))
     return {str(key): value for key, value in values.items()}
 
 
@@ -126,7 +126,7 @@ def _another_cell(model: Mapping[str, Any], subject: Subject) -> list[str]:
     found = [f"model={model['name']}"]
     found += [f"model.{key}={_as_typed(model[key])}" for key in KEPT if model[key] != usual[key]]
     for text in subject.overrides:
-        path = Path(cli.config_directory()) / "experiment" / f"{text.removeprefix('experiment=')}.yaml"
+        path = Path(config_files.config_directory()) / "experiment" / f"{text.removeprefix('experiment=')}.yaml"
         if text.startswith("experiment=") and path.is_file():
             said = _conf(f"experiment/{path.name}").get("model") or {}
             found += [f"~model.{key}" for key in said if key not in usual]
@@ -138,7 +138,7 @@ def lengthened(change: Change, length: int, subject: Subject) -> dict[str, Any]:
     """The change, with the epochs or updates that make a run so many times as long."""
     if length == 1:
         return dict(change)
-    schedule = subject.experiment.schedule
+    schedule = subject.components.schedule
     if schedule.max_updates is None:
         return {**change, "schedule.epochs": schedule.epochs * length}
     return {
@@ -167,14 +167,14 @@ def not_ours(line: str) -> list[str]:
     which no run writes down."""
     chosen = (text.split("=", 1) for text in shlex.split(line) if "=" in text)
     files = [f"{group}/{name}.yaml" for group, name in chosen if group in GROUPS and name != "null"]
-    return [name for name in files if not (Path(cli.config_directory()) / name).is_file()]
+    return [name for name in files if not (Path(config_files.config_directory()) / name).is_file()]
 
 
 def _now(subject: Subject, key: str) -> Any:
-    place: Any = subject.values
+    context: Any = subject.values
     for part in key.split("."):
-        place = place[part]
-    return place
+        context = context[part]
+    return context
 
 
 def _as_typed(value: Any) -> str:

@@ -14,14 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqrnn import registry, settings
+from seqrnn.components import Components, build_components, check_config
+from seqrnn.device import DeviceContext
 from seqrnn.errors import DataError, printable
-from seqrnn.loop import Place, unroll
 from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
-from seqrnn.run import WEIGHTS, RunReader
-from seqrnn.settings import Experiment, Values
+from seqrnn.models.unroll import unroll
+from seqrnn.plugins import load_components
+from seqrnn.rundir.names import WEIGHTS
+from seqrnn.rundir.reader import RunReader
+from seqrnn.settings import Values
 from seqrnn.tasks.protocol import Batch, Chunk
 
 LONGEST = 1000  # timesteps that anything is followed back
@@ -33,8 +36,8 @@ SETTLE = 500  # timesteps before a stretch, from which on the network's state is
 class Timeline:
     """All timesteps that a training reads, per stream, in order, without an end: one batch after another."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.task, self.streams = experiment.task, experiment.schedule.streams
+    def __init__(self, components: Components) -> None:
+        self.task, self.streams = components.task, components.schedule.streams
         self.ends = list(accumulate(batch.timesteps for batch in self._epoch(0)))
         self._cached: tuple[int, Sequence[Batch]] = 0, self._epoch(0)
         self._batch: tuple[tuple[int, int], Batch] | None = None
@@ -105,10 +108,10 @@ class Subject:
     def __init__(self, directory: Path, plugins: Sequence[str] = ()) -> None:
         run = RunReader(directory)
         self.directory = directory
-        registry.load(run.plugins(allowed=plugins))
+        load_components(run.plugins(allowed=plugins))
         self.values, self.summary = readable(run.config()), run.summary()
-        settings.check(self.values)
-        self.experiment = settings.assemble(self.values)
+        check_config(self.values)
+        self.components = build_components(self.values)
         self.metrics = run.metrics()
         self.overrides = run.overrides()
         for text in self.overrides:
@@ -117,7 +120,7 @@ class Subject:
                     f"{directory / 'overrides.yaml'}: {text!r}: is no override, and a line that is printed to be "
                     "pasted holds nothing else; take it out"
                 )
-        network = self.experiment.network
+        network = self.components.network
         if not run.has(WEIGHTS):
             raise DataError(
                 f"{directory}: has no {WEIGHTS} (status: {self.summary.get('status')}): while it is trained, wait "
@@ -131,10 +134,10 @@ class Subject:
         if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
             raise DataError(f"{run.directory / 'weights.safetensors'}: holds NaN or infinity; there is no network")
         network.eval()
-        self.place = replace(self.experiment.place, dtype=torch.float64, autocast=None)
+        self.context = replace(self.components.context, dtype=torch.float64, autocast=None)
         self.network = self.copy()
         self._check_outputs()
-        self.timeline = Timeline(self.experiment)
+        self.timeline = Timeline(self.components)
         _ = self.position, self.made, self.decay  # a summary that does not say is found here
 
     def _check_outputs(self) -> None:
@@ -154,14 +157,14 @@ class Subject:
 
     def copy(self) -> Network:
         """The trained network in float64, computed by torch, in evaluation mode."""
-        twin = copy.deepcopy(self.experiment.network).to(self.place.device, self.place.dtype)
+        twin = copy.deepcopy(self.components.network).to(self.context.device, self.context.dtype)
         twin.kernel = "torch"
         return twin.eval()
 
     @cached_property
     def position(self) -> int:
         """Timesteps per stream that the run trained on."""
-        schedule = self.experiment.schedule
+        schedule = self.components.schedule
         batches = self.timeline.task.train(0, schedule.streams)
         whole = sum(batch.streams * batch.timesteps for batch in batches)
         epochs, rest = divmod(self._count("timesteps", schedule.epochs * whole), whole)
@@ -181,11 +184,11 @@ class Subject:
     @cached_property
     def decay(self) -> LRDecay:
         """What sets the learning rate over the run."""
-        return self.experiment.schedule.decay(self._count("planned_updates", self._planned))
+        return self.components.schedule.decay(self._count("planned_updates", self._planned))
 
     @cached_property
     def _planned(self) -> int:
-        schedule = self.experiment.schedule
+        schedule = self.components.schedule
         return schedule.count_updates(self.timeline.task.train(0, schedule.streams))
 
     def _count(self, name: str, most: int) -> int:
@@ -205,7 +208,7 @@ class Subject:
     @property
     def update_timesteps(self) -> int:
         """Timesteps per stream of an update."""
-        schedule, longest = self.experiment.schedule, self.timeline.ends[0]
+        schedule, longest = self.components.schedule, self.timeline.ends[0]
         return min(schedule.update_every or schedule.stride or schedule.window or longest, longest)
 
     @cached_property
@@ -215,9 +218,9 @@ class Subject:
 
     def unseen(self, streams: int) -> Chunk:
         """Up to so many of them."""
-        batch = self.experiment.task.validation()[0]
+        batch = self.components.task.validation()[0]
         chunk = batch.read(0, batch.timesteps)
-        return self.place(_streams(chunk, chunk.valid.any(dim=0).nonzero().flatten()[:streams]))
+        return self.context(_streams(chunk, chunk.valid.any(dim=0).nonzero().flatten()[:streams]))
 
     def stretch(
         self,
@@ -226,7 +229,7 @@ class Subject:
         *,
         streams: int = AT_ONCE,
         network: Network | None = None,
-        place: Place | None = None,
+        context: DeviceContext | None = None,
     ) -> Stretch:
         """``length`` timesteps of the training data around number ``timestep``: from there on, or the last ones of
         that batch; of short sequences, all.
@@ -234,13 +237,13 @@ class Subject:
         Args:
             network: whose state is wanted before them; None: the trained one.
         """
-        network, place = network or self.network, place or self.place
+        network, context = network or self.network, context or self.context
         batch, first = self.timeline.find(timestep)
         if batch.timesteps <= 2 * length:
             first, length = 0, batch.timesteps
         first = min(first, batch.timesteps - length)
         settle = max(0, first - SETTLE)
-        chunk = place(_streams(batch.read(settle, first + length), slice(streams)))
+        chunk = context(_streams(batch.read(settle, first + length), slice(streams)))
         state = network.initial_state(chunk.inputs.shape[1])
         if settle < first:
             before = chunk.between(0, first - settle)
@@ -255,13 +258,13 @@ class Subject:
         *,
         streams: int = AT_ONCE,
         network: Network | None = None,
-        place: Place | None = None,
+        context: DeviceContext | None = None,
     ) -> list[Stretch]:
         """Stretches of one length that lie ahead of what the run trained on: data that it has not seen, or, where the
         data is finite, has not seen for as long as possible."""
         apart = max(length, self.timeline.epoch_timesteps // count)
         found = [
-            self.stretch(self.position + number * apart, length, streams=streams, network=network, place=place)
+            self.stretch(self.position + number * apart, length, streams=streams, network=network, context=context)
             for number in range(count)
         ]
         longest = max(len(stretch.chunk.inputs) for stretch in found)

@@ -30,13 +30,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import loop, settings
+from seqrnn import evaluation
+from seqrnn.components import Components, build_components, check_config
 from seqrnn.diagnosis.intervals import Interval, of_ratio
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.errors import ConfigError, DataError, Diverged
-from seqrnn.monitor import Monitor
-from seqrnn.settings import Experiment, Values
+from seqrnn.monitor import Progress
+from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.training import fit, planned_updates
 
 SEARCHED, CONFIRMED = 2, 5  # seeds
 FIRST_SEED = 1_000_003  # far from those that people use
@@ -168,39 +170,39 @@ class Trials:
         values = changed(self.subject.values, {**change, "seed": seed})
         with self._one_by_one:  # a seed sets the generator of this process
             try:
-                settings.check(values)
+                check_config(values)
             except ConfigError:
                 return HOPELESS, math.inf
-            run = self._shortened(settings.assemble(values), length * part)
+            run = self._shortened(build_components(values), length * part)
             if run is None:
                 return HOPELESS, math.inf
             strategy = choose(run)
-            strategy.ready(lambda text: None)
+            strategy.prepare(lambda text: None)
         task, batches = run.task, run.task.validation()[:1]
-        planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
+        planned = planned_updates(run)
         tail: list[float] = []
 
-        def evaluate() -> dict[str, float]:
-            last = monitor.progress.position > planned * (1 - TAIL)
+        def evaluate(progress: Progress) -> dict[str, float]:
+            last = progress.position > planned * (1 - TAIL)
             if not last and run.schedule.lr_decay != "plateau":
                 return {"loss": 1.0}  # nobody asks
-            scores = loop.score(loop.predict(run.network, batches, run.place), task, run.loss)
+            scores = evaluation.score(evaluation.predict(run.network, batches, run.context), task, run.loss)
             if last:
                 tail.append(scores["loss"])
             return scores
 
-        monitor = Monitor(planned, evaluate, evaluate_every=max(1, math.ceil(planned * TAIL / LOOKS)))
+        every = max(1, math.ceil(planned * TAIL / LOOKS))
         try:
-            loop.train(task, run.schedule, strategy, monitor)
+            progress = fit(run, evaluate, strategy=strategy, evaluate_every=every)
         except Diverged:
             return HOPELESS, math.inf
-        return max(float(np.mean(tail)), 1 / HOPELESS), monitor.progress.train_seconds / monitor.progress.timesteps
+        return max(float(np.mean(tail)), 1 / HOPELESS), progress.train_seconds / progress.timesteps
 
-    def _shortened(self, run: Experiment, length: float) -> Experiment | None:
+    def _shortened(self, run: Components, length: float) -> Components | None:
         """The same for as many timesteps as a trial has; None: the task has no such data."""
         schedule = run.schedule
         batches = run.task.train(0, schedule.streams)
-        if batches[0].streams < schedule.streams and schedule.streams > self.subject.experiment.schedule.streams:
+        if batches[0].streams < schedule.streams and schedule.streams > self.subject.components.schedule.streams:
             return None
         epoch = schedule.model_copy(update={"epochs": 1, "max_updates": None}).count_updates(batches)
         timesteps = sum(batch.streams * batch.timesteps for batch in batches)
@@ -214,8 +216,8 @@ def changed(values: Values, change: Change) -> Values:
     result = copy.deepcopy(values)
     for key, value in change.items():
         *groups, last = key.split(".")
-        place = result
+        context = result
         for group in groups:
-            place = place[group]
-        place[last] = copy.deepcopy(value)
+            context = context[group]
+        context[last] = copy.deepcopy(value)
     return result

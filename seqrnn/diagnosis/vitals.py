@@ -18,10 +18,10 @@ import math
 import torch
 from torch import Tensor
 
+from seqrnn.components import Components
 from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life
 from seqrnn.diagnosis.subject import Stretch
-from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
-from seqrnn.settings import Experiment
+from seqrnn.diagnosis.truncation import compare, gradient, states_along
 from seqrnn.tasks.protocol import Chunk
 
 TIMESTEPS, STREAMS = 128, 16  # that are looked at
@@ -35,39 +35,38 @@ class Vitals:
         experiment: the run; the sequences are the first of those that are evaluated.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        batch = experiment.task.validation()[0]
+    def __init__(self, components: Components) -> None:
+        self.components = components
+        batch = components.task.validation()[0]
         chunk = batch.read(0, batch.timesteps)
         streams = chunk.valid.any(dim=0).nonzero().flatten()[:STREAMS]
         last = int(chunk.valid[:, streams].any(dim=1).nonzero().max())
         begun = chunk.starts[: last + 1, streams.cpu()].any(dim=1).nonzero()
         first = max(int(begun.max()) if len(begun) else 0, last + 1 - TIMESTEPS)
         which = slice(first, last + 1), streams
-        self.chunk: Chunk = experiment.place(
+        self.chunk: Chunk = components.context(
             Chunk(chunk.inputs[which], chunk.targets[which], chunk.valid[which], chunk.starts[which])
         )
 
     def __call__(self) -> dict[str, float]:
         """The vital signs of the network as it is, by name."""
-        experiment, chunk, schedule = self.experiment, self.chunk, self.experiment.schedule
-        network = copy.deepcopy(experiment.network).eval()
+        components, chunk, schedule = self.components, self.chunk, self.components.schedule
+        network = copy.deepcopy(components.network).eval()
         timesteps, streams = chunk.valid.shape
         states = states_along(network, Stretch(chunk, network.initial_state(streams)))
         ending = chunk.valid[-1]
         norms = gradient_norms(
             network,
-            experiment.loss,
+            components.loss,
             chunk.inputs[:, ending],
             chunk.targets[-1, ending],
             network.initial_state(int(ending.sum())),
         )
-        window, stride = cuts(schedule, timesteps)
-        arguments = network, experiment.loss, chunk, states
+        arguments = network, components.loss, chunk, states
         full = gradient(*arguments, timesteps, timesteps, carry=True)
         cut = full
-        if window < timesteps or not schedule.carry:
-            cut = gradient(*arguments, window, stride, schedule.carry)
+        if (schedule.window is not None and schedule.window < timesteps) or not schedule.carry:
+            cut = gradient(*arguments, schedule.window, schedule.stride, schedule.carry)
         with torch.no_grad():
             outputs, _ = network.recur(chunk.inputs, network.initial_state(streams))  # (T, B, H)
         return {

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from seqrnn.kernels.cache import Announce, Folder, describe, fetch, find_folder
+from seqrnn.kernels.specification import compiled_modules
 
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
 # Settings of numba's that change what it makes of a function.
@@ -145,7 +147,7 @@ entry = Entry
 @cache
 def code_folder() -> Folder:
     """Where the code of these kernels is kept, by this version of what compiles them."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = [path for path in _sources() if path.exists()]
     if not sources:
         return Folder(None, f"{Path(__file__).parent}: no source files, so a change of them would not be noticed")
     digest = hashlib.sha256()
@@ -154,3 +156,10 @@ def code_folder() -> Folder:
     for path in sources:
         digest.update(path.read_bytes())
     return find_folder(digest.hexdigest()[:16])
+
+
+def _sources() -> list[Path]:
+    """Returns the files of all kernels: those of this package, and the compiled twins of cells from outside."""
+    outside = (find_spec(name) for name in compiled_modules())
+    found = {Path(spec.origin) for spec in outside if spec is not None and spec.origin is not None}
+    return sorted(found.union(Path(__file__).parent.rglob("*.py")))

@@ -109,8 +109,8 @@ def copy(source, begin, target, start, count):
 def add(source, begin, target, start, count):
     """target[start:start + count] += source[begin:begin + count]."""
     for j in range(0, count, lanes_of(target)):
-        left = count - j
-        store(target, start + j, load(target, start + j, left) + load(source, begin + j, left), left)
+        remaining = count - j
+        store(target, start + j, load(target, start + j, remaining) + load(source, begin + j, remaining), remaining)
 
 
 @kernel

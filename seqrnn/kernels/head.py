@@ -27,13 +27,13 @@ from seqrnn.kernels.layout import (
     OUTPUTS,
 )
 from seqrnn.kernels.matmul import matmul, transpose
-from seqrnn.kernels.simd import apart, fill, inside, lanes_of, load, store, sum_of, where_greater
+from seqrnn.kernels.simd import alwaysinline, fill, lanes_of, load, noinline, store, sum_of, where_greater
 
 
 @kernel
 def prepare(p, w, c, H):
     """Transposed matrices, once for all rows between two changes of the parameters."""
-    inside()
+    alwaysinline()
     read_by_output = H
     if c[HEAD_KIND] == MLP:
         read_by_output = c[HEAD_SIZE]
@@ -43,7 +43,7 @@ def prepare(p, w, c, H):
 
 @kernel
 def _affine(p, w, rows, read, size, weight, bias, out, outputs):
-    inside()
+    alwaysinline()
     if bias >= 0:
         for row in range(rows):
             copy(p, bias, w, out + row * outputs, outputs)
@@ -52,7 +52,7 @@ def _affine(p, w, rows, read, size, weight, bias, out, outputs):
 
 @kernel
 def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
-    inside()
+    alwaysinline()
     matmul(size, outputs, rows, w, read, 1, size, w, out, outputs, g, weight, outputs, 1)
     if bias >= 0:
         matmul(1, outputs, rows, w, ONE, 0, 0, w, out, outputs, g, bias, 0, 1)
@@ -61,7 +61,7 @@ def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
 @kernel
 def forward(p, w, c, H, rows, read):
     """Outputs of rows of states that lie at ``read``."""
-    inside()
+    alwaysinline()
     size = H
     if c[HEAD_KIND] == MLP:
         hidden, size = c[HIDDEN], c[HEAD_SIZE]
@@ -77,7 +77,7 @@ def forward(p, w, c, H, rows, read):
 @kernel
 def backward(g, w, c, H, rows, states, d_states):
     """Adds the head's part to ``g``; the gradient by the states goes to ``d_states``."""
-    inside()
+    alwaysinline()
     O, out, read, size, d_read = c[OUTPUTS], c[OUT], states, H, d_states
     if c[HEAD_KIND] == MLP:
         read, size, d_read = c[HIDDEN], c[HEAD_SIZE], c[D_HIDDEN]
@@ -86,8 +86,13 @@ def backward(g, w, c, H, rows, states, d_states):
     if c[HEAD_KIND] == MLP:
         zero = fill(w, 0.0)
         for j in range(0, rows * size, lanes_of(w)):
-            left = rows * size - j
-            store(w, d_read + j, where_greater(load(w, read + j, left), zero, load(w, d_read + j, left), zero), left)
+            remaining = rows * size - j
+            store(
+                w,
+                d_read + j,
+                where_greater(load(w, read + j, remaining), zero, load(w, d_read + j, remaining), zero),
+                remaining,
+            )
         _affine_gradient(g, w, rows, states, H, c[HEAD_W], c[HEAD_B], d_read, size)
         matmul(rows, H, size, w, d_read, size, 1, w, c[HEAD_W_T], H, w, d_states, H, 0)
 
@@ -95,7 +100,7 @@ def backward(g, w, c, H, rows, states, d_states):
 @kernel
 def loss(w, c, rows, where, targets, labels):
     """The summed loss of outputs whose targets lie at ``where``; puts its gradient in the outputs' place."""
-    inside()
+    alwaysinline()
     kind, O, out = c[LOSS_KIND], c[OUTPUTS], c[OUT]
     total = 0.0
     if kind == CROSS_ENTROPY:
@@ -106,8 +111,8 @@ def loss(w, c, rows, where, targets, labels):
     zero, one = fill(w, 0.0), fill(w, 1.0)
     for m in range(rows):
         for j in range(0, O, lanes_of(w)):
-            left = O - j
-            error = load(w, out + m * O + j, left) - load(targets, where[m] * O + j, left)
+            remaining = O - j
+            error = load(w, out + m * O + j, remaining) - load(targets, where[m] * O + j, remaining)
             if kind == L1:
                 slope = where_greater(error, zero, one, where_less_zero(error))
                 total += sum_of(slope * error) * scale
@@ -116,7 +121,7 @@ def loss(w, c, rows, where, targets, labels):
                 factor = 0.5 * scale if kind == HALF_MSE else scale
                 total += sum_of(error * error) * factor
                 error = error * (2.0 * factor)
-            store(w, out + m * O + j, error, left)
+            store(w, out + m * O + j, error, remaining)
     return total
 
 
@@ -128,16 +133,16 @@ def where_less_zero(error):
 
 @kernel
 def _cross_entropy(w, out, O, label):
-    apart()
+    noinline()
     highest = w[out]
     for j in range(1, O):
         highest = max(highest, w[out + j])
     chosen = w[out + label] - highest
     total = 0.0
     for j in range(0, O, lanes_of(w)):
-        left = O - j
-        store(w, out + j, exp(load(w, out + j, left) - fill(w, highest)), left)
-        total += sum_of(load(w, out + j, left))
+        remaining = O - j
+        store(w, out + j, exp(load(w, out + j, remaining) - fill(w, highest)), remaining)
+        total += sum_of(load(w, out + j, remaining))
     share = 1.0 / total
     for j in range(0, O, lanes_of(w)):
         store(w, out + j, load(w, out + j, O - j) * share, O - j)

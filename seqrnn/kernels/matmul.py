@@ -18,18 +18,18 @@ from seqrnn.kernels.functions import copy
 from seqrnn.kernels.simd import (
     I64,
     REGISTER,
-    apart,
+    alwaysinline,
     broadcast,
     call,
     constant,
     fill,
-    inside,
     lanes,
     lanes_of,
     load,
     load_all,
     load_some,
     mask,
+    noinline,
     scalar_type,
     store,
     store_all,
@@ -60,9 +60,9 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    a, a_row, a_column, b, b_row, c, c_row, terms, left, adding = function.args
+    a, a_row, a_column, b, b_row, c, c_row, terms, remaining, adding = function.args
     build = ir.IRBuilder(function.append_basic_block())
-    chosen = mask(build, left, dtype)
+    chosen = mask(build, remaining, dtype)
     cells = [(m, v) for m in range(rows) for v in range(vectors)]
     targets = {(m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells}
 
@@ -101,7 +101,7 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     if REGISTER == 64:
         add_terms(whole=False)
     else:  # masks are slow before AVX-512
-        with build.if_else(build.icmp_signed("==", left, _i64(width))) as (then, otherwise):
+        with build.if_else(build.icmp_signed("==", remaining, _i64(width))) as (then, otherwise):
             with then:
                 add_terms(whole=True)
             with otherwise:
@@ -112,7 +112,7 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
         for chain in range(1, chains):
             total = build.fadd(total, build.load(sums[m, v, chain]))
         if v == vectors - 1:
-            store_some(build, total, targets[m, v], left, dtype)
+            store_some(build, total, targets[m, v], remaining, dtype)
         else:
             store_all(build, total, targets[m, v], dtype)
     build.ret_void()
@@ -123,7 +123,7 @@ def _tiles_of(rows: int) -> Any:
     """Computes ``rows`` rows of C from column ``c`` on, ``vectors`` vectors of them."""
 
     @intrinsic
-    def tile(typing, A, a, a_row, a_column, B, b, b_row, C, c, c_row, terms, left, adding, vectors):
+    def tile(typing, A, a, a_row, a_column, B, b, b_row, C, c, c_row, terms, remaining, adding, vectors):
         def generate(context, builder, signature, arguments):
             A_, a_, a_row_, a_column_, B_, b_, b_row_, C_, c_, c_row_, terms_, left_, adding_, vectors_ = arguments
             places = [builder.gep(memory, [offset]) for memory, offset in ((A_, a_), (B_, b_), (C_, c_))]
@@ -151,16 +151,16 @@ def _stripes_of(rows: int) -> Any:
     @kernel
     def stripes(begin, end, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
         """Rows ``begin`` to ``end``, a whole number of tiles: strip by strip of B, which stays in the cache."""
-        inside()
+        alwaysinline()
         width = lanes_of(A)
         column = 0
         while column < N:
             vectors = min(most, (N - column + width - 1) // width)
-            left = min(width, N - column - (vectors - 1) * width)
+            remaining = min(width, N - column - (vectors - 1) * width)
             for row in range(begin, end, rows):
                 tile(
                     A, a + row * a_row, a_row, a_column, B, b + column, b_row, C, c + row * c_row + column, c_row,
-                    K, left, adding, vectors,
+                    K, remaining, adding, vectors,
                 )  # fmt: skip
             column += vectors * width
 
@@ -173,7 +173,7 @@ _highest, _four, _two, _one = (_stripes_of(rows) for rows in (HIGHEST, 4, 2, 1))
 
 @kernel
 def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
-    inside()
+    alwaysinline()
     row = M - M % HIGHEST
     if row:
         _highest(0, row, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding)
@@ -190,23 +190,23 @@ def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
 @kernel
 def _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding):
     """The product of one column and one row: what an update of a single timestep consists of."""
-    inside()
+    alwaysinline()
     width = lanes_of(A)
     for row in range(M):
         factor, place = fill(A, A[a + row * a_row]), c + row * c_row
         for column in range(0, N, width):
-            left = N - column
-            value = factor * load(B, b + column, left)
+            remaining = N - column
+            value = factor * load(B, b + column, remaining)
             if adding:
-                value = value + load(C, place + column, left)
-            store(C, place + column, value, left)
+                value = value + load(C, place + column, remaining)
+            store(C, place + column, value, remaining)
 
 
 @kernel
 def matmul(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
     """C (M, N) = A (M, K) B (K, N), added to C if ``adding``. A begins at A[a] and has strides for rows and columns
     (so it may be transposed); the rows of B and C are contiguous. K is at least 1."""
-    apart()
+    noinline()
     if K == 1:
         _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding)
         return
@@ -228,8 +228,8 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
         source, target = builder.gep(A_, [a_]), builder.gep(C_, [c_])
         none = _i64(0)
 
-        def within(row: int, count: ir.Value, left: ir.Value) -> ir.Value:
-            return builder.select(builder.icmp_signed("<", _i64(row), count), left, none)
+        def within(row: int, count: ir.Value, remaining: ir.Value) -> ir.Value:
+            return builder.select(builder.icmp_signed("<", _i64(row), count), remaining, none)
 
         block = []
         for row in range(width):
@@ -249,10 +249,10 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
                     block[target_row] = builder.shuffle_vector(above, below, order)
             half //= 2
         for row in range(width):
-            left = within(row, columns_, rows_)
-            with cgutils.if_likely(builder, builder.icmp_signed(">", left, none)):
+            remaining = within(row, columns_, rows_)
+            with cgutils.if_likely(builder, builder.icmp_signed(">", remaining, none)):
                 place = builder.gep(target, [builder.mul(c_row_, _i64(row))])
-                store_some(builder, block[row], place, left, dtype)
+                store_some(builder, block[row], place, remaining, dtype)
         return context.get_dummy_value()
 
     i = types.intp
@@ -262,7 +262,7 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
 @kernel
 def transpose(M, N, A, a, a_row, C, c, c_row):
     """C (N, M) = Aᵀ, of A (M, N)."""
-    apart()
+    noinline()
     if (M == 1 and c_row == 1) or (N == 1 and a_row == 1):
         copy(A, a, C, c, M * N)
         return

@@ -72,11 +72,11 @@ def broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, count), [0] * count))
 
 
-def mask(builder: ir.IRBuilder, left: ir.Value, dtype: types.Type) -> ir.Value:
+def mask(builder: ir.IRBuilder, remaining: ir.Value, dtype: types.Type) -> ir.Value:
     """Lanes that lie within the ``left`` numbers of a row that are left."""
     count = lanes(dtype)
     order = ir.Constant(ir.VectorType(I32, count), list(range(count)))
-    return builder.icmp_signed("<", order, broadcast(builder, builder.trunc(left, I32), count))
+    return builder.icmp_signed("<", order, broadcast(builder, builder.trunc(remaining, I32), count))
 
 
 def call(builder: ir.IRBuilder, name: str, dtype: types.Type, *arguments: ir.Value) -> ir.Value:
@@ -106,18 +106,22 @@ def store_all(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, dtype: ty
     builder.store(value, builder.bitcast(place, vector_type(dtype).as_pointer())).align = UNALIGNED
 
 
-def store_some(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, left: ir.Value, dtype: types.Type) -> None:
+def store_some(
+    builder: ir.IRBuilder, value: ir.Value, place: ir.Value, remaining: ir.Value, dtype: types.Type
+) -> None:
     """Stores the lanes that are left; a whole vector without a mask, since masked stores are slow to read back."""
-    whole = builder.icmp_signed(">=", left, ir.Constant(left.type, lanes(dtype)))
+    whole = builder.icmp_signed(">=", remaining, ir.Constant(remaining.type, lanes(dtype)))
     with builder.if_else(whole) as (then, otherwise):
         with then:
             store_all(builder, value, place, dtype)
         with otherwise:
-            _store_masked(builder, value, place, left, dtype)
+            _store_masked(builder, value, place, remaining, dtype)
 
 
-def _store_masked(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, left: ir.Value, dtype: types.Type) -> None:
-    vector, chosen = vector_type(dtype), mask(builder, left, dtype)
+def _store_masked(
+    builder: ir.IRBuilder, value: ir.Value, place: ir.Value, remaining: ir.Value, dtype: types.Type
+) -> None:
+    vector, chosen = vector_type(dtype), mask(builder, remaining, dtype)
     kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, chosen.type])
     name = f"llvm.masked.store.v{lanes(dtype)}f{dtype.bitwidth}.p0"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -152,7 +156,7 @@ def lanes_of(typing: Any, like: types.Type) -> Any:
 
 
 @intrinsic
-def load(typing: Any, memory: types.CPointer, index: types.Type, left: types.Type) -> Any:
+def load(typing: Any, memory: types.CPointer, index: types.Type, remaining: types.Type) -> Any:
     """``memory[index:]``, of which ``left`` numbers are left; lanes beyond them are 0."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -163,7 +167,7 @@ def load(typing: Any, memory: types.CPointer, index: types.Type, left: types.Typ
 
 
 @intrinsic
-def store(typing: Any, memory: types.CPointer, index: types.Type, value: Vector, left: types.Type) -> Any:
+def store(typing: Any, memory: types.CPointer, index: types.Type, value: Vector, remaining: types.Type) -> Any:
     """``memory[index:] = value``, of which ``left`` numbers are left; lanes beyond them are not touched."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -297,7 +301,7 @@ def power_of_two(typing: Any, exponent: Vector) -> Any:
 
 
 @intrinsic
-def at(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
+def offset(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
     """The memory from element ``index`` on."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -307,7 +311,7 @@ def at(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
 
 
 @intrinsic
-def apart(typing: Any) -> Any:
+def noinline(typing: Any) -> Any:
     """Said in a function: its callers call it, and do not take in its code. Compiling stays short that way."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -318,7 +322,7 @@ def apart(typing: Any) -> Any:
 
 
 @intrinsic
-def inside(typing: Any) -> Any:
+def alwaysinline(typing: Any) -> Any:
     """Said in a function: its callers take in its code, since it has one caller, or is short."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:

@@ -30,7 +30,7 @@ from seqrnn.kernels.layout import (
     RMSPROP,
     SGD,
 )
-from seqrnn.kernels.simd import fill, fma, inside, lanes_of, load, square_root, store, sum_of, where_greater
+from seqrnn.kernels.simd import alwaysinline, fill, fma, lanes_of, load, square_root, store, sum_of, where_greater
 
 NADAM_DECAY = 4e-3  # torch.optim.NAdam's default momentum_decay
 
@@ -38,7 +38,7 @@ NADAM_DECAY = 4e-3  # torch.optim.NAdam's default momentum_decay
 @kernel
 def squared_norm(g, count):
     """The sum of squares, from sums of each lane."""
-    inside()
+    alwaysinline()
     width = lanes_of(g)
     one, two = fill(g, 0.0), fill(g, 0.0)
     for j in range(0, count, 2 * width):
@@ -63,25 +63,25 @@ def step(kind, p, g, a, b, m, o, count, number, scale):
 @kernel
 def _sgd(p, g, a, o, count, scale):
     """a: momentum."""
-    inside()
+    alwaysinline()
     lr, decay, momentum, nesterov = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[MOMENTUM]), o[NESTEROV] > 0
     remembers, by = o[MOMENTUM] > 0, fill(p, scale)
     for j in range(0, count, lanes_of(p)):
-        left = count - j
-        parameter = load(p, j, left)
-        d = fma(decay, parameter, load(g, j, left) * by)
+        remaining = count - j
+        parameter = load(p, j, remaining)
+        d = fma(decay, parameter, load(g, j, remaining) * by)
         if remembers:
-            buffer = fma(momentum, load(a, j, left), d)
-            store(a, j, buffer, left)
+            buffer = fma(momentum, load(a, j, remaining), d)
+            store(a, j, buffer, remaining)
             d = fma(momentum, buffer, d) if nesterov else buffer
-        store(p, j, parameter - lr * d, left)
+        store(p, j, parameter - lr * d, remaining)
 
 
 @kernel
 def _adam(kind, p, g, a, b, m, o, count, number, scale):
     """Adam, AdamW, NAdam and RAdam: p ← p − (α a + β d) / (γ √b + ε). a: mean of gradients d; b: of their squares;
     m: the largest b (AMSGrad)."""
-    inside()
+    alwaysinline()
     lr, beta1, beta2 = o[LR], o[BETA1], o[BETA2]
     bias1, bias2 = 1.0 - beta1**number, 1.0 - beta2**number
     from_mean, from_gradient, from_root, eps = lr / bias1, 0.0, 1.0 / math.sqrt(bias2), o[EPS]
@@ -107,55 +107,55 @@ def _adam(kind, p, g, a, b, m, o, count, number, scale):
     old2, mean_by, gradient_by = fill(p, beta2), fill(p, from_mean), fill(p, from_gradient)
     root_by, small = fill(p, from_root), fill(p, eps)
     for j in range(0, count, lanes_of(p)):
-        left = count - j
-        parameter, mean = load(p, j, left) * shrunk, load(a, j, left)
-        d = fma(decay, parameter, load(g, j, left) * by)
+        remaining = count - j
+        parameter, mean = load(p, j, remaining) * shrunk, load(a, j, remaining)
+        d = fma(decay, parameter, load(g, j, remaining) * by)
         mean = fma(new1, d - mean, mean)
-        square = fma(new2 * d, d, old2 * load(b, j, left))
-        store(a, j, mean, left)
-        store(b, j, square, left)
+        square = fma(new2 * d, d, old2 * load(b, j, remaining))
+        store(a, j, mean, remaining)
+        store(b, j, square, remaining)
         if keeps_largest:
-            largest = load(m, j, left)
+            largest = load(m, j, remaining)
             square = where_greater(square, largest, square, largest)
-            store(m, j, square, left)
+            store(m, j, square, remaining)
         moved = fma(gradient_by, d, mean_by * mean)
-        store(p, j, parameter - moved / fma(root_by, square_root(square), small), left)
+        store(p, j, parameter - moved / fma(root_by, square_root(square), small), remaining)
 
 
 @kernel
 def _rmsprop(p, g, a, b, m, o, count, scale):
     """a: mean of squares; b: momentum; m: mean of gradients (centred)."""
-    inside()
+    alwaysinline()
     lr, decay, momentum, eps = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[MOMENTUM]), fill(p, o[EPS])
     old, new, by = fill(p, o[ALPHA]), fill(p, 1.0 - o[ALPHA]), fill(p, scale)
     remembers, centred = o[MOMENTUM] > 0, o[CENTERED] > 0
     for j in range(0, count, lanes_of(p)):
-        left = count - j
-        parameter = load(p, j, left)
-        d = fma(decay, parameter, load(g, j, left) * by)
-        square = fma(new * d, d, old * load(a, j, left))
-        store(a, j, square, left)
+        remaining = count - j
+        parameter = load(p, j, remaining)
+        d = fma(decay, parameter, load(g, j, remaining) * by)
+        square = fma(new * d, d, old * load(a, j, remaining))
+        store(a, j, square, remaining)
         if centred:
-            mean = load(m, j, left)
+            mean = load(m, j, remaining)
             mean = fma(new, d - mean, mean)
-            store(m, j, mean, left)
+            store(m, j, mean, remaining)
             square = square - mean * mean
         d = d / (square_root(square) + eps)
         if remembers:
-            d = fma(momentum, load(b, j, left), d)
-            store(b, j, d, left)
-        store(p, j, parameter - lr * d, left)
+            d = fma(momentum, load(b, j, remaining), d)
+            store(b, j, d, remaining)
+        store(p, j, parameter - lr * d, remaining)
 
 
 @kernel
 def _adagrad(p, g, a, o, count, scale):
     """a: sum of squares."""
-    inside()
+    alwaysinline()
     lr, decay, eps, by = fill(p, o[LR]), fill(p, o[DECAY]), fill(p, o[EPS]), fill(p, scale)
     for j in range(0, count, lanes_of(p)):
-        left = count - j
-        parameter = load(p, j, left)
-        d = fma(decay, parameter, load(g, j, left) * by)
-        square = fma(d, d, load(a, j, left))
-        store(a, j, square, left)
-        store(p, j, parameter - lr * d / (square_root(square) + eps), left)
+        remaining = count - j
+        parameter = load(p, j, remaining)
+        d = fma(decay, parameter, load(g, j, remaining) * by)
+        square = fma(d, d, load(a, j, remaining))
+        store(a, j, square, remaining)
+        store(p, j, parameter - lr * d / (square_root(square) + eps), remaining)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import NonNegative, Size
 from seqrnn.errors import ConfigError, did_you_mean
-from seqrnn.kernels import obstacles
+from seqrnn.kernels import support
 from seqrnn.models.protocol import State
 
 
@@ -19,13 +19,13 @@ class Network(nn.Module):
     Args:
         cell: a ``seqrnn.models.protocol.Cell``.
         output_size: O.
+        kernel: ``torch`` leaves the recurrence to torch; ``compiled`` computes it in compiled code, on the CPU;
+            ``auto`` does so where it can and is faster.
         head: ``linear``, or ``mlp``: Linear(head_size), ReLU, Linear.
         head_size: hidden units of head=mlp.
         head_bias: whether the head has biases.
         recurrent_init: ``default`` leaves the cell's own; ``orthogonal`` makes every recurrent matrix a random
             orthogonal one, which neither shrinks nor stretches a linear state (Saxe et al. 2014).
-        kernel: ``torch`` leaves the recurrence to torch; ``compiled`` computes it in compiled code, on the CPU;
-            ``auto`` does so where it can and pays.
         init_std: parameters by name (such as ``head.weight``) that start as N(0, std²) instead.
     """
 
@@ -33,13 +33,13 @@ class Network(nn.Module):
         self,
         cell: Any,
         output_size: int,
+        kernel: Literal["auto", "torch", "compiled"] = "auto",
         *,
         head: Literal["linear", "mlp"],
         head_size: Size,
         head_bias: bool,
         recurrent_init: Literal["default", "orthogonal"],
         init_std: dict[str, NonNegative],
-        kernel: Literal["auto", "torch", "compiled"],
     ) -> None:
         super().__init__()
         self.kernel = kernel
@@ -90,12 +90,12 @@ class Network(nn.Module):
 
     def computes_compiled(self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool) -> bool:
         """Whether the recurrence is computed in compiled code there, in that precision, for so many streams."""
-        if self.kernel == "torch" or obstacles.to_compiled(self.cell, device, dtype):
+        if self.kernel == "torch" or support.compiled_obstacle(self.cell, device, dtype):
             return False
         if self.kernel == "compiled":
             return True
         recurrence = self.cell.recurrence()
-        return obstacles.pays(recurrence.kind, recurrence.size, streams, gradients)
+        return support.is_faster(recurrence.specification, recurrence.size, streams, gradients)
 
     def initial_state(self, streams: int) -> State:
         """The state in which every sequence starts."""

@@ -1,4 +1,4 @@
-"""What the cells built on torch.nn.RNN, GRU and LSTM have in common."""
+"""What the cells built on torch.nn's recurrent modules have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from seqrnn.errors import ConfigError
-from seqrnn.models.protocol import Layer
+from seqrnn.kernels.specification import Layer
 
 
 def check_dropout(dropout: float, num_layers: int) -> None:

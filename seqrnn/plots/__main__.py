@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn import cli, plots
+from seqrnn import plots
+from seqrnn.cli import reporting
 from seqrnn.errors import DataError, printable
 
 
@@ -22,7 +23,7 @@ def draw_all(directories: Sequence[Path]) -> None:
         try:
             plots.draw(
                 directory,
-                survive=DataError if cli.wants_traceback() else Exception,
+                survive=DataError if reporting.wants_traceback() else Exception,
                 tell=lambda path: print(printable(str(path))),
             )
         except DataError as error:
@@ -35,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m seqrnn.plots", description="Draws the pictures of runs again.")
     parser.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path, help="a directory that a run left")
     directories = parser.parse_args(arguments).directories
-    if not cli.wants_traceback():
+    if not reporting.wants_traceback():
         warnings.simplefilter("ignore")  # numbers too large to draw, letters that the font lacks
-    cli.run(lambda: draw_all(directories))
+    reporting.run(lambda: draw_all(directories))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def _lines(arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts) -> 
             x, courses[0][:, number], color=output_colour, linewidth=1.4, marker=marker, markersize=3, label="output"
         )
         style.axes(ax, y="" if count == 1 else f"output {number + 1}")
-        tame = [np.clip(course[:, number], *style.limits([target[:, number]], 0.5)) for course in courses]
+        tame = [np.clip(cursor[:, number], *style.limits([target[:, number]], 0.5)) for cursor in courses]
         ax.set_ylim(*style.limits([target[:, number], *tame], 0.05))
         ax.margins(x=0.01)
     style.axes(panels[-1], x=label, y="" if count == 1 else f"output {count}")
@@ -83,10 +83,10 @@ def _lines(arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts) -> 
     style.legend(panels[0])
 
     def update(frame: Array) -> str:
-        course = order(frame)
+        cursor = order(frame)
         for number, line in enumerate(moving):
-            line.set_ydata(course[:, number])
-        error = np.abs(course - target)
+            line.set_ydata(cursor[:, number])
+        error = np.abs(cursor - target)
         shown = np.isfinite(error)
         return f"mean |error| here {error[shown].mean():.3f}" if shown.any() else "outputs are not finite"
 

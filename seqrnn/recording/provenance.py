@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -42,3 +43,11 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return revision + ("-dirty" if changes else "")
+
+
+def scheduler_job() -> str | None:
+    """The scheduler's name for the job that this process belongs to."""
+    for scheduler, name in (("slurm", "SLURM_JOB_ID"), ("submitit", "SUBMITIT_LOCAL_JOB_ID")):
+        if os.environ.get(name):
+            return f"{scheduler} job {os.environ[name]}"
+    return None

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import device, loop, plots, resume
+from seqrnn import device, evaluation, plots
+from seqrnn.components import Components
 from seqrnn.errors import Diverged, UserError
-from seqrnn.loop import Predictions
+from seqrnn.evaluation import Predictions
 from seqrnn.monitor import Monitor, Progress, Row
-from seqrnn.recording import kept, provenance
+from seqrnn.recording import arrays, provenance
 from seqrnn.recording.best import Best
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
-from seqrnn.resume import Job
-from seqrnn.run import Run, RunReader
+from seqrnn.rundir.reader import RunReader
+from seqrnn.rundir.request import RunRequest, resume_command
+from seqrnn.rundir.writer import RunWriter
 from seqrnn.schedule import Schedule, distinct
-from seqrnn.settings import Experiment
 
 WRITE_EVERY = 1.0  # seconds: rows wait so long at most while updates go on
 SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
@@ -34,31 +35,37 @@ class Recorder:
     metrics, weights, a summary with its status, and pictures.
 
     Args:
-        experiment: the config and the objects of the run.
-        job: where it goes, and whether it is there already.
+        components: the config and the objects of the run.
+        request: where it goes, and whether it is there already.
         deferred: within it, a signal waits until everything is written down.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
-        job: Job,
+        components: Components,
+        request: RunRequest,
         deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.values, self.experiment = experiment.values, experiment
-        self.directory, self.again = job.directory, job.again
-        self.run = Run(job.directory, experiment.values, job.overrides, again=job.again, patience=job.patience)
-        said = RunReader(job.directory).overrides() if job.again else job.overrides
-        self.recipe = next((text.partition("=")[2] for text in said if text.startswith("experiment=")), None)
+        self.values, self.components = components.values, components
+        self.directory, self.resuming = request.directory, request.resuming
+        self.writer = RunWriter(
+            request.directory,
+            components.values,
+            request.overrides,
+            resuming=request.resuming,
+            lock_timeout=request.lock_timeout,
+        )
+        said = RunReader(request.directory).overrides() if request.resuming else request.overrides
+        self.experiment = next((text.partition("=")[2] for text in said if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
-        self.best = Best(experiment.network, experiment.settings.checkpoint.best)
-        self.terminal = Terminal(self.run.log_path, SHOWN_METRIC[experiment.task.kind])
+        self.best = Best(components.network, components.settings.checkpoint.best)
+        self.terminal = Terminal(self.writer.log_path, SHOWN_METRIC[components.task.kind])
         self.progress = Progress(0)
         self.rows: list[Row] = []  # not written yet
         self.written = -WRITE_EVERY
         self.frame_every = 0
-        self.shown: list[kept.FirstSequences] = []
+        self.shown: list[arrays.FirstSequences] = []
         self.frames: list[tuple[int, Predictions]] = []
         self.scores: dict[str, dict[str, float]] = {}
         self.first_ten = ""
@@ -69,25 +76,25 @@ class Recorder:
     def begin(self, monitor: Monitor, notes: Sequence[str] = ()) -> None:
         """Says what is about to run, and what else there is to know."""
         self.progress, self.has_begun = monitor.progress, True
-        if self.again:
-            self.run.write_config(self.values)
-        if self.experiment.settings.logger == "tensorboard":
-            self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.again else None)
-        settings, schedule = self.experiment.settings, self.experiment.schedule
+        if self.resuming:
+            self.writer.write_config(self.values)
+        if self.components.settings.logger == "tensorboard":
+            self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.resuming else None)
+        settings, schedule = self.components.settings, self.components.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
-            self.shown = [kept.FirstSequences(self.experiment.task.test()[0], self.experiment.task.kind)]
+            monitor.end_blocks_at_multiples_of(self.frame_every)
+            self.shown = [arrays.FirstSequences(self.components.task.test()[0], self.components.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
-        self.terminal.header(f"{name} ({self.recipe})" if self.recipe else name, self._facts())
-        batches = self.experiment.task.train(0, schedule.streams)
+        self.terminal.header(f"{name} ({self.experiment})" if self.experiment else name, self._facts())
+        batches = self.components.task.train(0, schedule.streams)
         for note in self._notes(schedule, max(batch.timesteps for batch, _ in distinct(batches)), batches[0].streams):
             self.terminal.say(f"  note: {note}")
         for note in notes:
             self.terminal.say(f"  {note}")
-        self.run.write_summary(self._summary(None, "running"))
-        if self.experiment.task.kind == "classification":
-            self.run.write_samples(kept.samples(batches[0]))
+        self.writer.write_summary(self._summary(None, "running"))
+        if self.components.task.kind == "classification":
+            self.writer.write_samples(arrays.samples(batches[0]))
             if settings.plots.draw:
                 plots.draw_samples(self.directory)
 
@@ -106,7 +113,7 @@ class Recorder:
         if self.frame_every:
             is_last = progress.position == progress.planned_updates
             if is_last or progress.position % self.frame_every == 0:
-                predictions = loop.predict(self.experiment.network, self.shown, self.experiment.place)
+                predictions = evaluation.predict(self.components.network, self.shown, self.components.context)
                 self.frames.append((progress.timesteps, predictions))
 
     def _write_if_due(self) -> None:
@@ -116,28 +123,28 @@ class Recorder:
     def _write_rows(self) -> None:
         rows, self.rows = self.rows, []
         for row in rows:
-            self.run.record(row)
+            self.writer.record(row)
             if self.tensorboard:
                 self.tensorboard.record(row)
             if any(key.startswith("eval_") and value is not None for key, value in row.items()):
                 self.terminal.evaluated(row)
-        self.run.flush()
+        self.writer.flush()
         self.terminal.flush()
         self.written = time.monotonic()
 
     def finish(self, predictions: Predictions) -> float:
         """Takes the trained network's predictions on the test data; returns their loss."""
         self._write_rows()
-        task, loss = self.experiment.task, self.experiment.loss
+        task, loss = self.components.task, self.components.loss
         self.scores = {
-            self.values["model"]["name"]: loop.score(predictions, task, loss),
-            **loop.score_baselines(predictions, task, loss),
+            self.values["model"]["name"]: evaluation.score(predictions, task, loss),
+            **evaluation.score_baselines(predictions, task, loss),
         }
         if task.kind == "classification":
             outputs, targets = (values[:10] for values in predictions.judged())
             predicted = " ".join(str(label) for label in outputs.argmax(axis=-1))
             self.first_ten = f"first ten: predicted {predicted}, real {' '.join(str(label) for label in targets)}"
-        self.run.write_predictions(kept.predictions_of(predictions, task.kind))
+        self.writer.write_predictions(arrays.predictions_of(predictions, task.kind))
         test_loss = self._test()["loss"]
         if not np.isfinite(test_loss):
             raise Diverged(f"diverged: the test loss is {test_loss}")
@@ -147,8 +154,8 @@ class Recorder:
         """What has been written down, and what is yet to be, for ``rewind`` and ``inherit``; see ``Run.mark``."""
         self._write_rows()
         return {
-            "metrics": self.run.mark(lasting),
-            "frames": kept.packed(self.frames),
+            "metrics": self.writer.mark(lasting),
+            "frames": arrays.packed(self.frames),
             "best": self.best.state(),
             "seconds": list(self._seconds()),
             "history": self.history,
@@ -157,10 +164,10 @@ class Recorder:
     def rewind(self, state: Mapping[str, Any] | None) -> list[str]:
         """Forgets what was written down after a state; None: everything. Returns what is missing from before."""
         self.rows = []
-        self.frames = kept.unpacked(state["frames"]) if state else []
+        self.frames = arrays.unpacked(state["frames"]) if state else []
         if state:
             self.best.restore(state["best"])
-        return self.run.rewind(state["metrics"] if state else None)
+        return self.writer.rewind(state["metrics"] if state else None)
 
     def inherit(self, state: Mapping[str, Any]) -> None:
         """Goes on with the time and the history of the process that wrote a state."""
@@ -170,7 +177,7 @@ class Recorder:
     def write_best(self) -> None:
         """Writes the weights of the best evaluation, if that is news."""
         if not self.best.is_written:
-            self.run.write_best(self.best.weights)
+            self.writer.write_best(self.best.weights)
             self.best.is_written = True
 
     def _seconds(self) -> tuple[float, float]:
@@ -203,25 +210,27 @@ class Recorder:
                     problems.append(problem)
 
         def summarise() -> None:
-            self.run.write_summary(self._summary(problems[0] if problems else None))
+            self.writer.write_summary(self._summary(problems[0] if problems else None))
 
-        if self.again and not self.has_begun:  # what is there from before stays as it was
-            attempt(self.run.close, lambda: self._explain(problems))
+        if self.resuming and not self.has_begun:  # what is there from before stays as it was
+            attempt(self.writer.close, lambda: self._explain(problems))
             return None
         attempt(self._write_rows)
         if type(error) is not KeyboardInterrupt:  # a second Ctrl-C: no time for more
-            attempt(lambda: self.run.write_weights(self.experiment.network.state_dict()), self.write_best)
+            attempt(lambda: self.writer.write_weights(self.components.network.state_dict()), self.write_best)
             if self.frames:
-                attempt(lambda: self.run.write_snapshots(kept.snapshots_of(self.frames, self.experiment.task.kind)))
+                attempt(
+                    lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, self.components.task.kind))
+                )
         attempt(summarise)
         if self.tensorboard:
             attempt(self.tensorboard.close)
-        if self.experiment.settings.plots.draw and not any(type(one) is KeyboardInterrupt for one in problems):
+        if self.components.settings.plots.draw and not any(type(one) is KeyboardInterrupt for one in problems):
             sound = len(problems)
             attempt(lambda: plots.draw(self.directory))
             if len(problems) > sound == 0:
                 attempt(summarise)  # it is not finished after all
-        attempt(self.run.close, lambda: self._say_goodbye(problems))
+        attempt(self.writer.close, lambda: self._say_goodbye(problems))
         return problems[0] if problems else None
 
     def _explain(self, problems: Sequence[BaseException]) -> None:
@@ -248,25 +257,25 @@ class Recorder:
         self.terminal.say_path(relative(self.directory))
         if status in ("interrupted", "failed"):
             self.terminal.say("go on with:")
-            self.terminal.say_path(resume.command(relative(self.directory), self.values))
+            self.terminal.say_path(resume_command(relative(self.directory), self.values))
         self.terminal.close()
 
     def _facts(self) -> dict[str, str]:
-        experiment, model = self.experiment, self.values["model"]
-        parameters = sum(parameter.numel() for parameter in experiment.network.parameters())
+        components, model = self.components, self.values["model"]
+        parameters = sum(parameter.numel() for parameter in components.network.parameters())
         size = f"{model['hidden_size']} hidden units · " if "hidden_size" in model else ""
         facts = {
             "model": f"{size}{model['head']} head · {parameters:,} parameters",
             "optimizer": f"{self.values['optimizer']['name']} · lr {self.values['optimizer']['lr']:g} · "
-            f"{experiment.schedule.lr_decay}",
-            "schedule": experiment.schedule.describe(),
-            "length": f"{experiment.schedule.epochs:,} epoch{'s' * (experiment.schedule.epochs > 1)} · "
+            f"{components.schedule.lr_decay}",
+            "schedule": components.schedule.describe(),
+            "length": f"{components.schedule.epochs:,} epoch{'s' * (components.schedule.epochs > 1)} · "
             f"{self.progress.planned_updates:,} updates",
-            "device": f"{device.describe(experiment.place.device)} · {experiment.settings.precision} · "
-            f"seed {experiment.settings.seed}",
+            "device": f"{device.describe(components.context.device)} · {components.settings.precision} · "
+            f"seed {components.settings.seed}",
             "results": relative(self.directory),
         }
-        note = getattr(experiment.task, "data_note", None)
+        note = getattr(components.task, "data_note", None)
         return {"data": note, **facts} if note else facts
 
     def _notes(self, schedule: Schedule, longest: int, streams: int) -> list[str]:
@@ -278,30 +287,42 @@ class Recorder:
             )
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
+        best = self.components.settings.checkpoint.best
+        chosen = {
+            f"best.safetensors (checkpoint.best={best})": best is not None,
+            f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
+            "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
+        }
+        by_test = [name for name, is_chosen in chosen.items() if is_chosen]
+        if getattr(self.components.task, "validation_is_test", False) and by_test:
+            notes.append(
+                f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+                "chooses are too good"
+            )
         return notes
 
     def _test(self) -> dict[str, float]:
         return next(iter(self.scores.values()), {})
 
     def _summary(self, error: BaseException | None, status: str | None = None) -> dict[str, Any]:
-        experiment, progress = self.experiment, self.progress
+        components, progress = self.components, self.progress
         wall, cpu = self._seconds()
         return {
             "status": status or _status(error),
             "problem": _reason(error) if error else None,
-            "experiment": self.recipe,
+            "experiment": self.experiment,
             "task": self.values["task"]["name"],
             "model": self.values["model"]["name"],
-            "kind": experiment.task.kind,
-            "loss": experiment.task.loss,
-            "input_size": experiment.task.input_size,
-            "output_size": experiment.task.output_size,
-            "parameters": sum(parameter.numel() for parameter in experiment.network.parameters()),
-            "data_note": getattr(experiment.task, "data_note", None),
-            "smoke": experiment.settings.smoke,
-            "seed": experiment.settings.seed,
-            "device": device.describe(experiment.place.device),
-            "precision": experiment.settings.precision,
+            "kind": components.task.kind,
+            "loss": components.task.loss,
+            "input_size": components.task.input_size,
+            "output_size": components.task.output_size,
+            "parameters": sum(parameter.numel() for parameter in components.network.parameters()),
+            "data_note": getattr(components.task, "data_note", None),
+            "smoke": components.settings.smoke,
+            "seed": components.settings.seed,
+            "device": device.describe(components.context.device),
+            "precision": components.settings.precision,
             "threads": torch.get_num_threads(),
             "planned_updates": progress.planned_updates,
             "position": progress.position,
@@ -314,7 +335,7 @@ class Recorder:
             "wall_seconds": wall,
             "cpu_seconds": cpu,
             **self.history,
-            "job": resume.scheduled(),
+            "job": provenance.scheduler_job(),
             "train_loss": progress.train_loss,
             "validation": progress.evaluation,
             "best_validation_loss": progress.best_loss,

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import measure
-from seqrnn import loop, plots, registry, settings
-from seqrnn.run import RunReader
+from seqrnn import device, evaluation, plots, registry
+from seqrnn.components import build_network
+from seqrnn.plugins import load_components
+from seqrnn.rundir.reader import RunReader
 from studies.integral.arms import SEEDS
 from studies.integral.study import Study
 from studies.runs import summary_of
@@ -71,11 +73,11 @@ def long_errors(directory: Path, lengths: dict[str, int]) -> Numbers:
     state is carried from the first timestep to the last."""
     run = RunReader(directory)
     config, summary = run.config(), run.summary()
-    registry.load()
+    load_components()
     task = registry.build("task", {**config["task"], **lengths}, summary["seed"])
-    network = settings.build_network(config["model"], summary["input_size"], summary["output_size"])
+    network = build_network(config["model"], summary["input_size"], summary["output_size"])
     network.load_state_dict(run.weights())
-    found = loop.predict(network, task.test(), loop.Place(torch.device("cpu"), torch.float32))
+    found = evaluation.predict(network, task.test(), device.DeviceContext(torch.device("cpu"), torch.float32))
     errors: Numbers = np.abs(found.outputs - found.targets)[..., 0].astype(np.float64)
     return errors
 

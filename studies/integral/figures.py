@@ -80,17 +80,17 @@ def effects(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], title:
     count = sum(len(rows) + 1 for _, rows in groups)
     figure, body = page(0.7 + 0.24 * count, title, says)
     ax = body.subplots()
-    labels, place = [], 0
+    labels, context = [], 0
     for number, (name, rows) in enumerate(groups):
-        labels.append((place, name, "bold"))
+        labels.append((context, name, "bold"))
         for text, change in rows:
-            place += 1
+            context += 1
             better = change.high < 1
             colour = style.GREEN if better else style.VERMILLION if change.low > 1 else style.GREY
-            ax.plot([change.low, change.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
-            ax.plot(change.value, place, "o", color=colour, markersize=5.5)
-            labels.append((place, text, "normal"))
-        place += 1
+            ax.plot([change.low, change.high], [context, context], color=colour, linewidth=2.2, solid_capstyle="butt")
+            ax.plot(change.value, context, "o", color=colour, markersize=5.5)
+            labels.append((context, text, "normal"))
+        context += 1
         if number:
             ax.axhline(labels[-len(rows) - 1][0] - 0.5, color=style.PALE, linewidth=0.8)
     ax.axvline(1, color=style.INK, linewidth=1)
@@ -108,7 +108,7 @@ def effects(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], title:
         tick.set_fontweight(weight)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(place - 0.4, -0.7)
+    ax.set_ylim(context - 0.4, -0.7)
     return style.save(figure, path)
 
 

@@ -15,14 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqrnn import cli, loop, registry, settings, smoke
+from seqrnn import config_files, settings, smoke
+from seqrnn.components import Components, build_components
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
-from seqrnn.monitor import Monitor
-from seqrnn.run import to_json
-from seqrnn.settings import Experiment
-from seqrnn.strategies.choice import choose
+from seqrnn.monitor import Progress
+from seqrnn.plugins import load_components
+from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import Batch
+from seqrnn.training import fit, planned_updates
 from studies.runs import Sweep
 
 STRETCH = 50  # timesteps that are judged together
@@ -69,23 +70,19 @@ def measure(sweep: Sweep, seeds: Sequence[int], folder: Path, processes: int) ->
 
 def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     """One run; its errors, averaged over the snapshots, go to ``path``."""
-    registry.load()
-    with hydra.initialize_config_dir(cli.config_directory(), version_base="1.3"):
+    load_components()
+    with hydra.initialize_config_dir(config_files.config_directory(), version_base="1.3"):
         values = settings.plain(hydra.compose("config", [*overrides, f"seed={seed}", "device=cpu"]))
-    run = settings.assemble(smoke.shrink(values) if values["smoke"] else values)
+    run = build_components(smoke.shrink(values) if values["smoke"] else values)
     trained, fresh = run.task.train(0, run.schedule.streams)[0], run.task.test()[0]
     errors: list[Numbers] = []  # (1 + ages,) each
 
-    def look() -> dict[str, float]:
-        position = monitor.progress.timesteps // run.schedule.streams
+    def look(progress: Progress) -> dict[str, float]:
+        position = progress.timesteps // run.schedule.streams
         errors.append(snapshot(run, trained, fresh, position))
         return {"loss": float(errors[-1][0])}
 
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-    monitor = Monitor(planned, look, evaluate_every=max(1, planned // SNAPSHOTS))
-    strategy = choose(run)
-    strategy.ready(lambda text: None)
-    loop.train(run.task, run.schedule, strategy, monitor)
+    fit(run, look, evaluate_every=max(1, planned_updates(run) // SNAPSHOTS))
     kept = np.array(errors[int(SKIPPED * len(errors)) :])
     fresh, *old = kept.mean(axis=0).tolist()  # NaN for an age that the run did not reach in its first quarter
     text = to_json({"old": old, "fresh": fresh, "snapshots": len(kept)})
@@ -94,7 +91,7 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     temporary.replace(path)
 
 
-def snapshot(run: Experiment, trained: Batch, fresh: Batch, position: int) -> Numbers:
+def snapshot(run: Components, trained: Batch, fresh: Batch, position: int) -> Numbers:
     """Mean absolute errors of the network as it is: on fresh stretches, and on those of each age; NaN where
     the run is not as old as that.
 
@@ -111,10 +108,10 @@ def snapshot(run: Experiment, trained: Batch, fresh: Batch, position: int) -> Nu
     return np.array([found.mean(), *by_age, *np.full(len(AGES) - len(ages), np.nan)])
 
 
-def judged(run: Experiment, inputs: Tensor, targets: Tensor) -> Numbers:
+def judged(run: Components, inputs: Tensor, targets: Tensor) -> Numbers:
     """The mean absolute error over the last ``STRETCH`` timesteps of each of N sequences (T, N, ·), run from a zero
     state."""
-    inputs, targets = (values.to(run.place.device, run.place.dtype) for values in (inputs, targets))
+    inputs, targets = (values.to(run.context.device, run.context.dtype) for values in (inputs, targets))
     network = run.network
     with torch.no_grad():
         hidden, _ = network.recur(inputs, network.initial_state(inputs.shape[1]))

@@ -11,22 +11,22 @@ from helpers import make_schedule
 from test_configs import composed
 from torch import Tensor, nn
 
-from seqrnn import settings, smoke
+from seqrnn import smoke
+from seqrnn.api import execute
+from seqrnn.components import Components, build_components
+from seqrnn.device import DeviceContext
 from seqrnn.diagnosis.subject import Subject, Timeline
-from seqrnn.loop import Place
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
-from seqrnn.resume import Job
+from seqrnn.rundir.request import RunRequest
 from seqrnn.schedule import Schedule
-from seqrnn.settings import Experiment
-from seqrnn.train import execute
 
 
 def make_run(directory: Path, *overrides: str) -> Path:
     """What ``python -m seqrnn.train OVERRIDES`` leaves behind, by torch's own operations and without pictures."""
-    values = composed("plots.draw=false", "model.kernel=torch", "device=cpu", *overrides)
-    execute(Job(smoke.shrink(values) if values["smoke"] else values, directory, overrides))
+    values = composed("plots.draw=false", "kernel=torch", "device=cpu", *overrides)
+    execute(RunRequest(smoke.shrink(values) if values["smoke"] else values, directory, overrides))
     return directory
 
 
@@ -72,17 +72,17 @@ def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Mod
     )
     if head is not None:
         network.head = head
-    place = Place(torch.device("cpu"), torch.float64)
+    context = DeviceContext(torch.device("cpu"), torch.float64)
     network.double().eval()
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     chosen = schedule or make_schedule()
-    run = settings.assemble(composed("device=cpu", "plots.draw=false"))  # for whatever is not said here
-    experiment: Experiment = replace(
-        run, task=task, loss=LOSSES[task.loss], network=network, optimizer=optimizer, schedule=chosen, place=place
+    run = build_components(composed("device=cpu", "plots.draw=false"))  # for whatever is not said here
+    components: Components = replace(
+        run, task=task, loss=LOSSES[task.loss], network=network, optimizer=optimizer, schedule=chosen, context=context
     )
     subject = object.__new__(Subject)
-    subject.directory, subject.experiment, subject.place = Path("by hand"), experiment, place
-    subject.values, subject.overrides, subject.metrics = experiment.values, [], {}
+    subject.directory, subject.components, subject.context = Path("by hand"), components, context
+    subject.values, subject.overrides, subject.metrics = components.values, [], {}
     subject.summary = {"status": "finished", "timesteps": 1, "test": {}, "baselines": {}}
-    subject.network, subject.timeline = subject.copy(), Timeline(experiment)
+    subject.network, subject.timeline = subject.copy(), Timeline(components)
     return subject

@@ -15,10 +15,10 @@ from helpers import StubTask, make_task
 from subjects import Linear, by_hand
 from torch import nn
 
-from seqrnn import loop
+from seqrnn import evaluation
 from seqrnn.diagnosis import baselines
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.run import to_json
+from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import stored
 
 
@@ -116,8 +116,10 @@ def test_a_constant_predictor_of_the_integral_is_worth_its_baseline() -> None:
     found = baselines.measure(subject)
     of_median = next(one for one in found.baselines if one.name == "constant (median)")
     assert of_median.ratio.value == pytest.approx(1)
-    scores = loop.score_baselines(
-        loop.predict(subject.experiment.network, task.test(), subject.experiment.place), task, subject.experiment.loss
+    scores = evaluation.score_baselines(
+        evaluation.predict(subject.components.network, task.test(), subject.components.context),
+        task,
+        subject.components.loss,
     )
     assert of_median.loss.value == pytest.approx(scores["constant (median)"]["loss"])
     assert of_median.metric == pytest.approx(scores["constant (median)"]["mae"])

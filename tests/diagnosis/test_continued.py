@@ -29,7 +29,7 @@ FEW = 2 * PACE  # updates that fill what has no memory
 
 
 def weights_of(directory: Path) -> torch.Tensor:
-    return torch.cat([part.reshape(-1) for part in Subject(directory).experiment.network.parameters()]).detach()
+    return torch.cat([part.reshape(-1) for part in Subject(directory).components.network.parameters()]).detach()
 
 
 @pytest.mark.parametrize("model", ["gru", "elman"])
@@ -63,7 +63,7 @@ def test_it_goes_on_as_if_it_had_never_ended(
     torch.testing.assert_close(going.weights(), weights_of(long), rtol=0, atol=1e-12)
     assert going.position == Subject(long).position
     # The run itself is as it was.
-    now = torch.cat([part.reshape(-1) for part in subject.experiment.network.parameters()])
+    now = torch.cat([part.reshape(-1) for part in subject.components.network.parameters()])
     assert torch.equal(now, own)
     assert not torch.equal(going.weights(), own)
     assert {path.name: path.read_bytes() for path in short.rglob("*") if path.is_file()} == files
@@ -76,7 +76,9 @@ def test_it_goes_on_as_if_it_had_never_ended(
 def test_it_goes_on_at_the_rate_of_the_last_update(decay: str, factor: float, tmp_path: Path) -> None:
     overrides = (*INTEGRAL, "schedule.streams=2", "schedule.window=5", f"schedule.lr_decay={decay}")
     never = "schedule.evaluate_every=4", "optimizer.lr=1e-300" if decay == "plateau" else "seed=0"
-    steps = ("schedule.lr_step=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_step=5",)
+    steps = (
+        ("schedule.lr_patience=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_every=5",)
+    )
     run = make_run(tmp_path / "run", *overrides, *never, *steps)
     subject = Subject(run)
     going = Continued(subject, 0.0)

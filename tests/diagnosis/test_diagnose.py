@@ -216,20 +216,21 @@ def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_reme
 ) -> None:
     from test_configs import composed
 
-    from seqrnn import registry, settings
-    from seqrnn.resume import Job
-    from seqrnn.train import execute
+    from seqrnn import settings
+    from seqrnn.api import execute
+    from seqrnn.plugins import load_components
+    from seqrnn.rundir.request import RunRequest
 
     (tmp_path / "echo_plugin.py").write_text(ECHO)
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry.load(["echo_plugin"])
+    load_components(["echo_plugin"])
     overrides = [
         "model=rnn", "model.hidden_size=24", "schedule.streams=16", "schedule.window=1", "schedule.epochs=12",
         "optimizer.lr=0.005", "plots.draw=false", "device=cpu", "plugins=[echo_plugin]",
     ]  # fmt: skip
     values = {**composed(*overrides), "task": {"name": "echo_of_ten", "length": 100}}
     run = tmp_path / "run"
-    execute(Job(values, run, ["task=echo_of_ten", *overrides]))
+    execute(RunRequest(values, run, ["task=echo_of_ten", *overrides]))
     assert settings.plugins_of(values) == ["echo_plugin"]
     code, out, err = command(run, "--plugins", "echo_plugin", "--seconds", 20)
     assert (code, err) == (0, "")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from seqrnn.diagnosis import drift
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.run import to_json
+from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import Stored, stored
 
 LENGTH = 50

@@ -181,6 +181,6 @@ def test_a_run_shorter_than_a_stretch_has_no_gap() -> None:
 def test_the_loss_of_a_stretch_is_per_valid_target() -> None:
     subject = trained(Regimes(each=50, noise=0.0, timesteps=200), lr=1e-3)
     stretch = subject.stretch(0, 200)
-    assert mean_loss(subject.network, subject.experiment.loss, stretch) == pytest.approx(1.0)
+    assert mean_loss(subject.network, subject.components.loss, stretch) == pytest.approx(1.0)
     stretch.chunk.valid[:] = False
-    assert np.isnan(mean_loss(subject.network, subject.experiment.loss, stretch))
+    assert np.isnan(mean_loss(subject.network, subject.components.loss, stretch))

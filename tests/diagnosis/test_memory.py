@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqrnn.diagnosis import memory, readout
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.run import to_json
+from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import stored
 
 T, B = 120, 24

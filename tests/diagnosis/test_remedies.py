@@ -10,7 +10,7 @@ import pytest
 from helpers import registry
 from test_configs import composed
 
-from seqrnn import settings
+from seqrnn.components import build_components, problems_of
 from seqrnn.diagnosis import remedies
 from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.intervals import Interval
@@ -40,8 +40,8 @@ def subject_of(*overrides: str) -> Subject:
     subject = object.__new__(Subject)
     subject.values = composed(*overrides, *SETTLED)
     subject.overrides = [*overrides, *SETTLED]
-    subject.experiment = settings.assemble(subject.values)
-    subject.timeline = Timeline(subject.experiment)
+    subject.components = build_components(subject.values)
+    subject.timeline = Timeline(subject.components)
     return subject
 
 
@@ -77,7 +77,7 @@ def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> No
         for variant in remedy.variants:
             change = lengthened(variant, remedy.length, subject)
             values = changed(subject.values, change)
-            assert settings.problems_of(values) == [], remedy.name
+            assert problems_of(values) == [], remedy.name
             assert recomposed(command(change, subject)) == values, remedy.name
 
 
@@ -145,7 +145,7 @@ def test_a_longer_training_is_longer_in_epochs_and_in_updates(
 @pytest.mark.parametrize(("faithful", "window"), [(1, None), (2, None), (5, 5), (100, 100)])
 def test_a_longer_window_is_one_that_is_faithful_and_longer(faithful: int, window: int | None) -> None:
     subject = subject_of("task=integral", "schedule.window=2")
-    subject.experiment.task.reach = None  # type: ignore[attr-defined]
+    subject.components.task.reach = None  # type: ignore[attr-defined]
     offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(faithful), subject)}
     assert ("longer window" in offered) == (window is not None)
     if window is not None:
@@ -154,7 +154,7 @@ def test_a_longer_window_is_one_that_is_faithful_and_longer(faithful: int, windo
 
 def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None:
     subject = subject_of("task=integral", "schedule.window=2")
-    subject.experiment.task.reach = 10  # type: ignore[attr-defined]
+    subject.components.task.reach = 10  # type: ignore[attr-defined]
     (remedy,) = remedies_for(["longer window"], found_with(5), subject)
     assert {variant["schedule.window"] for variant in remedy.variants} == {10}
     (remedy,) = remedies_for(["longer window"], found_with(50), subject)

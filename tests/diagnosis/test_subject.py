@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from subjects import by_hand, make_run
 
-from seqrnn import loop
+from seqrnn import evaluation
 from seqrnn.diagnosis.subject import SETTLE, Subject, readable
 from seqrnn.errors import ConfigError, DataError
-from seqrnn.loop import unroll
+from seqrnn.models.unroll import unroll
 
 Run = Callable[..., Path]
 SMALL = ("task=integral", "smoke=true")
@@ -75,7 +75,7 @@ def test_every_timestep_of_a_timeline_is_found() -> None:
 )  # fmt: skip
 def test_the_position_is_where_an_uninterrupted_timeline_would_be(overrides: tuple[str, ...], tmp_path: Path) -> None:
     subject = Subject(make_run(tmp_path / "run", *overrides))
-    schedule, task = subject.experiment.schedule, subject.experiment.task
+    schedule, task = subject.components.schedule, subject.components.task
     made, steps = subject.summary["position"], 0  # count windows by hand
     for epoch in range(schedule.epochs):
         windows = [w for batch in task.train(epoch, schedule.streams) for w in schedule.cut(batch.timesteps)]
@@ -218,8 +218,8 @@ def test_a_network_is_made_again_as_it_was_and_its_run_is_left_alone(diagnosed_r
     directory = diagnosed_run(*SMALL)
     before = files_of(directory)
     subject = Subject(directory)
-    made = loop.predict(subject.experiment.network, subject.experiment.task.test(), subject.experiment.place)
-    scores = loop.score(made, subject.experiment.task, subject.experiment.loss)
+    made = evaluation.predict(subject.components.network, subject.components.task.test(), subject.components.context)
+    scores = evaluation.score(made, subject.components.task, subject.components.loss)
     assert scores["loss"] == pytest.approx(subject.summary["test"]["loss"], rel=1e-5)
     assert next(subject.network.parameters()).dtype == torch.float64
     assert subject.network.kernel == "torch"

@@ -162,11 +162,11 @@ def test_trials_are_as_long_as_there_is_time_for(
 def test_a_trial_is_of_as_many_timesteps_whatever_is_changed(
     change: dict[str, Any], length: float, run: Path
 ) -> None:
-    from seqrnn import settings
+    from seqrnn.components import build_components
 
     found = of(run)
     values = changed(found.subject.values, {**change, "seed": 1})
-    shortened = found._shortened(settings.assemble(values), length)
+    shortened = found._shortened(build_components(values), length)
     assert shortened is not None
     schedule, task = shortened.schedule, shortened.task
     batches = task.train(0, schedule.streams)

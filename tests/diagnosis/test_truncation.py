@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from seqrnn.diagnosis import truncation
 from seqrnn.diagnosis.subject import Stretch, Subject
-from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
+from seqrnn.diagnosis.truncation import compare, gradient, states_along
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.schedule import Schedule, Window
 from seqrnn.strategies.plain import WindowByWindow
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored, stored
 
 Array = NDArray[np.float64]
@@ -32,7 +33,8 @@ def by_the_loop(
     network: Network, batch: Stored, schedule: Schedule, windows: list[Window] | None = None, loss: str = "mse"
 ) -> Array:
     """The mean gradient (P,) of all parameters that training accumulates over a batch, or over some windows of it."""
-    gradients = WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64)
+    data_format = DataFormat(2, 2, loss == "cross_entropy")
+    gradients = WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64, data_format)
     total: Array = np.zeros(sum(parameter.numel() for parameter in network.parameters()))
     targets = 0
     for window in schedule.cut(batch.timesteps):
@@ -47,11 +49,18 @@ def by_the_loop(
 
 def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse", **more: Any) -> Array:
     stretch = Stretch(batch.chunk, network.initial_state(batch.streams))
-    window, stride = cuts(schedule, batch.timesteps)
     states = states_along(network, stretch)
     parameters = list(network.parameters())
     return gradient(
-        network, LOSSES[loss], batch.chunk, states, window, stride, schedule.carry, parameters=parameters, **more
+        network,
+        LOSSES[loss],
+        batch.chunk,
+        states,
+        schedule.window,
+        schedule.stride,
+        schedule.carry,
+        parameters=parameters,
+        **more,
     )
 
 

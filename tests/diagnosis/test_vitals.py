@@ -9,7 +9,7 @@ import torch
 from subjects import make_run
 
 from seqrnn.diagnosis import vitals
-from seqrnn.run import RunReader
+from seqrnn.rundir.reader import RunReader
 
 COLUMNS = {"eval_half_life", "eval_truncation", "eval_saturated", "eval_rank"}
 
@@ -18,7 +18,7 @@ COLUMNS = {"eval_half_life", "eval_truncation", "eval_saturated", "eval_rank"}
     ("task", "kernel"), [("sine", "torch"), ("sincos", "auto"), ("integral", "auto"), ("mnist", "torch")]
 )
 def test_a_training_with_vital_signs_is_bit_for_bit_that_without(task: str, kernel: str, tmp_path: Path) -> None:
-    line = (f"task={task}", "model=lstm", f"model.kernel={kernel}", "smoke=true", "schedule.evaluate_every=1")
+    line = (f"task={task}", "model=lstm", f"kernel={kernel}", "smoke=true", "schedule.evaluate_every=1")
     plain, watched = (
         RunReader(make_run(tmp_path / name, *line, *more)) for name, more in (("a", ()), ("b", ("diagnose=true",)))
     )

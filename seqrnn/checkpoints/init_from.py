@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seqrnn.errors import DataError
-from seqrnn.run import WEIGHTS, RunReader
-from seqrnn.strategies.state import copied
+from seqrnn.rundir.names import WEIGHTS
+from seqrnn.rundir.reader import RunReader
+from seqrnn.strategies.strategy_state import cpu_copy
 
 Origin = dict[str, str]
 
@@ -31,14 +32,14 @@ def start_from(source: str, network: nn.Module) -> Origin:
         weights = RunReader(directory).weights(name)
     except DataError as error:
         raise DataError(*(f"init_from={source}: {problem}" for problem in error.problems)) from None
-    load(network, weights, f"init_from={source}: ")
+    load_weights(network, weights, f"init_from={source}: ")
     digest = hashlib.sha256()
     for key in sorted(weights):
-        digest.update(copied(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(cpu_copy(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
     return {"path": source, "sha256": digest.hexdigest()}
 
 
-def load(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:
     """Gives a network other weights.
 
     Raises:

@@ -5,54 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, Field
-
-from seqrnn.bounds import Count
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Damaged, Tree
 from seqrnn.errors import DataError
+from seqrnn.settings import CheckpointSettings
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 SHARE = 0.01  # of a run's time, at most, that checkpoints by the clock take
-Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[smh]$")]
 
 
-class Checkpoints(BaseModel, frozen=True, extra="forbid", strict=True):
-    """``checkpoint.*``.
-
-    Args:
-        every: updates of the schedule between two checkpoints, or the time between them, such as ``60s``, ``5m`` or
-            ``1h``; by the clock they wait longer where they would take more than 1 % of it. None: only when the run
-            ends or is stopped.
-        keep: how many of the newest stay; 0: none is written.
-        best: the metric of the evaluation whose weights go to best.safetensors; None: none do.
-    """
-
-    every: Count | Duration | None
-    keep: Annotated[int, Field(ge=0, le=1000)]
-    best: str | None
-
-    @property
-    def seconds(self) -> float | None:
-        """Between two checkpoints, where the clock says when."""
-        return float(self.every[:-1]) * UNITS[self.every[-1]] if isinstance(self.every, str) else None
-
-    @property
-    def updates(self) -> int | None:
-        """Between two checkpoints, where updates are counted."""
-        return self.every if isinstance(self.every, int) else None
-
-
-class Keeper:
+class CheckpointManager:
     """The checkpoints in a directory, each in a file that is named for how many updates lie behind it.
 
     Args:
         clock: seconds that only ever go forward.
     """
 
-    def __init__(self, directory: Path, settings: Checkpoints, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, directory: Path, settings: CheckpointSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.directory, self.settings = directory, settings
         self._clock = clock
         self._written, self._cost = clock(), 0.0

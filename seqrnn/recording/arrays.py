@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqrnn.loop import Predictions
+from seqrnn.evaluation import Predictions
 from seqrnn.tasks.protocol import Batch, Chunk
 
 MOST_STORED = 2_000_000  # timesteps of test sequences

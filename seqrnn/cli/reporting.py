@@ -1,4 +1,4 @@
-"""Around hydra: where conf/ is, names for run directories, and errors that say what to do.
+"""Runs a command: exit codes, errors in plain words, and hydra's own errors explained.
 
 Imports neither torch nor anything else that is slow, so that --help and errors come at once.
 """
@@ -19,7 +19,8 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from seqrnn import overrides
+from seqrnn import config_files
+from seqrnn.cli import composition
 from seqrnn.errors import ConfigError, UserError, printable
 
 INTERRUPTED = 130
@@ -30,19 +31,6 @@ _job_has_begun = False
 
 # Two processes may start in the same microsecond.
 OmegaConf.register_new_resolver("pid", os.getpid, replace=True)
-
-
-def config_directory() -> str:
-    """conf/: inside an installed package, beside it in a checkout.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-    """
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return str(folder)
-    raise FileNotFoundError(f"seqrnn's conf/ is missing: neither in {package} nor beside it; reinstall seqrnn")
 
 
 def run(command: Callable[[], Any]) -> None:
@@ -79,7 +67,7 @@ def run_hydra(command: Callable[[], Any]) -> None:
         is_os_error = isinstance(error, OSError) and not isinstance(error, HydraException)
         if show_traceback or _job_has_begun or is_os_error or isinstance(error, UserError):
             raise
-        diagnosis = overrides.diagnose(error, sys.argv[1:], config_directory())
+        diagnosis = composition.diagnose(error, sys.argv[1:], config_files.config_directory())
         if diagnosis.problems:
             raise ConfigError(*diagnosis.problems) from None
         sys.argv[1:] = diagnosis.arguments

@@ -1,0 +1,78 @@
+"""Predictions of a network on whole sequences, and their scores. T timesteps, N sequences, I inputs, O outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqrnn.device import DeviceContext
+from seqrnn.losses import Loss
+from seqrnn.models.network import Network
+from seqrnn.models.unroll import unroll
+from seqrnn.tasks.protocol import Batch, Chunk, Task
+
+EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a predictor makes of N whole sequences: inputs (T, N, I), targets (T, N, O) or (T, N), outputs
+    (T, N, O); valid and starts (T, N)."""
+
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    outputs: NDArray[Any]
+    valid: NDArray[np.bool_]
+    starts: NDArray[np.bool_]
+
+    def judged(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Outputs and targets where the target is valid: (N', O), and (N', O) or (N',)."""
+        return self.outputs[self.valid], self.targets[self.valid]
+
+
+def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) -> Predictions:
+    """Runs a network, in evaluation mode, over whole sequences, carrying its state from the first timestep to the
+    last, whatever schedule it was trained with."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(), context.precision():
+            parts = [_respond(network, batch, context) for batch in batches]
+    finally:
+        network.train(was_training)
+    return Predictions(*(np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True)))
+
+
+def _respond(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
+    """Inputs, targets, outputs, valid and starts of one batch, whole."""
+    state, chunks = network.initial_state(batch.streams), []
+    for start in range(0, batch.timesteps, EVALUATION_CHUNK):
+        with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
+            chunk = batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps))
+        chunk = context(chunk)
+        outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
+        values = (chunk.inputs, chunk.targets, outputs.to(context.dtype), chunk.valid, chunk.starts)
+        chunks.append([value.cpu().numpy() for value in values])
+    return [np.concatenate(pieces) for pieces in zip(*chunks, strict=True)]
+
+
+def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:
+    """The loss per valid target, and the task's metrics."""
+    outputs, targets = predictions.judged()
+    losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
+    return {"loss": losses.mean(dtype=torch.float64).item(), **task.metrics(outputs, targets)}
+
+
+def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:
+    """The same scores, by name, of the task's trivial predictors on the same sequences."""
+    values = (predictions.inputs, predictions.targets, predictions.valid, predictions.starts)
+    chunk = Chunk(*(torch.from_numpy(value) for value in values))
+    return {
+        name: score(replace(predictions, outputs=predictor(chunk).numpy()), task, loss)
+        for name, predictor in task.baselines().items()
+    }

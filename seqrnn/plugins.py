@@ -1,0 +1,37 @@
+"""Imports the modules that register components: built-in ones, installed plugins, and those that a config names."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+from seqrnn.errors import ConfigError
+
+ENTRY_POINTS = "seqrnn.plugins"
+
+
+def load_components(plugins: Iterable[str] = ()) -> None:
+    """Imports the built-in components, installed plugins (entry points), and the modules named in ``plugins``.
+
+    Raises:
+        ConfigError: a plugin could not be imported.
+    """
+    for package in ("seqrnn.tasks", "seqrnn.models"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            importlib.import_module(f"{package}.{module.name}")
+    importlib.import_module("seqrnn.optimizers")
+    problems = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            problems.append(f"the installed plugin {entry.value} cannot be imported: {error}")
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except (Exception, SystemExit) as error:
+            problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
+    if problems:
+        raise ConfigError(*problems)

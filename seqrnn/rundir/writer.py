@@ -1,0 +1,255 @@
+"""Writes a run directory, in one process at a time."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from seqrnn.errors import ConfigError, DataError
+from seqrnn.rundir.atomic import remove_unfinished, replacing
+from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.names import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    DIAGNOSIS,
+    DIAGNOSIS_MD,
+    FILES,
+    LOCK,
+    LOG,
+    METRICS_CSV,
+    METRICS_JSONL,
+    OVERRIDES,
+    OWNER,
+    PREDICTIONS,
+    SAMPLES,
+    SNAPSHOTS,
+    SUMMARY,
+    WEIGHTS,
+)
+from seqrnn.rundir.reader import left_behind
+from seqrnn.rundir.strict_json import to_json
+
+Arrays = Mapping[str, NDArray[Any]]
+Mark = dict[str, Any]  # how far the metrics files had got
+
+
+class RunWriter:
+    """Writes a run directory; no other process writes it at the same time.
+
+    Args:
+        directory: made if need be.
+        resuming: whether it holds a run already, which is resumed.
+        lock_timeout: seconds to wait at most for another process that writes it.
+
+    Raises:
+        ConfigError: the directory cannot be written, another process writes it, or it holds a run and ``resuming``
+            is False.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        *,
+        resuming: bool = False,
+        lock_timeout: float = 0.0,
+    ) -> None:
+        self.directory = directory
+        self._lock = Lock(directory / LOCK, directory / OWNER)
+        is_new = not self.checkpoints.exists()
+        try:
+            _refuse_links(directory)
+            if not resuming:
+                _refuse_a_second(directory)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock.take(lock_timeout)
+            if not resuming:
+                _refuse_a_second(directory)  # another process may have finished one meanwhile
+            if resuming:
+                remove_unfinished(directory)
+                remove_unfinished(self.checkpoints)
+            else:
+                self._write_text(OVERRIDES, OmegaConf.to_yaml(list(overrides)))
+                self.write_config(config)  # last: with it, there is a run
+            self._jsonl = (directory / METRICS_JSONL).open("a", encoding="utf-8")
+            self._csv = (directory / METRICS_CSV).open("a", encoding="utf-8", newline="")
+        except OSError as error:
+            self._give_up(is_new and not resuming)
+            raise unwritable(directory, error) from None
+        except ConfigError:
+            self._give_up(False)
+            raise
+        self._writer: csv.DictWriter[str] | None = None
+
+    def _give_up(self, remove: bool) -> None:
+        """Releases the lock and, if asked to, removes what would make the next try fail."""
+        self._lock.release()
+        with suppress(OSError):
+            if remove:
+                (self.directory / CONFIG).unlink(missing_ok=True)
+                (self.directory / LOCK).unlink(missing_ok=True)
+                self.checkpoints.rmdir()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        self._write_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Adds a row to the metrics files. The first row's keys are the columns; it must have them all."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._csv, list(row), restval="")
+            self._writer.writeheader()
+        self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
+        self._jsonl.write(to_json(row) + "\n")
+
+    def flush(self) -> None:
+        """Lets others read the rows so far."""
+        self._csv.flush()
+        self._jsonl.flush()
+
+    def mark(self, lasting: bool = True) -> Mark:
+        """How far the metrics files have got, for ``rewind``; what they hold outlasts a power failure then, if it is
+        ``lasting``."""
+        self.flush()
+        for file in (self._csv, self._jsonl) if lasting else ():
+            os.fsync(file.fileno())
+        return {
+            "columns": list(self._writer.fieldnames) if self._writer else [],
+            METRICS_CSV: os.fstat(self._csv.fileno()).st_size,
+            METRICS_JSONL: os.fstat(self._jsonl.fileno()).st_size,
+        }
+
+    def rewind(self, mark: Mark | None) -> list[str]:
+        """Cuts off what was written to the metrics files after ``mark``; None: all of it.
+
+        Returns:
+            What is missing from before, a line each.
+        """
+        missing = []
+        for name, file in ((METRICS_CSV, self._csv), (METRICS_JSONL, self._jsonl)):
+            file.flush()
+            size, there = (int(mark[name]) if mark else 0), os.fstat(file.fileno()).st_size
+            if there < size:
+                size = _end_of_last_line(self.directory / name)
+                missing.append(f"{name}: rows are missing that were there at the checkpoint; the others go on")
+            os.ftruncate(file.fileno(), size)
+        self._writer = None
+        if mark and mark["columns"]:
+            # What is measured only since then has no column, and goes to metrics.jsonl alone.
+            self._writer = csv.DictWriter(self._csv, list(mark["columns"]), restval="", extrasaction="ignore")
+            if not os.fstat(self._csv.fileno()).st_size:
+                self._writer.writeheader()
+        return missing
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json anew, whole or not at all; on a full disk, over the old one, if it fits there."""
+        text = to_json(summary, indent=2) + "\n"
+        try:
+            self._write_text(SUMMARY, text)
+        except OSError as error:
+            path = self.directory / SUMMARY
+            if error.errno != errno.ENOSPC or not path.exists():
+                raise
+            with path.open("r+", encoding="utf-8") as file:
+                file.write(text)
+                file.truncate()
+
+    def write_predictions(self, arrays: Arrays) -> None:
+        self._save(PREDICTIONS, arrays)
+
+    def write_snapshots(self, arrays: Arrays) -> None:
+        self._save(SNAPSHOTS, arrays)
+
+    def write_samples(self, arrays: Arrays) -> None:
+        self._save(SAMPLES, arrays)
+
+    def write_weights(self, weights: Mapping[str, Any]) -> None:
+        """Saves the trained weights, tensors by name, in a format that holds no code."""
+        self._save_tensors(WEIGHTS, weights)
+
+    def write_best(self, weights: Mapping[str, Any]) -> None:
+        """The same for those of the best evaluation."""
+        self._save_tensors(BEST, weights)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.directory / CHECKPOINTS
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory / LOG
+
+    def close(self) -> None:
+        with suppress(OSError), self._csv, self._jsonl:  # what a full disk did not take has been reported already
+            pass
+        self._lock.release()
+
+    def _write_text(self, name: str, text: str) -> None:
+        with replacing(self.directory / name) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def _save(self, name: str, arrays: Arrays) -> None:
+        with replacing(self.directory / name) as path, path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def _save_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
+        from safetensors.torch import save
+
+        content = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        with replacing(self.directory / name) as path:
+            path.write_bytes(content)
+
+
+def _refuse_links(directory: Path) -> None:
+    """Links lead somewhere else: a directory from somebody else could have files be written there."""
+    for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
+        if (directory / name).is_symlink():
+            raise ConfigError(f"{directory / name}: is a link; nothing is written through one: copy the file there")
+
+
+def _refuse_a_second(directory: Path) -> None:
+    present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
+    if present == [OVERRIDES] and left_behind(directory):
+        return  # by a process that was killed before there was a run
+    if present or any((directory / CHECKPOINTS).glob("[!.]*")):
+        raise ConfigError(
+            f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
+            "(a sweep: hydra.sweep.dir=DIR), or go on with it: resume=DIR"
+        )
+
+
+def _end_of_last_line(path: Path) -> int:
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def unwritable(directory: Path, error: OSError) -> ConfigError:
+    """The error for an output directory that cannot be written."""
+    return ConfigError(
+        f"hydra.run.dir={directory}: cannot be written: {error.strerror or error}; "
+        "choose another with hydra.run.dir=DIR"
+    )
+
+
+def write_diagnosis(directory: Path, values: Mapping[str, Any], text: str) -> None:
+    """Writes diagnosis.json and diagnosis.md anew, each whole or not at all.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    for name, content in ((DIAGNOSIS, to_json(values, indent=1) + "\n"), (DIAGNOSIS_MD, text)):
+        try:
+            with replacing(directory / name) as path:
+                path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{directory / name}: cannot be written: {error.strerror or error}") from None
