@@ -81,7 +81,9 @@ class Task(Protocol):
 
     A task may also have ``smoke``, a mapping of its settings to what smoke=true lowers them to (numbers) or sets
     them to (flags), ``data_note``, a line that readers of its results must not miss, or None, and ``fingerprint()``,
-    a hash of the files that it reads, by which a run that goes on knows them again. For a diagnosis it may have
+    a hash of the files that it reads, which is compared when a run is resumed. ``higher_is_better`` is a collection
+    of the names of its own metrics that are better when they are higher; where there is one, its other metrics are
+    better when they are lower (see ``seqrnn.metrics``). For a diagnosis it may have
 
     - ``reach``, how many of the latest timesteps, the present one included, have inputs that a target depends on, so
       how long a window must be to see them all; None where there is no saying;
