@@ -305,6 +305,18 @@ class Recorder:
             )
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
+        best = self.components.settings.checkpoint.best
+        chosen = {
+            f"best.safetensors (checkpoint.best={best})": best is not None,
+            f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
+            "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
+        }
+        by_test = [name for name, is_chosen in chosen.items() if is_chosen]
+        if getattr(self.components.task, "validation_is_test", False) and by_test:
+            notes.append(
+                f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+                "chooses are too good"
+            )
         return notes
 
     def _test(self) -> dict[str, float]:
