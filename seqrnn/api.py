@@ -23,6 +23,7 @@ from seqrnn.checkpoints.training import Training
 from seqrnn.diagnosis.vitals import Vitals
 from seqrnn.errors import UserError, printable
 from seqrnn.monitor import Monitor
+from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
 from seqrnn.results import Run
 from seqrnn.rundir.names import DIAGNOSIS
@@ -131,6 +132,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
     planned = training.planned_updates(run)
     strategy = choose(run)
     score, test = training.validation_scorer(run), run.task.test()
+    best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
@@ -150,6 +152,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
         trained.begin(request.resuming, request.reason, origin)
         strategy.prepare(recorder.terminal.say)
         trained.train()
+        recorder.load_scored_weights()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
 
 

@@ -116,11 +116,25 @@ def problems_of(values: Values) -> list[str]:
     checkpoint = values.get("checkpoint")
     if values.get("on_divergence") == "rollback" and isinstance(checkpoint, dict) and checkpoint.get("keep") == 0:
         found.append("on_divergence=rollback: needs a checkpoint to go back to; set checkpoint.keep=1")
-    found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
+    found += _schedule_problems(groups["schedule"] or {}, checkpoint)
     found += _group_problems("task", groups["task"], _try_task)
     found += _group_problems("model", groups["model"], _try_network, Network)
     found += _group_problems("optimizer", groups["optimizer"], _try_optimizer)
     return found
+
+
+def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
+    problems = registry.problems_with(Schedule, values, "schedule")
+    if problems or not isinstance(checkpoint, Mapping) or checkpoint.get("best", "") is not None:
+        return problems
+    schedule = Schedule(**values)
+    if not schedule.keeps_best:
+        return []
+    key = "schedule.keep=best" if schedule.keep else f"schedule.patience={schedule.patience}"
+    return [
+        f"{key}: scores the best evaluation, and checkpoint.best=null keeps none; set checkpoint.best=loss, or "
+        "schedule.keep=last"
+    ]
 
 
 def _group_problems(
