@@ -1,4 +1,4 @@
-"""Tasks: what they generate or read, against their formulas one timestep at a time. T timesteps, B streams."""
+"""The data of tasks, compared with their formulas computed one timestep at a time. T timesteps, B streams."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def fields(chunk: Chunk) -> list[Tensor]:
     return [chunk.inputs, chunk.targets, chunk.valid, chunk.starts]
 
 
-# --- What every task promises
+# --- All tasks
 
 
 @pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize("name", TASKS)
-def test_every_batch_of_a_task_keeps_the_protocol(name: str, streams: int) -> None:
+def test_every_batch_has_the_shapes_and_types_of_the_protocol(name: str, streams: int) -> None:
     task = make_task(name)
     assert task.loss in LOSSES
     for batches in (task.train(0, streams), task.train(1, streams), task.validation(), task.test()):
@@ -74,7 +74,7 @@ def test_every_batch_of_a_task_keeps_the_protocol(name: str, streams: int) -> No
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_reading_is_pure_and_repeatable_by_seed(name: str) -> None:
+def test_the_same_timesteps_read_the_same_whatever_was_read_before(name: str) -> None:
     batch, again = make_task(name).train(1, 2)[-1], make_task(name).train(1, 2)[-1]
     expected = fields(whole(batch))
     T = batch.timesteps
@@ -112,7 +112,7 @@ def test_epochs_and_seeds_differ_where_data_is_drawn_at_random(name: str) -> Non
 
 
 def judged(batches: Sequence[Any]) -> set[tuple[float, ...]]:
-    """The sequences with a valid target: their inputs up to there, rounded, and without their sign."""
+    """Returns the inputs of the sequences with a valid target, rounded and without their sign."""
     found = set()
     for batch in batches:
         chunk = whole(batch)
@@ -160,7 +160,7 @@ def test_a_task_declares_whether_its_validation_data_is_test_data(name: str, cha
     ],
     ids=["sine", "all that chooses", "nothing that chooses", "held out"],
 )
-def test_a_run_says_what_is_chosen_on_test_data(
+def test_the_terminal_names_what_is_chosen_on_test_data(
     overrides: list[str], expected: str | None, command: Callable[..., Finished]
 ) -> None:
     finished = command(*overrides, "smoke=true", "plots.draw=false", "schedule.max_updates=1")
@@ -217,7 +217,7 @@ def test_every_small_size_gives_sound_data(data: st.DataObject, name: str, strea
     ids=str,
 )
 @pytest.mark.parametrize("streams", [1, 1000])
-def test_an_epoch_without_an_end_is_ready_at_once(sizes: dict[str, Any], streams: int) -> None:
+def test_a_huge_epoch_is_read_in_bounded_memory(sizes: dict[str, Any], streams: int) -> None:
     task = make_task("integral", **sizes)
     tracemalloc.start()
     try:
@@ -243,6 +243,11 @@ def test_an_epoch_without_an_end_is_ready_at_once(sizes: dict[str, Any], streams
 def test_sizes_that_fit_into_no_memory_are_refused(name: str, sizes: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_task(name, **sizes)
+
+
+@pytest.mark.parametrize("leak", [5e-324, 1e-300, 1e-17, 1 - 1e-16])
+def test_a_leak_of_any_size_has_a_reach(leak: float) -> None:
+    assert 1 <= make_task("integral", leak=leak).reach <= make_task("integral", leak=0.0).reach
 
 
 def test_more_streams_than_fit_into_memory_are_refused() -> None:
@@ -298,7 +303,7 @@ def test_the_integral_is_its_formula_one_timestep_at_a_time(
 
 
 @given(cuts=st.lists(st.integers(0, 99), min_size=1, max_size=12), block=st.sampled_from([7, 16, 50, 1000]))
-def test_an_endless_stream_reads_the_same_in_any_order_and_any_pieces(cuts: list[int], block: int) -> None:
+def test_a_long_stream_reads_the_same_in_any_order_and_any_pieces(cuts: list[int], block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(integral, "BLOCK", block)
         task = make_task("integral", train_timesteps=200, sequence_length=None, jitter=0.1)
@@ -310,7 +315,7 @@ def test_an_endless_stream_reads_the_same_in_any_order_and_any_pieces(cuts: list
                 assert torch.equal(part, all_of_it[start:stop])
 
 
-def test_an_endless_stream_takes_the_memory_of_a_few_blocks() -> None:
+def test_a_long_stream_takes_the_memory_of_a_few_blocks() -> None:
     streams, block = 16, integral.BLOCK
     (batch,) = make_task("integral", train_timesteps=streams * 10_000_000, sequence_length=None).train(0, streams)
     assert batch.timesteps == 10_000_000
@@ -340,7 +345,7 @@ def test_a_long_stream_takes_no_more_memory_than_a_short_one() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])
-def test_blocks_that_are_computed_together_are_what_they_are_apart(
+def test_blocks_computed_together_equal_blocks_computed_one_by_one(
     streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(integral, "BLOCK", 60)
@@ -353,7 +358,7 @@ def test_blocks_that_are_computed_together_are_what_they_are_apart(
     torch.testing.assert_close(found[0].targets, found[1].targets, rtol=0, atol=1e-14)
 
 
-def test_the_input_jumps_as_often_as_it_should_to_uniform_values() -> None:
+def test_the_input_jumps_with_its_probability_to_uniform_values() -> None:
     for probability in (0.1, 0.5):
         task = make_task("integral", train_timesteps=200_000, sequence_length=None, jump_probability=probability)
         x = whole(task.train(0, 10)[0]).inputs[..., 0].numpy()
@@ -406,7 +411,7 @@ def test_an_epoch_is_shared_out_among_the_streams(
 
 
 @pytest.mark.parametrize("limits", [(1.0, 0.0), (0.5, 0.5)])
-def test_limits_that_leave_no_room_are_refused(limits: tuple[float, float]) -> None:
+def test_a_lower_limit_that_is_not_below_the_upper_one_is_refused(limits: tuple[float, float]) -> None:
     low, high = limits
     with pytest.raises(ConfigError, match=rf"task\.low={low}: must be below task\.high={high}"):
         make_task("integral", low=low, high=high)
@@ -416,7 +421,7 @@ def test_limits_that_leave_no_room_are_refused(limits: tuple[float, float]) -> N
 
 
 def half_waves(first: int, last: int, points: int = 10) -> tuple[Tensor, Tensor]:
-    """sin and cos of pieces ``first`` to ``last``, end to end."""
+    """Returns sin and cos of pieces ``first`` to ``last`` − 1, joined end to end."""
     times = np.concatenate([np.linspace(n * np.pi, (n + 1) * np.pi, points) for n in range(first, last)])
     return torch.from_numpy(np.sin(times)), torch.from_numpy(np.cos(times))
 
@@ -455,17 +460,17 @@ def test_continuous_pieces_follow_one_another_within_each_stream(streams: int, e
 
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize(("part", "first"), [("test", 12), ("validation", 16)])
-def test_exactly_the_pieces_that_follow_are_judged(part: str, first: int, continuous: bool) -> None:
+def test_only_the_pieces_of_the_split_have_valid_targets(part: str, first: int, continuous: bool) -> None:
     (batch,) = getattr(make_sincos(continuous=continuous), part)()
     chunk = whole(batch)
     in_order = [values.transpose(0, 1)[chunk.valid.T].flatten() for values in (chunk.inputs, chunk.targets)]
     torch.testing.assert_close(in_order, list(half_waves(first, first + 4)), rtol=0, atol=1e-12)
     assert batch.streams == (1 if continuous else first + 4)
-    if continuous:  # it runs through everything before
+    if continuous:  # all pieces before them are read too
         torch.testing.assert_close(end_to_end(chunk.inputs), half_waves(0, first + 4)[0], rtol=0, atol=1e-12)
 
 
-def test_the_floor_of_fresh_starts_is_one_in_ten_points_and_no_such_floor_is_shown_for_a_continuous_wave() -> None:
+def test_the_floor_baseline_is_wrong_at_one_in_ten_points_and_only_there_for_separate_pieces() -> None:
     task = make_sincos(continuous=False)
     predictions = evaluation.predict(make_network("elman", 1, 1), task.test(), CPU64)
     scores = evaluation.score_baselines(predictions, task, LOSSES["mse"])
@@ -474,7 +479,7 @@ def test_the_floor_of_fresh_starts_is_one_in_ten_points_and_no_such_floor_is_sho
     assert not any(name.startswith("floor") for name in make_sincos(continuous=True).baselines())
 
 
-def test_the_sine_is_twenty_points_of_which_the_next_is_asked() -> None:
+def test_the_sine_has_twenty_timesteps_whose_target_is_the_next_point() -> None:
     task = make_task("sine", start=2.0, stop=10.0, points=21)
     expected = torch.from_numpy(np.sin(np.linspace(2, 10, 21)))
     for batches in (task.train(0, 1), task.train(7, 64), task.validation(), task.test()):
@@ -491,7 +496,7 @@ def test_the_sine_is_twenty_points_of_which_the_next_is_asked() -> None:
     assert persistence["loss"] == pytest.approx(persistence["mse"] / 2)
 
 
-def test_whole_sequences_in_memory_are_valid_everywhere_unless_said_otherwise() -> None:
+def test_stored_targets_are_all_valid_unless_a_mask_is_given() -> None:
     values = torch.zeros(4, 2, 1)
     assert stored(values, values).chunk.valid.all()
     valid = torch.eye(4, dtype=torch.bool)[:, :2]
@@ -509,7 +514,7 @@ def idx(values: np.ndarray) -> bytes:
 
 
 def digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random images, the first two pixels of which say which image it is."""
+    """Returns random images, whose first two pixels encode the number of the image, and random labels."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
@@ -520,7 +525,7 @@ TRAINING, TESTING = digits(300, 0), digits(40, 1)
 
 
 def write_mnist(folder: Path, zipped: bool = False) -> Path:
-    """The four files in ``folder``/MNIST/raw, which is returned."""
+    """Writes the four files into ``folder``/MNIST/raw, and returns that folder."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, values in zip((IMAGES, LABELS, TEST_IMAGES, TEST_LABELS), (*TRAINING, *TESTING), strict=True):
@@ -537,13 +542,13 @@ def make_mnist(folder: Path, seed: int = 0, **changes: Any) -> Any:
 
 
 def which(batches: Sequence[Any]) -> list[int]:
-    """The numbers of the images in the batches, in order."""
+    """Returns the numbers of the images in the batches, in order."""
     first_row = torch.cat([batch.read(0, 1).inputs[0] for batch in batches]) * 255  # (N, 28)
     return (first_row[:, 0] + 256 * first_row[:, 1]).round().int().tolist()
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
-def test_images_are_read_row_by_row_with_their_label_asked_for_at_the_end(tmp_path: Path, zipped: bool) -> None:
+def test_images_are_read_row_by_row_and_only_the_last_row_has_a_valid_target(tmp_path: Path, zipped: bool) -> None:
     write_mnist(tmp_path, zipped)
     task = make_mnist(tmp_path)
     images, labels = TRAINING
@@ -653,7 +658,7 @@ def test_a_damaged_file_is_named_with_what_to_do_about_it(damage: str, tmp_path:
     assert "\n" not in problem
 
 
-def test_a_bomb_is_left_before_it_goes_off(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(BOMB)
     tracemalloc.start()
@@ -664,7 +669,7 @@ def test_a_bomb_is_left_before_it_goes_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_missing_files_are_named_with_both_ways_to_get_them(part: str, tmp_path: Path) -> None:
+def test_missing_files_are_named_with_both_remedies(part: str, tmp_path: Path) -> None:
     raw = write_mnist(tmp_path)
     missing = LABELS if part == "train" else TEST_LABELS
     (raw / missing).unlink()
@@ -678,14 +683,14 @@ def test_missing_files_are_named_with_both_ways_to_get_them(part: str, tmp_path:
 
 @pytest.fixture
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A stand-in for torchvision.datasets: tests give it an MNIST."""
+    """Replaces torchvision.datasets by an empty module, to which tests add an MNIST."""
     datasets = types.ModuleType("torchvision.datasets")
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
     return datasets
 
 
-def test_missing_files_are_downloaded_once_to_where_they_are_looked_for(
+def test_missing_files_are_downloaded_once_to_the_data_directory(
     tmp_path: Path, torchvision: types.ModuleType
 ) -> None:
     calls = []
@@ -720,7 +725,7 @@ def test_torchvision_is_not_imported_where_the_files_are(tmp_path: Path) -> None
     assert result.stdout == "300 40 False\n"
 
 
-def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, torchvision: types.ModuleType) -> None:
+def test_a_failed_download_is_reported_with_both_remedies(tmp_path: Path, torchvision: types.ModuleType) -> None:
     def download(root: str, download: bool) -> None:
         raise RuntimeError("connection\nrefused")
 
@@ -733,7 +738,7 @@ def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, to
     assert "\n" not in problem
 
 
-def test_synthetic_digits_show_every_class_with_its_own_strokes_and_repeat_by_seed() -> None:
+def test_synthetic_digits_have_all_classes_with_their_strokes_and_depend_on_the_seed() -> None:
     images, labels = synthetic_digits(0, 512)
     assert images.shape == (512, 28, 28)
     assert images.dtype == labels.dtype == np.uint8
@@ -749,7 +754,7 @@ def test_synthetic_digits_show_every_class_with_its_own_strokes_and_repeat_by_se
     assert len({image.tobytes() for image in images}) == 512
 
 
-def test_synthetic_digits_need_no_files_and_say_what_they_are(tmp_path: Path) -> None:
+def test_synthetic_digits_need_no_files_and_have_a_data_note(tmp_path: Path) -> None:
     task = make_mnist(tmp_path / "nowhere", synthetic=True, validation_images=64, download=True)
     assert len(which(task.train(0, 64))) == 448
     assert len(which(task.test())) == 128
@@ -759,7 +764,7 @@ def test_synthetic_digits_need_no_files_and_say_what_they_are(tmp_path: Path) ->
 
 
 def test_images_that_were_first_read_in_an_evaluation_can_be_trained_on() -> None:
-    mnist._ends.cache_clear()
+    mnist.first_and_last.cache_clear()
     task = make_task("mnist", validation_images=64)
     network = make_network("gru", 28, 10, kernel="torch")
     evaluation.predict(network, task.validation(), CPU64)
