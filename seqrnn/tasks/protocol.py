@@ -88,6 +88,9 @@ class Task(Protocol):
       common with the training data, or None. It stands in the terminal's header, the summary and the pictures.
     - ``validation_is_test``: whether the validation data is test data, so that what is chosen by validation scores is
       chosen on test data; the runner then names what is. Without it: False.
+    - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
+      others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
+      declares.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
