@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
 from seqrnn.errors import ConfigError
 from seqrnn.rundir.writer import RunWriter

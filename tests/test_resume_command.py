@@ -12,7 +12,7 @@ import pytest
 import torch
 from faults import left
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.identity import CHANGEABLE, flattened, identity
