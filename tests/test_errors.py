@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
 import seqrnn
 from seqrnn import registry

@@ -13,7 +13,7 @@ import torch
 import yaml
 from faults import left
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.identity import CHANGEABLE, identity

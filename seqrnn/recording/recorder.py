@@ -310,7 +310,9 @@ class Recorder:
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
         best = self.components.settings.checkpoint.best
+        keep = "null" if schedule.keep is None else schedule.keep
         chosen = {
+            f"the tested weights (schedule.keep={keep})": schedule.keeps_best,
             f"best.safetensors (checkpoint.best={best})": best is not None,
             f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
             "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
@@ -318,7 +320,7 @@ class Recorder:
         by_test = [name for name, is_chosen in chosen.items() if is_chosen]
         if getattr(self.components.task, "validation_is_test", False) and by_test:
             notes.append(
-                f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+                f"validation data is test data here, and chooses {', '.join(by_test)}; test scores of what it "
                 "chooses are too good"
             )
         return notes
