@@ -15,6 +15,7 @@ from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
+from seqrnn.optimizers import tensors_remembered
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values
 from seqrnn.tasks.protocol import Task
@@ -88,7 +89,7 @@ def problems_of(values: Values) -> list[str]:
     found += _component_problems(
         "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
     )
-    return found
+    return found or _size_problems(values)
 
 
 def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
@@ -114,6 +115,36 @@ def _try_network(model: Values) -> None:
         raise
     except Exception:
         return  # a cell whose constructor computes with its weights shows its problems when it is built for the run
+
+
+def _size_problems(values: Values) -> list[str]:
+    """Finds out, without taking the memory, whether the parameters fit into it: they themselves and, on a CPU, their
+    gradients and what the optimizer remembers of them. The task decides only over a part of the first and the last
+    layer, which is left out, as are activations."""
+    available = device.available_memory()
+    try:
+        with torch.device("meta"):
+            network = build_network(values["model"], 1, 1)
+    except Exception:
+        return []  # as in _try_network
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    context = device.device_context(values["device"], values["precision"])
+    on_cpu = context.device.type == "cpu"
+    copies = 2 + tensors_remembered(values["optimizer"]) if on_cpu else 1
+    needed = numbers * copies * context.dtype.itemsize
+    if available is None or needed <= available:
+        return []
+    model = values["model"]
+    sizes = " ".join(f"model.{key}={model[key]}" for key in ("hidden_size", "num_layers") if key in model)
+    what = "their gradients and what the optimizer remembers of them " if on_cpu else ""
+    return [
+        f"{sizes or 'model.name=' + model['name']}: {numbers:,} parameters {'with ' + what if what else ''}take "
+        f"{_gigabytes(needed)}, and {_gigabytes(available)} of memory are available; make the network smaller"
+    ]
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
 
 
 def _component_problems(
