@@ -53,7 +53,10 @@ def command(
         directory = tmp_path / "run"
         where = (
             []
-            if any("dir=" in argument or argument == "-m" or "resume=run" in argument for argument in arguments)
+            if any(
+                "dir=" in argument or argument in ("-m", "--version") or "resume=run" in argument
+                for argument in arguments
+            )
             else [f"hydra.run.dir={directory}"]
         )
         monkeypatch.setattr(sys, "argv", ["seqrnn-train", *arguments, *where])
