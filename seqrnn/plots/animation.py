@@ -15,6 +15,7 @@ from seqrnn.plots import images, sincos, sine, style
 from seqrnn.plots.classification import softmax
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, Array
+from seqrnn.rundir.atomic import replacing
 
 MOST_FRAMES = 60
 SECONDS = 6.0  # that an animation lasts, if there are frames enough
@@ -51,7 +52,7 @@ def save(arrays: Mapping[str, NDArray[Any]], facts: Facts, path: Path) -> Path:
 
     rate = max(2, min(10, round(len(chosen) / SECONDS)))
     durations = [*[1000 // rate] * (len(pictures) - 1), HELD]
-    with style.replacing(path) as temporary:
+    with replacing(path) as temporary:
         pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return path
 

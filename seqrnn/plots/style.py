@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from PIL import Image
 
 from seqrnn.errors import printable
 from seqrnn.plots.facts import Facts
+from seqrnn.rundir.atomic import replacing
 
 # Okabe & Ito (2008), Color Universal Design: told apart by the colour-blind too.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -104,19 +103,6 @@ def _simpler(image: Image.Image, colours: int) -> Image.Image:
     simpler = Image.fromarray(nearest[packed], "P")
     simpler.putpalette(palette.astype(np.uint8).tobytes())
     return simpler
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside ``path``, with its suffix, that takes its place at the end. Where ``path`` is a link, it is
-    the link that is replaced, and what it leads to stays as it is."""
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def axes(ax: Axes, x: str = "", y: str = "", title: str = "") -> None:
