@@ -336,7 +336,7 @@ def test_later_training_data_of_another_size_or_type_is_an_error_and_no_crash(ep
     network = make_network("gru")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, (3, 6))
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     with pytest.raises(DataError, match=message):
         loop.train(task, schedule, strategy, make_monitor(task, schedule))
 
