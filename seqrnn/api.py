@@ -52,7 +52,7 @@ def execute(request: RunRequest) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.prepare(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.print)
         trained.train()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:

@@ -32,9 +32,9 @@ INFORMATIVE = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}  #
 def finished_result(request: RunRequest) -> float | None:
     """Returns the test loss of a run that has finished and is not made longer, and says so; None otherwise. Makes the
     diagnosis of such a run if diagnose=true asks for one and there is none, as after a kill during the diagnosis."""
-    from seqrnn.rundir.reader import RunReader, left_behind
+    from seqrnn.rundir.reader import RunReader, was_not_closed
 
-    if not request.resuming or left_behind(request.directory):
+    if not request.resuming or was_not_closed(request.directory):
         return None
     try:
         summary = RunReader(request.directory).summary()
