@@ -28,10 +28,12 @@ def samples(batch: Batch) -> Arrays:
 
 
 def predictions_of(predictions: Predictions, kind: str) -> Arrays:
-    """Returns predictions.npz. Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N) of the first
-    sequences. Classification: outputs (N', O) and targets (N',) of all valid timesteps, and ``example_inputs``
-    (T, n, I) with their indices ``examples`` (n,): those of the first sequences, and of the mistakes with the most
-    probable predictions."""
+    """Returns predictions.npz.
+
+    Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N) of the first sequences. Classification:
+    outputs (N', O) and targets (N',) of all valid timesteps, and ``example_inputs`` (T, n, I) with their indices
+    ``examples`` (n,): those of the first sequences, and of the mistakes with the most probable predictions.
+    """
     if kind == "regression":
         kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
         return {
@@ -99,8 +101,8 @@ def unpacked(frames: Mapping[str, Any]) -> list[tuple[int, Predictions]]:
 
 
 def snapshots_of(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
-    """Returns snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames; of
-    a classification, targets and outputs at the last timestep only."""
+    """Returns snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames;
+    of a classification, targets and outputs at the last timestep only."""
     first = frames[0][1]
     judged = slice(-1, None) if kind == "classification" else slice(None)
     return {

@@ -181,8 +181,8 @@ class Recorder:
         }
 
     def rewind(self, state: Mapping[str, Any] | None) -> list[str]:
-        """Removes what was recorded after ``state``; None: everything. Returns a line for each thing that was recorded
-        before and is missing."""
+        """Removes what was recorded after ``state``; None: everything. Returns a line for each file that lacks
+        something from before."""
         self.unwritten = []
         self.frames = arrays.unpacked(state["frames"]) if state else []
         if state:

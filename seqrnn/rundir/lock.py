@@ -1,4 +1,4 @@
-"""The lock of a run directory. The operating system releases it when the process that holds it ends, however it ends."""
+"""The lock of a run directory. The operating system releases it when the process that holds it ends in any way."""
 
 from __future__ import annotations
 

@@ -149,7 +149,9 @@ class RunWriter:
             size = int(position[name]) if position else 0
             if os.fstat(file.fileno()).st_size < size:
                 size = _end_of_last_line(self.directory / name)
-                missing.append(f"{name}: rows are missing that were there at the checkpoint; new rows follow the others")
+                missing.append(
+                    f"{name}: rows are missing that were there at the checkpoint; new rows follow the others"
+                )
             os.ftruncate(file.fileno(), size)
         self._writer = None
         if position and position["columns"]:
@@ -225,14 +227,16 @@ class RunWriter:
 
 
 def _refuse_links(directory: Path) -> None:
-    """Refuses a directory in which a file of a run is a link: a received directory could have files written elsewhere.
+    """Refuses a directory in which a file of a run is a link: files would be written where the link leads.
 
     Raises:
         ConfigError: there is one.
     """
     for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
         if (directory / name).is_symlink():
-            raise ConfigError(f"{directory / name}: is a link, and nothing is written through links; copy the file there")
+            raise ConfigError(
+                f"{directory / name}: is a link, and nothing is written through links; copy the file there"
+            )
 
 
 def _refuse_another_run(directory: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from seqrnn import metrics
 from seqrnn.bounds import Count
 from seqrnn.registry import register
+from seqrnn.rundir.formats import Picture
 from seqrnn.tasks.protocol import Batch, Chunk, Stored, stored
 
 
@@ -48,6 +49,7 @@ class SinCos:
     ) -> None:
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
+        self.picture = Picture(name="pieces", axis="t / π (half waves)", length=points, input="sin t", target="cos t")
         # Two neighbours tell whether the sine rises or falls. Where two pieces meet, the same point comes twice, so
         # it takes three; where a piece starts afresh, nothing tells.
         self.reach = 3 if continuous else 2

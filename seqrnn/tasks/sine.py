@@ -12,6 +12,7 @@ from torch import Tensor
 from seqrnn import metrics
 from seqrnn.bounds import Moderate
 from seqrnn.registry import register
+from seqrnn.rundir.formats import Picture
 from seqrnn.tasks.protocol import Batch, Chunk, stored
 
 Points = Annotated[int, Field(ge=2, le=2**24)]
@@ -40,6 +41,7 @@ class Sine:
     ) -> None:
         self.loss = loss
         self.start, self.step = start, (stop - start) / (points - 1)
+        self.picture = Picture(name="points", axis="t", start=start + self.step, step=self.step, target="sin t")
         wave = torch.sin(torch.linspace(start, stop, points, dtype=torch.float64))
         self.wave = wave.reshape(-1, 1, 1)  # (points, 1, 1)
         self.batches = [stored(self.wave[:-1], self.wave[1:])]
