@@ -50,7 +50,7 @@ class Training:
         self.cursor = loop.TrainingCursor(components.task, components.schedule, monitor.progress.planned_updates)
         self._fingerprint = ""
         if components.settings.checkpoint.updates:
-            monitor.stops.append(components.settings.checkpoint.updates)
+            monitor.end_blocks_at_multiples_of(components.settings.checkpoint.updates)
 
     def begin(self, again: bool, why: str = "", origin: Origin | None = None) -> None:
         """Makes ready to train from the beginning, or from the newest checkpoint if the run goes on.

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ import numpy as np
 from filelock import FileLock
 from numba.core import codegen, config, event, types
 from platformdirs import user_cache_path
+
+from seqrnn.kernels.specification import compiled_modules
 
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
 _announced_before = False  # once in a process is enough
@@ -145,9 +148,16 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for version in (sys.version, numba.__version__, llvmlite.__version__, np.__version__):
         digest.update(version.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in _sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _sources() -> list[Path]:
+    """The files of all kernels: those of this package, and the compiled twins of cells from outside."""
+    outside = (find_spec(name) for name in compiled_modules())
+    found = {Path(spec.origin) for spec in outside if spec is not None and spec.origin is not None}
+    return sorted(found.union(Path(__file__).parent.rglob("*.py")))
 
 
 def _alone(compile_: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -87,7 +87,7 @@ class Recorder:
             self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.resuming else None)
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
+            monitor.end_blocks_at_multiples_of(self.frame_every)
             self.animated = [arrays.FirstSequences(components.task.test()[0], components.task.kind)]
         self.terminal.header(
             header.title(components, self.experiment),

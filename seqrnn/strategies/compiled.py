@@ -95,9 +95,9 @@ class Compiled:
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
         self.step_kind = _describe(optimizer, self.numbers)
         if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
-            self.step_kind = layout.NONE
-        self.numbers[layout.CLIP] = schedule.clip_norm or 0.0
-        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NONE
+            self.step_kind = layout.NO_STEP
+        self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
+        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
         self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
         self.arrays = [flat.numpy() for flat in self.remembered]
@@ -121,7 +121,7 @@ class Compiled:
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         stats: list[UpdateStats] = []
-        if self.pool is None and self.step_kind != layout.NONE:
+        if self.pool is None and self.step_kind != layout.NO_STEP:
             for portion, begin, end in self._portions(ranges, len(factors)):
                 ((table, data),) = self.data.of(portion, self.schedule)
                 stats.append(self._compute(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
@@ -152,7 +152,7 @@ class Compiled:
         yield ranges[first:], begin, updates
 
     def _compute(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> UpdateStats:
-        """Makes updates, or computes their gradients alone where ``layout.STEP_KIND`` is ``NONE``, in one thread."""
+        """Makes updates in one thread, or only their gradients where ``layout.STEP_KIND`` is ``NO_STEP``."""
         arguments = engine.arguments(self.arrays, self.numbers, table, data, rates)
         count = self._train_updates(*arguments)
         rates, epochs, timesteps, losses, targets, norms = (column[:count] for column in arguments[-6:])
@@ -172,12 +172,12 @@ class Compiled:
             shares.append(future.result())
             self.gradient += engine.gradient
         loss, targets = (np.sum([getattr(share, name) for share in shares]) for name in ("losses", "targets"))
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             norm = self._step_of_torch(float(loss), int(targets), factor)
         else:
             self.flat.table[layout.STEP_KIND] = self.step_kind
             norm = self._apply_gradient(*self._apply_arguments, float(loss), int(targets), rates[0])
-            self.flat.table[layout.STEP_KIND] = layout.NONE
+            self.flat.table[layout.STEP_KIND] = layout.NO_STEP
         timesteps = np.sum([share.timesteps for share in shares], axis=0)
         return UpdateStats(
             shares[0].epochs, timesteps, np.array([loss]), np.array([targets]), np.array([norm]), rates
@@ -199,7 +199,7 @@ class Compiled:
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         carried = {before: self._carried(streams, before) for before in pending_carries}
         settings = strategy_state.group_settings(self.optimizer)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             return StrategyState(strategy_state.optimizer_state(self.optimizer, self.network), settings, carried)
         steps = int(self.flat.table[layout.STEPS_MADE])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
@@ -221,7 +221,7 @@ class Compiled:
             engine.carried.fill(0)
         for before, parts in state.carried.items():
             self._load_carried(before, parts)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             strategy_state.load_optimizer_state(self.optimizer, self.network, state)
             return
         strategy_state.load_group_settings(self.optimizer, state)
@@ -285,20 +285,24 @@ class Engine:
         self.most = max(min(ROWS, one * schedule.passes), one)
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
         table = self.flat.table
-        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSS_KINDS[loss], layout.NONE, 0
+        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
+            LOSS_KINDS[loss],
+            layout.NO_STEP,
+            0,
+        )
         table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = streams, self.most, schedule.passes
         table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
         table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))
         table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
-        parts = 2 if cell.kind == "lstm" else 1
+        parts = len(cell.specification.state)
         self.shape = max(1, int(table[layout.SLOTS])), len(cell.layers), parts, streams, cell.size
         self._allocate()
 
     def for_another_thread(self) -> Engine:
         """Returns an engine of the same network, with memory of its own."""
         twin = copy(self)
-        twin.flat = self.flat.beside(self.most, self.most)
+        twin.flat = self.flat.for_another_thread(self.most, self.most)
         twin._allocate()
         return twin
 
@@ -365,7 +369,9 @@ def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
     numbers[layout.DECOUPLED] = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
     numbers[layout.AMSGRAD] = group.get("amsgrad", False)
     numbers[layout.ALPHA], numbers[layout.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
-    kind = next((kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NONE)
+    kind = next(
+        (kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NO_STEP
+    )
     usual = all(group.get(name, value) == value for name, value in USUAL.items())
     watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NONE
+    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NO_STEP
