@@ -214,7 +214,7 @@ def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     assert "Traceback" not in finished.err
     summary = finished.summary
     assert summary["status"] == "diverged"
-    assert f"update {summary['updates'] + 1} " in summary["problem"]
+    assert f"update {summary['updates'] + 1} " in summary["problems"][0]
     assert summary["test"] == {}
     written = {path.name for path in finished.directory.iterdir()}
     assert {"metrics.csv", "metrics.jsonl", "weights.safetensors", "loss.png", "config.yaml"} <= written

@@ -39,6 +39,8 @@ def draw(
         DataError: it is not a run directory, or files of it are missing or damaged; all other pictures were drawn.
     """
     from seqrnn.errors import DataError
+
+    _quiet_matplotlib()
     from seqrnn.plots import drawing
 
     return drawing.draw(directory, survive or DataError, announce)
@@ -50,6 +52,7 @@ def draw_samples(directory: Path) -> list[Path]:
     Raises:
         DataError: it is not a run directory, or a file of it is missing or damaged.
     """
+    _quiet_matplotlib()
     from seqrnn.plots import drawing
 
     return drawing.draw_samples(directory)
@@ -61,6 +64,14 @@ def draw_diagnosis(directory: Path) -> list[Path]:
     Raises:
         DataError: it is not a run directory, or a file of it is missing or damaged.
     """
+    _quiet_matplotlib()
     from seqrnn.plots import drawing
 
     return drawing.draw_diagnosis(directory)
+
+
+def _quiet_matplotlib() -> None:
+    """Keeps the first import of matplotlib in an installation from logging that it has listed the fonts."""
+    import logging
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -179,9 +179,11 @@ def _scale(ax: Axes, values: Array, levels: list[Level], is_log: bool, metric: s
     else:
         ax.set_ylim(low, high)
     fractions = [(place - low) / (high - low) for place in places]
+    name = "baselines on validation data"
     for level, fraction in zip(levels, fractions, strict=True):
         if 0 <= fraction <= 1 and level.weight == "normal":
-            ax.axhline(level.value, color=level.colour, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5)
+            ax.axhline(level.value, color=level.colour, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5, label=name)
+            name = ""  # one entry in the legend stands for all
     _name(ax, levels, fractions)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-
-# Its first use in an installation would log that it has listed the fonts.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
