@@ -8,6 +8,7 @@ from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.diagnosis.vitals import Vitals
 from seqrnn.monitor import Monitor
+from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.request import RunRequest
 from seqrnn.settings import Values
@@ -35,6 +36,7 @@ def execute(request: RunRequest) -> float:
     planned = training.planned_updates(run)
     strategy = choose(run)
     score, test = training.validation_scorer(run), run.task.test()
+    best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
@@ -54,6 +56,7 @@ def execute(request: RunRequest) -> float:
         trained.begin(request.resuming, request.reason, origin)
         strategy.prepare(recorder.terminal.print)
         trained.train()
+        recorder.load_scored_weights()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:
         from seqrnn.diagnosis.session import diagnose_finished_run

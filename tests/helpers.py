@@ -50,6 +50,7 @@ SCHEDULE = {
     "evaluate_every": None,
     "patience": None,
     "max_updates": None,
+    "keep": None,
 }
 HEAD = {
     "head": "linear",

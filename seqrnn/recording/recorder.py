@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from seqrnn import evaluation, plots
+from seqrnn import evaluation, metrics, plots
 from seqrnn.components import Components
 from seqrnn.errors import DataError, Diverged, UserError
 from seqrnn.evaluation import Predictions
@@ -26,7 +26,6 @@ from seqrnn.rundir.request import RunRequest, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
 
 WRITE_EVERY = 1.0  # seconds: how long rows wait at most before they are written
-SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
 FIRST = 10  # classified sequences whose classes are printed
 
 
@@ -62,8 +61,9 @@ class Recorder:
         self.experiment = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
-        self.best = Best(components.network, components.settings.checkpoint.best)
-        self.terminal = Terminal(self.writer.log_path, SHOWN_METRIC[components.task.kind], quiet)
+        self.best = Best(components.network, components.settings.checkpoint.best, components.task)
+        shown_metric = metrics.headline(components.task.kind, components.task.loss)
+        self.terminal = Terminal(self.writer.log_path, shown_metric, quiet)
         self.progress = Progress(0)
         self.unwritten: list[Row] = []
         self.last_written = -WRITE_EVERY
@@ -142,6 +142,18 @@ class Recorder:
         self.writer.flush()
         self.terminal.flush()
         self.last_written = time.monotonic()
+
+    @property
+    def scored(self) -> tuple[str, int]:
+        """The weights that are scored and saved, ``best`` or ``last``, and the number of updates that made them."""
+        if self.components.schedule.keeps_best and self.best.weights:
+            return "best", self.best.updates
+        return "last", self.progress.updates
+
+    def load_scored_weights(self) -> None:
+        """Loads the weights that are scored and saved into the trained network."""
+        if self.scored[0] == "best":
+            self.components.network.load_state_dict(self.best.weights)
 
     def finish(self, predictions: Predictions) -> float:
         """Takes the trained network's predictions on the test data; returns their loss.
@@ -234,7 +246,8 @@ class Recorder:
             return None
         attempt(self._write_rows)
         if type(error) is not KeyboardInterrupt:  # the second Ctrl-C: its user does not want to wait
-            attempt(lambda: self.writer.write_weights(self.components.network.state_dict()))
+            weights = self.best.weights if self.scored[0] == "best" else self.components.network.state_dict()
+            attempt(lambda: self.writer.write_weights(weights))
             attempt(self.write_best)
             if self.frames:
                 kind = self.components.task.kind
@@ -281,6 +294,12 @@ class Recorder:
     def _print_result(self, status: str, errors: Sequence[BaseException], not_drawn: Sequence[str]) -> None:
         self._print_errors(errors)
         self.terminal.print_scores(self.scores, self.components.task.loss)
+        if self.scores and self.scored[0] == "best":
+            self.terminal.print(
+                f"scored: best evaluation ({self.best.metric} {self.best.value:.4g}), at update {self.scored[1]:,}"
+            )
+        elif self.scores:
+            self.terminal.print(f"scored: last weights, at update {self.scored[1]:,}")
         if self.first_classes:
             self.terminal.print(self.first_classes)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
@@ -309,6 +328,8 @@ class Recorder:
             "wall_seconds": wall,
             "cpu_seconds": cpu,
             **self.history,
+            "scored": self.scored[0],
+            "scored_updates": self.scored[1],
             "best": {"metric": self.best.metric, "value": self.best.value, "updates": self.best.updates},
             "validation_baselines": self.validation_baselines,
             "test": self._test_scores(),

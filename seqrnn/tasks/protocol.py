@@ -90,6 +90,9 @@ class Task(Protocol):
       chosen on test data; the runner then names what is. Without it: False.
     - ``picture``: how its predictions are drawn, a ``seqrnn.rundir.formats.Picture``, which the summary records.
       Without it: ``sequences`` for a regression, ``classes`` for a classification.
+    - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
+      others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
+      declares.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
