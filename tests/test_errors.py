@@ -136,7 +136,7 @@ def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     finished = command("task=sine", "smoke=true", "seed=1")
     assert finished.exit_code == 2
-    assert "holds a run already" in finished.err
+    assert "already holds a run" in finished.err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == kept
 
 

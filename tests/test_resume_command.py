@@ -92,8 +92,8 @@ def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
     for text in ("model: a run", "did you mean schedule.epochs?", "seed=1,2: a run", "+a=1: a run", "x: not an over"):
         assert text in finished.err
     flagged = command("-m", "resume=run", "--config-dir", "x")
-    assert "-m: one run goes on at a time" in flagged.err
-    assert "--config-dir: a run goes on with its own config" in flagged.err
+    assert "-m: only one run can be resumed at a time" in flagged.err
+    assert "--config-dir: a run is resumed with its own config" in flagged.err
     wrong = command("resume=run", "schedule.epochs=none", "checkpoint.every=soon")
     assert wrong.exit_code == 2
     assert "schedule.epochs=none: should be a valid integer" in wrong.err
