@@ -250,7 +250,7 @@ def _refuse_another_run(directory: Path) -> None:
     if present or any((directory / CHECKPOINTS).glob("[!.]*")):
         raise ConfigError(
             f"{directory}: already holds a run, or files with the names of its files; choose another directory with "
-            f"hydra.run.dir=DIR (a sweep: hydra.sweep.dir=DIR), or resume the run with resume={directory} (each run of "
+            f"hydra.run.dir=DIR (a sweep: hydra.sweep.dir=DIR), or resume it with resume={directory} (each run of "
             "a sweep: resume=auto)"
         )
 
