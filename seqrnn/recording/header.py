@@ -47,8 +47,10 @@ def notes(components: Components) -> list[str]:
         )
     if batches[0].streams < schedule.streams:
         found.append(f"schedule.streams={schedule.streams}: the task has sequences for {batches[0].streams}")
+    keep = "null" if schedule.keep is None else schedule.keep
     best = settings.checkpoint.best
     chosen = {
+        f"the tested weights (schedule.keep={keep})": schedule.keeps_best,
         f"best.safetensors (checkpoint.best={best})": best is not None,
         f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
         "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
@@ -56,7 +58,7 @@ def notes(components: Components) -> list[str]:
     by_test = [name for name, is_chosen in chosen.items() if is_chosen]
     if getattr(components.task, "validation_is_test", False) and by_test:
         found.append(
-            f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+            f"validation data is test data here, and chooses {', '.join(by_test)}; test scores of what it "
             "chooses are too good"
         )
     return found
