@@ -274,7 +274,7 @@ class Recorder:
         self.terminal.say(f"{status} after {updates}, {spent}")
         self.terminal.say_path(relative(self.directory))
         if status in ("interrupted", "failed"):
-            self.terminal.say("go on with:")
+            self.terminal.say("resume with:")
             self.terminal.say_path(resume_command(relative(self.directory), self.values))
         self.terminal.close()
 
@@ -308,6 +308,7 @@ class Recorder:
         best = self.components.settings.checkpoint.best
         chosen = {
             f"best.safetensors (checkpoint.best={best})": best is not None,
+            "the weights that are scored (schedule.keep=best)": schedule.keeps_best,
             f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
             "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
         }

@@ -141,7 +141,7 @@ class RunWriter:
             size, there = (int(mark[name]) if mark else 0), os.fstat(file.fileno()).st_size
             if there < size:
                 size = _end_of_last_line(self.directory / name)
-                missing.append(f"{name}: rows are missing that were there at the checkpoint; the others go on")
+                missing.append(f"{name}: rows are missing that were there at the checkpoint; the later ones are continued")
             os.ftruncate(file.fileno(), size)
         self._writer = None
         if mark and mark["columns"]:
@@ -225,7 +225,7 @@ def _refuse_a_second(directory: Path) -> None:
     if present or any((directory / CHECKPOINTS).glob("[!.]*")):
         raise ConfigError(
             f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
-            "(a sweep: hydra.sweep.dir=DIR), or go on with it: resume=DIR"
+            "(a sweep: hydra.sweep.dir=DIR), or resume it with resume=DIR"
         )
 
 
