@@ -19,7 +19,6 @@ ACTIVATIONS = ("tanh", "relu", "clip")
 TANH, RELU, CLIP = range(3)
 LINEAR, MLP = range(2)  # heads
 MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)  # losses
-SGD, ADAM, NADAM, RADAM, RMSPROP, ADAGRAD = range(6)  # steps of an optimizer
 NO_STEP = -1  # in place of the number of an optimizer step: torch takes the step
 
 # --- The layers' table: one row for each layer, ``layer``. ----------------------------------------------------------

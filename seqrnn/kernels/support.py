@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from importlib.util import find_spec
@@ -35,6 +36,8 @@ def machine_obstacle() -> str | None:
     """Returns why this machine cannot run compiled code; None if it can."""
     if find_spec("numba") is None:
         return "numba is not installed"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return f"numba compiles nothing, as NUMBA_DISABLE_JIT={os.environ['NUMBA_DISABLE_JIT']} is set"
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"is made for x86-64 processors, not for {platform.machine()}"
     if _capability() not in FASTER_UP_TO:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from seqrnn.errors import DataError
 from seqrnn.kernels import layout, recurrence
 from seqrnn.kernels.network import FlatNetwork
+from seqrnn.kernels.steps import STEPS
 from seqrnn.kernels.update import apply_gradient, train_updates
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
@@ -34,34 +35,8 @@ LOSS_KINDS: dict[Loss, int] = {
     l1: layout.L1,
     cross_entropy: layout.CROSS_ENTROPY,
 }
-STEPS: dict[Any, int] = {
-    torch.optim.SGD: layout.SGD,
-    torch.optim.Adam: layout.ADAM,
-    torch.optim.AdamW: layout.ADAM,
-    torch.optim.NAdam: layout.NADAM,
-    torch.optim.RAdam: layout.RADAM,
-    torch.optim.RMSprop: layout.RMSPROP,
-    torch.optim.Adagrad: layout.ADAGRAD,
-}
-# What a, b and m of ``seqrnn.kernels.steps`` are called there.
-REMEMBERED: dict[int, tuple[str, ...]] = {
-    layout.SGD: ("momentum_buffer",),
-    layout.ADAM: ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-    layout.NADAM: ("exp_avg", "exp_avg_sq"),
-    layout.RADAM: ("exp_avg", "exp_avg_sq"),
-    layout.RMSPROP: ("square_avg", "momentum_buffer", "grad_avg"),
-    layout.ADAGRAD: ("sum",),
-}
-# Those of them that only some settings make.
-OPTIONAL = {"max_exp_avg_sq": layout.AMSGRAD, "momentum_buffer": layout.MOMENTUM, "grad_avg": layout.CENTERED}
-# Settings of them that compiled steps do not know; the optimizers of this project leave them alone.
-USUAL = {
-    "dampening": 0,
-    "maximize": False,
-    "lr_decay": 0,
-    "initial_accumulator_value": 0,
-    "momentum_decay": 4e-3,
-}
+# Settings of a parameter group that an entry of STEPS need not name: the learning rate is given with each update.
+OTHER_SETTINGS = {"params", "lr", *strategy_state.IMPLEMENTATION}
 # (timestep, column) pairs that are computed together: enough for large matrix products, few enough for the cache.
 ROWS = 2048
 PORTION = 2**17  # input numbers that are read for one call of compiled code, or slightly more
@@ -93,9 +68,9 @@ class Compiled:
         self.engines = [first, *(first.for_another_thread() for _ in range(shares - 1))]
         self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
-        self.step_kind = _describe(optimizer, self.numbers)
-        if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
-            self.step_kind = layout.NO_STEP
+        self.step_kind = _step_kind(optimizer, network)
+        if self.step_kind != layout.NO_STEP:
+            STEPS[self.step_kind].describe(optimizer.param_groups[0], self.numbers)
         self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
         first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
@@ -209,11 +184,12 @@ class Compiled:
         for name, flat in self._step_state() if steps else ():
             for parameter, view in self.flat.views(flat):
                 found[names[id(parameter)]][name] = strategy_state.cpu_copy(view)
-        for stored in found.values() if self.step_kind != layout.SGD else ():
+        step = STEPS[self.step_kind]
+        for stored in found.values() if step.counted else ():
             # As torch counts, exact up to 2²⁴; beyond, torch's own count stands still.
             stored["step"] = torch.tensor(float(steps), dtype=torch.float32 if steps <= 2**24 else torch.float64)
-            if self.step_kind == layout.NADAM:
-                stored["mu_product"] = torch.tensor(self.numbers[layout.MU], dtype=torch.float32)
+            for name, (place, _) in step.scalars.items():
+                stored[name] = torch.tensor(self.numbers[place], dtype=torch.float32)
         return StrategyState({name: stored for name, stored in found.items() if stored}, settings, carried)
 
     def restore(self, state: StrategyState) -> None:
@@ -241,13 +217,15 @@ class Compiled:
                 "continue; resume with kernel=torch"
             )
         self.flat.table[layout.STEPS_MADE] = int(max(counts, default=0))
-        products = [float(stored["mu_product"]) for stored in state.parameters.values() if "mu_product" in stored]
-        self.numbers[layout.MU] = products[0] if products else 1.0
+        for name, (place, start) in STEPS[self.step_kind].scalars.items():
+            values = [float(stored[name]) for stored in state.parameters.values() if name in stored]
+            self.numbers[place] = values[0] if values else start
 
     def _step_state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the optimizer's state of all parameters, flat, with torch's names."""
-        for name, flat in zip(REMEMBERED[self.step_kind], self.remembered, strict=False):
-            if name not in OPTIONAL or self.numbers[OPTIONAL[name]] > 0:
+        step = STEPS[self.step_kind]
+        for (name, setting), flat in zip(step.tensors.items(), self.remembered, strict=False):
+            if setting is None or self.numbers[step.settings[setting]] > 0:
                 yield name, flat
 
     def _carried(self, streams: int, before: int) -> State:
@@ -359,19 +337,13 @@ def _joined(stats: list[UpdateStats]) -> UpdateStats:
     return UpdateStats(**{name: np.concatenate([getattr(each, name) for each in stats]) for name in names})
 
 
-def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
-    """Writes an optimizer's settings into ``numbers``, and returns its kind."""
-    group = optimizer.param_groups[0]
-    numbers[layout.MU] = 1.0
-    numbers[layout.EPS], numbers[layout.DECAY] = group.get("eps", 0.0), group.get("weight_decay", 0.0)
-    numbers[layout.MOMENTUM], numbers[layout.NESTEROV] = group.get("momentum", 0.0), group.get("nesterov", False)
-    numbers[layout.BETA1], numbers[layout.BETA2] = group.get("betas", (0.0, 0.0))
-    numbers[layout.DECOUPLED] = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
-    numbers[layout.AMSGRAD] = group.get("amsgrad", False)
-    numbers[layout.ALPHA], numbers[layout.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
-    kind = next(
-        (kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NO_STEP
-    )
-    usual = all(group.get(name, value) == value for name, value in USUAL.items())
+def _step_kind(optimizer: Optimizer, network: Network) -> int:
+    """Returns the place in ``STEPS`` of the step that an optimizer makes; ``NO_STEP`` if torch has to make it."""
+    first, *others = optimizer.param_groups
     watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NO_STEP
+    if watched or others or len(first["params"]) < len(list(network.parameters())):
+        return layout.NO_STEP
+    for place, step in enumerate(STEPS):
+        if type(optimizer) in (step.optimizer, light(step.optimizer)) and step.applies_to(first, OTHER_SETTINGS):
+            return place
+    return layout.NO_STEP
