@@ -188,7 +188,7 @@ def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: 
     assert "optimizer.lr is 0.1" in other.err
     again = server.run(*short, cwd=tmp_path)
     assert again.exit_code == 0, again.err
-    assert "goes on from update" in said(again.out)
+    assert "resumes from update" in said(again.out)
     assert ": resume=auto" in said(again.out)
 
 

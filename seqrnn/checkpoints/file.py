@@ -40,8 +40,7 @@ class Damaged(DataError):
 
 
 class OtherVersion(DataError):
-    """A checkpoint that was written by an earlier or a newer version of seqrnn, in a format that this one cannot read.
-    """
+    """A checkpoint that was written by an earlier or a newer version of seqrnn, in a format that this one cannot read."""
 
 
 def write(path: Path, tree: Tree) -> None:

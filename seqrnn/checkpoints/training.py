@@ -272,7 +272,11 @@ class Training:
         """Returns a note on what has changed since, so that numbers may differ in their last bits."""
         now = self._made_with()
         changed = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
-        return [f"note: {', '.join(changed)}: numbers may differ in their last bits from those of an uninterrupted run"] if changed else []
+        return (
+            [f"note: {', '.join(changed)}: numbers may differ in their last bits from those of an uninterrupted run"]
+            if changed
+            else []
+        )
 
 
 def fingerprint(task: Task, streams: int) -> str:

@@ -96,7 +96,16 @@ def requested(arguments: Sequence[str]) -> RunRequest | None:
         )
     if problems:
         raise ConfigError(*problems)
+    _check_version(directory)
     return RunRequest(values, directory, overrides, resuming=True)
+
+
+def _check_version(directory: Path) -> None:
+    """Refuses a run of another version before its config is compared with today's keys."""
+    from seqrnn.checkpoints.manager import check_version
+    from seqrnn.rundir.names import CHECKPOINTS
+
+    check_version(directory / CHECKPOINTS)
 
 
 def _complete(values: Values) -> None:
@@ -153,6 +162,7 @@ def recognised(request: RunRequest) -> RunRequest:
     queued = requeued(request.directory)
     if request.values.get("resume") != "auto" and not queued:
         return request
+    _check_version(request.directory)
     found = differences(identity(request.values), identity(RunReader(request.directory).config()))
     if found:
         raise ConfigError(
