@@ -6,8 +6,7 @@ The header's ``__metadata__`` holds ``format``, ``version``, ``sha256`` (of the 
 zeros) and ``state``: the tree as JSON, in which ``{"$tensor": NAME}`` stands for a tensor. Any safetensors tool can
 open it. Nothing in it is pickled, compressed or executed, and its header must describe exactly what follows it.
 
-Versions: 1 is that of seqrnn 0.1. 2 has other names in its tree (sampler, lr_patience, …), and is the only one that is
-read.
+Version 2 has other names in its tree than version 1, and is the only one that is read.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ class Damaged(DataError):
 
 
 class OtherVersion(DataError):
-    """A checkpoint that was written by an earlier or a newer version of seqrnn, in a format that this one cannot read."""
+    """A checkpoint of an earlier or a newer version of seqrnn, in a format that this one cannot read."""
 
 
 def write(path: Path, tree: Tree) -> None:
-    """Writes a checkpoint, whole or not at all: the file that was at ``path`` before stays until the new one is on the
-    disk and has been read back.
+    """Writes a checkpoint, whole or not at all: the file that was at ``path`` before stays until the new one is on
+    the disk and has been read back.
 
     Raises:
         OSError: the file cannot be written.
@@ -104,8 +103,8 @@ def check(path: Path) -> dict[str, str]:
         raise Damaged(f"{path}: damaged: {error!r}") from None
     if version > VERSION:
         raise OtherVersion(
-            f"{path}: written by a newer seqrnn (format {version}, and this one reads {VERSION}): install that version "
-            "to resume the run, or move the file away to resume from the checkpoint before it"
+            f"{path}: written by a newer seqrnn (format {version}, and this one reads {VERSION}): install that "
+            "version to resume the run, or move the file away to resume from the checkpoint before it"
         )
     if version < VERSION:
         raise OtherVersion(

@@ -148,7 +148,7 @@ class Training:
             "decay": self.cursor.decay.state(),
             "monitor": self.monitor.state(),
             "generators": generators,
-            # Syncing a finished run's metrics takes longer than a short run, and its other files are not synced either.
+            # Syncing takes longer than a short run, and the other files of a finished run are not synced either.
             "recorder": self.recorder.state(lasting=not self.monitor.finished),
         }
 
@@ -203,8 +203,8 @@ class Training:
             return  # killed before it wrote a summary
         if finished:
             raise DataError(
-                f"{self.recorder.directory}: has finished, and has no checkpoint to resume from (checkpoint.keep=0, or "
-                "removed); start a new run from its weights with init_from=RUN_DIR"
+                f"{self.recorder.directory}: has finished, and has no checkpoint to resume from (checkpoint.keep=0, "
+                "or removed); start a new run from its weights with init_from=RUN_DIR"
             )
 
     def _refuse_shorter(self) -> None:
@@ -272,11 +272,9 @@ class Training:
         """Returns a note on what has changed since, so that numbers may differ in their last bits."""
         now = self._made_with()
         changed = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
-        return (
-            [f"note: {', '.join(changed)}: numbers may differ in their last bits from those of an uninterrupted run"]
-            if changed
-            else []
-        )
+        if not changed:
+            return []
+        return [f"note: {', '.join(changed)}: numbers may differ in their last bits from an uninterrupted run's"]
 
 
 def fingerprint(task: Task, streams: int) -> str:

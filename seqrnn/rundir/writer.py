@@ -141,9 +141,7 @@ class RunWriter:
             size, there = (int(mark[name]) if mark else 0), os.fstat(file.fileno()).st_size
             if there < size:
                 size = _end_of_last_line(self.directory / name)
-                missing.append(
-                    f"{name}: rows are missing that were there at the checkpoint; the later ones are continued"
-                )
+                missing.append(f"{name}: rows are missing that were there at the checkpoint; new rows follow")
             os.ftruncate(file.fileno(), size)
         self._writer = None
         if mark and mark["columns"]:
