@@ -198,9 +198,9 @@ def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
     try:
         with Signals() as signals, signals.deferred():
             os.kill(os.getpid(), signal.SIGUSR1)
-            assert not signals.waiting
+            assert not signals.pending
             os.kill(os.getpid(), signal.SIGTERM)
-            assert signals.waiting
+            assert signals.pending
             with pytest.raises(Interrupted) as interrupted:
                 signals.answer()
         assert interrupted.value.exit_code == 143
