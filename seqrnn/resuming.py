@@ -33,9 +33,9 @@ MOST_DIFFERENCES = 5  # that an error names
 
 def finished_summary(request: RunRequest) -> dict[str, Any] | None:
     """Returns the summary of a run that has finished and is not made longer; None if there is something to train."""
-    from seqrnn.rundir.reader import RunReader, left_behind
+    from seqrnn.rundir.reader import RunReader, was_not_closed
 
-    if not request.resuming or left_behind(request.directory):
+    if not request.resuming or was_not_closed(request.directory):
         return None
     try:
         summary = RunReader(request.directory).summary()

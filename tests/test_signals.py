@@ -174,7 +174,7 @@ def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(
 
     other = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path)  # by hand, in no queue
     assert other.exit_code == 2
-    assert "holds a run already" in other.err
+    assert "already holds a run" in other.err
     changed = server.run(*RUN, "seed=1", "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert changed.exit_code == 2
     assert "seed is 1, and was 0" in changed.err

@@ -70,7 +70,7 @@ class Training:
             path, tree = found
             self._restore(path, tree)
             self._refuse_shorter()
-            self.recorder.inherit(tree["recorder"])
+            self.recorder.restore_history(tree["recorder"])
             self.recorder.history["resumed"] += 1
             notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
             where = f"from update {self.monitor.progress.updates:,} ({path.name})"
@@ -149,7 +149,7 @@ class Training:
             "monitor": self.monitor.state(),
             "generators": generators,
             # Syncing takes longer than a short run, and the other files of a finished run are not synced either.
-            "recorder": self.recorder.state(lasting=not self.monitor.finished),
+            "recorder": self.recorder.state(durable=not self.monitor.finished),
         }
 
     def _restore(self, path: Path, tree: Tree) -> None:
@@ -232,7 +232,7 @@ class Training:
         if settings.on_divergence != "rollback" or len(rollbacks) >= settings.rollback.times:
             raise error
         try:
-            found = self.manager.newest(self.recorder.terminal.say)
+            found = self.manager.newest(self.recorder.terminal.print)
         except DataError:
             found = None
         if found is None:
@@ -247,7 +247,7 @@ class Training:
         rollbacks.append(
             {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.cursor.decay.scale}
         )
-        self.recorder.terminal.say(
+        self.recorder.terminal.print(
             f"{error.problems[0].partition(';')[0]}; back to update {progress.updates:,}, with "
             f"{self.cursor.decay.scale:g} times the learning rate ({len(rollbacks)} of {settings.rollback.times})"
         )
