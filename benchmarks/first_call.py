@@ -12,8 +12,10 @@ import time
 import torch
 
 from benchmarks import rival
-from benchmarks.seqrnn_rival import compose, fit, overrides
+from benchmarks.seqrnn_rival import compose, overrides
+from seqrnn.components import build_components
 from seqrnn.plugins import load_components
+from seqrnn.training import fit
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
     clocks = []
     for _ in range(3):
         began = time.perf_counter()
-        fit(values)
+        fit(build_components(values))
         clocks.append(time.perf_counter() - began)
     print(clocks[0] - min(clocks[1:]))
 

@@ -12,8 +12,10 @@ from benchmarks import cells, measure, plots, rival
 from benchmarks.cells import Size
 from benchmarks.measure import Setup, duration, median
 from benchmarks.report import Section, Table
-from benchmarks.seqrnn_rival import compose, fit, overrides
+from benchmarks.seqrnn_rival import compose, overrides
+from seqrnn.components import build_components
 from seqrnn.plugins import load_components
+from seqrnn.training import fit
 
 SWEEPS = {
     "timesteps T": [Size(T, 16, 1, 50) for T in (2, 5, 10, 30, 100, 300, 1000, 3000)],
@@ -57,7 +59,7 @@ def measure_streams(setup: Setup) -> list[dict[str, Any]]:
     for length in LENGTHS[:2] if setup.quick else LENGTHS:
         values = compose([*words, f"task.train_timesteps={length}", f"schedule.evaluate_every={length}"])
         began = time.perf_counter()
-        seconds = [fit(values)[1].progress.train_seconds / length for _ in range(setup.rounds)]
+        seconds = [fit(build_components(values)).train_seconds / length for _ in range(setup.rounds)]
         found.append({"at": length, "seconds_per_timestep": {"seqrnn": seconds}})
         if time.perf_counter() - began > LONGEST:
             break

@@ -13,11 +13,10 @@ import hydra
 import torch
 
 from benchmarks import rival
-from seqrnn import config_files, evaluation, loop, settings
-from seqrnn.components import Components, build_components
-from seqrnn.monitor import Monitor
+from seqrnn import config_files, evaluation, settings
+from seqrnn.components import build_components
 from seqrnn.plugins import load_components
-from seqrnn.strategies.choice import choose
+from seqrnn.training import fit
 
 UPDATES = {
     "sine_online": 6_000,
@@ -52,31 +51,13 @@ def has_kernels() -> bool:
     return "kernel" in compose([])
 
 
-def fit(values: Any, **callbacks: Any) -> tuple[Components, Monitor]:
-    """Builds the objects of a run as ``seqrnn/train.py`` does, trains, and returns them."""
-    run = build_components(values)
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-    validation = run.task.validation()
-    monitor = Monitor(
-        planned,
-        lambda: evaluation.score(evaluation.predict(run.network, validation, run.context), run.task, run.loss),
-        evaluate_every=run.schedule.evaluate_every,
-        log_every=run.settings.log_every,
-        **callbacks,
-    )
-    strategy = choose(run)
-    strategy.ready(lambda text: print(text, file=sys.stderr))
-    loop.train(run.task, run.schedule, strategy, monitor)
-    return run, monitor
-
-
 def train(recipe: str, kernel: str | None, options: rival.Options) -> rival.Training:
     """Trains a recipe once."""
     rows: list[dict[str, Any]] = []
-    run, monitor = fit(compose(overrides(recipe, options, kernel)), record=rows.append)
+    run = build_components(compose(overrides(recipe, options, kernel)))
+    progress = fit(run, record=rows.append, announce=lambda text: print(text, file=sys.stderr))
     if options.device == "cuda":
         torch.cuda.synchronize()
-    progress = monitor.progress
     late = [row["train_loss"] for row in rows if row["updates"] > 0.9 * progress.updates and row["train_loss"]]
     score = evaluation.score(evaluation.predict(run.network, run.task.test(), run.context), run.task, run.loss)
     name = SCORE[run.values["task"]["name"]]

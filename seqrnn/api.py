@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqrnn import components, evaluation, plugins, settings, smoke
+from seqrnn import components, evaluation, plugins, settings, smoke, training
 from seqrnn.checkpoints.init_from import start_from
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
@@ -12,6 +12,7 @@ from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.request import RunRequest
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks import checks
 
 
 def checked(values: Values) -> Values:
@@ -28,16 +29,16 @@ def checked(values: Values) -> Values:
 def execute(request: RunRequest) -> float:
     """Makes or resumes the run of a checked config, from its data to its plots; returns its test loss."""
     run = components.build_components(request.values)
+    checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
+    planned = training.planned_updates(run)
     strategy = choose(run)
-    validation, test = run.task.validation(), run.task.test()  # damaged data is found before training
+    score, test = training.validation_scorer(run), run.task.test()
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
-        predictions = evaluation.predict(run.network, validation, run.context)
-        return evaluation.score(predictions, run.task, run.loss) | vitals()
+        return score() | vitals()
 
     with Signals() as signals, Recorder(run, request, signals.deferred) as recorder:
         monitor = Monitor(
@@ -49,13 +50,13 @@ def execute(request: RunRequest) -> float:
             record=recorder.record,
             observe=recorder.observe,
         )
-        training = Training(run, strategy, monitor, recorder, signals)
-        training.begin(request.resuming, request.reason, origin)
+        trained = Training(run, strategy, monitor, recorder, signals)
+        trained.begin(request.resuming, request.reason, origin)
         strategy.ready(recorder.terminal.say)
-        training.train()
+        trained.train()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:
-        from seqrnn.diagnosis.session import diagnose
+        from seqrnn.diagnosis.session import diagnose_finished_run
 
-        diagnose(request.directory, plugins=run.settings.plugins, seconds=0 if run.settings.smoke else None)
+        diagnose_finished_run(request.directory, run.settings.plugins, run.settings.smoke)
     return loss

@@ -32,7 +32,7 @@ TIMES = {  # of a summary: what takes time, and what tells of it
 SERVER = r"""
 import json, os, signal, sys, tempfile, warnings
 warnings.simplefilter("ignore")
-from seqrnn.api import execute
+from seqrnn import train
 import torch
 torch.set_num_threads(1)  # no threads, which a fork would lose
 

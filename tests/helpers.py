@@ -25,6 +25,7 @@ from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
 
 load_components()
@@ -100,7 +101,7 @@ def plain(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """One window after another: the reference."""
-    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context)
+    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
     return Plain(network, optimizer, schedule, gradients)
 
 
@@ -108,7 +109,8 @@ def folded(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """The windows of an update side by side."""
-    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, context))
+    gradients = Folded(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
+    return Plain(network, optimizer, schedule, gradients)
 
 
 def compiled(

@@ -10,11 +10,10 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from seqrnn import config_files, evaluation, loop, registry, settings, smoke
+from seqrnn import config_files, registry, settings, smoke
 from seqrnn.components import build_components, problems_of
-from seqrnn.monitor import Monitor
 from seqrnn.plugins import load_components
-from seqrnn.strategies.choice import choose
+from seqrnn.training import fit
 
 CONF = Path(config_files.config_directory())
 GROUPS = {
@@ -71,19 +70,12 @@ def test_every_task_trains_with_every_model_and_schedule(task: str, model: str, 
     )
     run = build_components(smoke.shrink(values))
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    validation = run.task.validation()[:1]
-    monitor = Monitor(
-        run.schedule.count_updates(run.task.train(0, run.schedule.streams)),
-        lambda: evaluation.score(evaluation.predict(run.network, validation, run.context), run.task, run.loss),
-    )
-    strategy = choose(run)
-    strategy.ready(lambda text: None)
-    loop.train(run.task, run.schedule, strategy, monitor)
+    progress = fit(run)
     # A step is only made where there is a target: online MNIST has its first after 28 timesteps.
-    assert monitor.progress.position == 2
-    assert monitor.progress.updates == (0 if task == "mnist" and schedule in ("online",) else 2)
+    assert progress.position == 2
+    assert progress.updates == (0 if task == "mnist" and schedule in ("online",) else 2)
     moved = [name for name, value in run.network.state_dict().items() if not value.equal(before[name])]
-    assert bool(moved) == bool(monitor.progress.updates)
+    assert bool(moved) == bool(progress.updates)
 
 
 def test_a_task_chooses_a_schedule_and_the_command_line_has_the_last_word() -> None:

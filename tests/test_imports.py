@@ -23,7 +23,7 @@ FLOORS = (
     ("kernels",),
     ("tasks", "models", "optimizers"),
     ("components",),
-    ("strategies", "monitor", "evaluation", "loop"),
+    ("strategies", "monitor", "evaluation", "loop", "training"),
     ("plots",),
     ("recording",),
     ("checkpoints",),

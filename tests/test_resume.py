@@ -108,9 +108,7 @@ def test_dropout_draws_on(model: str, tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) -> None:
-    values = values_of(
-        "task=integral", "model=lstm", schedule=SCHEDULES[schedule], threads=2, kernel="compiled"
-    )
+    values = values_of("task=integral", "model=lstm", schedule=SCHEDULES[schedule], threads=2, kernel="compiled")
     assert_resumes(values, tmp_path, 5)
 
 

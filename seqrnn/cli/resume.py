@@ -22,6 +22,7 @@ from seqrnn import config_files
 from seqrnn.checkpoints.identity import CHANGEABLE, EXTENDING, differences, flattened, identity, prefixes
 from seqrnn.errors import ConfigError, UserError, did_you_mean
 from seqrnn.recording.provenance import scheduler_job
+from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.request import RunRequest
 
 Values = dict[str, Any]
@@ -29,7 +30,8 @@ INFORMATIVE = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}  #
 
 
 def finished_result(request: RunRequest) -> float | None:
-    """Returns the test loss of a run that has finished and is not made longer, and says so; None otherwise."""
+    """Returns the test loss of a run that has finished and is not made longer, and says so; None otherwise. Makes the
+    diagnosis of such a run if diagnose=true asks for one and there is none, as after a kill during the diagnosis."""
     from seqrnn.rundir.reader import RunReader, left_behind
 
     if not request.resuming or left_behind(request.directory):
@@ -46,6 +48,14 @@ def finished_result(request: RunRequest) -> float | None:
         f"{request.directory}: finished after {summary['updates']:,} updates; nothing to do (a larger "
         "schedule.epochs or schedule.max_updates would resume it)"
     )
+    if request.values.get("diagnose") is True and not (request.directory / DIAGNOSIS).exists():
+        from seqrnn.cli import reporting
+
+        with reporting.importing():
+            from seqrnn.diagnosis.session import diagnose_finished_run
+        diagnose_finished_run(
+            request.directory, list(request.values.get("plugins") or []), bool(request.values.get("smoke"))
+        )
     return float(summary["test"]["loss"])
 
 

@@ -124,7 +124,9 @@ def _losses(subject: Subject, batch: Batch) -> tuple[Numbers, Numbers, float]:
     found, valid, zeros = [], [], []
     with torch.inference_mode(), context.precision():
         for start in range(0, min(batch.timesteps, MOST), AT_ONCE):
-            chunk = context(batch.read(start, min(start + AT_ONCE, batch.timesteps, MOST)))
+            with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
+                chunk = batch.read(start, min(start + AT_ONCE, batch.timesteps, MOST))
+            chunk = context(chunk)
             outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
             each = _each(loss, outputs.to(context.dtype), chunk)
             nothing = _each(loss, torch.zeros_like(outputs, dtype=context.dtype), chunk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +20,31 @@ from seqrnn.errors import printable
 from seqrnn.rundir.writer import write_diagnosis
 
 SECONDS = 30.0
+
+
+def diagnose_finished_run(directory: Path, plugins: Sequence[str], smoke: bool) -> None:
+    """Diagnoses a run whose training has finished. A diagnosis that fails leaves the run finished: the problem and
+    the command that repeats the diagnosis are printed in one line.
+
+    Args:
+        smoke: whether the run was shrunk by ``smoke=true``; no trials are made then.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted the diagnosis; the line has been printed.
+    """
+    try:
+        diagnose(directory, 0.0 if smoke else None, plugins)
+    except KeyboardInterrupt:
+        _print_failure("was interrupted", directory, plugins)
+        raise
+    except Exception as error:
+        _print_failure(f"failed: {' '.join(str(error).split()) or repr(error)}", directory, plugins)
+
+
+def _print_failure(what: str, directory: Path, plugins: Sequence[str]) -> None:
+    allowed = [word for plugin in plugins for word in ("--plugins", plugin)]
+    command = shlex.join(["python", "-m", "seqrnn.diagnose", str(directory), *allowed])
+    print(printable(f"the run is finished; its diagnosis {what}; repeat it with: {command}"), file=sys.stderr)
 
 
 def diagnose(

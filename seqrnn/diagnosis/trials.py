@@ -30,14 +30,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import evaluation, loop
+from seqrnn import evaluation
 from seqrnn.components import Components, build_components, check_config
 from seqrnn.diagnosis.intervals import Interval, of_ratio
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.errors import ConfigError, DataError, Diverged
-from seqrnn.monitor import Monitor
+from seqrnn.monitor import Progress
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.training import fit, planned_updates
 
 SEARCHED, CONFIRMED = 2, 5  # seeds
 FIRST_SEED = 1_000_003  # far from those that people use
@@ -178,11 +179,11 @@ class Trials:
             strategy = choose(run)
             strategy.ready(lambda text: None)
         task, batches = run.task, run.task.validation()[:1]
-        planned = run.schedule.count_updates(task.train(0, run.schedule.streams))
+        planned = planned_updates(run)
         tail: list[float] = []
 
-        def evaluate() -> dict[str, float]:
-            last = monitor.progress.position > planned * (1 - TAIL)
+        def evaluate(progress: Progress) -> dict[str, float]:
+            last = progress.position > planned * (1 - TAIL)
             if not last and run.schedule.lr_decay != "plateau":
                 return {"loss": 1.0}  # nobody asks
             scores = evaluation.score(evaluation.predict(run.network, batches, run.context), task, run.loss)
@@ -190,12 +191,12 @@ class Trials:
                 tail.append(scores["loss"])
             return scores
 
-        monitor = Monitor(planned, evaluate, evaluate_every=max(1, math.ceil(planned * TAIL / LOOKS)))
+        every = max(1, math.ceil(planned * TAIL / LOOKS))
         try:
-            loop.train(task, run.schedule, strategy, monitor)
+            progress = fit(run, evaluate, strategy=strategy, evaluate_every=every)
         except Diverged:
             return HOPELESS, math.inf
-        return max(float(np.mean(tail)), 1 / HOPELESS), monitor.progress.train_seconds / monitor.progress.timesteps
+        return max(float(np.mean(tail)), 1 / HOPELESS), progress.train_seconds / progress.timesteps
 
     def _shortened(self, run: Components, length: float) -> Components | None:
         """The same for as many timesteps as a trial has; None: the task has no such data."""

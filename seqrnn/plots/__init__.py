@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 from seqrnn.errors import DataError
+from seqrnn.rundir import bounded
 from seqrnn.rundir.names import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
 from seqrnn.rundir.reader import RunReader
 
@@ -131,6 +132,6 @@ def draw_diagnosis(directory: Path) -> list[Path]:
     metrics = run.metrics()
     if metrics:
         arrays.check_columns(metrics, directory / METRICS_JSONL)
-    found = measured.checked(run.diagnosis(), directory / DIAGNOSIS)
+    found = measured.checked(bounded.read_json(bounded.resolve_inside(directory, DIAGNOSIS)), directory / DIAGNOSIS)
     page = diagnosis.draw(found, Facts(run.config(), run.summary()), metrics)
     return [style.save(page, directory / "diagnosis.png", colours=256)]

@@ -14,8 +14,8 @@ import numpy as np
 
 from seqrnn.errors import DataError
 from seqrnn.plots.style import Array
-from seqrnn.rundir import bounded
-from seqrnn.rundir.bounded import Kind, Many, Maybe, Text
+from seqrnn.rundir import kinds
+from seqrnn.rundir.kinds import Kind, Many, Maybe, Text
 
 VERSION = 1  # of the format
 LARGEST = 1e100  # that can be drawn
@@ -142,7 +142,7 @@ def checked(values: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
             f"{path}: is of version {str(values['version'])[:40]} of its format; this seqrnn draws version "
             f"{VERSION}; diagnose the run again"
         )
-    bounded.check(values, KINDS, path, whole=True)
+    kinds.check(values, KINDS, path, whole=True)
     for place, given, wanted in CURVES:
         found: Any = values["instruments"]
         for name in place.split("."):

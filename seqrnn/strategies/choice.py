@@ -16,6 +16,7 @@ from seqrnn.schedule import distinct
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 
 # Hidden units times streams: beyond, a processor is busy with one window, and what the pass without gradients takes
 # is not won back.
@@ -48,7 +49,7 @@ def choose(components: Components) -> Strategy:
         network,
         components.optimizer,
         components.schedule,
-        way(network, components.loss, components.schedule.carry, context),
+        way(network, components.loss, components.schedule.carry, context, DataFormat.of(components.task)),
     )
 
 

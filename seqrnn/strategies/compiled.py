@@ -27,6 +27,7 @@ from seqrnn.strategies import strategy_state
 from seqrnn.strategies.data import Data, Sizes
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch
 
 LOSSES: dict[Loss, int] = {
@@ -103,7 +104,7 @@ class Compiled:
         self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
         self.arrays = [flat.numpy() for flat in self.remembered]
         inputs, outputs = int(first.flat.layers[0, layout.INPUTS]), int(first.flat.table[layout.OUTPUTS])
-        sizes = Sizes(inputs, outputs, loss is cross_entropy, streams, timesteps)
+        sizes = Sizes(DataFormat(inputs, outputs, loss is cross_entropy), streams, timesteps)
         self.data = Data(first.dtype, shares, sizes)
         self.pool = ThreadPoolExecutor(shares - 1) if shares > 1 else None
 
@@ -143,7 +144,7 @@ class Compiled:
         """Parts whose data still lies in the cache when it is read, and the first and the last of their updates."""
         first, begin, end, numbers = 0, 0, 0, 0
         for index, part in enumerate(parts) if self.schedule.passes == 1 else ():
-            numbers += part.batch.streams * part.batch.timesteps * self.data.sizes.inputs
+            numbers += part.batch.streams * part.batch.timesteps * self.data.sizes.data_format.input_size
             end += part.count * part.epochs
             if numbers > PORTION and index + 1 < len(parts):
                 yield parts[first : index + 1], begin, end

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.errors import DataError
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.protocol import WindowRanges
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks.checks import DataFormat
+from seqrnn.tasks.protocol import Batch
 
 WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
 Array = NDArray[Any]
@@ -36,9 +36,7 @@ class Piece:
 class Sizes:
     """What compiled code has made room for: it does not look where it reads and writes."""
 
-    inputs: int
-    outputs: int
-    classes: bool  # targets are class indices
+    data_format: DataFormat
     streams: int
     timesteps: int
 
@@ -52,29 +50,6 @@ class Sizes:
                 f"the task gave a training batch of {streams} streams and {timesteps} timesteps, where "
                 f"those of its first epoch had at most {self.streams} and {self.timesteps}; every epoch must be alike"
             )
-
-    def check_chunk(self, chunk: Chunk, timesteps: int, streams: int) -> None:
-        """
-        Raises:
-            DataError: something in it has another shape, or is another kind of target, than it should be.
-        """
-        where = "the task's training data"
-        if self.classes and chunk.targets.dtype != torch.int64:
-            raise DataError(
-                f"{where}: targets are {chunk.targets.dtype}, and cross-entropy wants int64 class indices"
-            )
-        extent = (timesteps, streams)
-        target = extent if self.classes else (*extent, self.outputs)
-        expected = {"inputs": (*extent, self.inputs), "targets": target, "valid": extent, "starts": extent}
-        for name, shape in expected.items():
-            found = getattr(chunk, name).shape
-            if found != shape:
-                raise DataError(f"{where}: {name} of shape {tuple(found)} instead of {shape}")
-        if self.classes:
-            low, high = (int(bound) for bound in chunk.targets.aminmax())
-            if low < 0 or high >= self.outputs:
-                wrong = low if low < 0 else high
-                raise DataError(f"{where}: class {wrong}, where there are {self.outputs}, counted from 0")
 
 
 class Data:
@@ -161,9 +136,8 @@ class Data:
         streams, timesteps = batch.streams, batch.timesteps
         self.sizes.check_batch(streams, timesteps)
         start, stop = (0, timesteps) if streams * timesteps <= WHOLE else _extent(part, schedule, timesteps)
-        chunk = batch.read(start, stop)
-        self.sizes.check_chunk(chunk, stop - start, streams)
-        floating = not self.sizes.classes
+        chunk = self.sizes.data_format.read(batch, start, stop)
+        floating = not self.sizes.data_format.classes
         arrays = (
             self._flat(chunk.inputs),
             self._flat(chunk.targets) if floating else self.nothing,

@@ -21,6 +21,7 @@ from seqrnn.models.protocol import State, detached
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import Window
 from seqrnn.strategies.plain import Windows
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk
 
 PAIRS = 16384  # (timestep, stream) pairs that are folded at a time, beyond a single window: they bound the memory
@@ -35,8 +36,16 @@ class Folded:
     windows of later updates, is taken from the pass with gradients.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
-        self.network, self.loss, self.carry, self.context = network, loss, carry, context
+    def __init__(
+        self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
+    ) -> None:
+        self.network, self.loss, self.carry, self.context, self.data_format = (
+            network,
+            loss,
+            carry,
+            context,
+            data_format,
+        )
         recurrence = getattr(network.cell, "recurrence", None)
         told = recurrence() if recurrence else None
         self.outputs_are_states = told is not None and told.kind != "lstm" and len(told.layers) == 1
@@ -45,7 +54,7 @@ class Folded:
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0
         for group in _groups(windows):
-            loss, targets = self._fold(_read(group, self.context))
+            loss, targets = self._fold(_read(group, self.context, self.data_format))
             total, count = total + loss, count + targets
         return total, count
 
@@ -142,7 +151,7 @@ def _extent(window: Window) -> tuple[int, int]:
     return window.stop - window.start, window.fresh - window.start
 
 
-def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
+def _read(windows: Windows, context: DeviceContext, data_format: DataFormat) -> list[Columns]:
     """The windows with their timesteps, which are read once for all windows in a row of the same sequences."""
     columns: list[Columns] = []
     first = 0
@@ -150,7 +159,7 @@ def _read(windows: Windows, context: DeviceContext) -> list[Columns]:
         if number + 1 < len(windows) and windows[number + 1][1].fresh > 0:
             continue
         origin = windows[first][1].start
-        chunk = context(batch.read(origin, window.stop))
+        chunk = context(data_format.read(batch, origin, window.stop))
         columns += [
             Columns(
                 chunk.between(one.start - origin, one.stop - origin),

@@ -20,6 +20,7 @@ from seqrnn.schedule import Schedule, Window
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch
 
 Windows = Sequence[tuple[Batch, Window]]
@@ -105,8 +106,16 @@ class WindowByWindow:
     stride < window, that was before the latest updates. From there on it is run again, with the present weights.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
-        self.network, self.loss, self.carry, self.context = network, loss, carry, context
+    def __init__(
+        self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
+    ) -> None:
+        self.network, self.loss, self.carry, self.context, self.data_format = (
+            network,
+            loss,
+            carry,
+            context,
+            data_format,
+        )
         self.states: dict[int, State] = {}  # by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
@@ -120,7 +129,7 @@ class WindowByWindow:
         if window.fresh == 0:
             self.states.clear()  # other sequences begin
         state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.context(batch.read(window.start, window.stop))
+        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
         fresh = window.fresh - window.start
         valid = chunk.valid[fresh:]  # (T', B)
         with self.context.precision():

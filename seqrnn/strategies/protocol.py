@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrnn.models.network import Network
 from seqrnn.schedule import WindowRange
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.protocol import Batch
@@ -41,6 +42,8 @@ class UpdateStats:
 
 class Strategy(Protocol):
     """A way to compute updates. All of them give the same numbers, to rounding."""
+
+    network: Network
 
     def ready(self, announce: Callable[[str], None]) -> None:
         """Prepares what takes a while, and announces it."""

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqrnn import config_files, loop, settings, smoke
+from seqrnn import config_files, settings, smoke
 from seqrnn.components import Components, build_components
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
-from seqrnn.monitor import Monitor
+from seqrnn.monitor import Progress
 from seqrnn.plugins import load_components
 from seqrnn.rundir.strict_json import to_json
-from seqrnn.strategies.choice import choose
 from seqrnn.tasks.protocol import Batch
+from seqrnn.training import fit, planned_updates
 from studies.runs import Sweep
 
 STRETCH = 50  # timesteps that are judged together
@@ -77,16 +77,12 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     trained, fresh = run.task.train(0, run.schedule.streams)[0], run.task.test()[0]
     errors: list[Numbers] = []  # (1 + ages,) each
 
-    def look() -> dict[str, float]:
-        position = monitor.progress.timesteps // run.schedule.streams
+    def look(progress: Progress) -> dict[str, float]:
+        position = progress.timesteps // run.schedule.streams
         errors.append(snapshot(run, trained, fresh, position))
         return {"loss": float(errors[-1][0])}
 
-    planned = run.schedule.count_updates(run.task.train(0, run.schedule.streams))
-    monitor = Monitor(planned, look, evaluate_every=max(1, planned // SNAPSHOTS))
-    strategy = choose(run)
-    strategy.ready(lambda text: None)
-    loop.train(run.task, run.schedule, strategy, monitor)
+    fit(run, look, evaluate_every=max(1, planned_updates(run) // SNAPSHOTS))
     kept = np.array(errors[int(SKIPPED * len(errors)) :])
     fresh, *old = kept.mean(axis=0).tolist()  # NaN for an age that the run did not reach in its first quarter
     text = to_json({"old": old, "fresh": fresh, "snapshots": len(kept)})

@@ -23,6 +23,7 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.schedule import Schedule, Window
 from seqrnn.strategies.plain import WindowByWindow
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored, stored
 
 Array = NDArray[np.float64]
@@ -32,7 +33,8 @@ def by_the_loop(
     network: Network, batch: Stored, schedule: Schedule, windows: list[Window] | None = None, loss: str = "mse"
 ) -> Array:
     """The mean gradient (P,) of all parameters that training accumulates over a batch, or over some windows of it."""
-    gradients = WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64)
+    data_format = DataFormat(2, 2, loss == "cross_entropy")
+    gradients = WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64, data_format)
     total: Array = np.zeros(sum(parameter.numel() for parameter in network.parameters()))
     targets = 0
     for window in schedule.cut(batch.timesteps):

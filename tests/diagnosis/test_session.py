@@ -1,0 +1,67 @@
+"""A diagnosis at the end of a training: whatever happens to it, the run stays finished and the problem is one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import Finished
+
+from seqrnn.diagnosis import session
+from seqrnn.errors import DataError
+
+Command = Callable[..., Finished]
+RUN = ("task=sine", "model=gru", "model.hidden_size=4", "device=cpu", "smoke=true", "plots.draw=false")
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    def diagnose(*arguments: object) -> None:
+        raise error
+
+    return diagnose
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (DataError("no target\nat all"), 0, "its diagnosis failed: no target at all;"),
+        (RuntimeError("a defect"), 0, "its diagnosis failed: a defect;"),
+        (MemoryError(), 0, "its diagnosis failed: MemoryError();"),
+        (KeyboardInterrupt(), 130, "its diagnosis was interrupted;"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_diagnosis_that_fails_leaves_the_run_finished(
+    error: BaseException, exit_code: int, message: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "diagnose", failing(error))
+    finished = command(*RUN, "diagnose=true")
+    assert finished.exit_code == exit_code
+    assert json.loads(Path("run/summary.json").read_text())["status"] == "finished"
+    (line,) = [line for line in finished.err.splitlines() if "diagnosis" in line]
+    assert message in line
+    assert line.endswith("repeat it with: python -m seqrnn.diagnose run") or line.endswith(
+        f"{Path('run').absolute()}"
+    )
+    assert "Traceback" not in finished.err
+
+
+def test_resuming_a_finished_run_makes_the_diagnosis_that_is_missing(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(session, "diagnose", failing(RuntimeError("killed")))
+        command(*RUN, "diagnose=true")
+    assert not Path("run/diagnosis.json").exists()
+    assert command("resume=run").exit_code == 0
+    assert json.loads(Path("run/diagnosis.json").read_text())["task"] == "sine"
+    monkeypatch.setattr(session, "diagnose", failing(RuntimeError("made a second time")))
+    assert "second time" not in command("resume=run").err
+
+
+def test_resuming_a_finished_run_without_diagnose_makes_no_diagnosis(command: Command) -> None:
+    command(*RUN)
+    command("resume=run")
+    assert not Path("run/diagnosis.json").exists()
