@@ -8,6 +8,7 @@ from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.diagnosis.vitals import Vitals
 from seqrnn.monitor import Monitor
+from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.request import RunRequest
 from seqrnn.settings import Values
@@ -35,6 +36,7 @@ def execute(request: RunRequest) -> float:
     planned = training.planned_updates(run)
     strategy = choose(run)
     score, test = training.validation_scorer(run), run.task.test()
+    best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
@@ -52,8 +54,9 @@ def execute(request: RunRequest) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.ready(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.say)
         trained.train()
+        recorder.load_scored_weights()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:
         from seqrnn.diagnosis.session import diagnose_finished_run

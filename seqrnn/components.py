@@ -80,7 +80,7 @@ def problems_of(values: Values) -> list[str]:
     checkpoint = values.get("checkpoint")
     if values.get("on_divergence") == "rollback" and isinstance(checkpoint, dict) and checkpoint.get("keep") == 0:
         found.append("on_divergence=rollback: needs a checkpoint to go back to; set checkpoint.keep=1")
-    found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
+    found += _schedule_problems(groups["schedule"] or {}, checkpoint)
 
     parameters = [torch.nn.Parameter(torch.zeros(1))]  # something for an optimizer to be tried on
     found += _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
@@ -89,6 +89,20 @@ def problems_of(values: Values) -> list[str]:
         "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
     )
     return found
+
+
+def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
+    problems = registry.problems_with(Schedule, values, "schedule")
+    if problems or not isinstance(checkpoint, Mapping) or checkpoint.get("best", "") is not None:
+        return problems
+    schedule = Schedule(**values)
+    if not schedule.keeps_best:
+        return []
+    key = "schedule.keep=best" if schedule.keep else f"schedule.patience={schedule.patience}"
+    return [
+        f"{key}: scores the best evaluation, and checkpoint.best=null keeps none; set checkpoint.best=loss, or "
+        "schedule.keep=last"
+    ]
 
 
 def _try_network(model: Values) -> None:

@@ -45,10 +45,12 @@ SCHEDULE = {
     "warmup": 0,
     "lr_final": 0.0,
     "lr_reduction": 0.5,
-    "lr_step": 1,
+    "lr_every": 1,
+    "lr_patience": 1,
     "evaluate_every": None,
     "patience": None,
     "max_updates": None,
+    "keep": None,
 }
 HEAD = {
     "head": "linear",
@@ -120,7 +122,7 @@ def compiled(
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     return strategy
 
 

@@ -18,16 +18,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU64, make_network, make_task
+from helpers import CPU64, Finished, make_network, make_schedule, make_task
 from hypothesis import given
 from hypothesis import strategies as st
+from test_configs import composed
 from torch import Tensor
 
 from seqrnn import evaluation, registry
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
-from seqrnn.tasks import integral
-from seqrnn.tasks.mnist import read_idx, stand_in_digits
+from seqrnn.schedule import WindowSampler
+from seqrnn.strategies.plain import WindowByWindow
+from seqrnn.tasks import integral, mnist
+from seqrnn.tasks.checks import DataFormat, check_data
+from seqrnn.tasks.mnist import read_idx, synthetic_digits
 from seqrnn.tasks.protocol import Chunk, stored
 
 TASKS = registry.names("task")
@@ -102,6 +106,150 @@ def test_epochs_and_seeds_differ_where_data_is_drawn_at_random(name: str) -> Non
     draws = [make_task(name, seed).train(epoch, 4)[0] for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
     inputs = [whole(batch).inputs for batch in draws]
     assert all(not torch.equal(one, other) for n, one in enumerate(inputs) for other in inputs[:n])
+
+
+# --- Where validation and test data come from
+
+
+def judged(batches: Sequence[Any]) -> set[tuple[float, ...]]:
+    """The sequences with a valid target: their inputs up to there, rounded, and without their sign."""
+    found = set()
+    for batch in batches:
+        chunk = whole(batch)
+        for stream in range(batch.streams):
+            valid = chunk.valid[:, stream]
+            if valid.any():
+                inputs = chunk.inputs[:, stream][valid if valid.sum() > 1 else slice(None)]
+                found.add(tuple(inputs.abs().mul(1e6).round().flatten().tolist()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("integral", {}),
+        ("mnist", {}),
+        ("mnist", {"validation_images": 0}),
+        ("sine", {}),
+        ("sincos", {"continuous": False}),
+        ("sincos", {"continuous": True}),
+    ],
+)
+def test_a_task_declares_whether_its_validation_data_is_test_data(name: str, changes: dict[str, Any]) -> None:
+    task = make_task(name, **changes)
+    validation, test = judged(task.validation()), judged(task.test())
+    is_test = getattr(task, "validation_is_test", False)
+    assert is_test == bool(validation & test)
+    if not is_test:
+        assert not judged(task.train(0, 1000)) & (validation | test)
+    note = getattr(task, "data_note", None) or ""
+    assert bool(re.search("validation", note)) == is_test
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["experiment=sine_online"], "chooses best.safetensors (checkpoint.best=loss): test scores"),
+        (
+            ["task=mnist", "task.validation_images=0", "schedule.patience=3", "schedule.lr_decay=plateau"],
+            "best.safetensors (checkpoint.best=loss) and the end of training (schedule.patience=3) and the learning "
+            "rate (schedule.lr_decay=plateau)",
+        ),
+        (["experiment=mnist_lstm", "checkpoint.best=null"], None),
+        (["task=mnist", "schedule.patience=3"], None),
+    ],
+    ids=["sine", "all that chooses", "nothing that chooses", "held out"],
+)
+def test_a_run_says_what_is_chosen_on_test_data(
+    overrides: list[str], expected: str | None, command: Callable[..., Finished]
+) -> None:
+    finished = command(*overrides, "smoke=true", "plots.draw=false", "schedule.max_updates=1")
+    assert finished.exit_code == 0, finished.err
+    said = " ".join(finished.out.split())
+    note = finished.summary["data_note"]
+    assert note is None or note in said
+    assert ("validation data is test data here" in said) == (expected is not None)
+    assert expected is None or expected in said
+    if "experiment=mnist_lstm" in overrides:
+        assert "the validation images are the first 2,000 test images" in note
+
+
+@pytest.mark.parametrize("experiment", ["mnist_lstm", "mnist_lstm_best"])
+def test_textbook_recipes_that_evaluate_on_test_images_choose_nothing_by_them(experiment: str) -> None:
+    values = composed(f"experiment={experiment}")
+    assert values["task"]["validation_images"] == 0
+    assert values["schedule"]["patience"] is None
+    assert values["schedule"]["lr_decay"] != "plateau"
+
+
+# --- Sizes
+
+
+SIZES = {
+    "integral": ("train_timesteps", "sequence_length", "validation_sequences", "validation_timesteps",
+                 "test_sequences", "test_timesteps"),
+    "sincos": ("train_pieces", "test_pieces", "points"),
+    "sine": ("points",),
+}  # fmt: skip
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(SIZES)), streams=st.integers(1, 40))
+def test_every_small_size_gives_sound_data(data: st.DataObject, name: str, streams: int) -> None:
+    sizes = {key: data.draw(st.integers(2 if name == "sine" else 1, 60), label=key) for key in SIZES[name]}
+    task = make_task(name, **sizes)
+    check_data(task, streams, torch.float32)
+    for epoch in (0, 1):
+        batches = task.train(epoch, streams)
+        assert all(batch.streams <= streams for batch in batches)
+    assert task.reach >= 1
+    assert len(task.baselines()) > 0
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"train_timesteps": 10**15},
+        {"train_timesteps": 10**15, "sequence_length": 1},
+        {"train_timesteps": 10**15, "sequence_length": None},
+        {"train_timesteps": 10**15, "sequence_length": 10**14, "jump_probability": 1.0, "leak": 1.0},
+        {"train_timesteps": 2**53, "sequence_length": 2**53, "jitter": 1e6, "low": -1e6, "high": 1e6},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("streams", [1, 1000])
+def test_an_epoch_without_an_end_is_ready_at_once(sizes: dict[str, Any], streams: int) -> None:
+    task = make_task("integral", **sizes)
+    tracemalloc.start()
+    try:
+        check_data(task, streams, torch.float32)
+        schedule = make_schedule(window=50, streams=streams)
+        planned = schedule.count_updates(task.train(0, streams))
+        assert planned >= sizes["train_timesteps"] // streams // 50
+        assert len(WindowSampler(schedule, lambda epoch: task.train(epoch, streams)).take(3)) <= 3
+        assert tracemalloc.get_traced_memory()[1] < 2**29
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "message"),
+    [
+        ("integral", {"test_sequences": 2**30, "test_timesteps": 2}, "task.test_sequences=1073741824, task.test_t"),
+        ("integral", {"validation_timesteps": 2**53}, "task.validation_timesteps=9007199254740992: together"),
+        ("sincos", {"train_pieces": 2**53}, "held in memory; make it at most 16,777,216"),
+        ("sincos", {"points": 2**40}, "task.points=1099511627776"),
+    ],
+)
+def test_sizes_that_fit_into_no_memory_are_refused(name: str, sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_task(name, **sizes)
+
+
+def test_more_streams_than_fit_into_memory_are_refused() -> None:
+    task = make_task("integral", train_timesteps=10**12)
+    with pytest.raises(ConfigError, match=r"schedule.streams=1000000: .*at most 16,384"):
+        task.train(0, 10**6)
+    assert make_task("integral", train_timesteps=10**6).train(0, 10**6)[0].streams == 10**6
 
 
 # --- integral
@@ -197,8 +345,8 @@ def test_blocks_that_are_computed_together_are_what_they_are_apart(
 ) -> None:
     monkeypatch.setattr(integral, "BLOCK", 60)
     found = []
-    for at_once in (1, 7):
-        monkeypatch.setattr(integral, "AT_ONCE", at_once)
+    for blocks in (1, 7):
+        monkeypatch.setattr(integral, "BLOCKS_PER_SECTION", blocks)
         task = make_task("integral", train_timesteps=streams * 1500, sequence_length=None, jitter=0.1, leak=0.1)
         found.append(whole(task.train(0, streams)[0]))
     assert torch.equal(found[0].inputs, found[1].inputs)
@@ -384,7 +532,7 @@ def write_mnist(folder: Path, zipped: bool = False) -> Path:
 
 
 def make_mnist(folder: Path, seed: int = 0, **changes: Any) -> Any:
-    values = {"data_dir": str(folder), "download": False, "stand_in": False, "validation_images": 0, **changes}
+    values = {"data_dir": str(folder), "download": False, "synthetic": False, "validation_images": 0, **changes}
     return make_task("mnist", seed, **values)
 
 
@@ -557,10 +705,10 @@ def test_torchvision_is_not_imported_where_the_files_are(tmp_path: Path) -> None
     write_mnist(tmp_path)
     script = (
         "import sys\n"
-        "from pathlib import Path\n"
-        "from test_tasks import make_mnist, which\n"
-        "task = make_mnist(Path(sys.argv[1]), download=True)\n"
-        "print(len(which(task.train(0, 64))), len(which(task.test())), 'torchvision' in sys.modules)"
+        "from seqrnn.tasks.mnist import Mnist\n"
+        "task = Mnist(0, data_dir=sys.argv[1], download=True, validation_images=0, synthetic=False)\n"
+        "images = [sum(batch.streams for batch in part) for part in (task.train(0, 64), task.test())]\n"
+        "print(*images, 'torchvision' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
@@ -585,12 +733,12 @@ def test_a_download_that_fails_is_reported_with_both_ways_out(tmp_path: Path, to
     assert "\n" not in problem
 
 
-def test_stand_in_digits_show_every_class_with_its_own_strokes_and_repeat_by_seed() -> None:
-    images, labels = stand_in_digits(0, 512)
+def test_synthetic_digits_show_every_class_with_its_own_strokes_and_repeat_by_seed() -> None:
+    images, labels = synthetic_digits(0, 512)
     assert images.shape == (512, 28, 28)
     assert images.dtype == labels.dtype == np.uint8
     assert np.bincount(labels, minlength=10).min() > 25
-    again, other = stand_in_digits(0, 512), stand_in_digits(1, 512)
+    again, other = synthetic_digits(0, 512), synthetic_digits(1, 512)
     assert np.array_equal(images, again[0])
     assert np.array_equal(labels, again[1])
     assert not np.array_equal(images, other[0])
@@ -601,13 +749,26 @@ def test_stand_in_digits_show_every_class_with_its_own_strokes_and_repeat_by_see
     assert len({image.tobytes() for image in images}) == 512
 
 
-def test_stand_in_digits_need_no_files_and_say_what_they_are(tmp_path: Path) -> None:
-    task = make_mnist(tmp_path / "nowhere", stand_in=True, validation_images=64, download=True)
+def test_synthetic_digits_need_no_files_and_say_what_they_are(tmp_path: Path) -> None:
+    task = make_mnist(tmp_path / "nowhere", synthetic=True, validation_images=64, download=True)
     assert len(which(task.train(0, 64))) == 448
     assert len(which(task.test())) == 128
     assert "not MNIST" in task.data_note
     write_mnist(tmp_path)
-    assert make_mnist(tmp_path).data_note is None
+    assert make_mnist(tmp_path, validation_images=10).data_note is None
+
+
+def test_images_that_were_first_read_in_an_evaluation_can_be_trained_on() -> None:
+    mnist._ends.cache_clear()
+    task = make_task("mnist", validation_images=64)
+    network = make_network("gru", 28, 10, kernel="torch")
+    evaluation.predict(network, task.validation(), CPU64)
+    (batch, *_) = task.train(0, 64)
+    schedule = make_schedule(window=7, streams=64, max_updates=1)
+    gradients = WindowByWindow(network, LOSSES["cross_entropy"], True, CPU64, DataFormat.of(task))
+    for window in schedule.cut(28):
+        gradients([(batch, window)])
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 def test_accuracy_on_the_first_two_thousand_is_reported_where_there_are_more() -> None:

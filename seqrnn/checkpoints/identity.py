@@ -12,6 +12,7 @@ CHANGEABLE = {
     "schedule.epochs": "how long it lasts",
     "schedule.max_updates": "how long it lasts",
     "schedule.patience": "how long it lasts",
+    "schedule.keep": "which weights are scored and saved",
     "device": "where it computes",
     "threads": "where it computes",
     "kernel": "where it computes: compiled code is not everywhere",
@@ -26,7 +27,7 @@ CHANGEABLE = {
     "rollback": "what happens when it diverges",
     "plugins": "modules are code: they are imported where you name them yourself",
 }
-EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience"}
+EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience", "schedule.keep"}
 
 
 def identity(values: Mapping[str, Any]) -> Values:

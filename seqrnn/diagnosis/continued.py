@@ -45,7 +45,7 @@ class Continued:
         optimizer = registry.build("optimizer", subject.values["optimizer"], self.network.parameters())
         self.run = replace(components, network=self.network, optimizer=optimizer)
         self.strategy = choose(self.run)
-        self.strategy.ready(lambda text: None)
+        self.strategy.prepare(lambda text: None)
         self.factor = last_factor(subject)
         endless = schedule.model_copy(update={"epochs": 2**62, "max_updates": None})
         self.sampler = WindowSampler(endless, lambda epoch: components.task.train(epoch, schedule.streams))

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from seqrnn.diagnosis.intervals import Interval, bootstrapped
 from seqrnn.diagnosis.subject import Subject
-from seqrnn.diagnosis.truncation import cuts, gradient, states_along
+from seqrnn.diagnosis.truncation import gradient, states_along
 
 PLACES = 32
 IN_A_ROW = 8  # updates
@@ -71,10 +71,9 @@ def measure(subject: Subject) -> Noise:
     )
     found, targets = [], []
     for stretch in stretches:
-        states, timesteps = states_along(network, stretch), len(stretch.chunk.valid)
-        window, stride = cuts(schedule, timesteps)
+        states = states_along(network, stretch)
         own = [(number * step, (number + 1) * step) for number in range(in_a_row)]
-        arguments = network, loss, stretch.chunk, states, window, stride, schedule.carry
+        arguments = network, loss, stretch.chunk, states, schedule.window, schedule.stride, schedule.carry
         found.append([gradient(*arguments, parameters=parameters, between=between) for between in own])
         targets.append(int(stretch.chunk.valid[: in_a_row * step].sum()) / in_a_row)
     gradients = np.array(found)  # (places, in a row, P)

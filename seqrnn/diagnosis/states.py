@@ -2,10 +2,10 @@
 
 Per layer, over the timesteps of evaluation sequences:
 
-saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 for tanh, GRU
-            and LSTM (tanh' < 0.1), h at a limit for a unit that is clipped to [0, 1]. And the share of units of which
-            that is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose equations are not
-            known.
+saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 where outputs
+            have the range of tanh (tanh' < 0.1), h at a limit where they are clipped to [0, 1]. And the share of
+            units of which that is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose
+            equations are not known.
 dead        units that say nothing: of relu, those that are always 0; of the others, those whose standard deviation
             is below 1e-3 of the median unit's.
 duplicate   units that vary like another one: |correlation| > 0.99, counted with both. They are capacity not in use,
@@ -13,9 +13,8 @@ duplicate   units that vary like another one: |correlation| > 0.99, counted with
 rank        the effective rank of Roy & Vetterli (2007), eq. 2 and 3, of the centred states: exp of the entropy of the
             singular values as shares of their sum; and the participation ratio (Σλ)² / Σλ² of the covariance's
             eigenvalues λ, which weighs the small directions less.
-gates       GRU: reset and update (near 1: the old state stays); LSTM: input, forget (near 1: the cell keeps), output;
-            and both cells' candidate, for which "below" and "above" mean −0.95 and 0.95. From the parameters of
-            ``cell.recurrence()``.
+gates       those of the cell's specification, computed from the parameters of ``cell.recurrence()``. "Below" and
+            "above" mean 0.05 and 0.95 for a gate whose activation is the sigmoid, −0.95 and 0.95 for tanh.
 
 Intervals are over independent sequences (Student's t; for counts and ranks the bootstrap), or over blocks of time
 where there are few sequences. The Jacobian is in ``seqrnn.diagnosis.jacobian``.
@@ -36,8 +35,7 @@ from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, sp
 from seqrnn.diagnosis.jacobian import Jacobian
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trajectories import Steps, sampled_steps
-from seqrnn.kernels.specification import Layer, Recurrence
-from seqrnn.models.network import Network
+from seqrnn.kernels.specification import Activation, Layer, Recurrence, recurrence_of
 
 SATURATED = 0.95
 ALWAYS = 0.95  # of the time
@@ -45,12 +43,10 @@ DEAD = 1e-3  # of the median unit's standard deviation
 SAME = 0.99  # correlation
 CLOSED, OPEN = 0.05, 0.95
 RESAMPLES = 99  # of a statistic that takes an eigenvalue decomposition
-GATES = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "candidate", "output")}
-IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {
-    **dict.fromkeys(("tanh", "gru", "lstm", "ind_tanh"), lambda h: h.abs() > SATURATED),
-    "ind_clip": lambda h: (h <= 0) | (h >= 1),
+IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {  # by the activation in a cell's specification
+    "tanh": lambda h: h.abs() > SATURATED,
+    "clip": lambda h: (h <= 0) | (h >= 1),
 }
-RECTIFIED = {"relu", "ind_relu"}
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ class States:
         steps: timesteps that were looked at.
         over: what the intervals are over.
         layers: the units of each layer; the last one's are the cell's outputs.
-        gates: of a GRU or an LSTM; empty for others.
-        state_size: numbers that the cell remembers: all its layers, and of an LSTM both h and c.
+        gates: empty if the cell's specification has none.
+        state_size: numbers that the cell remembers: all parts of its state, of all layers.
         jacobian: None if the state is too large for it.
     """
 
@@ -110,23 +106,16 @@ class States:
 def measure(subject: Subject) -> States:
     """Looks at the states of the evaluation sequences."""
     steps = sampled_steps(subject)
-    recurrence = recurrence_of(subject.network)
-    kind = recurrence.kind if recurrence else ""
+    recurrence = recurrence_of(subject.network.cell)
+    activation = recurrence.specification.activation if recurrence else None
     return States(
         steps=len(steps.inputs),
         over=steps.over,
-        layers=[units_of(name, h, steps.cases, kind) for name, h in _layers(steps, recurrence)],
-        gates=gates_of(recurrence, steps) if recurrence and kind in GATES else [],
+        layers=[units_of(name, h, steps.cases, activation) for name, h in _layers(steps, recurrence)],
+        gates=gates_of(recurrence, steps) if recurrence else [],
         state_size=sum(part.shape[0] * part.shape[2] for part in steps.before),
         jacobian=jacobian.along(subject.network, steps),
     )
-
-
-def recurrence_of(network: Network) -> Recurrence | None:
-    """What the cell computes, if it says so."""
-    describe = getattr(network.cell, "recurrence", None)
-    found: Recurrence | None = describe() if describe else None
-    return found
 
 
 def _layers(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Tensor]]:
@@ -138,16 +127,19 @@ def _layers(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Tens
     return [(f"layer {number + 1}", h) for number, h in enumerate(hidden)]
 
 
-def units_of(name: str, h: Tensor, cases: Tensor, kind: str) -> Units:
-    """Statistics of activations (N, H) of N timesteps, which belong to independent ``cases`` (N,)."""
+def units_of(name: str, h: Tensor, cases: Tensor, activation: Activation | None) -> Units:
+    """Returns statistics of outputs (N, H) of N timesteps, which belong to independent ``cases`` (N,).
+
+    ``activation`` is the one in the cell's specification; None if that is not known.
+    """
     values: Numbers = h.detach().double().cpu().numpy()
     numbers: NDArray[np.int64] = cases.numpy()
     count = int(numbers.max()) + 1
     timesteps = np.bincount(numbers, minlength=count)
 
     saturated = always = None
-    if kind in IN_SATURATION:
-        inside = _per_case(IN_SATURATION[kind](h).double().cpu().numpy(), numbers)  # (C, H)
+    if activation in IN_SATURATION:
+        inside = _per_case(IN_SATURATION[activation](h).double().cpu().numpy(), numbers)  # (C, H)
         shares = inside / timesteps[:, None]
         saturated = of_mean(shares.mean(axis=1))
         always = _bootstrapped(inside, timesteps, lambda sums, total: float((sums / total > ALWAYS).mean()))
@@ -156,7 +148,7 @@ def units_of(name: str, h: Tensor, cases: Tensor, kind: str) -> Units:
     centred = values - origin
     moments = np.concatenate([_per_case(centred, numbers)[:, None], _products(centred, numbers, count)], axis=1)
     alive = _per_case((values != 0).astype(np.float64), numbers)  # (C, H)
-    rectified = kind in RECTIFIED
+    rectified = activation == "relu"
 
     def dead(sums: Numbers, total: float) -> float:
         return float((sums == 0).mean() if rectified else _dead(_covariance(sums, total)).mean())
@@ -246,37 +238,41 @@ def _ranks(covariance: Numbers) -> tuple[float, float]:
 
 
 def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
-    """Every gate of every layer of a GRU or an LSTM."""
+    """Returns every gate of every layer."""
     hidden, below = steps.before[0], steps.inputs
     cases = steps.cases.numpy()
     timesteps = np.bincount(cases)
     found = []
     for number, layer in enumerate(recurrence.layers):
         made = _gate_values(layer, recurrence, below, hidden[number])
-        for name, values in zip(GATES[recurrence.kind], made, strict=True):
-            lowest = -SATURATED if name == "candidate" else CLOSED
+        for gate, values in zip(recurrence.specification.gates, made, strict=True):
+            lowest = -SATURATED if gate.activation == "tanh" else CLOSED
             shares = [
                 _per_case(part.double().cpu().numpy(), cases).mean(axis=1) / timesteps
                 for part in (values, values < lowest, values > OPEN)
             ]
-            found.append(Gate(number + 1, name, *(of_mean(share) for share in shares)))
+            found.append(Gate(number + 1, gate.name, *(of_mean(share) for share in shares)))
         below = steps.after[0][number]
     return found
 
 
 def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> list[Tensor]:
-    """The gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in torch's order."""
+    """Returns the gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in the order of
+    the specification."""
+    gates = recurrence.specification.gates
+    if not gates:
+        return []
     matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
     from_inputs, from_state = (
         matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
     )
     biases = [bias.detach() for bias in layer.biases]
-    seen = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
-    felt = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
-    parts = list(
-        zip(torch.split(seen, recurrence.size, dim=1), torch.split(felt, recurrence.size, dim=1), strict=True)
-    )
-    if recurrence.kind == "gru":
-        reset, update = (torch.sigmoid(x + s) for x, s in parts[:2])
-        return [reset, update, torch.tanh(parts[2][0] + reset * parts[2][1])]
-    return [(torch.tanh if number == 2 else torch.sigmoid)(x + s) for number, (x, s) in enumerate(parts)]
+    inputs_part = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
+    state_part = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
+    values: dict[str, Tensor] = {}
+    parts = (torch.split(part, recurrence.size, dim=1) for part in (inputs_part, state_part))
+    for gate, of_inputs, of_state in zip(gates, *parts, strict=True):
+        if gate.state_scale is not None:
+            of_state = values[gate.state_scale] * of_state
+        values[gate.name] = getattr(torch, gate.activation)(of_inputs + of_state)
+    return list(values.values())

@@ -177,7 +177,7 @@ class Trials:
             if run is None:
                 return HOPELESS, math.inf
             strategy = choose(run)
-            strategy.ready(lambda text: None)
+            strategy.prepare(lambda text: None)
         task, batches = run.task, run.task.validation()[:1]
         planned = planned_updates(run)
         tail: list[float] = []

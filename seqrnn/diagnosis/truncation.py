@@ -30,8 +30,8 @@ from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
 from seqrnn.models.unroll import unroll
-from seqrnn.schedule import Schedule
-from seqrnn.tasks.protocol import Chunk
+from seqrnn.schedule import cut_windows, group_by_extent
+from seqrnn.tasks.protocol import Chunk, Stored
 
 STRETCHES = 16
 STREAMS = 8  # of a stretch
@@ -87,8 +87,7 @@ def measure(subject: Subject) -> Truncation:
             cut = gradient(network, loss, stretch.chunk, states, window, window, carry=True)
             cosines[row, case], ratios[row, case] = compare(cut, full)
         if not uncut:
-            window, stride = cuts(schedule, horizon)
-            cut = gradient(network, loss, stretch.chunk, states, window, stride, schedule.carry)
+            cut = gradient(network, loss, stretch.chunk, states, schedule.window, schedule.stride, schedule.carry)
             cosines[-1, case], ratios[-1, case] = compare(cut, full)
     mean_cosines = [_bounded(of_mean(row)) for row in cosines]
     mean_ratios = [of_ratio(np.maximum(row, LEAST), np.ones(len(row))) for row in ratios]
@@ -115,15 +114,6 @@ def compare(cut: Array, full: Array) -> tuple[float, float]:
     return (min(1.0, float(cut @ full) / (own * whole)) if own else 0.0), own / whole
 
 
-def cuts(schedule: Schedule, horizon: int) -> tuple[int, int]:
-    """The window and the stride of a schedule in a stretch; windows of whole sequences all begin where it does."""
-    if schedule.window is None:
-        stride = min(schedule.stride or horizon, horizon)
-        return horizon + stride, stride
-    window = min(schedule.window, horizon)
-    return window, min(schedule.stride or window, window)
-
-
 def states_along(network: Network, stretch: Stretch) -> State:
     """The states before each timestep of a stretch: parts (T, L, B, H)."""
     state, before = stretch.state, []
@@ -141,8 +131,8 @@ def gradient(
     loss: Loss,
     chunk: Chunk,
     states: State,
-    window: int,
-    stride: int,
+    window: int | None,
+    stride: int | None,
     carry: bool,
     *,
     parameters: Sequence[Tensor] | None = None,
@@ -159,12 +149,12 @@ def gradient(
     parameters = list(network.cell.parameters()) if parameters is None else parameters
     begin, end = between or (0, len(chunk.valid))
     end = min(end, len(chunk.valid))
-    behind, streams = window - stride, chunk.valid.shape[1]
-    cut = [(max(0, fresh - behind), fresh, min(fresh + stride, end)) for fresh in range(begin, end, stride)]
+    batch = Stored(chunk)
+    windows = [(batch, each) for each in cut_windows(end, window, stride, begin)]
     sums: list[Tensor] = [torch.zeros_like(parameter) for parameter in parameters]
-    for group in _alike(cut, max(1, PAIRS // (window * streams))):
-        lead = group[0][1] - group[0][0]
-        pieces = [chunk.between(start, stop) for start, _, stop in group]
+    for group in group_by_extent(windows, PAIRS):
+        lead = group[0][1].fresh - group[0][1].start
+        pieces = [chunk.between(each.start, each.stop) for _, each in group]
         inputs, starts, targets, valid = (
             torch.cat([getattr(piece, name) for piece in pieces], dim=1)
             for name in ("inputs", "starts", "targets", "valid")
@@ -174,7 +164,7 @@ def gradient(
             continue
         state = network.initial_state(inputs.shape[1])
         if carry:
-            state = tuple(torch.cat([part[start] for start, _, _ in group], dim=1) for part in states)
+            state = tuple(torch.cat([part[each.start] for _, each in group], dim=1) for part in states)
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in evaluation mode
             hidden, _ = unroll(network.recur, network.initial_state, inputs, starts, state)
             total = loss(network.head(hidden[lead:][valid]), targets[valid]).sum()
@@ -186,24 +176,3 @@ def gradient(
 
 def _bounded(cosine: Interval) -> Interval:
     return Interval(cosine.value, max(-1.0, cosine.low), min(1.0, cosine.high))
-
-
-def _alike(cut: Sequence[tuple[int, int, int]], most: int) -> list[list[tuple[int, int, int]]]:
-    """Windows of the same extent, which can be run side by side."""
-    groups: list[list[tuple[int, int, int]]] = []
-    for window in cut:
-        start, fresh, stop = window
-        last = groups[-1] if groups else []
-        if (
-            last
-            and len(last) < most
-            and (last[0][1] - last[0][0], last[0][2] - last[0][1])
-            == (
-                fresh - start,
-                stop - fresh,
-            )
-        ):
-            last.append(window)
-        else:
-            groups.append([window])
-    return groups

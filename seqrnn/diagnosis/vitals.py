@@ -21,7 +21,7 @@ from torch import Tensor
 from seqrnn.components import Components
 from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life
 from seqrnn.diagnosis.subject import Stretch
-from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
+from seqrnn.diagnosis.truncation import compare, gradient, states_along
 from seqrnn.tasks.protocol import Chunk
 
 TIMESTEPS, STREAMS = 128, 16  # that are looked at
@@ -62,12 +62,11 @@ class Vitals:
             chunk.targets[-1, ending],
             network.initial_state(int(ending.sum())),
         )
-        window, stride = cuts(schedule, timesteps)
         arguments = network, components.loss, chunk, states
         full = gradient(*arguments, timesteps, timesteps, carry=True)
         cut = full
-        if window < timesteps or not schedule.carry:
-            cut = gradient(*arguments, window, stride, schedule.carry)
+        if (schedule.window is not None and schedule.window < timesteps) or not schedule.carry:
+            cut = gradient(*arguments, schedule.window, schedule.stride, schedule.carry)
         with torch.no_grad():
             outputs, _ = network.recur(chunk.inputs, network.initial_state(streams))  # (T, B, H)
         return {

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-METRIC_OF_LOSS = {"mse": "mse", "half_mse": "mse", "l1": "mae", "cross_entropy": "accuracy"}
-METRIC_OF_KIND = {"regression": "mae", "classification": "accuracy"}
+from seqrnn.metrics import headline
+
 METRIC_NAMES = {
     "mse": "MSE",
     "mae": "MAE",
@@ -121,8 +121,7 @@ class Facts:
         return {short[name] if unique else name: float(value) for name, value in scores.items()}
 
     def _main_metric(self) -> str:
-        by_kind = METRIC_OF_KIND.get(self.kind, "mae")
-        return METRIC_OF_LOSS.get(str(self.summary.get("loss")), by_kind)
+        return headline(self.kind, str(self.summary.get("loss")))
 
     def _group(self, name: str) -> Mapping[str, Any]:
         group = self.config.get(name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqrnn import device, evaluation, plots
+from seqrnn import device, evaluation, metrics, plots
 from seqrnn.components import Components
 from seqrnn.errors import Diverged, UserError
 from seqrnn.evaluation import Predictions
@@ -27,7 +27,6 @@ from seqrnn.rundir.writer import RunWriter
 from seqrnn.schedule import Schedule, distinct
 
 WRITE_EVERY = 1.0  # seconds: rows wait so long at most while updates go on
-SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
 
 
 class Recorder:
@@ -59,8 +58,8 @@ class Recorder:
         self.experiment = next((text.partition("=")[2] for text in said if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
-        self.best = Best(components.network, components.settings.checkpoint.best)
-        self.terminal = Terminal(self.writer.log_path, SHOWN_METRIC[components.task.kind])
+        self.best = Best(components.network, components.settings.checkpoint.best, components.task)
+        self.terminal = Terminal(self.writer.log_path, metrics.headline(components.task.kind, components.task.loss))
         self.progress = Progress(0)
         self.rows: list[Row] = []  # not written yet
         self.written = -WRITE_EVERY
@@ -83,7 +82,7 @@ class Recorder:
         settings, schedule = self.components.settings, self.components.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
+            monitor.end_blocks_at_multiples_of(self.frame_every)
             self.shown = [arrays.FirstSequences(self.components.task.test()[0], self.components.task.kind)]
         name = f"{self.values['task']['name']} with {self.values['model']['name']}"
         self.terminal.header(f"{name} ({self.experiment})" if self.experiment else name, self._facts())
@@ -131,6 +130,18 @@ class Recorder:
         self.writer.flush()
         self.terminal.flush()
         self.written = time.monotonic()
+
+    @property
+    def scored(self) -> tuple[str, int]:
+        """Which weights are scored and saved, ``best`` or ``last``, and after how many updates they were those."""
+        if self.components.schedule.keeps_best and self.best.weights:
+            return "best", self.best.updates
+        return "last", self.progress.updates
+
+    def load_scored_weights(self) -> None:
+        """Gives the network, once trained, the weights that are scored and saved."""
+        if self.scored[0] == "best":
+            self.components.network.load_state_dict(self.best.weights)
 
     def finish(self, predictions: Predictions) -> float:
         """Takes the trained network's predictions on the test data; returns their loss."""
@@ -217,7 +228,8 @@ class Recorder:
             return None
         attempt(self._write_rows)
         if type(error) is not KeyboardInterrupt:  # a second Ctrl-C: no time for more
-            attempt(lambda: self.writer.write_weights(self.components.network.state_dict()), self.write_best)
+            weights = self.best.weights if self.scored[0] == "best" else self.components.network.state_dict()
+            attempt(lambda: self.writer.write_weights(weights), self.write_best)
             if self.frames:
                 attempt(
                     lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, self.components.task.kind))
@@ -248,6 +260,12 @@ class Recorder:
         self._explain(problems)
         status = _status(problems[0] if problems else None)
         self.terminal.closing(self.scores)
+        if self.scores and self.scored[0] == "best":
+            self.terminal.say(
+                f"scored: best evaluation ({self.best.metric} {self.best.value:.4g}), at update {self.scored[1]:,}"
+            )
+        elif self.scores:
+            self.terminal.say(f"scored: last weights, at update {self.scored[1]:,}")
         if self.first_ten:
             self.terminal.say(self.first_ten)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
@@ -287,6 +305,18 @@ class Recorder:
             )
         if streams < schedule.streams:
             notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
+        best = self.components.settings.checkpoint.best
+        chosen = {
+            f"best.safetensors (checkpoint.best={best})": best is not None,
+            f"the end of training (schedule.patience={schedule.patience})": schedule.patience is not None,
+            "the learning rate (schedule.lr_decay=plateau)": schedule.lr_decay == "plateau",
+        }
+        by_test = [name for name, is_chosen in chosen.items() if is_chosen]
+        if getattr(self.components.task, "validation_is_test", False) and by_test:
+            notes.append(
+                f"validation data is test data here, and chooses {' and '.join(by_test)}: test scores of what it "
+                "chooses are too good"
+            )
         return notes
 
     def _test(self) -> dict[str, float]:
@@ -327,6 +357,8 @@ class Recorder:
             "train_loss": progress.train_loss,
             "validation": progress.evaluation,
             "best_validation_loss": progress.best_loss,
+            "scored": self.scored[0],
+            "scored_updates": self.scored[1],
             "best": {"metric": self.best.metric, "value": self.best.value, "updates": self.best.updates},
             "test": self._test(),
             "baselines": dict(list(self.scores.items())[1:]),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqrnn.errors import DataError
-from seqrnn.schedule import Schedule, Window, WindowRange
+from seqrnn.schedule import Schedule, Window, WindowRange, split_updates
 from seqrnn.tasks.protocol import Batch, Chunk, Task
 
 CHUNK = 1024  # timesteps that are read at a time
@@ -249,9 +249,9 @@ def check_update(
     Raises:
         DataError: one of them is not finite.
     """
-    epoch, windows = next(islice(schedule.updates(ranges), number, None))
-    where = f"training data of epoch {epoch}"
-    for batch, start, stop in _extents(windows, schedule.carry):
+    update = next(islice(split_updates(ranges, schedule.passes), number, None))
+    where = f"training data of epoch {update[0].epoch}"
+    for batch, start, stop in _extents(schedule.windows_of(update), schedule.carry):
         check_values(data_format.read(batch, start, stop, where), dtype, start, where)
 
 

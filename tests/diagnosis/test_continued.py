@@ -76,7 +76,9 @@ def test_it_goes_on_as_if_it_had_never_ended(
 def test_it_goes_on_at_the_rate_of_the_last_update(decay: str, factor: float, tmp_path: Path) -> None:
     overrides = (*INTEGRAL, "schedule.streams=2", "schedule.window=5", f"schedule.lr_decay={decay}")
     never = "schedule.evaluate_every=4", "optimizer.lr=1e-300" if decay == "plateau" else "seed=0"
-    steps = ("schedule.lr_step=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_step=5",)
+    steps = (
+        ("schedule.lr_patience=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_every=5",)
+    )
     run = make_run(tmp_path / "run", *overrides, *never, *steps)
     subject = Subject(run)
     going = Continued(subject, 0.0)

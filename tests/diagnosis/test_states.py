@@ -19,6 +19,7 @@ from torch import Tensor
 from seqrnn.diagnosis import jacobian, states
 from seqrnn.diagnosis.subject import Subject
 from seqrnn.diagnosis.trajectories import cases_of, sampled_steps
+from seqrnn.kernels.specification import recurrence_of
 from seqrnn.rundir.strict_json import to_json
 
 T, B = 60, 20
@@ -79,7 +80,7 @@ def test_saturation_is_counted_by_pairs_and_by_units() -> None:
 
 def test_a_clipped_unit_is_saturated_at_its_limits_alone() -> None:
     h = torch.tensor([0.0, 0.96, 1.0, 0.5], dtype=torch.float64).repeat(T * B, 1)
-    found = states.units_of("layer 1", h, CASES, "ind_clip")
+    found = states.units_of("layer 1", h, CASES, "clip")
     assert found.saturated is not None
     assert found.saturated.value == pytest.approx(0.5)
 
@@ -147,7 +148,7 @@ def test_gates_of_a_gru_whose_biases_were_set_by_hand() -> None:
 @pytest.mark.parametrize("name", ["gru", "lstm"])
 def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
     subject = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
-    steps, recurrence = sampled_steps(subject), states.recurrence_of(subject.network)
+    steps, recurrence = sampled_steps(subject), recurrence_of(subject.network.cell)
     assert recurrence is not None
     below = steps.inputs
     for number, layer in enumerate(recurrence.layers):

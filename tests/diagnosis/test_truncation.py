@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from seqrnn.diagnosis import truncation
 from seqrnn.diagnosis.subject import Stretch, Subject
-from seqrnn.diagnosis.truncation import compare, cuts, gradient, states_along
+from seqrnn.diagnosis.truncation import compare, gradient, states_along
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
@@ -49,11 +49,18 @@ def by_the_loop(
 
 def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse", **more: Any) -> Array:
     stretch = Stretch(batch.chunk, network.initial_state(batch.streams))
-    window, stride = cuts(schedule, batch.timesteps)
     states = states_along(network, stretch)
     parameters = list(network.parameters())
     return gradient(
-        network, LOSSES[loss], batch.chunk, states, window, stride, schedule.carry, parameters=parameters, **more
+        network,
+        LOSSES[loss],
+        batch.chunk,
+        states,
+        schedule.window,
+        schedule.stride,
+        schedule.carry,
+        parameters=parameters,
+        **more,
     )
 
 
