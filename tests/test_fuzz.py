@@ -33,8 +33,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from seqrnn import config_files, errors, train
-from seqrnn.cli import composition
+from seqrnn import composition, config_files, errors
+from seqrnn.cli import job
 from seqrnn.plots import __main__ as plots_command
 from seqrnn.rundir.bounded_arrays import read_tensors
 from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
@@ -204,7 +204,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             with open_dict(config):
                 del config["hydra"]
             try:
-                train.train.__wrapped__(config)  # type: ignore[attr-defined]
+                job.train.__wrapped__(config)  # type: ignore[attr-defined]
             except SystemExit as stop:
                 code = int(stop.code or 0)
         out, err = capfd.readouterr()

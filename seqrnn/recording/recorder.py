@@ -37,6 +37,7 @@ class Recorder:
         components: the config and the objects of the run.
         request: where it goes, and whether it is there already.
         deferred: within it, a signal waits until everything is written down.
+        quiet: whether nothing is printed; the log has it all the same.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Recorder:
         components: Components,
         request: RunRequest,
         deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.values, self.components = components.values, components
         self.directory, self.resuming = request.directory, request.resuming
@@ -59,7 +62,8 @@ class Recorder:
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
         self.best = Best(components.network, components.settings.checkpoint.best, components.task)
-        self.terminal = Terminal(self.writer.log_path, metrics.headline(components.task.kind, components.task.loss))
+        metric = metrics.headline(components.task.kind, components.task.loss)
+        self.terminal = Terminal(self.writer.log_path, metric, quiet)
         self.progress = Progress(0)
         self.rows: list[Row] = []  # not written yet
         self.written = -WRITE_EVERY

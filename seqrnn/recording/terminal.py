@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,15 +39,19 @@ class Terminal:
     Args:
         log_path: where everything said goes as well, as plain text.
         metric: the metric of an evaluation that the progress display shows.
+        quiet: whether everything goes to the log alone.
     """
 
-    def __init__(self, log_path: Path, metric: str) -> None:
+    def __init__(self, log_path: Path, metric: str, quiet: bool = False) -> None:
         self.metric = metric
         self._file: IO[str] = log_path.open("a", encoding="utf-8")
-        self._screen = Screen(highlight=False)
+        self._screen = Screen(highlight=False, quiet=quiet)
+        # A notebook draws a progress bar by ipywidgets.
+        is_notebook = self._screen.is_jupyter and find_spec("ipywidgets") is not None
+        self._draws_bar = self._screen.is_terminal or is_notebook
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
         self._bar: Bar | None = None
-        self._every = DRAW_EVERY if self._screen.is_terminal else LINE_EVERY
+        self._every = DRAW_EVERY if self._draws_bar else LINE_EVERY
         self._spoke = time.monotonic()
         self._unheard: tuple[type[OSError], ...] = ()  # errors of the log that nobody need hear of
 
@@ -108,7 +113,7 @@ class Terminal:
         rate = progress.timesteps / max(progress.train_seconds, 1e-9)
         latest = progress.evaluation.get(self.metric)
         metric = "" if latest is None else f"{self.metric} {latest:.3g}"
-        if self._screen.is_terminal:
+        if self._draws_bar:
             if self._bar is None:
                 self._bar = _bar(self._screen)
                 self._bar.start()

@@ -225,7 +225,7 @@ def _refuse_a_second(directory: Path) -> None:
     if present or any((directory / CHECKPOINTS).glob("[!.]*")):
         raise ConfigError(
             f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
-            "(a sweep: hydra.sweep.dir=DIR), or go on with it: resume=DIR"
+            f"(a sweep: hydra.sweep.dir=DIR), or resume it with resume={directory} (each run of a sweep: resume=auto)"
         )
 
 

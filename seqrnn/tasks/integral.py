@@ -25,6 +25,7 @@ BLOCKS_PER_SECTION = 8  # for a single stream; more streams take fewer, so that 
 SEQUENTIAL = 48  # timesteps up to which the recurrence is computed one timestep after another
 LONGEST_SEGMENT = 64  # timesteps; a longer recurrence is cut into segments that are computed side by side
 MOST_IN_MEMORY = 2**26  # pairs of a timestep and a stream: about 2 GB while they are generated
+MOST_MEASURED = 2**23  # the same pairs, for ``Integral.reach``
 TRAIN, VALIDATION, TEST, ROLLOUT = range(4)  # the first number of a seed: no split repeats another
 COVERED = 0.9  # the share of targets that depend on at most ``Integral.reach`` timesteps
 FADED = 0.01  # an input of which this share is left in a leaking integral no longer counts
@@ -122,7 +123,7 @@ class Integral:
         """How many of the latest inputs y depends on: those since y was last at a limit, or since the sequence
         started, as far as the leak has left something of them. Measured on up to 64 sequences of ``test_timesteps``,
         as the number that is enough for 90 % of all y."""
-        sequences = max(1, min(64, MOST_IN_MEMORY // self.test_timesteps))
+        sequences = max(1, min(64, MOST_MEASURED // self.test_timesteps))
         batch = IntegralBatch(self, (TRAIN, 0, 0), sequences, self.test_timesteps)
         y = batch.read(0, self.test_timesteps).targets.squeeze(-1).numpy()  # (T, B)
         clock = np.arange(1, len(y) + 1)[:, None]
@@ -131,8 +132,8 @@ class Integral:
         steps = max(1, math.ceil(np.quantile(since, COVERED)))
         if self.leak == 0:
             return steps
-        fading = 1 if self.leak == 1 else math.ceil(math.log(FADED) / math.log(1 - self.leak))
-        return min(steps, fading)
+        fading = math.log(FADED) / math.log1p(-self.leak) if self.leak < 1 else 1.0
+        return math.ceil(min(steps, fading))
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         steady = IntegralBatch(self, (TRAIN, 0, 0), 64, 1024).read(0, 1024).targets

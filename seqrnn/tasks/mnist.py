@@ -195,7 +195,7 @@ class ImageBatch:
         images = self.images if (start, stop) == (0, ROWS) else self.images[:, start:stop]
         rows = images.index_select(0, self.chosen).float().div_(255)  # (B, T, 28)
         labels = self.labels.index_select(0, self.chosen)  # (B,)
-        starts, valid = _ends(self.streams)
+        starts, valid = first_and_last(self.streams)
         return Chunk(
             inputs=rows.transpose(0, 1),
             targets=labels.expand(stop - start, -1),
@@ -205,7 +205,7 @@ class ImageBatch:
 
 
 @cache
-def _ends(streams: int) -> tuple[Tensor, Tensor]:
+def first_and_last(streams: int) -> tuple[Tensor, Tensor]:
     """Returns two masks (28, B): which timesteps are the first, and which are the last."""
     times = torch.arange(ROWS).unsqueeze(1).expand(-1, streams)
     return times == 0, times == ROWS - 1
