@@ -1,4 +1,4 @@
-"""device, precision, threads, deterministic and seed: how this process computes."""
+"""How this process computes: the keys device, precision, threads, deterministic and seed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from seqrnn.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64", "bf16-mixed"]
-ONE_THREAD_UP_TO = 8192  # hidden units times streams: no more work than that is not worth sharing
+ONE_THREAD_UP_TO = 8192  # hidden units times streams: less work than that is slower in several threads
 
 
 class Movable(Protocol):
-    """What can be copied to a device: a chunk of a task's data."""
+    """Something that can be copied to a device: a chunk of a task's data."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self: ...
 
@@ -46,9 +46,10 @@ class DeviceContext:
 
 
 def device_context(device: Device, precision: Precision) -> DeviceContext:
-    """
+    """Returns the context for the config's keys ``device`` and ``precision``.
+
     Raises:
-        ConfigError: cuda was asked for, or is needed, and there is none.
+        ConfigError: cuda is asked for, or needed for the precision, and there is none.
     """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
@@ -68,7 +69,7 @@ def device_context(device: Device, precision: Precision) -> DeviceContext:
 
 
 def describe(device: torch.device) -> str:
-    """For people: ``cpu (2 threads)``, or the GPU's name."""
+    """Returns a description for people: ``cpu (2 threads)``, or the GPU's name."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -85,8 +86,8 @@ def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work
     torch.manual_seed(seed)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads((1 if work <= ONE_THREAD_UP_TO else cores) if threads == "auto" else threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
-    # What torch.use_deterministic_algorithms does too, which imports torch's compiler to tell it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
+    # The same as torch.use_deterministic_algorithms, which would import torch's compiler.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic

@@ -267,7 +267,7 @@ def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     finished = command("task=sine", "smoke=true", "seed=1")
     assert finished.exit_code == 2
-    assert "holds a run already" in finished.err
+    assert "already holds a run" in finished.err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == kept
 
 
@@ -345,7 +345,7 @@ def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     assert "Traceback" not in finished.err
     summary = finished.summary
     assert summary["status"] == "diverged"
-    assert f"update {summary['updates'] + 1} " in summary["problem"]
+    assert f"update {summary['updates'] + 1} " in summary["problems"][0]
     assert summary["test"] == {}
     written = {path.name for path in finished.directory.iterdir()}
     assert {"metrics.csv", "metrics.jsonl", "weights.safetensors", "loss.png", "config.yaml"} <= written

@@ -161,6 +161,7 @@ def both_ways(name: str, changes: Any, shape: Sequence[int], dtype: torch.dtype)
     return found[0], found[1]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["f64", "f32"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("name", "changes"), CELLS, ids=str)

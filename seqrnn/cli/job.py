@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seqrnn import config_files, resuming
-from seqrnn.cli import arguments, reporting
+from seqrnn.cli import arguments, reporting, workers
 from seqrnn.rundir.request import RunRequest
 
 
@@ -21,7 +21,8 @@ def train(config: DictConfig) -> float:
     """Trains and tests what ``config`` describes; returns the test loss."""
     context = HydraConfig.get()
     directory = Path(context.runtime.output_dir)
-    with reporting.reporting(directory, None if context.mode == RunMode.RUN else context.job.num):
+    number = None if context.mode == RunMode.RUN else context.job.num
+    with workers.in_worker(), reporting.reporting(directory, number):
         with reporting.importing(directory):  # late, so that --help, --cfg and tab completion do not wait for torch
             from seqrnn import api, settings
         overrides = api.typed_overrides(context)
@@ -51,7 +52,10 @@ def command() -> None:
         reporting.run_hydra(train)
         return
     request = resuming.named_run(overrides, [] if shown else [word for word in flags if word.startswith("-")])
-    if request is None:
+    if request is None and {"-m", "--multirun"} & {*flags}:
+        with workers.ending_with_us():
+            reporting.run_hydra(train)
+    elif request is None:
         reporting.run_hydra(train)
     elif shown:
         print(yaml.safe_dump(request.values, sort_keys=False, allow_unicode=True), end="")

@@ -126,11 +126,11 @@ def test_a_task_declares_whether_its_validation_data_is_test_data(name: str, cha
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["experiment=sine_online"], "chooses best.safetensors (checkpoint.best=loss): test scores"),
+        (["experiment=sine_online"], "chooses best.safetensors (checkpoint.best=loss); test scores"),
         (
             ["task=mnist", "task.validation_images=0", "schedule.patience=3", "schedule.lr_decay=plateau"],
-            "best.safetensors (checkpoint.best=loss) and the end of training (schedule.patience=3) and the learning "
-            "rate (schedule.lr_decay=plateau)",
+            "chooses the tested weights (schedule.keep=null), best.safetensors (checkpoint.best=loss), the end of "
+            "training (schedule.patience=3), the learning rate (schedule.lr_decay=plateau); test scores",
         ),
         (["experiment=mnist_lstm", "checkpoint.best=null"], None),
         (["task=mnist", "schedule.patience=3"], None),
@@ -156,6 +156,7 @@ def test_textbook_recipes_that_evaluate_on_test_images_choose_nothing_by_them(ex
     values = composed(f"experiment={experiment}")
     assert values["task"]["validation_images"] == 0
     assert values["schedule"]["patience"] is None
+    assert values["schedule"]["keep"] in (None, "last")
     assert values["schedule"]["lr_decay"] != "plateau"
 
 
