@@ -150,7 +150,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.prepare(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.print)
         trained.train()
         recorder.load_scored_weights()
         return recorder.finish(evaluation.predict(run.network, test, run.context))

@@ -1,6 +1,15 @@
-"""python -m seqrnn.diagnose RUN_DIR: finds out why a run has not learned its task, and what to change."""
+"""python -m seqrnn.diagnose RUN_DIR: finds out why a run has not learned its task, and what to change.
+
+Like ``seqrnn.plots.__main__``, it removes the current directory, which may have been received from someone, from the
+module search path before anything else is imported. Modules that the user names may still be there.
+"""
 
 from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]
 
 import argparse
 import math
@@ -40,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cannot ask for it itself",
     )
     options = parser.parse_args(arguments)
+    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
+        sys.path.append(str(Path.cwd()))
     with exiting_at_once():
         from seqrnn.cli import reporting
 

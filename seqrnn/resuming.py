@@ -24,7 +24,7 @@ from seqrnn.checkpoints.identity import CHANGEABLE, EXTENDING, differences, iden
 from seqrnn.errors import ConfigError, UserError, did_you_mean
 from seqrnn.keys import flattened, prefixes
 from seqrnn.recording.provenance import scheduler_job
-from seqrnn.rundir.names import CONFIG
+from seqrnn.rundir.names import CHECKPOINTS, CONFIG
 from seqrnn.rundir.request import RunRequest
 
 Values = dict[str, Any]
@@ -33,9 +33,9 @@ MOST_DIFFERENCES = 5  # that an error names
 
 def finished_summary(request: RunRequest) -> dict[str, Any] | None:
     """Returns the summary of a run that has finished and is not made longer; None if there is something to train."""
-    from seqrnn.rundir.reader import RunReader, left_behind
+    from seqrnn.rundir.reader import RunReader, was_not_closed
 
-    if not request.resuming or left_behind(request.directory):
+    if not request.resuming or was_not_closed(request.directory):
         return None
     try:
         summary = RunReader(request.directory).summary()
@@ -85,6 +85,7 @@ def named_run(overrides: Sequence[str], flags: Sequence[str] = ()) -> RunRequest
         )
     if problems:
         raise ConfigError(*problems)
+    _check_version(directory)
     return RunRequest(values, directory, others, resuming=True)
 
 
@@ -94,6 +95,13 @@ def _value(override: str) -> str:
         return str(OverridesParser.create().parse_override(override).value())
     except Exception:
         return override.partition("=")[2]
+
+
+def _check_version(directory: Path) -> None:
+    """Refuses a run of another version before its config is compared with today's keys."""
+    from seqrnn.checkpoints.manager import check_version
+
+    check_version(directory / CHECKPOINTS)
 
 
 def _complete(values: Values) -> None:
@@ -157,6 +165,7 @@ def follow_setting(request: RunRequest) -> RunRequest:
     queued = None if is_named else requeued(request.directory)
     if setting is None and not queued:
         return request
+    _check_version(request.directory)
     found = differences(identity(request.values), identity(RunReader(request.directory).config()))
     if found:
         remedy = (

@@ -84,7 +84,11 @@ MISTAKES = {
     "a nested key": (["suggested.epochs=0", "schedule.epochs=1"], ["suggested.epochs=0: should be greater"]),
     "a nested value": (["model.init_std.head.weight=big"], ["model.init_std.head.weight=big: should be"]),
     "a seed beyond all bounds": (["seed=18446744073709551616"], ["seed=18446744073709551616: should be less"]),
-    "more than fits in memory": (["model.hidden_size=1000000"], ["out of memory", "make the network"]),
+    "a layer that does not fit": (["model.hidden_size=1000000"], ["model.hidden_size=1000000", "make the network"]),
+    "layers that do not fit": (
+        ["model=lstm", "model.hidden_size=20000", "model.num_layers=1000"],
+        ["model.hidden_size=20000 model.num_layers=1000: 3,19", "of memory are available; make the network smaller"],
+    ),
     "a directory that is none": (["--config-dir", "nowhere"], ["nowhere"]),
     "no matrix to be orthogonal": (
         ["model=indrnn", "model.recurrent_init=orthogonal"],
@@ -267,7 +271,7 @@ def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     finished = command("task=sine", "smoke=true", "seed=1")
     assert finished.exit_code == 2
-    assert "holds a run already" in finished.err
+    assert "already holds a run" in finished.err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == kept
 
 
@@ -345,7 +349,7 @@ def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     assert "Traceback" not in finished.err
     summary = finished.summary
     assert summary["status"] == "diverged"
-    assert f"update {summary['updates'] + 1} " in summary["problem"]
+    assert f"update {summary['updates'] + 1} " in summary["problems"][0]
     assert summary["test"] == {}
     written = {path.name for path in finished.directory.iterdir()}
     assert {"metrics.csv", "metrics.jsonl", "weights.safetensors", "loss.png", "config.yaml"} <= written

@@ -82,7 +82,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
     summary = json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "failed"
-    assert "No space left" in summary["problem"]
+    assert "No space left" in summary["problems"][0]
     assert list((disk / "run" / "checkpoints").glob("*.safetensors"))
     assert not list((disk / "run").rglob("*.tmp*"))
     (disk / "filler").unlink()

@@ -302,16 +302,17 @@ def test_training_makes_the_steps_of_the_slow_reference(
     )
 
 
-@given(
-    cuts=lengths(),
-    carry=st.booleans(),
-    clip_norm=st.sampled_from([None, 0.05]),
-    cell=st.sampled_from(["elman", "gru", "clip"]),
-    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=4),
-    seed=st.integers(0, 1000),
-)
-@hypothesis_settings(max_examples=150)
-def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
+ANY_TRAINING = {
+    "cuts": lengths(),
+    "carry": st.booleans(),
+    "clip_norm": st.sampled_from([None, 0.05]),
+    "cell": st.sampled_from(["elman", "gru", "clip"]),
+    "shapes": st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=4),
+    "seed": st.integers(0, 1000),
+}
+
+
+def assert_any_training_is_the_references(
     make_strategy: MakeStrategy,
     cuts: dict[str, Any],
     carry: bool,
@@ -325,6 +326,23 @@ def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_dat
         for epoch in range(2)
     ]
     assert_trains_like_the_reference(make_strategy, cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
+
+
+@given(**ANY_TRAINING)
+@hypothesis_settings(max_examples=20)
+def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
+    make_strategy: MakeStrategy, **training: Any
+) -> None:
+    assert_any_training_is_the_references(make_strategy, **training)
+
+
+@pytest.mark.long
+@given(**ANY_TRAINING)
+@hypothesis_settings(max_examples=150)
+def test_training_makes_the_steps_of_the_slow_reference_for_many_schedules_and_data(
+    make_strategy: MakeStrategy, **training: Any
+) -> None:
+    assert_any_training_is_the_references(make_strategy, **training)
 
 
 @pytest.mark.parametrize("loss", ["half_mse", "l1", "cross_entropy"])
@@ -534,7 +552,7 @@ def weights_after_a_run(
 ) -> list[Tensor]:
     """A short run in float32, with dropout where that can be, built from its seed alone."""
     torch.manual_seed(seed)
-    task = make_task("integral", seed, train_timesteps=600, sequence_length=60, validation_timesteps=20)
+    task = make_task("integral", seed, train_timesteps=180, sequence_length=60, validation_timesteps=20)
     dropout = 0.5 if make_strategy is plain else 0.0
     network = build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
     context = device.DeviceContext(torch.device("cpu"), torch.float32)

@@ -88,6 +88,8 @@ class Task(Protocol):
       common with the training data, or None. It stands in the terminal's header, the summary and the pictures.
     - ``validation_is_test``: whether the validation data is test data, so that what is chosen by validation scores is
       chosen on test data; the runner then names what is. Without it: False.
+    - ``picture``: how its predictions are drawn, a ``seqrnn.rundir.formats.Picture``, which the summary records.
+      Without it: ``sequences`` for a regression, ``classes`` for a classification.
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.

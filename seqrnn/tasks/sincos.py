@@ -14,6 +14,7 @@ from seqrnn import metrics
 from seqrnn.bounds import Count
 from seqrnn.errors import ConfigError
 from seqrnn.registry import register
+from seqrnn.rundir.formats import Picture
 from seqrnn.tasks.protocol import Batch, Chunk, Stored, stored
 
 MOST_IN_MEMORY = 2**24  # timesteps
@@ -62,6 +63,7 @@ class SinCos:
             )
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
+        self.picture = Picture(name="pieces", axis="t / π (half waves)", length=points, input="sin t", target="cos t")
         # Two neighbouring points show whether the sine rises or falls. Where two pieces meet, the same point comes
         # twice, so three are needed.
         self.reach = 3 if continuous else 2

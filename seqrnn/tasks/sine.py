@@ -13,6 +13,7 @@ from torch import Tensor
 from seqrnn import metrics
 from seqrnn.bounds import Moderate
 from seqrnn.registry import register
+from seqrnn.rundir.formats import Picture
 from seqrnn.tasks.protocol import Batch, Chunk, stored
 
 Points = Annotated[int, Field(ge=2, le=2**24)]
@@ -45,6 +46,7 @@ class Sine:
         self.loss = loss
         self.start, self.stop, self.points = start, stop, points
         self.step = (stop - start) / (points - 1)
+        self.picture = Picture(name="points", axis="t", start=start + self.step, step=self.step, target="sin t")
 
     @cached_property
     def wave(self) -> Tensor:

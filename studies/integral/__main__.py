@@ -1,7 +1,7 @@
 """python -m studies.integral: makes the runs, figures and tables of docs/integral.md.
 
-Runs, tables and pictures go to outputs/studies/integral; finished runs are not made a second time. To make all of them,
-delete that folder.
+Runs, tables and pictures go to outputs/studies/integral; finished runs are not made a second time. Delete
+that folder to make all of them.
 """
 
 from __future__ import annotations

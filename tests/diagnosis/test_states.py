@@ -226,6 +226,7 @@ def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
 # --- Every task and cell
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 def test_every_task_and_cell_has_numbers_for_a_report(
