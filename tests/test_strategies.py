@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ from torch import Tensor, nn
 from seqrnn import device, evaluation, loop, registry
 from seqrnn.components import Components, build_components
 from seqrnn.errors import ConfigError, DataError, Diverged
-from seqrnn.kernels import support
+from seqrnn.kernels import layout, support
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.rundir.reader import RunReader
@@ -516,6 +518,52 @@ def test_single_precision_stays_close_over_a_thousand_updates(model: str) -> Non
         assert max(float((one - other).abs().max()) for one, other in zip(before, ends[-1], strict=True)) > 0.05
     for found, expected in zip(*ends, strict=True):
         assert float((found.double() - expected).norm() / expected.norm()) < 1e-5
+
+
+@cache
+def compiled_cut() -> Any:
+    """Returns a compiled function that cuts all windows of a batch, as compiled updates do, into rows of a table."""
+    from seqrnn.kernels import update
+    from seqrnn.kernels.simd import offset, pointer
+
+    cut, fields = update.cut, layout.WINDOW_FIELDS
+
+    @numba.njit
+    def cut_all(table: Any, part: Any, count: int, rows: Any) -> None:
+        c, p, windows = pointer(table), pointer(part), pointer(rows)
+        for number in range(count):
+            cut(c, p, number, offset(windows, number * fields))
+
+    return cut_all
+
+
+@needs_compiler
+@given(cuts=lengths(12), timesteps=st.integers(1, 40), streams=st.integers(1, 3), carry=st.booleans())
+@hypothesis_settings(max_examples=150)
+def test_compiled_code_cuts_the_windows_of_the_schedule(
+    cuts: dict[str, Any], timesteps: int, streams: int, carry: bool
+) -> None:
+    schedule = make_schedule(**cuts, carry=carry, streams=streams)
+    engine = compiled_strategy.Engine(make_network("gru"), LOSSES["mse"], schedule, (streams, timesteps))
+    windows = list(schedule.cut(timesteps))
+    part = np.zeros(layout.PART_FIELDS, np.int64)
+    part[[layout.PART_STREAMS, layout.PART_TIMESTEPS]] = streams, timesteps
+    found = np.zeros((len(windows), layout.WINDOW_FIELDS), np.int64)
+    compiled_cut()(engine.flat.table, part, len(windows), found.reshape(-1))
+    for number, (row, window) in enumerate(zip(found, windows, strict=True)):
+        kept = carry and schedule.window is not None and window.keep < timesteps
+        expected = {
+            layout.W_STREAMS: streams,
+            layout.W_LENGTH: window.stop - window.start,
+            layout.W_LEAD: window.fresh - window.start,
+            layout.W_DATA: window.start * streams,
+            layout.W_FIRST: number == 0,
+            layout.W_KEEP: window.keep - window.start if kept else 0,
+        }
+        assert {field: row[field] for field in expected} == expected
+        if carry and schedule.window and window.start:  # the state comes from where an earlier window has put it
+            (keeper,) = (earlier for earlier in range(number) if windows[earlier].keep == window.start)
+            assert row[layout.W_SLOT] == found[keeper][layout.W_SLOT]
 
 
 # --- When a run is over, and what it writes down
