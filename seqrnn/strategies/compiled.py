@@ -74,8 +74,8 @@ class Compiled:
         self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
         first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
-        self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
-        self.arrays = [flat.numpy() for flat in self.remembered]
+        self.step_arrays = [torch.zeros_like(first.flat.p) for _ in range(3)]
+        self.arrays = [flat.numpy() for flat in self.step_arrays]
         inputs, outputs = int(first.flat.layers[0, layout.INPUTS]), int(first.flat.table[layout.OUTPUTS])
         sizes = Sizes(DataFormat(inputs, outputs, loss is cross_entropy), streams, timesteps)
         self.data = Data(first.dtype, shares, sizes)
@@ -202,7 +202,7 @@ class Compiled:
             return
         strategy_state.load_group_settings(self.optimizer, state)
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        for flat in self.remembered:
+        for flat in self.step_arrays:
             flat.zero_()
         for name, flat in self._step_state():
             for parameter, view in self.flat.views(flat):
@@ -224,7 +224,7 @@ class Compiled:
     def _step_state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the optimizer's state of all parameters, flat, with torch's names."""
         step = STEPS[self.step_kind]
-        for (name, setting), flat in zip(step.tensors.items(), self.remembered, strict=False):
+        for (name, setting), flat in zip(step.tensors.items(), self.step_arrays, strict=False):
             if setting is None or self.numbers[step.settings[setting]] > 0:
                 yield name, flat
 
