@@ -1,4 +1,4 @@
-"""How this process computes: the keys device, precision, threads, deterministic and seed."""
+"""How this process computes: the keys device, precision, threads, deterministic and seed; and in how much memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar
 
 import torch
@@ -91,3 +92,48 @@ def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
+
+
+def available_memory() -> int | None:
+    """Returns how many bytes this process can still take before the system runs out of memory, swap space included;
+    None where the system does not tell."""
+    found = [_unused_memory(), _unused_by_group(), _unused_address_space()]
+    return min((number for number in found if number is not None), default=None)
+
+
+def _unused_memory() -> int | None:
+    """What Linux estimates for programs that start now."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        return 1024 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0))
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def _unused_by_group() -> int | None:
+    """What the limit of a container leaves (control groups, version 2 or 1). Cached files are not counted as used."""
+    for folder, limit, used, cached in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, taken = (int((Path(folder) / name).read_text(encoding="ascii")) for name in (limit, used))
+            rows = (line.split() for line in (Path(folder) / "memory.stat").read_text(encoding="ascii").splitlines())
+            files = {row[0]: int(row[1]) for row in rows}
+            return max(0, most - taken + files.get(cached, 0))
+        except (OSError, ValueError, IndexError):  # there is no such group, or no limit ("max")
+            continue
+    return None
+
+
+def _unused_address_space() -> int | None:
+    """What ``ulimit -v`` leaves."""
+    try:
+        import resource  # not on Windows
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * resource.getpagesize())

@@ -91,20 +91,20 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_the_last_line_resumes_it(
 
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_earlier_checkpoint(server: Server, tmp_path: Path) -> None:
-    heard = """
+    record = """
 import seqrnn.checkpoints.signals as signals
-real_hear = signals.Signals._hear
-def hear(self, signum, frame):
-    with open("heard", "w") as file:
+real_receive = signals.Signals._receive
+def receive(self, signum, frame):
+    with open("received", "w") as file:
         file.write("once")
-    real_hear(self, signum, frame)
-signals.Signals._hear = hear
+    real_receive(self, signum, frame)
+signals.Signals._receive = receive
 """
     every = (*RUN, "checkpoint.every=50")
-    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + heard)
+    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + record)
     wait_for(tmp_path / "at 70")  # where it stays
     child.send(signal.SIGINT)
-    wait_for(tmp_path / "heard")
+    wait_for(tmp_path / "received")
     child.send(signal.SIGINT)
     assert child.wait().exit_code == 130
     assert summary_of(tmp_path / "run")["status"] == "interrupted"
