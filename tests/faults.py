@@ -220,7 +220,7 @@ class StopAt:
 
     def __init__(self, checkpoints: Path, position: int | None) -> None:
         self.checkpoints, self.position = checkpoints, position
-        self.waiting = False
+        self.pending = False
         self.deferred = nullcontext
 
     def __enter__(self) -> StopAt:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqrnn.checkpoints import file
-from seqrnn.checkpoints.file import Damaged, Newer
-from seqrnn.checkpoints.manager import CheckpointManager
+from seqrnn.checkpoints.file import Damaged, OtherVersion
+from seqrnn.checkpoints.manager import CheckpointManager, check_version
 from seqrnn.errors import DataError
 from seqrnn.settings import CheckpointSettings
 
@@ -108,7 +108,7 @@ def test_one_with_more_behind_it_is_found(tmp_path: Path) -> None:
 
 def signed(metadata: dict[str, str], tensors: dict[str, Any] | None = None, data: bytes = b"") -> bytes:
     """A file with a sound checksum and whatever one likes in it."""
-    own = {"format": "seqrnn checkpoint", "version": "1", "state": "{}", "sha256": "0" * 64, **metadata}
+    own = {"format": "seqrnn checkpoint", "version": str(file.VERSION), "state": "{}", "sha256": "0" * 64, **metadata}
     header = json.dumps({"__metadata__": own, **(tensors or {})}, separators=(",", ":")).encode()
     content = bytearray(struct.pack("<Q", len(header)) + header + data)
     found = file.SUM.search(content)
@@ -118,11 +118,25 @@ def signed(metadata: dict[str, str], tensors: dict[str, Any] | None = None, data
     return bytes(content)
 
 
-def test_a_newer_format_is_named_as_such(tmp_path: Path) -> None:
-    path = tmp_path / "1.safetensors"
-    path.write_bytes(signed({"version": "2"}))
-    with pytest.raises(Newer, match=r"written by a newer seqrnn \(format 2, and this one reads up to 1\)"):
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (file.VERSION + 1, "written by a newer seqrnn .*install that version"),
+        (1, "written by an earlier seqrnn .*init_from=RUN_DIR"),
+    ],
+)
+def test_the_format_of_another_version_is_refused_with_a_remedy(version: int, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "000000000001.safetensors"
+    path.write_bytes(signed({"version": str(version)}))
+    with pytest.raises(OtherVersion, match=rf"{message}") as caught:
         file.read(path)
+    assert f"(format {version}, and this one reads {file.VERSION})" in str(caught.value)
+    manager = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None))
+    (tmp_path / "000000000002.safetensors").write_bytes(b"damaged")
+    for read in (lambda: manager.newest(lambda text: None), lambda: check_version(tmp_path)):
+        with pytest.raises(OtherVersion):
+            read()
+    assert path.exists()
 
 
 class Evil:

@@ -1,4 +1,4 @@
-"""Runs in processes of their own that are killed, at any instant and at every step of a write, and go on."""
+"""Runs in processes of their own that are killed, at any instant and at every step of a write, and are resumed."""
 
 from __future__ import annotations
 

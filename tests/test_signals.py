@@ -205,7 +205,7 @@ def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: 
     assert "optimizer.lr is 0.1" in other.err
     again = server.run(*short, cwd=tmp_path)
     assert again.exit_code == 0, again.err
-    assert "goes on from update" in said(again.out)
+    assert "resumes from update" in said(again.out)
     assert ": resume=auto" in said(again.out)
 
 
@@ -215,9 +215,9 @@ def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
     try:
         with Signals() as signals, signals.deferred():
             os.kill(os.getpid(), signal.SIGUSR1)
-            assert not signals.waiting
+            assert not signals.pending
             os.kill(os.getpid(), signal.SIGTERM)
-            assert signals.waiting
+            assert signals.pending
             with pytest.raises(Interrupted) as interrupted:
                 signals.answer()
         assert interrupted.value.exit_code == 143
