@@ -425,7 +425,7 @@ def test_neither_torch_nor_pyplot_is_needed(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(run / "loss.png")
 
 
-def test_an_unfinished_last_row_and_a_damaged_file_affect_no_other_picture(tmp_path: Path) -> None:
+def test_a_torn_last_row_and_a_damaged_file_spoil_nothing_else(tmp_path: Path) -> None:
     directory = make(tmp_path / "run", rows=rows(5, train_loss=1.0), predictions=sequences(50))
     with (directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"timesteps": 9')  # as a killed run leaves it

@@ -449,7 +449,7 @@ def test_a_name_is_written_into_pictures_as_it_is(name: str, tmp_path: Path) -> 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("changes", [{"task.train_timesteps": 10**15}, {"schedule.epochs": 2**53}], ids=str)
-def test_absurd_counts_are_computed_without_a_walk_over_all_of_them(changes: dict[str, int], command: Any) -> None:
+def test_absurd_counts_are_counted_without_being_gone_through(changes: dict[str, int], command: Any) -> None:
     line = [f"{key}={value}" for key, value in changes.items()]
     finished = command(*line, "task.validation_sequences=2", "task.test_sequences=2", "schedule.max_updates=3")
     assert finished.exit_code == 0, finished.err
