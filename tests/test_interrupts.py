@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from seqrnn import api
 from seqrnn.cli.interrupts import exiting_at_once
 
 # Sends Ctrl-C in the middle of the import of a module, whose loader then swallows every exception.
@@ -73,3 +74,34 @@ def test_the_handlers_of_others_are_theirs() -> None:
     thread.join()
     assert failures == []
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def failing_destructor(filename: str) -> object:
+    """Returns an object whose destructor fails in a file of that name."""
+    source = "class Unfinished:\n    def __del__(self): raise AttributeError('half made')\n"
+    names: dict[str, type] = {}
+    exec(compile(source, filename, "exec"), names)
+    return names["Unfinished"]()
+
+
+@pytest.mark.parametrize(
+    ("filename", "dropped"), [("/site/llvmlite/binding/ffi.py", True), ("/home/llvmlite.py", False)]
+)
+def test_an_interrupted_compiler_prints_no_errors_of_its_destructors(
+    filename: str, dropped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    hook = sys.unraisablehook
+    with api._compiler_errors_dropped():
+        pass
+    assert sys.unraisablehook == hook
+
+    def interrupted() -> None:
+        with api._compiler_errors_dropped():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    failing_destructor(filename)  # dropped at once
+    assert bool(printed) != dropped
