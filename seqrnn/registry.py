@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from seqrnn.errors import ConfigError, did_you_mean
 
-KINDS = ("task", "model", "optimizer")
+KINDS = ("task", "model", "optimizer", "instrument")
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 C = TypeVar("C", bound=Callable[..., Any])
 
