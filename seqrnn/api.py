@@ -12,6 +12,7 @@ from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.request import RunRequest
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks import checks
 
 
 def checked(values: Values) -> Values:
@@ -28,11 +29,12 @@ def checked(values: Values) -> Values:
 def execute(request: RunRequest) -> float:
     """Makes or resumes the run of a checked config, from its data to its plots; returns its test loss."""
     run = components.build_components(request.values)
+    checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
     planned = training.planned_updates(run)
     strategy = choose(run)
-    score, test = training.validation_scorer(run), run.task.test()  # damaged data is found before training
+    score, test = training.validation_scorer(run), run.task.test()
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
@@ -50,7 +52,7 @@ def execute(request: RunRequest) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.ready(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.say)
         trained.train()
         loss = recorder.finish(evaluation.predict(run.network, test, run.context))
     if run.settings.diagnose:

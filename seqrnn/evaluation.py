@@ -52,7 +52,9 @@ def _respond(network: Network, batch: Batch, context: DeviceContext) -> list[NDA
     """Inputs, targets, outputs, valid and starts of one batch, whole."""
     state, chunks = network.initial_state(batch.streams), []
     for start in range(0, batch.timesteps, EVALUATION_CHUNK):
-        chunk = context(batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps)))
+        with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
+            chunk = batch.read(start, min(start + EVALUATION_CHUNK, batch.timesteps))
+        chunk = context(chunk)
         outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         values = (chunk.inputs, chunk.targets, outputs.to(context.dtype), chunk.valid, chunk.starts)
         chunks.append([value.cpu().numpy() for value in values])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from seqrnn.errors import Diverged
 from seqrnn.monitor import Monitor
 from seqrnn.schedule import Schedule, WindowSampler
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks import checks
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Task
 
 
@@ -35,6 +38,7 @@ def train(
 
     Raises:
         Diverged: the loss or the gradient became NaN or infinite; the weights are those before that update.
+        DataError: the training data is not what it should be, or not finite.
     """
     cursor = cursor or TrainingCursor(task, schedule, monitor.progress.planned_updates)
     sampler, decay = cursor.sampler, cursor.decay
@@ -46,7 +50,13 @@ def train(
         ranges = sampler.take(updates)
         if not ranges:
             break  # a task whose later epochs are shorter than its first one
-        monitor.updated(strategy(ranges, decay.factors(monitor.progress.position, updates)))
+        made = strategy(ranges, decay.factors(monitor.progress.position, updates))
+        try:
+            monitor.updated(made)
+        except Diverged:  # data that is not finite is named as the cause, where it is
+            dtype = next(strategy.network.parameters()).dtype
+            checks.check_update(ranges, len(made.losses) - 1, schedule, DataFormat.of(task), dtype)
+            raise
         if monitor.evaluation_is_due:
             decay.evaluated(monitor.evaluate())
         pause()

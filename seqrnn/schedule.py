@@ -7,6 +7,10 @@ t 0       1       2       3       4       5       6       7       8
   ├─ window = 2 ──┤                 loss on the newest `stride` timesteps of each window;
           ├─ window ──────┤         gradients reach back to the window's start, no further;
                   ├─ window ──────┤ the weights move after every `update_every` timesteps
+
+``window_at``, ``cut_windows``, ``split_updates`` and ``group_by_extent`` are the one implementation of cutting
+sequences into windows and grouping windows into updates. Compiled code has a twin of the first
+(``seqrnn.kernels.update.cut``), which a test compares with it.
 """
 
 from __future__ import annotations
@@ -23,7 +27,10 @@ from seqrnn.lr_decay import LRDecay, Shape
 
 
 class Sized(Protocol):
-    """Sequences that are read side by side: all that a schedule needs to know of them."""
+    """Sequences that are read in parallel: all that a schedule needs to know of a batch."""
+
+    @property
+    def streams(self) -> int: ...
 
     @property
     def timesteps(self) -> int: ...
@@ -33,8 +40,11 @@ AnyBatch = TypeVar("AnyBatch", bound=Sized)
 
 
 def distinct(batches: Sequence[AnyBatch]) -> Iterable[tuple[AnyBatch, int]]:
-    """Batches of which each stands for so many that have its timesteps and streams. A sequence that makes its batches
-    as they are asked for may know without making them, and say so in a method ``distinct``: it may be endless."""
+    """Returns batches in order, each with the number of consecutive batches that have its timesteps and streams.
+
+    A sequence that makes its batches only when they are asked for, and that may be endless, can have a method
+    ``distinct`` that returns this without making them all.
+    """
     known = getattr(batches, "distinct", None)
     return ((batch, 1) for batch in batches) if known is None else known()
 
@@ -45,46 +55,119 @@ class Window(NamedTuple):
     start: int  # gradients reach back to here
     fresh: int
     stop: int
-    keep: int  # a later window starts here, if the sequence lasts so long: it needs the state before this timestep
+    keep: int  # a later window starts here, if the sequence is long enough: it needs the state before this timestep
+
+
+def window_at(timesteps: int, number: int, window: int | None, stride: int | None, first: int = 0) -> Window:
+    """Returns window ``number``, counted from 0, of a sequence.
+
+    Args:
+        timesteps: where the sequence ends.
+        window: how many timesteps a gradient may flow back; None: to the start of the sequence.
+        stride: how many timesteps a window advances; None: ``window``.
+        first: the first timestep that contributes loss.
+    """
+    length = window or timesteps
+    stride = stride or length
+    overlap = length - stride  # timesteps that a window shares with earlier ones: it starts `overlap` before `fresh`
+    fresh = first + number * stride
+    stop = min(fresh + stride, timesteps)
+    if window is None:
+        return Window(0, fresh, stop, keep=timesteps)
+    # Of the starts of all windows, exactly one is among these fresh timesteps or right after them.
+    return Window(max(0, fresh - overlap), fresh, stop, keep=fresh + stride - overlap % stride)
+
+
+def cut_windows(timesteps: int, window: int | None, stride: int | None, first: int = 0) -> Iterator[Window]:
+    """Yields all windows of a sequence in order; see ``window_at`` for the arguments. Their fresh parts cover each
+    timestep from ``first`` on exactly once."""
+    step = stride or window or timesteps
+    for number in range(-(-(timesteps - first) // step)):
+        yield window_at(timesteps, number, window, stride, first)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRange(Generic[AnyBatch]):
-    """Windows in a row of one batch: ``count`` of them, from number ``first`` on.
+    """Consecutive windows of one batch: ``count`` of them, from number ``first`` on.
 
     Args:
-        last: the epoch ends with them, and so does an update that is under way.
-        epochs: how many epochs in a row consist of just these, if they make up a whole one.
+        epoch: the number of the epoch that they belong to.
+        ends_epoch: whether they are the last of their epoch, which also ends an update.
+        epochs: for how many consecutive epochs they are repeated, if they are a whole epoch.
     """
 
     epoch: int
     batch: AnyBatch
     first: int
     count: int
-    last: bool
+    ends_epoch: bool
     epochs: int = 1
+
+
+def split_updates(
+    ranges: Iterable[WindowRange[AnyBatch]], windows_per_update: int
+) -> Iterator[list[WindowRange[AnyBatch]]]:
+    """Yields the windows of one update after another. An update ends after ``windows_per_update`` windows, or with
+    its epoch; it may consist of windows of several batches."""
+    update: list[WindowRange[AnyBatch]] = []
+    pending = 0  # windows in `update`
+    for each in ranges:
+        for epoch in range(each.epoch, each.epoch + each.epochs):
+            first, end = each.first, each.first + each.count
+            while first < end:
+                count = min(end - first, windows_per_update - pending)
+                ends_epoch = each.ends_epoch and first + count == end
+                update.append(WindowRange(epoch, each.batch, first, count, ends_epoch))
+                first, pending = first + count, pending + count
+                if pending == windows_per_update or ends_epoch:
+                    yield update
+                    update, pending = [], 0
+
+
+def group_by_extent(
+    windows: Sequence[tuple[AnyBatch, Window]], most_pairs: int
+) -> Iterator[Sequence[tuple[AnyBatch, Window]]]:
+    """Yields groups of consecutive windows that can be computed side by side: they have the same number of timesteps,
+    in all and before the fresh ones.
+
+    Args:
+        most_pairs: (timestep, stream) pairs in a group of more than one window, at most.
+    """
+
+    def extent(window: Window) -> tuple[int, int]:
+        return window.stop - window.start, window.fresh - window.start
+
+    first, pairs = 0, 0
+    for number, (batch, window) in enumerate(windows):
+        size = batch.streams * (window.stop - window.start)
+        if number > first and (extent(window) != extent(windows[first][1]) or pairs + size > most_pairs):
+            yield windows[first:number]
+            first, pairs = number, 0
+        pairs += size
+    yield windows[first:]
 
 
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     """Truncated backpropagation through time, TBPTT(k1 = stride, k2 = window) of Williams & Peng (1990).
 
-    All lengths are timesteps per stream. What would reach back beyond the start of a sequence reaches back to its
-    start. The last stride of a sequence may be short; it counts as a whole one towards update_every.
+    What would reach back beyond the start of a sequence reaches back to its start. The last stride of a sequence may
+    be short; it counts as a whole one towards update_every. Wherever updates are counted, an update without any valid
+    target counts, although the optimizer makes no step.
 
     Args:
         epochs: passes over the task's training data.
         streams: sequences that are read in parallel: the batch size.
-        window: how far back a gradient may flow; None: to the start of the sequence.
-        stride: how far the window moves between backward passes; None: by a whole window.
-        update_every: timesteps between optimizer steps, a multiple of stride; None: every stride. Gradients
-            accumulate in between, and are divided by the number of valid targets.
+        window: timesteps per stream that a gradient may flow back; None: to the start of the sequence.
+        stride: timesteps per stream that the window advances between backward passes; None: a whole window.
+        update_every: timesteps per stream between optimizer steps, a multiple of stride; None: every stride.
+            Gradients accumulate in between, and are divided by the number of valid targets.
         carry: whether the (detached) state crosses from one window to the next.
         clip_norm: largest Euclidean norm of an update's gradient; None: no limit.
-        lr_decay, warmup, lr_final, lr_reduction, lr_step: see ``seqrnn.lr_decay.LRDecay``.
-        evaluate_every: updates between two evaluations; None: 20 evaluations in a run. Here and for max_updates, an
-            update without any valid target counts, although no step is made.
-        patience: evaluations without improvement after which training stops; None: it never stops early.
-        max_updates: stop after so many updates; None: no limit.
+        lr_decay, warmup, lr_final, lr_reduction, lr_every, lr_patience: see ``seqrnn.lr_decay.LRDecay``.
+        evaluate_every: updates between two evaluations; None: 20 evaluations in a run.
+        patience: evaluations without improvement of the validation loss after which training stops; None: it never
+            stops early.
+        max_updates: updates after which training stops; None: no limit.
     """
 
     epochs: Count
@@ -98,7 +181,8 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     warmup: Natural
     lr_final: Fraction
     lr_reduction: Fraction
-    lr_step: Count
+    lr_every: Count
+    lr_patience: Count
     evaluate_every: Count | None
     patience: Count | None
     max_updates: Count | None
@@ -134,12 +218,12 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
 
     @property
     def passes(self) -> int:
-        """Backward passes in an update."""
+        """The backward passes in an update, which is the number of its windows."""
         stride = self.stride or self.window
         return self.update_every // stride if self.update_every and stride else 1
 
     def describe(self) -> str:
-        """For people, in one line."""
+        """Returns a line about the schedule for people."""
         stride = self.stride or self.window
         cuts = f"window {self.window or 'the whole sequence'}"
         if stride:
@@ -148,50 +232,36 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         return f"{streams} · {cuts} · {'carry' if self.carry else 'no carry'}"
 
     def decay(self, updates: int) -> LRDecay:
-        """What sets the learning rate over a run of so many updates."""
+        """Returns what sets the learning rate over a run of so many updates."""
         return LRDecay(
             updates,
             self.lr_decay,
             warmup=self.warmup,
             final=self.lr_final,
             reduction=self.lr_reduction,
-            step=self.lr_step,
+            every=self.lr_every,
+            patience=self.lr_patience,
         )
 
     def cut(self, timesteps: int) -> Iterator[Window]:
-        """The windows of a sequence, in order. The fresh parts cover each timestep exactly once."""
-        return (self.window_at(timesteps, number) for number in range(self.count_windows(timesteps)))
+        """Yields the windows of a sequence in order."""
+        return cut_windows(timesteps, self.window, self.stride)
 
     def window_at(self, timesteps: int, number: int) -> Window:
-        """Window ``number``, counted from 0, of a sequence."""
-        window = self.window or timesteps
-        stride = self.stride or window
-        behind = window - stride  # timesteps that a window reads again, so window n starts at n · stride − behind
-        fresh = number * stride
-        stop = min(fresh + stride, timesteps)
-        if self.window is None:
-            return Window(0, fresh, stop, keep=timesteps)
-        # Of all those starts, exactly one lies among these fresh timesteps, or right behind them.
-        return Window(max(0, fresh - behind), fresh, stop, keep=fresh + stride - behind % stride)
+        """Returns window ``number``, counted from 0, of a sequence."""
+        return window_at(timesteps, number, self.window, self.stride)
 
-    def updates(self, parts: Iterable[WindowRange[AnyBatch]]) -> Iterator[tuple[int, list[tuple[AnyBatch, Window]]]]:
-        """The epoch of each update, and the windows between one optimizer step and the next, from one batch or from
-        several."""
-        group: list[tuple[AnyBatch, Window]] = []
-        for part in parts:
-            for epoch in range(part.epoch, part.epoch + part.epochs):
-                for number in range(part.first, part.first + part.count):
-                    group.append((part.batch, self.window_at(part.batch.timesteps, number)))
-                    if len(group) == self.passes:
-                        yield epoch, group
-                        group = []
-                if group and part.last:
-                    yield epoch, group
-                    group = []
+    def windows_of(self, update: Iterable[WindowRange[AnyBatch]]) -> list[tuple[AnyBatch, Window]]:
+        """Returns the windows of an update, each with its batch."""
+        return [
+            (each.batch, self.window_at(each.batch.timesteps, number))
+            for each in update
+            for number in range(each.first, each.first + each.count)
+        ]
 
     def pending_carries(self, timesteps: int, number: int) -> list[int]:
-        """Where windows from ``number`` on begin with a carried state that has been reached already: the timesteps
-        that those states come before."""
+        """Returns the timesteps before which a carried state has been reached already that a later window, from
+        ``number`` on, begins with."""
         if not self.carry or self.window is None:
             return []
         reached = self.window_at(timesteps, number).fresh
@@ -199,78 +269,79 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         return [start for start in takewhile(lambda start: start <= reached, coming) if start > 0]
 
     def count_updates(self, batches: Sequence[Sized]) -> int:
-        """How many updates a run over such epochs makes at most."""
+        """Returns how many updates a run over such epochs makes at most."""
         windows = sum(count * self.count_windows(batch.timesteps) for batch, count in distinct(batches))
         updates = self.epochs * -(-windows // self.passes)
         return min(updates, self.max_updates or updates)
 
     def count_windows(self, timesteps: int) -> int:
-        """How many windows a sequence is cut into."""
+        """Returns how many windows a sequence is cut into."""
         return -(-timesteps // (self.stride or self.window or timesteps))
 
 
 class WindowSampler(Generic[AnyBatch]):
-    """All windows of a run in order, handed out in whole updates. The last update of an epoch may be small.
+    """Reads all windows of a run in order, in whole updates. The last update of an epoch may be small.
 
     Args:
-        epoch: the batches of an epoch, by its number.
+        read_epoch: returns the batches of an epoch, by its number.
     """
 
-    def __init__(self, schedule: Schedule, epoch: Callable[[int], Sequence[AnyBatch]]) -> None:
-        self.schedule, self._read = schedule, epoch
-        self.epoch, self.batch, self.window = -1, 0, 0  # where the next part begins
+    def __init__(self, schedule: Schedule, read_epoch: Callable[[int], Sequence[AnyBatch]]) -> None:
+        self.schedule, self._read_epoch = schedule, read_epoch
+        self.epoch, self.batch, self.window = -1, 0, 0  # numbers of where the next range begins
         self._batches: Sequence[AnyBatch] = ()
-        self._held: AnyBatch | None = None  # the batch that is being read: a task may make it anew for each asking
+        self._current: AnyBatch | None = None  # a task may make a batch anew each time it is asked for it
 
     @property
     def current_batch(self) -> AnyBatch | None:
-        """The batch of which some windows have been handed out, and others not."""
-        if self.window and self._held is None:
-            self._held = self._batches[self.batch]
-        return self._held
+        """The batch of which some windows have been read, and others not; None: there is none."""
+        if self.window and self._current is None:
+            self._current = self._batches[self.batch]
+        return self._current
 
     def state(self) -> dict[str, int]:
-        """Where the next part begins, for ``restore``."""
+        """Returns where the next range begins, for ``restore``."""
         return {"epoch": self.epoch, "batch": self.batch, "window": self.window}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Goes on from where another agenda of the same schedule and data has got to."""
+        """Continues where another sampler of the same schedule and data was."""
         self.epoch, self.batch, self.window = state["epoch"], state["batch"], state["window"]
-        self._batches = self._read(self.epoch) if self.epoch >= 0 else ()
-        self._held = None
+        self._batches = self._read_epoch(self.epoch) if self.epoch >= 0 else ()
+        self._current = None
 
     def take(self, updates: int) -> list[WindowRange[AnyBatch]]:
-        """The windows of the next ``updates`` updates, or of those that are left."""
-        parts: list[WindowRange[AnyBatch]] = []
-        passes, pending = self.schedule.passes, 0  # windows of the update that is being put together
+        """Returns the windows of the next ``updates`` updates, or of as many as remain."""
+        ranges: list[WindowRange[AnyBatch]] = []
+        passes, pending = self.schedule.passes, 0  # pending: windows of an update that is not complete
         while updates:
             if self.batch == len(self._batches):
                 if self.epoch + 1 == self.schedule.epochs:
                     break
                 self.epoch, self.batch, self.window = self.epoch + 1, 0, 0
-                self._batches = self._read(self.epoch)
-            batch = self._held = self._batches[self.batch] if self._held is None else self._held
+                self._batches = self._read_epoch(self.epoch)
+            batch = self._current = self._batches[self.batch] if self._current is None else self._current
             windows = self.schedule.count_windows(batch.timesteps)
             count = min(windows - self.window, updates * passes - pending)
             ends_batch = self.window + count == windows
-            last = ends_batch and self.batch + 1 == len(self._batches)
-            parts.append(WindowRange(self.epoch, batch, self.window, count, last))
+            ends_epoch = ends_batch and self.batch + 1 == len(self._batches)
+            ranges.append(WindowRange(self.epoch, batch, self.window, count, ends_epoch))
             complete, pending = divmod(pending + count, passes)
             updates -= complete
-            if last and pending:
+            if ends_epoch and pending:
                 updates, pending = updates - 1, 0
             self.batch, self.window = (self.batch + 1, 0) if ends_batch else (self.batch, self.window + count)
-            self._held = None if ends_batch else batch
-            if last and count == windows and len(self._batches) == 1:
-                parts[-1], updates = self._repeated(parts[-1], updates)
-        return parts
+            self._current = None if ends_batch else batch
+            if ends_epoch and count == windows and len(self._batches) == 1:
+                ranges[-1], updates = self._repeat(ranges[-1], updates)
+        return ranges
 
-    def _repeated(self, part: WindowRange[AnyBatch], updates: int) -> tuple[WindowRange[AnyBatch], int]:
-        """An epoch that is one batch, and the following ones as long as they are that batch again."""
-        each, epochs = -(-part.count // self.schedule.passes), 1
-        while updates >= each and self.epoch + 1 < self.schedule.epochs:
-            batches = self._read(self.epoch + 1)
-            if len(batches) != 1 or batches[0] is not part.batch:
+    def _repeat(self, whole: WindowRange[AnyBatch], updates: int) -> tuple[WindowRange[AnyBatch], int]:
+        """Extends a range that is a whole epoch over the following epochs, as long as they are the same batch again
+        and updates remain; returns it and the updates that remain then."""
+        updates_per_epoch, epochs = -(-whole.count // self.schedule.passes), 1
+        while updates >= updates_per_epoch and self.epoch + 1 < self.schedule.epochs:
+            batches = self._read_epoch(self.epoch + 1)
+            if len(batches) != 1 or batches[0] is not whole.batch:
                 break
-            self.epoch, updates, epochs = self.epoch + 1, updates - each, epochs + 1
-        return replace(part, epochs=epochs), updates
+            self.epoch, updates, epochs = self.epoch + 1, updates - updates_per_epoch, epochs + 1
+        return replace(whole, epochs=epochs), updates

@@ -56,7 +56,7 @@ def fit(
     schedule = components.schedule
     score = validation_scorer(components) if evaluate is None else None
     strategy = strategy or choose(components)
-    strategy.ready(announce)
+    strategy.prepare(announce)
     monitor = Monitor(
         planned_updates(components),
         score or (lambda: evaluate(monitor.progress)),  # type: ignore[misc]

@@ -25,6 +25,7 @@ from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
 
 load_components()
@@ -44,7 +45,8 @@ SCHEDULE = {
     "warmup": 0,
     "lr_final": 0.0,
     "lr_reduction": 0.5,
-    "lr_step": 1,
+    "lr_every": 1,
+    "lr_patience": 1,
     "evaluate_every": None,
     "patience": None,
     "max_updates": None,
@@ -100,7 +102,7 @@ def plain(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """One window after another: the reference."""
-    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context)
+    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
     return Plain(network, optimizer, schedule, gradients)
 
 
@@ -108,7 +110,8 @@ def folded(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """The windows of an update side by side."""
-    return Plain(network, optimizer, schedule, Folded(network, LOSSES[task.loss], schedule.carry, context))
+    gradients = Folded(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
+    return Plain(network, optimizer, schedule, gradients)
 
 
 def compiled(
@@ -118,7 +121,7 @@ def compiled(
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     return strategy
 
 

@@ -33,9 +33,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from seqrnn import config_files, errors, overrides, train
+from seqrnn import config_files, errors, train
+from seqrnn.cli import composition
 from seqrnn.plots import __main__ as plots_command
-from seqrnn.rundir import bounded
+from seqrnn.rundir.bounded_arrays import read_tensors
 from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
 
 Command = Callable[..., Finished]
@@ -198,7 +199,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             config.hydra.job.num, config.hydra.mode = 0, RunMode.RUN
             HydraConfig.instance().set_config(config)
         except Exception as error:  # which the command diagnoses, whatever it is
-            code, said = 2, overrides._first_lines(error)
+            code, said = 2, composition._first_lines(error)
         else:
             with open_dict(config):
                 del config["hydra"]
@@ -458,4 +459,4 @@ def test_any_damage_to_weights_is_an_error_or_other_weights(runs: list[Path], tm
     for _ in range(DAMAGES):
         path.write_bytes(bytes_changed((runs[0] / path.name).read_bytes(), rng))
         with bounded_memory(), contextlib.suppress(errors.DataError):
-            assert all(isinstance(tensor, torch.Tensor) for tensor in bounded.read_tensors(path).values())
+            assert all(isinstance(tensor, torch.Tensor) for tensor in read_tensors(path).values())

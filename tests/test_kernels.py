@@ -323,20 +323,20 @@ def broken(part: str, value: Any, classes: bool = False) -> list[list[Any]]:
         (broken("inputs", torch.ones(6, 3, 5)), r"inputs of shape \(6, 3, 5\) instead of \(6, 3, 2\)"),
         (broken("targets", torch.ones(6, 3, 1)), r"targets of shape \(6, 3, 1\) instead of \(6, 3, 2\)"),
         (broken("valid", torch.ones(5, 3).bool()), r"valid of shape \(5, 3\) instead of \(6, 3\)"),
-        (broken("targets", torch.full((6, 3), 2), classes=True), "class 2, where there are 2, counted from 0"),
-        (broken("targets", torch.full((6, 3), -1), classes=True), "class -1, where there are 2"),
-        (broken("targets", torch.ones(6, 3), classes=True), "cross-entropy wants int64 class indices"),
+        (broken("targets", torch.full((6, 3), 2), classes=True), "class 2, and classes go from 0 to 1"),
+        (broken("targets", torch.full((6, 3), -1), classes=True), "class -1, and classes go from 0 to 1"),
+        (broken("targets", torch.ones(6, 3), classes=True), "cross_entropy wants int64 class indices"),
     ],
     ids=range(8),
 )
-def test_training_data_that_breaks_its_word_is_an_error_and_no_crash(epochs: Any, message: str) -> None:
+def test_later_training_data_of_another_size_or_type_is_an_error_and_no_crash(epochs: Any, message: str) -> None:
     classes = not epochs[0][0].chunk.targets.is_floating_point()
     task = StubTask(epochs, loss="cross_entropy" if classes else "mse")
     schedule = make_schedule(window=2, epochs=2, streams=3)
     network = make_network("gru")
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, (3, 6))
-    strategy.ready(lambda text: None)
+    strategy.prepare(lambda text: None)
     with pytest.raises(DataError, match=message):
         loop.train(task, schedule, strategy, make_monitor(task, schedule))
 

@@ -744,7 +744,7 @@ def test_a_plateau_of_the_evaluations_lowers_the_learning_rate() -> None:
         [(1.0, 1, 0.0)] * 6,
         [5.0, 4.0, 4.0, 4.5, 3.0, 3.0, 3.0],
         lr_decay="plateau",
-        lr_step=2,
+        lr_patience=2,
         lr_reduction=0.1,
         evaluate_every=1,
     )

@@ -114,7 +114,8 @@ def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("lr_decay", ["plateau", "step", "onecycle", "constant"])
 def test_every_decay_goes_on(lr_decay: str, tmp_path: Path) -> None:
-    changes = {"lr_decay": lr_decay, "lr_step": 2, "evaluate_every": 2, "warmup": 0 if lr_decay == "onecycle" else 3}
+    changes = {"lr_decay": lr_decay, "lr_every": 2, "lr_patience": 2, "evaluate_every": 2}
+    changes["warmup"] = 0 if lr_decay == "onecycle" else 3
     assert_resumes(values_of("task=integral", schedule={**SCHEDULES["online"], **changes}), tmp_path, 9, 14)
 
 

@@ -88,7 +88,7 @@ def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
     finished = command("resume=run", "optimizer.lr=0.1", "model=lstm", "schedule.epohcs=3", "seed=1,2", "+a=1", "x")
     assert finished.exit_code == 2
-    assert "optimizer.lr: a run goes on with its own config, and this cannot change" in finished.err
+    assert "optimizer.lr: a run is resumed with its own config, and this key cannot change" in finished.err
     for text in ("model: a run", "did you mean schedule.epochs?", "seed=1,2: a run", "+a=1: a run", "x: not an over"):
         assert text in finished.err
     flagged = command("-m", "resume=run", "--config-dir", "x")

@@ -157,7 +157,7 @@ def test_saved_weights_give_the_saved_predictions(model: str, command: Command) 
     network = build_network(values["model"], summary["input_size"], summary["output_size"])
     network.load_state_dict(reader.weights())
     run = build_components(values)
-    predictions = evaluation.predict(network, run.task.test(), run.place)
+    predictions = evaluation.predict(network, run.task.test(), run.context)
     np.testing.assert_array_equal(predictions.outputs, reader.predictions()["outputs"])
     assert evaluation.score(predictions, run.task, LOSSES[run.task.loss]) == summary["test"]
 

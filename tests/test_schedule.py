@@ -12,13 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrnn import registry
-from seqrnn.schedule import Schedule, Window, WindowRange, WindowSampler
+from seqrnn.schedule import (
+    Schedule,
+    Window,
+    WindowRange,
+    WindowSampler,
+    cut_windows,
+    group_by_extent,
+    split_updates,
+)
 
 TIMESTEPS = st.integers(1, 40)
 
 
 class Sequences(NamedTuple):
     timesteps: int
+    streams: int = 1
 
 
 def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
@@ -27,7 +36,8 @@ def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
 
 def groups_of(schedule: Schedule, batches: Sequence[Sequences]) -> list[list[tuple[Sequences, Window]]]:
     """The windows of each update of a run over such epochs."""
-    return [group for _, group in schedule.updates(WindowSampler(schedule, lambda epoch: batches).take(10**9))]
+    ranges = WindowSampler(schedule, lambda epoch: batches).take(10**9)
+    return [schedule.windows_of(update) for update in split_updates(ranges, schedule.passes)]
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
@@ -57,6 +67,33 @@ def test_the_state_before_a_window_was_kept_by_the_window_that_first_led_there(
             keepers = [earlier for earlier in windows[:number] if earlier.keep == window.start]
             assert len(keepers) == 1
             assert keepers[0].fresh < window.start <= keepers[0].stop
+
+
+@given(cuts=lengths(12), timesteps=TIMESTEPS, skipped=st.integers(0, 5))
+def test_windows_from_a_later_timestep_on_are_those_of_the_whole_sequence(
+    cuts: dict[str, Any], timesteps: int, skipped: int
+) -> None:
+    window, stride = cuts["window"], cuts["stride"]
+    first = skipped * (stride or window or timesteps)
+    expected = [each[:3] for each in cut_windows(timesteps, window, stride) if each.fresh >= first]
+    assert [each[:3] for each in cut_windows(timesteps, window, stride, first)] == expected
+
+
+@given(
+    cuts=lengths(),
+    batches=st.lists(st.tuples(TIMESTEPS, st.integers(1, 4)), min_size=1, max_size=4),
+    most=st.integers(1, 60),
+)
+def test_groups_hold_all_windows_in_order_alike_and_no_more_than_asked_for(
+    cuts: dict[str, Any], batches: list[tuple[int, int]], most: int
+) -> None:
+    schedule = make_schedule(**cuts)
+    windows = [(Sequences(*sizes), each) for sizes in batches for each in schedule.cut(sizes[0])]
+    groups = list(group_by_extent(windows, most))
+    assert [each for group in groups for each in group] == windows
+    for group in groups:
+        assert len({(w.stop - w.start, w.fresh - w.start) for _, w in group}) == 1
+        assert len(group) == 1 or sum(batch.streams * (w.stop - w.start) for batch, w in group) <= most
 
 
 @given(cuts=lengths(), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=5))
@@ -94,7 +131,7 @@ def test_counts_are_those_of_what_is_generated(
     counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     changing=st.booleans(),
 )
-def test_an_agenda_hands_out_as_many_whole_updates_as_it_is_asked_for(
+def test_a_sampler_reads_as_many_whole_updates_as_it_is_asked_for(
     cuts: dict[str, Any], timesteps: list[int], epochs: int, counts: list[int], changing: bool
 ) -> None:
     schedule = make_schedule(**cuts, epochs=epochs)
@@ -108,14 +145,16 @@ def test_an_agenda_hands_out_as_many_whole_updates_as_it_is_asked_for(
         ]
 
     sampler, found, asked = WindowSampler(schedule, lambda epoch: data[epoch]), [], cycle(counts)
-    while parts := sampler.take(count := next(asked)):
-        taken = list(schedule.updates(parts))
+    while ranges := sampler.take(count := next(asked)):
+        taken = list(split_updates(ranges, schedule.passes))
         assert len(taken) == min(count, len(expected) - len(found))
-        found += [(epoch, [(id(batch), window) for batch, window in group]) for epoch, group in taken]
+        for update in taken:
+            assert len({each.epoch for each in update}) == 1
+            found.append((update[0].epoch, [(id(batch), window) for batch, window in schedule.windows_of(update)]))
     assert found == expected
 
 
-def test_an_epoch_that_comes_again_unchanged_is_one_part() -> None:
+def test_an_epoch_that_is_repeated_unchanged_is_one_range() -> None:
     schedule = make_schedule(window=2, update_every=4, epochs=7)
     (batch,) = batches = batches_of([5])  # three windows, two updates
     sampler = WindowSampler(schedule, lambda epoch: batches)

@@ -12,11 +12,12 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from pydantic import BaseModel, model_validator
 from test_plots import CONFIG, SUMMARY, facts, make, rows, sequences, words
 
 from seqrnn import plots
@@ -24,7 +25,7 @@ from seqrnn.cli import reporting
 from seqrnn.errors import DataError, printable
 from seqrnn.plots import __main__ as plots_command
 from seqrnn.plots import loss
-from seqrnn.rundir import bounded
+from seqrnn.rundir import bounded, bounded_arrays, bounded_rows
 from seqrnn.rundir.reader import RunReader
 from seqrnn.schedule import distinct
 
@@ -97,7 +98,10 @@ CONFIGS = {
     "a task that is no mapping": ("task: sine", "task should be a mapping, not 'sine'"),
     "a rate that is a word": ("optimizer: {lr: fast}", "optimizer.lr should be a number, not 'fast'"),
     "streams that are true": ("schedule: {streams: true}", "schedule.streams should be a whole number, not True"),
-    "a long name": (f"task: {{name: {'a' * 300}}}", "task.name should be a name of at most 200 characters"),
+    "a long name": (
+        f"task: {{name: {'a' * 300}}}",
+        "task.name should be text of at most 200 characters, not of 300: 'aaa",
+    ),
 }
 
 
@@ -216,7 +220,7 @@ def test_arrays_take_no_memory_that_is_not_there_and_no_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_data, expected = ARCHIVES[name]
-    monkeypatch.setattr(bounded, "MOST_ARRAYS", 2**27)
+    monkeypatch.setattr(bounded_arrays, "MOST_BYTES", 2**27)
     (run / "predictions.npz").write_bytes(make_data())
     request.getfixturevalue("bounded_memory")
     problem = refusal(RunReader(run).predictions)
@@ -282,9 +286,10 @@ ROWS = {
     ),
     "a list for a number": ('{"timesteps": [1]}\n', "should be a number, not [1]"),
     "no mapping": ("[1]\n", "line 1: should be a mapping"),
-    "a line without an end": ('{"a": "' + "a" * 2**17, "line 1 has more than"),
+    "a line without an end": ('{"a": "' + "a" * 2**21, "line 1 has more than"),
     "deep": ("[" * 50_000 + "\n", "nested too deeply"),
-    "many columns": (json.dumps({str(n): n for n in range(300)}) + "\n", "at most 256 names"),
+    "many columns": (json.dumps({str(n): n for n in range(5000)}) + "\n", "1 to 4,096 names"),
+    "no columns": ("{}\n", "1 to 4,096 names"),
     "no JSON": ("timesteps,loss\n", "cannot be read"),
     "no text": ("\udcff\n", "cannot be read"),
 }
@@ -305,11 +310,19 @@ def test_a_number_too_large_for_any_type_is_infinite(run: Path) -> None:
 
 SUMMARIES = {
     "a word for a count": ({"updates": "many"}, "updates should be a whole number, not 'many'"),
-    "another kind": ({"kind": "../../x"}, "kind should be classification or regression"),
+    "another kind": ({"kind": "../../x"}, "kind should be 'regression' or 'classification', not '../../x'"),
     "scores that are none": ({"test": [1]}, "test should be a mapping, not [1]"),
-    "a word for a score": ({"test": {"mae": "low"}}, "test.mae should be a number or null, not 'low'"),
+    "a word for a score": ({"test": {"mae": "low"}}, "test.mae should be a number, not 'low'"),
     "a number for scores": ({"baselines": {"a": 3}}, "baselines.a should be a mapping, not 3"),
-    "a long name of a baseline": ({"baselines": {"a" * 300: {}}}, "a name of 300 characters"),
+    "a long name of a baseline": (
+        {"baselines": {"a" * 300: {}}},
+        "a name in baselines should be text of at most 200 characters, not of 300",
+    ),
+    "half of a character": ({"status": "\ud800"}, "status should be text of valid characters, not '\\ud800'"),
+    "half of a character in a name": (
+        {"baselines": {"\ud800": {}}},
+        "a name in baselines should be text of valid characters, not '\\ud800'",
+    ),
 }
 
 
@@ -330,7 +343,8 @@ def test_a_sparse_file_of_any_size_is_not_read(run: Path, bounded_memory: None) 
     ):  # fmt: skip
         with (run / name).open("ab") as file:
             file.truncate(2**36)
-        assert "are the most that are read" in refusal(read)
+        expected = "has more than" if name == "metrics.jsonl" else "are the most that are read"
+        assert expected in refusal(read)
 
 
 # Nothing outside is touched
@@ -414,17 +428,15 @@ def test_names_and_messages_of_a_stranger_move_no_cursor(run: Path, capfd: pytes
     assert not set("\x1b\x07") & set(out + err)
 
 
-@pytest.mark.parametrize(
-    "name", ["$\\frac{$ $x$", "$a", "\\$x$", "a\x1b[31m", "\\alpha", "<b>&", "\ud800", "two\nlines"]
-)
+@pytest.mark.parametrize("name", ["$\\frac{$ $x$", "$a", "\\$x$", "a\x1b[31m", "\\alpha", "<b>&", "two\nlines"])
 def test_a_name_is_written_into_pictures_as_it_is(name: str, tmp_path: Path) -> None:
     summary = {"loss": name, "data_note": name, "status": name, "baselines": {name: {"loss": 1.0, "mae": 1.0}}}
-    directory = make(tmp_path / "run", {"name": name.replace("\ud800", "")}, rows(5))
+    directory = make(tmp_path / "run", {"name": name}, rows(5))
     (directory / "summary.json").write_text(json.dumps({**SUMMARY, **summary}))
     assert len(plots.draw(directory)) == 1
     figure = loss.draw({"timesteps": np.arange(2.0), "train_loss": np.ones(2)}, facts({"name": name}, **summary))
     said = words(figure)
-    assert not set("\x1b\ud800") & set(said)
+    assert "\x1b" not in said
     math = [text for text in figure.findobj(Text) if text.get_text().count("$") > text.get_text().count("\\$")]
     assert all("mathdefault" in text.get_text() for text in math)
 
@@ -459,3 +471,117 @@ def test_a_checksum_is_compared(run: Path) -> None:
     place = content.index(data.tobytes())
     (run / "predictions.npz").write_bytes(content[:place] + b"\x01" + content[place + 1 :])
     assert "CRC" in refusal(RunReader(run).predictions)
+
+
+# Models of JSON files
+
+
+class Point(BaseModel):
+    """A model whose values have bounds of their own."""
+
+    name: bounded.Name
+    value: float | None
+
+
+class Points(BaseModel):
+    """A model of a file, with all that such a model may be made of."""
+
+    version: Literal[1]
+    points: bounded.Items[Point]
+    pairs: bounded.Items[bounded.Items[tuple[float, float]]] = []
+    scores: bounded.ByName[bounded.ByName[float | None]] = {}
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if len(self.pairs) > len(self.points):
+            raise ValueError("pairs should be at most as many as points")
+        return self
+
+
+SOUND = {"version": 1, "points": [{"name": "a", "value": None}], "pairs": [[[1, 2.5]]], "scores": {"a": {"b": 1}}}
+MISTAKES = {
+    "another version": ({"version": 2}, "version should be 1, not 2"),
+    "a number for a name": ({"points": [{"name": 3, "value": 0}]}, "points[0].name should be text, not 3"),
+    "true for a number": ({"points": [{"name": "a", "value": True}]}, "points[0].value should be a number, not True"),
+    "a word for a number": ({"points": [{"name": "a", "value": "1"}]}, "points[0].value should be a number, not '1'"),
+    "a missing value": ({"points": [{"name": "a"}]}, "has no points[0].value; was it written by another version"),
+    "a mapping for a list": ({"points": {}}, "points should be a list, not {}"),
+    "a list for a mapping": ({"scores": [1]}, "scores should be a mapping, not [1]"),
+    "a pair of one": ({"pairs": [[[1]]]}, "has no pairs[0][0][1]"),
+    "a pair of three": ({"pairs": [[[1, 2, 3]]]}, "pairs[0][0] should be a list of at most 2 items, not [1, 2, 3]"),
+    "a long name": ({"points": [{"name": "a" * 300, "value": 1}]}, "points[0].name should be text of at most 200"),
+    "a long key": ({"scores": {"a" * 300: {}}}, "a name in scores should be text of at most 200 characters"),
+    "a rule of the model": ({"pairs": [[], []]}, "pairs should be at most as many as points"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_a_file_of_a_model_is_named_with_its_key_and_value(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps(SOUND))
+    read = bounded.read_model(path, Points)
+    assert (read.points[0].value, read.pairs, read.scores) == (None, [[(1.0, 2.5)]], {"a": {"b": 1.0}})
+    changes, expected = MISTAKES[name]
+    path.write_text(json.dumps({**SOUND, **changes}))
+    assert refusal(lambda: bounded.read_model(path, Points)).startswith(f"{path}: {expected}")
+
+
+FLOODS = {
+    "wrong items": '{"version": 1, "points": [' + "[]," * 1_300_000 + "[]]}",
+    "wrong values": '{"scores": {' + ",".join(f'"{n}": {{"a": ""}}' for n in range(200_000)) + "}}",
+    "deep lists": '{"points": ' + "[" * 1_000_000,
+    "deep mappings of no field": '{"x": ' + '{"a": ' * 500_000,
+    "a huge number": '{"version": ' + "9" * 4_000_000 + "}",
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_file_full_of_mistakes_takes_no_memory_for_each(name: str, tmp_path: Path, bounded_memory: None) -> None:
+    path = tmp_path / "points.json"
+    path.write_text(FLOODS[name])
+    with pytest.raises(DataError) as caught:
+        bounded.read_model(path, Points)
+    assert len(caught.value.problems) <= bounded.MOST_PROBLEMS
+    assert all(len(problem) < 500 for problem in caught.value.problems)
+
+
+# More rows than fit into memory
+
+
+def many_rows(path: Path, count: int, evaluate_every: int) -> None:
+    with path.open("w") as file:
+        for number in range(count):
+            evaluation = number / 2 if number % evaluate_every == 0 else None
+            file.write(json.dumps({"timesteps": number, "train_loss": 1.0, "eval_loss": evaluation}) + "\n")
+
+
+@pytest.mark.parametrize("count", [1, 29, 30, 31, 59, 60, 61, 64, 1000, 1023])
+def test_rows_are_thinned_evenly_and_keep_the_evaluations_and_the_last(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    many_rows(path, count, evaluate_every=100)
+    monkeypatch.setattr(bounded_rows, "MOST_VALUES", 180)  # 60 rows
+    columns = bounded_rows.read_rows(path)
+    timesteps, evaluations = columns["timesteps"], columns["eval_loss"]
+    assert len(timesteps) == count if count < 60 else 30 <= len(timesteps) <= 62
+    assert timesteps[-1] == count - 1
+    gaps = np.diff(timesteps)
+    assert (gaps > 0).all()
+    assert gaps.max(initial=1) <= 2 * 2 ** np.ceil(np.log2(max(1, count / 59)))
+    evaluated = np.isfinite(evaluations)
+    assert timesteps[evaluated].tolist() == list(range(0, count, 100))
+    np.testing.assert_array_equal(evaluations[evaluated], timesteps[evaluated] / 2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_more_rows_than_fit_into_memory_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bounded_memory: None
+) -> None:
+    path, count = tmp_path / "metrics.jsonl", 5_000_200
+    path.write_bytes(b'{"timesteps": 0, "train_loss": 1}\n' * count)
+    assert len(bounded_rows.read_rows(path)["timesteps"]) == count
+    monkeypatch.setattr(bounded_rows, "MOST_VALUES", 2**20)
+    assert 2**18 <= len(bounded_rows.read_rows(path)["timesteps"]) <= 2**19

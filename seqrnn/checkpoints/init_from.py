@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqrnn.errors import DataError
 from seqrnn.rundir.names import WEIGHTS
 from seqrnn.rundir.reader import RunReader
-from seqrnn.strategies.strategy_state import copied
+from seqrnn.strategies.strategy_state import cpu_copy
 
 Origin = dict[str, str]
 
@@ -35,7 +35,7 @@ def start_from(source: str, network: nn.Module) -> Origin:
     load_weights(network, weights, f"init_from={source}: ")
     digest = hashlib.sha256()
     for key in sorted(weights):
-        digest.update(copied(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(cpu_copy(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
     return {"path": source, "sha256": digest.hexdigest()}
 
 

@@ -22,7 +22,7 @@ from seqrnn.recording import provenance
 from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.reader import RunReader
 from seqrnn.strategies.protocol import Strategy
-from seqrnn.strategies.strategy_state import StrategyState, copied
+from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
 from seqrnn.tasks.protocol import Task
 
 FINGERPRINTED = 1024  # timesteps of each kind of data
@@ -132,7 +132,7 @@ class Training:
         sampler, schedule = self.cursor.sampler, self.components.schedule
         batch = sampler.current_batch
         pending_carries = schedule.pending_carries(batch.timesteps, sampler.window) if batch else []
-        memory = self.strategy.memory(batch.streams if batch else 0, pending_carries)
+        strategy_state = self.strategy.state(batch.streams if batch else 0, pending_carries)
         generators = {"cpu": torch.get_rng_state()}
         if self.components.context.device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state(self.components.context.device)
@@ -140,9 +140,9 @@ class Training:
             "config": identity(self.components.values),
             "data": self._data(),
             "made_with": self._made_with(),
-            "model": {name: copied(value) for name, value in self.components.network.state_dict().items()},
-            "optimizer": {"parameters": dict(memory.parameters), "groups": list(memory.groups)},
-            "carried": [{"before": before, "parts": list(parts)} for before, parts in memory.carried.items()],
+            "model": {name: cpu_copy(value) for name, value in self.components.network.state_dict().items()},
+            "optimizer": {"parameters": dict(strategy_state.parameters), "groups": list(strategy_state.groups)},
+            "carried": [{"before": before, "parts": list(parts)} for before, parts in strategy_state.carried.items()],
             "sampler": sampler.state(),
             "decay": self.cursor.decay.state(),
             "monitor": self.monitor.state(),

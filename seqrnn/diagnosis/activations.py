@@ -43,8 +43,8 @@ def recurrence_of(network: Network) -> Recurrence | None:
 
 
 def layers_of(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Tensor]]:
-    """Returns names and activations (N, H) of the layers. Of a cell without ``recurrence()``, only the outputs are known
-    to be activations."""
+    """Returns names and activations (N, H) of the layers. Of a cell without ``recurrence()``, only the outputs are
+    known to be activations."""
     if recurrence is None:
         return [("outputs", steps.outputs)]
     hidden = steps.after[0]
@@ -136,8 +136,8 @@ def _bootstrapped(
 
 
 def _centred(found: Numbers, count: int) -> Interval:
-    """Returns the interval of a rank. Fewer different groups have a lower rank, so resampled ranks lie below the value;
-    they are moved so that their mean is the value."""
+    """Returns the interval of a rank. Fewer different groups have a lower rank, so resampled ranks lie below the
+    value; they are moved so that their mean is the value."""
     return spread(float(found[0]), found[1:] - found[1:].mean() + found[0], count)
 
 
@@ -212,7 +212,11 @@ def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor
     from_below = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
     recurrent = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
     parts = list(
-        zip(torch.split(from_below, recurrence.size, dim=1), torch.split(recurrent, recurrence.size, dim=1), strict=True)
+        zip(
+            torch.split(from_below, recurrence.size, dim=1),
+            torch.split(recurrent, recurrence.size, dim=1),
+            strict=True,
+        )
     )
     if recurrence.kind == "gru":
         reset, update = (torch.sigmoid(x + s) for x, s in parts[:2])

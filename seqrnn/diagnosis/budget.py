@@ -56,16 +56,21 @@ class Budget:
         Raises:
             TooSlow: the time is over before ``least`` passes have been made.
         """
-        longest, began = 0.0, self.clock()
-        for number, item in enumerate(passes):
-            if number and self.left < longest:
-                if number < least:
-                    raise self.too_slow()
+        longest, number = 0.0, 0
+        iterator = iter(passes)
+        while not number or self.left >= longest:
+            began = self.clock()
+            try:
+                item = next(iterator)
+            except StopIteration:
                 return
             yield item
-            now = self.clock()
-            longest, began = max(longest, now - began), now
+            longest, number = max(longest, self.clock() - began), number + 1
+        if number < least:
+            raise self.too_slow()
 
     def too_slow(self) -> TooSlow:
         """Returns the error."""
-        return TooSlow(f"it would take longer than the {self.seconds:g} s that a measurement may take on this machine")
+        return TooSlow(
+            f"it would take longer than the {self.seconds:g} s that a measurement may take on this machine"
+        )

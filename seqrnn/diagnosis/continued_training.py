@@ -51,7 +51,7 @@ class ContinuedTraining:
         optimizer = registry.build("optimizer", run.values["optimizer"], self.network.parameters())
         self.components = replace(components, network=self.network, optimizer=optimizer)
         self.strategy = choose(self.components)
-        self.strategy.ready(lambda text: None)
+        self.strategy.prepare(lambda text: None)
         self.lr_factor = last_lr_factor(run)
         endless = schedule.model_copy(update={"epochs": 2**62, "max_updates": None})
         self.sampler = WindowSampler(endless, lambda epoch: components.task.train(epoch, schedule.streams))

@@ -110,12 +110,11 @@ def read_diagnosis(directory: Path) -> Diagnosis:
     version = reader.diagnosis(_Version).version
     if version != VERSION:
         raise DataError(
-            f"{directory / DIAGNOSIS}: is of version {version} of its format, and this seqrnn reads version {VERSION}; "
-            "diagnose the run again"
+            f"{directory / DIAGNOSIS}: is of version {version} of its format, and this seqrnn reads version "
+            f"{VERSION}; diagnose the run again"
         )
     fields: dict[str, Any] = {name: (one.result_type | None, None) for name, one in instruments().items()}
     results = create_model("Results", __base__=Record, **fields)
     found: Any = reader.diagnosis(create_model("DiagnosisFile", __base__=Diagnosis, results=(results, ...)))
     known = {name: result for name in fields if (result := getattr(found.results, name)) is not None}
-    values: Diagnosis = found.model_copy(update={"results": known})
-    return values
+    return Diagnosis(**{**dict(found), "results": known})

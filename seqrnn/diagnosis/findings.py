@@ -103,7 +103,8 @@ def dominated_by_noise(found: Examination) -> Iterator[Finding]:
     if noise.consecutive > 1:
         evidence.append(
             Evidence(
-                quantity="efficiency of accumulating over neighbours, 1 = as good as more streams", interval=efficiency
+                quantity="efficiency of accumulating over neighbours, 1 = as good as more streams",
+                interval=efficiency,
             )
         )
         if efficiency.high < ALIKE:

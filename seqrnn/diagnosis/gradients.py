@@ -18,8 +18,8 @@ from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, restarted
 from seqrnn.models.unroll import unroll
-from seqrnn.schedule import Schedule
-from seqrnn.tasks.protocol import Chunk
+from seqrnn.schedule import cut_windows, group_by_extent
+from seqrnn.tasks.protocol import Chunk, Stored
 
 LEAST = 1e-12  # a norm below is rounding
 PAIRS = 2**15  # (timestep, stream) pairs that are computed side by side
@@ -96,16 +96,6 @@ def compare(cut: Array, full: Array) -> tuple[float, float]:
     return (min(1.0, float(cut @ full) / (own * whole)) if own else 0.0), own / whole
 
 
-def window_and_stride(schedule: Schedule, timesteps: int) -> tuple[int, int]:
-    """Returns the window and the stride of a schedule in so many timesteps; windows of whole sequences all reach back
-    to the first timestep."""
-    if schedule.window is None:
-        stride = min(schedule.stride or timesteps, timesteps)
-        return timesteps + stride, stride
-    window = min(schedule.window, timesteps)
-    return window, min(schedule.stride or window, window)
-
-
 def states_along(network: Network, excerpt: Excerpt, check: Check = lambda: None) -> State:
     """Returns the states before each timestep of an excerpt: parts (T, L, B, H)."""
     state, before = excerpt.state, []
@@ -124,18 +114,19 @@ def windowed_gradient(
     loss: Loss,
     chunk: Chunk,
     states: State,
-    window: int,
-    stride: int,
+    window: int | None,
+    stride: int | None,
     carry: bool,
     *,
     parameters: Sequence[Tensor] | None = None,
     between: tuple[int, int] | None = None,
     check: Check = lambda: None,
 ) -> Array:
-    """Returns the gradient (P,) of the mean loss of a chunk that is cut into windows, which are computed side by side.
+    """Returns the gradient (P,) of the mean loss of a chunk that is cut into windows, computed side by side.
 
     Args:
         states: before each timestep, parts (T, L, B, H).
+        window, stride: as in a schedule.
         carry: whether windows begin with these states; otherwise with the initial state.
         parameters: None: the cell's.
         between: the timesteps whose loss counts, cut into strides from the first of them on; None: all.
@@ -143,13 +134,13 @@ def windowed_gradient(
     parameters = list(network.cell.parameters()) if parameters is None else parameters
     begin, end = between or (0, len(chunk.valid))
     end = min(end, len(chunk.valid))
-    behind, streams = window - stride, chunk.valid.shape[1]
-    cut = [(max(0, fresh - behind), fresh, min(fresh + stride, end)) for fresh in range(begin, end, stride)]
+    batch = Stored(chunk)
+    windows = [(batch, each) for each in cut_windows(end, window, stride, begin)]
     sums: list[Tensor] = [torch.zeros_like(parameter) for parameter in parameters]
-    for group in _grouped_by_extent(cut, max(1, PAIRS // (window * streams))):
+    for group in group_by_extent(windows, PAIRS):
         check()
-        lead = group[0][1] - group[0][0]
-        pieces = [chunk.between(start, stop) for start, _, stop in group]
+        lead = group[0][1].fresh - group[0][1].start
+        pieces = [chunk.between(each.start, each.stop) for _, each in group]
         inputs, starts, targets, valid = (
             torch.cat([getattr(piece, name) for piece in pieces], dim=1)
             for name in ("inputs", "starts", "targets", "valid")
@@ -159,7 +150,7 @@ def windowed_gradient(
             continue
         state = network.initial_state(inputs.shape[1])
         if carry:
-            state = tuple(torch.cat([part[start] for start, _, _ in group], dim=1) for part in states)
+            state = tuple(torch.cat([part[each.start] for _, each in group], dim=1) for part in states)
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN has no backward pass in evaluation mode
             hidden, _ = unroll(network.recur, network.initial_state, inputs, starts, state)
             total = loss(network.head(hidden[lead:][valid]), targets[valid]).sum()
@@ -167,15 +158,3 @@ def windowed_gradient(
         sums = [own if part is None else own + part for own, part in zip(sums, found, strict=True)]
     flat: Array = torch.cat([part.reshape(-1) for part in sums]).double().cpu().numpy()
     return flat / max(1, int(chunk.valid[begin:end].sum()))
-
-
-def _grouped_by_extent(cut: Sequence[tuple[int, int, int]], most: int) -> list[list[tuple[int, int, int]]]:
-    """Returns windows (start, fresh, stop) in groups of at most ``most`` neighbours that have the same extent."""
-    groups: list[list[tuple[int, int, int]]] = []
-    extent = None
-    for start, fresh, stop in cut:
-        if (fresh - start, stop - fresh) != extent or len(groups[-1]) == most:
-            groups.append([])
-        extent = fresh - start, stop - fresh
-        groups[-1].append((start, fresh, stop))
-    return groups

@@ -46,7 +46,7 @@ class Evidence(Record):
 
 
 class Finding(Record):
-    """A conclusion from measurements. A finding is made only where a whole confidence interval lies beyond a threshold.
+    """A conclusion from measurements, made only where a whole confidence interval lies beyond a threshold.
 
     Args:
         name: of the kind of finding.

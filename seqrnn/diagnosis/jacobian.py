@@ -34,7 +34,7 @@ DRAWN = 4  # points whose eigenvalues are kept for a picture
 
 
 def along(network: Network, steps: Steps) -> Jacobian | None:
-    """Returns it at points that are spread evenly over the steps; None if the state is larger than ``MOST_NUMBERS``."""
+    """Returns it at points spread evenly over the steps; None if the state is larger than ``MOST_NUMBERS``."""
     numbers = sum(part.shape[0] * part.shape[2] for part in steps.before)
     if numbers > MOST_NUMBERS:
         return None
@@ -68,7 +68,8 @@ def _at(network: Network, steps: Steps, chosen: Tensor) -> Tensor:
 
 
 def jacobians(network: Network, inputs: Tensor, state: State) -> Tensor:
-    """Returns ∂s_t/∂s_{t−1} (P, S, S), on the CPU, of one timestep with ``inputs`` (P, I) from ``state``, parts (L, P, H)."""
+    """Returns ∂s_t/∂s_{t−1} (P, S, S), on the CPU, of one timestep with ``inputs`` (P, I) from ``state``, parts
+    (L, P, H)."""
     points = len(inputs)
     numbers = sum(part.shape[0] * part.shape[2] for part in state)
     before = tuple(part.repeat_interleave(numbers, dim=1).requires_grad_() for part in state)  # (L, P · S, H)

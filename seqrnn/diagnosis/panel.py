@@ -139,7 +139,9 @@ class Panel:
         weights = [_weight(row) for row in rows]
         widths = [width_of(line, SMALL, weight) for one, weight in zip(names, weights, strict=True) for line in one]
         labels = max(widths, default=0.0)
-        values = max((width_of(text, SMALL, weight) for text, weight in zip(texts, weights, strict=True)), default=0.0)
+        values = max(
+            (width_of(text, SMALL, weight) for text, weight in zip(texts, weights, strict=True)), default=0.0
+        )
         ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=above or bool(marks))
         low, high = bounds or _around([*(row.interval for row in rows)], [mark for mark, _ in marks], is_log)
         if is_log:
@@ -227,7 +229,9 @@ def mark(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
     wide = [(width_of(name, SMALL) + 0.08) / inches for name in names]
     own = ax.transData.transform([(place, 0.0) for place, _, _ in inside])
     places = ax.transAxes.inverted().transform(own)[:, 0]
-    for (place, _, colour), name, middle, anchor in zip(inside, names, _spread(list(places), wide), places, strict=True):
+    for (place, _, colour), name, middle, anchor in zip(
+        inside, names, _spread(list(places), wide), places, strict=True
+    ):
         if place < high:
             ax.axvline(place, color=colour, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
         ax.annotate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from seqrnn.rundir.bounded import Items, Name
 
@@ -21,8 +21,10 @@ Number = Annotated[float, BeforeValidator(_not_null), Field(strict=True)]
 Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
-class Record(BaseModel, frozen=True, strict=True, extra="ignore", protected_namespaces=()):
-    """Base of everything in diagnosis.json. Keys that a newer version may have added are ignored."""
+class Record(BaseModel):
+    """Base of everything in diagnosis.json: immutable, with strict types. Unknown keys are ignored."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", protected_namespaces=())
 
 
 def require_equal_lengths(**lists: list[Any] | None) -> None:

@@ -19,7 +19,7 @@ STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
 GATES = ("gru", "lstm")
 KEPT = (  # by another cell
-    "hidden_size", "num_layers", "dropout", "head", "head_size", "head_bias", "recurrent_init", "kernel",
+    "hidden_size", "num_layers", "dropout", "head", "head_size", "head_bias", "recurrent_init",
 )  # fmt: skip
 GROUPS = ("task", "model", "optimizer", "schedule", "experiment")
 WHOLE_WINDOWS = {"schedule.stride": None, "schedule.update_every": None}
@@ -32,7 +32,11 @@ def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> l
     truncation = found.get(Truncation)
     sufficient = truncation.sufficient_window if truncation else None
     window = max(sufficient, getattr(components.task, "reach", None) or 0) if sufficient else None
-    wider = {"schedule.window": window, **WHOLE_WINDOWS} if schedule.window and window and window > schedule.window else {}
+    wider = (
+        {"schedule.window": window, **WHOLE_WINDOWS}
+        if schedule.window and window and window > schedule.window
+        else {}
+    )
     streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
     more: Change = {"schedule.streams": streams} if _has_streams(run, streams) else {}
     constant = schedule.lr_decay == "constant"
@@ -116,7 +120,7 @@ def overrides_of(change: Change, run: TrainedRun) -> list[str]:
 
 
 def _another_cell(model: Mapping[str, Any], run: TrainedRun) -> list[str]:
-    """Returns another cell as overrides, including the removal of settings that an experiment gives to its own cell."""
+    """Returns another cell as overrides, which also remove what an experiment sets for its own cell."""
     usual = _defaults(model["name"])
     found = [f"model={model['name']}"]
     found += [f"model.{key}={_as_typed(model[key])}" for key in KEPT if model[key] != usual[key]]

@@ -1,4 +1,7 @@
-"""The run that is diagnosed, built again from its directory alone. T timesteps, B streams, I inputs, H hidden units."""
+"""The run that is diagnosed, built again from its directory alone.
+
+T timesteps, B streams, N segments, I inputs, O outputs, L layers, H hidden units.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ ENOUGH = 16  # sequences
 SETTLE = 500  # timesteps in which the network reaches its state before an excerpt
 FARTHEST = 20_000  # timesteps between two excerpts: generated data is generated from its start
 READ_AHEAD = 2**18  # timesteps that a task may generate between two looks at the clock
-SECONDS = 15.0  # for building the run, and for each instrument
+SECONDS = 20.0  # for building the run, and for each instrument
 QUICK = 0.01  # seconds of a timestep
 SHARE = 0.5  # of the time left that a measurement may be expected to take
 MOST_NUMBERS = 2**27  # of all states that are kept (1 GiB)
@@ -203,8 +206,8 @@ class TrainedRun:
         found = sum(weight.numel() for weight in weights.values())
         if described > found:
             raise DataError(
-                f"{self.directory / WEIGHTS}: does not fit the config: it holds {found:,} numbers, and the network of "
-                f"config.yaml has at least {described:,}"
+                f"{self.directory / WEIGHTS}: does not fit the config: it holds {found:,} numbers, and the network "
+                f"of config.yaml has at least {described:,}"
             )
 
     def _build(self, weights: dict[str, Tensor]) -> None:
@@ -233,20 +236,20 @@ class TrainedRun:
             DataError: they are NaN or infinite, although the weights are not.
         """
         chunk, network = self.validation_sequences(ENOUGH), self.network
+        if not chunk.valid.any():
+            return
         timesteps, streams = self.affordable(*chunk.valid.shape, least=(1, 1))
         chunk = self.first_of(chunk, timesteps, streams)
         with torch.no_grad():
             state = network.initial_state(chunk.inputs.shape[1])
             outputs, _ = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         if not outputs.isfinite().all():
+            clip_norm = self.components.schedule.clip_norm
+            clipping = " or schedule.clip_norm=1" if clip_norm is None or clip_norm > 1 else ""
             raise DataError(
-                f"{self.directory}: the outputs of its network are NaN or infinite, so it cannot be diagnosed (status: "
-                f"{self.summary.get('status')}); train it with a smaller optimizer.lr{self._clipping_advice()} first"
+                f"{self.directory}: the outputs of its network are NaN or infinite, so it cannot be diagnosed "
+                f"(status: {self.summary.get('status')}); train it with a smaller optimizer.lr{clipping} first"
             )
-
-    def _clipping_advice(self) -> str:
-        clip_norm = self.components.schedule.clip_norm
-        return " or schedule.clip_norm=1" if clip_norm is None or clip_norm > 1 else ""
 
     def copy(self) -> Network:
         """Returns the trained network in float64, computed by torch, in evaluation mode."""
@@ -363,6 +366,8 @@ class TrainedRun:
     def validation(self) -> Chunk:
         """Up to ``MOST_STREAMS`` validation sequences that have targets; whole, if there is time for that."""
         chunk = self.validation_sequences(MOST_STREAMS)
+        if not chunk.valid.any():
+            raise DataError(f"{self.directory}: the task's validation data has no valid target")
         timesteps, streams = self.affordable(*chunk.valid.shape, least=(1, min(4, chunk.valid.shape[1])))
         streams = max(1, min(streams, MOST_NUMBERS // (self.state_size * timesteps)))
         timesteps = min(timesteps, MOST_NUMBERS // self.state_size)
@@ -427,8 +432,8 @@ class TrainedRun:
         network: Network | None = None,
         context: DeviceContext | None = None,
     ) -> Iterator[Excerpt]:
-        """Yields up to ``count`` excerpts of one length from the data that training would have read next: data that it
-        has not read, or, where the data is finite, not for as long as possible."""
+        """Yields up to ``count`` excerpts of one length from the data that training would have read next: data that
+        it has not read, or, where the data is finite, not for as long as possible."""
         apart = max(length, min(self.data.epoch_timesteps // count, FARTHEST))
         places = [self.position + number * apart for number in range(count)]
         lengths = [self.data.excerpt_length(place, length) for place in places]
@@ -453,8 +458,6 @@ class TrainedRun:
             length //= 2
             ends = chunk.valid & (clock - begins >= length - 1)
         found = ends.nonzero().tolist()
-        if not found:
-            raise DataError(f"{self.directory}: the task's validation data has no valid target")
         chosen = [found[len(found) * number // count] for number in range(count)] if len(found) > count else found
         rows = [(end - length + 1, end, stream) for end, stream in chosen]
         return Segments(

@@ -81,7 +81,7 @@ def sampled_steps(run: TrainedRun) -> Steps:
 def states_after(
     network: Network, inputs: Tensor, starts: Tensor, check: Callable[[], object] = lambda: None
 ) -> Tensor:
-    """Returns the state after each timestep of ``inputs`` (T, B, I), all its parts and layers side by side: (T, B, S).
+    """Returns the state after each timestep of ``inputs`` (T, B, I), parts and layers side by side: (T, B, S).
 
     Args:
         check: is called before each timestep, and raises an error when the time is over.

@@ -40,9 +40,7 @@ def judge(
         )
         findings = _with_underfit(findings, results)
     causes = [
-        Cause(
-            finding=finding, tried=[_tried(results[name], run) for name in finding.remedies if name in results]
-        )
+        Cause(finding=finding, tried=[_tried(results[name], run) for name in finding.remedies if name in results])
         for finding in findings
         if finding.remedies and not solved
     ]
@@ -73,7 +71,9 @@ def _with_underfit(findings: list[Finding], results: dict[str, Trial]) -> list[F
         title="Training is short",
         description=f"A training four times as long has {number(longer.effect.value)} of the loss.",
         evidence=[
-            Evidence(quantity="loss of a training four times as long, by that of one as it is", interval=longer.effect)
+            Evidence(
+                quantity="loss of a training four times as long, by that of one as it is", interval=longer.effect
+            )
         ],
         remedies=["longer training"],
     )

@@ -4,32 +4,36 @@
     predictions.png  what the trained network makes of the test data: a picture for each kind of task
     animation.gif    the fit as it improved (runs with plots.animation=true)
     samples.png      training examples (classification)
-    diagnosis.png    what a diagnosis says and was measured on (runs that python -m seqrnn.diagnose has looked at)
 
-``python -m seqrnn.plots RUN_DIR`` draws them again. No window is ever opened, and nothing global is changed: figures
-are matplotlib objects without pyplot. matplotlib is imported when something is drawn, not before, and of the modules
-here only those that draw it.
+``python -m seqrnn.plots RUN_DIR`` draws them, and diagnosis.png (``seqrnn.diagnosis.page``), again. No window is ever
+opened, and nothing global is changed: figures are matplotlib objects without pyplot. matplotlib is imported when
+something is drawn, not before, and of the modules here only those that draw it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from seqrnn.errors import DataError
-from seqrnn.rundir.names import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
+from seqrnn.rundir.names import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
 from seqrnn.rundir.reader import RunReader
 
 
 def draw(
-    directory: Path, survive: type[Exception] = DataError, tell: Callable[[Path], object] = lambda path: None
+    directory: Path,
+    survive: type[Exception] = DataError,
+    tell: Callable[[Path], object] = lambda path: None,
+    others: Sequence[Callable[[Path], list[Path]]] = (),
 ) -> list[Path]:
     """Draws every picture that a run directory has data for, also where the run diverged or was interrupted.
 
     Args:
         survive: what may go wrong with a picture without keeping the others from being drawn.
-        tell: is told of each file as it has been written.
+        tell: is called with each file when it has been written.
+        others: draw further pictures from the directory; each returns the files that it wrote.
 
     Returns:
         The files written. Each is written whole or not at all.
@@ -73,12 +77,11 @@ def draw(
     def samples() -> list[Path]:
         return draw_samples(directory) if run.has(SAMPLES) else []
 
-    def diagnosis() -> list[Path]:
-        return draw_diagnosis(directory) if run.has(DIAGNOSIS) else []
-
     paths: list[Path] = []
     problems: list[str] = []
-    for picture in (losses, predictions, animated, samples, diagnosis):
+    pictures: list[Callable[[], list[Path]]] = [losses, predictions, animated, samples]
+    pictures += [partial(other, directory) for other in others]
+    for picture in pictures:
         try:
             for path in picture():
                 tell(path)
@@ -116,21 +119,3 @@ def draw_samples(directory: Path) -> list[Path]:
         summary = {}
     found = arrays.checked(run.samples(), arrays.SAMPLES, directory / SAMPLES)
     return [style.save(samples.draw(found, Facts(run.config(), summary)), directory / "samples.png")]
-
-
-def draw_diagnosis(directory: Path) -> list[Path]:
-    """Draws ``diagnosis.png``: what a diagnosis says, and what it was measured on.
-
-    Raises:
-        DataError: it is not a run directory, or a file of it is missing or damaged.
-    """
-    from seqrnn.plots import arrays, diagnosis, measured, style
-    from seqrnn.plots.facts import Facts
-
-    run = RunReader(directory)
-    metrics = run.metrics()
-    if metrics:
-        arrays.check_columns(metrics, directory / METRICS_JSONL)
-    found = measured.checked(run.diagnosis(), directory / DIAGNOSIS)
-    page = diagnosis.draw(found, Facts(run.config(), run.summary()), metrics)
-    return [style.save(page, directory / "diagnosis.png", colours=256)]

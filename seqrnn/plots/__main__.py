@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seqrnn import plots
 from seqrnn.cli import reporting
+from seqrnn.diagnosis.page import draw_diagnosis
 from seqrnn.errors import DataError, printable
 
 
@@ -25,6 +26,7 @@ def draw_all(directories: Sequence[Path]) -> None:
                 directory,
                 survive=DataError if reporting.wants_traceback() else Exception,
                 tell=lambda path: print(printable(str(path))),
+                others=[draw_diagnosis],
             )
         except DataError as error:
             problems += error.problems

@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError
-from seqrnn.rundir import bounded
+from seqrnn.rundir.bounded import Model, check, read_json, read_model, resolve_inside
+from seqrnn.rundir.bounded_arrays import read_arrays, read_tensors
+from seqrnn.rundir.bounded_rows import read_rows
+from seqrnn.rundir.bounded_yaml import read_texts, read_yaml
+from seqrnn.rundir.formats import ConfigValues, SummaryValues
 from seqrnn.rundir.names import (
     CONFIG,
     DIAGNOSIS,
@@ -49,9 +53,9 @@ class RunReader:
         return os.path.lexists(self.directory / name)
 
     def config(self) -> dict[str, Any]:
-        path = bounded.resolve_inside(self.directory, CONFIG)
-        values = bounded.read_yaml(path)
-        bounded.check(values, CONFIG_KINDS, path)
+        path = resolve_inside(self.directory, CONFIG)
+        values = read_yaml(path)
+        check(values, ConfigValues, path)
         return values
 
     def plugins(self, allowed: Collection[str] = ()) -> list[str]:
@@ -75,20 +79,21 @@ class RunReader:
 
     def overrides(self) -> list[str]:
         """What the command line said."""
-        return bounded.read_words(bounded.resolve_inside(self.directory, OVERRIDES))
+        return read_texts(resolve_inside(self.directory, OVERRIDES))
 
     def summary(self) -> dict[str, Any]:
-        path = bounded.resolve_inside(self.directory, SUMMARY)
-        values = bounded.read_json(path)
-        bounded.check(values, SUMMARY_KINDS, path)
+        path = resolve_inside(self.directory, SUMMARY)
+        values = read_json(path)
+        check(values, SummaryValues, path)
         return values
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """The columns of metrics.jsonl; NaN where a row has no value. None at all before the first row."""
-        return bounded.read_rows(bounded.resolve_inside(self.directory, METRICS_JSONL))
+        return read_rows(resolve_inside(self.directory, METRICS_JSONL))
 
-    def diagnosis(self) -> dict[str, Any]:
-        return bounded.read_json(bounded.resolve_inside(self.directory, DIAGNOSIS))
+    def diagnosis(self, model: type[Model]) -> Model:
+        """Reads diagnosis.json into a pydantic model of it."""
+        return read_model(resolve_inside(self.directory, DIAGNOSIS), model)
 
     def predictions(self) -> dict[str, NDArray[Any]]:
         return self._arrays(PREDICTIONS)
@@ -99,44 +104,11 @@ class RunReader:
 
     def weights(self, name: str = WEIGHTS) -> dict[str, Any]:
         """The trained weights, or those in another such file, tensors by name, on the CPU."""
-        return bounded.read_tensors(bounded.resolve_inside(self.directory, name))
+        return read_tensors(resolve_inside(self.directory, name))
 
     def samples(self) -> dict[str, NDArray[Any]]:
         """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
         return self._arrays(SAMPLES)
 
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        return bounded.read_arrays(bounded.resolve_inside(self.directory, name))
-
-
-_COUNT = (int, type(None))
-_SCORES = {"*": (float, type(None))}
-CONFIG_KINDS: dict[str, bounded.Kind] = {  # of what is read from a config; see seqrnn.settings for the rest
-    "seed": int,
-    "smoke": bool,
-    "plugins": list,
-    "task": {"name": str},
-    "model": {"name": str},
-    "optimizer": {"name": str, "lr": float},
-    "schedule": {"streams": int, "window": _COUNT, "stride": _COUNT, "update_every": _COUNT, "carry": bool},
-}
-SUMMARY_KINDS: dict[str, bounded.Kind] = {
-    "status": str,
-    "experiment": (str, type(None)),
-    "task": str,
-    "model": str,
-    "kind": frozenset({"regression", "classification"}),
-    "loss": str,
-    "input_size": int,
-    "output_size": int,
-    "data_note": (str, type(None)),
-    "smoke": bool,
-    "planned_updates": int,
-    "updates": int,
-    "timesteps": int,
-    "train_loss": (float, type(None)),
-    "validation": _SCORES,
-    "best_validation_loss": (float, type(None)),
-    "test": _SCORES,
-    "baselines": {"*": _SCORES},
-}
+        return read_arrays(resolve_inside(self.directory, name))

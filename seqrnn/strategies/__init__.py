@@ -1,1 +1,1 @@
-"""How updates are computed: strategies with one interface, of which training knows no more than that."""
+"""Ways to compute updates. All have one interface (``protocol``); the training loop does not know which it uses."""

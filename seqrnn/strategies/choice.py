@@ -1,4 +1,4 @@
-"""Which strategy computes the updates of a run."""
+"""Chooses the strategy that computes the updates of a run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from seqrnn.schedule import distinct
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.tasks.checks import DataFormat
 
-# Hidden units times streams: beyond, a processor is busy with one window, and what the pass without gradients takes
-# is not won back.
+# Hidden units times streams. Beyond that, one window is enough work for a processor, and side-by-side windows gain
+# less than the pass without gradients costs.
 FOLD_UP_TO = 4096
 
 
 def choose(components: Components) -> Strategy:
-    """The fastest way to compute the updates of a run that ``kernel`` allows.
+    """Returns the fastest strategy that ``kernel`` allows for a run.
 
     Raises:
-        ConfigError: kernel=compiled, where compiled code does not apply.
+        ConfigError: kernel=compiled, and compiled code cannot compute this network here.
     """
     network, context = components.network, components.context
     dtype = context.autocast or context.dtype
     obstacle = support.compiled_obstacle(network.cell, context.device, dtype)
     if network.kernel == "compiled" and obstacle:
         raise ConfigError(f"kernel=compiled: {obstacle}; set kernel=auto or kernel=torch")
-    if network.computes_compiled(context.device, dtype, components.schedule.streams, gradients=True) and knows(
+    if network.computes_compiled(context.device, dtype, components.schedule.streams, gradients=True) and covers(
         network, components.loss
     ):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
@@ -43,18 +44,17 @@ def choose(components: Components) -> Strategy:
         return Compiled(
             network, components.loss, components.optimizer, components.schedule, largest, torch.get_num_threads()
         )
-    way: Callable[..., Gradients] = Folded if folding_pays(components) else WindowByWindow
+    gradients: Callable[..., Gradients] = Folded if folding_pays(components) else WindowByWindow
     return Plain(
         network,
         components.optimizer,
         components.schedule,
-        way(network, components.loss, components.schedule.carry, context),
+        gradients(network, components.loss, components.schedule.carry, context, DataFormat.of(components.task)),
     )
 
 
 def folding_pays(components: Components) -> bool:
-    """Whether the windows of an update are run side by side: there is more than one of the same extent, nothing
-    stands in the way, and it is faster."""
+    """Returns whether computing the windows of an update side by side is possible and faster."""
     schedule, work = components.schedule, components.network.cell.output_size * components.schedule.streams
     if schedule.passes == 1 or schedule.window is None:
         return False
@@ -64,10 +64,9 @@ def folding_pays(components: Components) -> bool:
     return obstacle_to_folding(components.network, components.task.input_size, components.context) is None
 
 
-def knows(network: Network, loss: Loss) -> bool:
-    """Whether compiled updates know the head and the loss, and there is nothing that they do not know: dropout, and
-    weights that stay as they are."""
+def covers(network: Network, loss: Loss) -> bool:
+    """Returns whether compiled updates can compute the head and the loss, with neither dropout nor frozen weights."""
     head = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
-    known = [type(part) for part in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
-    moving = all(parameter.requires_grad for parameter in network.parameters())
-    return known and moving and loss in LOSSES.values() and not network.cell.recurrence().dropout
+    has_known_head = [type(module) for module in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
+    trains_all = all(parameter.requires_grad for parameter in network.parameters())
+    return has_known_head and trains_all and loss in LOSSES.values() and not network.cell.recurrence().dropout

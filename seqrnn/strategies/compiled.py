@@ -1,4 +1,4 @@
-"""Whole updates in compiled code, many in one call: no Python and no autograd between them."""
+"""Computes whole updates in compiled code, many in one call, with neither Python nor autograd between them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from numpy.typing import NDArray
 from torch.optim import Optimizer
 
 from seqrnn.errors import DataError
-from seqrnn.kernels import layout as layout
-from seqrnn.kernels import recurrence
+from seqrnn.kernels import layout, recurrence
 from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.update import apply_gradient, train_updates
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.optimizers import light
-from seqrnn.schedule import Schedule, WindowRange
+from seqrnn.schedule import Schedule, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.data import Data, Sizes
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
-from seqrnn.tasks.protocol import Batch
+from seqrnn.tasks.checks import DataFormat
 
-LOSSES: dict[Loss, int] = {
+LOSS_KINDS: dict[Loss, int] = {
     mse: layout.MSE,
     half_mse: layout.HALF_MSE,
     l1: layout.L1,
@@ -63,18 +62,18 @@ USUAL = {
     "initial_accumulator_value": 0,
     "momentum_decay": 4e-3,
 }
-# (timestep, column) pairs that are computed together: enough for large products, few enough for the cache.
+# (timestep, column) pairs that are computed together: enough for large matrix products, few enough for the cache.
 ROWS = 2048
-PORTION = 2**17  # numbers of inputs that are read in one call, or a little more
+PORTION = 2**17  # input numbers that are read for one call of compiled code, or slightly more
 Array = NDArray[Any]
 
 
 class Compiled:
-    """Updates in compiled code.
+    """Computes updates in compiled code.
 
     Args:
         batch: the most streams, and the most timesteps, of a training batch.
-        threads: streams are shared out among so many, if there are as many.
+        threads: how many threads share the streams of a batch, if there are as many streams.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Compiled:
         self.network, self.schedule, self.optimizer = network, schedule, optimizer
         self.rates = [group["lr"] for group in optimizer.param_groups]
         first = Engine(network, loss, schedule, (-(-streams // shares), timesteps))
-        self.engines = [first, *(first.beside() for _ in range(shares - 1))]
+        self.engines = [first, *(first.for_another_thread() for _ in range(shares - 1))]
         self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
         self.step_kind = _describe(optimizer, self.numbers)
@@ -103,69 +102,72 @@ class Compiled:
         self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
         self.arrays = [flat.numpy() for flat in self.remembered]
         inputs, outputs = int(first.flat.layers[0, layout.INPUTS]), int(first.flat.table[layout.OUTPUTS])
-        sizes = Sizes(inputs, outputs, loss is cross_entropy, streams, timesteps)
+        sizes = Sizes(DataFormat(inputs, outputs, loss is cross_entropy), streams, timesteps)
         self.data = Data(first.dtype, shares, sizes)
         self.pool = ThreadPoolExecutor(shares - 1) if shares > 1 else None
 
-    def ready(self, announce: Callable[[str], None]) -> None:
+    def prepare(self, announce: Callable[[str], None]) -> None:
         first = self.engines[0]
         recurrence.ready(first.flat.p.dtype, announce, gradients=False)
         empty = tuple(np.empty(0, kind) for kind in (first.dtype, first.dtype, np.int64, np.uint8, np.uint8))
         nothing = np.empty(0, np.int64), empty, np.empty(0)
-        self._run = train_updates.ready(*first.arguments(self.arrays, self.numbers, *nothing), announce=announce)
+        self._train_updates = train_updates.ready(
+            *first.arguments(self.arrays, self.numbers, *nothing), announce=announce
+        )
         if self.pool:
             arguments = (self.flat.p.numpy(), self.gradient.numpy(), *self.arrays, self.flat.table, self.numbers)
-            self._finish = apply_gradient.ready(*arguments, 0.0, 0, 0.0, announce=announce)
-            self._finished = arguments
+            self._apply_gradient = apply_gradient.ready(*arguments, 0.0, 0, 0.0, announce=announce)
+            self._apply_arguments = arguments
 
-    def __call__(self, parts: WindowRanges, factors: Numbers) -> UpdateStats:
-        made = []
+    def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
+        stats: list[UpdateStats] = []
         if self.pool is None and self.step_kind != layout.NONE:
-            for portion, begin, end in self._portions(parts, len(factors)):
+            for portion, begin, end in self._portions(ranges, len(factors)):
                 ((table, data),) = self.data.of(portion, self.schedule)
-                made.append(self._made(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
-                if not (np.isfinite(made[-1].losses[-1]) and np.isfinite(made[-1].norms[-1])):
+                stats.append(self._compute(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
+                if stats[-1].diverged:
                     break
-            return made[0] if len(made) == 1 else _joined(made)
+            return stats[0] if len(stats) == 1 else _joined(stats)
         threads = torch.get_num_threads()
         if self.pool:
-            torch.set_num_threads(1)  # torch's own threads wait by spinning, on the cores that the shares run on
+            torch.set_num_threads(1)  # torch's own threads wait by spinning, on the cores that the shares need
         try:
-            for update, factor in zip(_single(parts, self.schedule.passes), factors, strict=False):
-                made.append(self._one_by_one(update, float(factor)))
-                if not (np.isfinite(made[-1].losses[0]) and np.isfinite(made[-1].norms[0])):
+            for update, factor in zip(split_updates(ranges, self.schedule.passes), factors, strict=False):
+                stats.append(self._compute_shared(update, float(factor)))
+                if stats[-1].diverged:
                     break
         finally:
             torch.set_num_threads(threads)
-        return _joined(made)
+        return _joined(stats)
 
-    def _portions(self, parts: WindowRanges, updates: int) -> Iterator[tuple[WindowRanges, int, int]]:
-        """Parts whose data still lies in the cache when it is read, and the first and the last of their updates."""
+    def _portions(self, ranges: WindowRanges, updates: int) -> Iterator[tuple[WindowRanges, int, int]]:
+        """Yields ranges whose data fits into the cache together, and the first and the last of their updates."""
         first, begin, end, numbers = 0, 0, 0, 0
-        for index, part in enumerate(parts) if self.schedule.passes == 1 else ():
-            numbers += part.batch.streams * part.batch.timesteps * self.data.sizes.inputs
-            end += part.count * part.epochs
-            if numbers > PORTION and index + 1 < len(parts):
-                yield parts[first : index + 1], begin, end
+        for index, each in enumerate(ranges) if self.schedule.passes == 1 else ():
+            numbers += each.batch.streams * each.batch.timesteps * self.data.sizes.data_format.input_size
+            end += each.count * each.epochs
+            if numbers > PORTION and index + 1 < len(ranges):
+                yield ranges[first : index + 1], begin, end
                 first, begin, numbers = index + 1, end, 0
-        yield parts[first:], begin, updates
+        yield ranges[first:], begin, updates
 
-    def _made(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> UpdateStats:
+    def _compute(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> UpdateStats:
+        """Makes updates, or computes their gradients alone where ``layout.STEP_KIND`` is ``NONE``, in one thread."""
         arguments = engine.arguments(self.arrays, self.numbers, table, data, rates)
-        made = self._run(*arguments)
-        rates, epochs, timesteps, losses, targets, norms = (column[:made] for column in arguments[-6:])
+        count = self._train_updates(*arguments)
+        rates, epochs, timesteps, losses, targets, norms = (column[:count] for column in arguments[-6:])
         return UpdateStats(epochs, timesteps, losses, targets, norms, rates)
 
-    def _one_by_one(self, update: WindowRanges, factor: float) -> UpdateStats:
-        """One update whose gradient several threads compute, or whose step torch takes, or both."""
+    def _compute_shared(self, update: WindowRanges, factor: float) -> UpdateStats:
+        """Makes one update whose gradient several threads compute, or whose step torch takes, or both."""
         rates = np.array([self.rates[0] * factor])
         own, *others = self.data.of(update, self.schedule)
-        waiting = [
-            self.pool.submit(self._made, engine, table, data, rates) if self.pool else None
+        futures = [
+            self.pool.submit(self._compute, engine, table, data, rates) if self.pool else None
             for engine, (table, data) in zip(self.engines[1:], others, strict=True)
         ]
-        shares = [self._made(self.engines[0], *own, rates)]
-        for future, engine in zip(waiting, self.engines[1:], strict=True):
+        shares = [self._compute(self.engines[0], *own, rates)]
+        for future, engine in zip(futures, self.engines[1:], strict=True):
             assert future is not None
             shares.append(future.result())
             self.gradient += engine.gradient
@@ -174,7 +176,7 @@ class Compiled:
             norm = self._step_of_torch(float(loss), int(targets), factor)
         else:
             self.flat.table[layout.STEP_KIND] = self.step_kind
-            norm = self._finish(*self._finished, float(loss), int(targets), rates[0])
+            norm = self._apply_gradient(*self._apply_arguments, float(loss), int(targets), rates[0])
             self.flat.table[layout.STEP_KIND] = layout.NONE
         timesteps = np.sum([share.timesteps for share in shares], axis=0)
         return UpdateStats(
@@ -182,7 +184,7 @@ class Compiled:
         )
 
     def _step_of_torch(self, loss: float, targets: int, factor: float) -> float:
-        """A step of an optimizer that compiled code does not know; returns the norm of the gradient."""
+        """Makes the step of an optimizer that compiled code does not have; returns the norm of the gradient."""
         norm = float(torch.linalg.norm(self.gradient)) / max(1, targets)
         if targets and np.isfinite(loss) and np.isfinite(norm):
             clip = self.schedule.clip_norm or float("inf")
@@ -194,85 +196,85 @@ class Compiled:
             self.optimizer.step()
         return norm
 
-    def memory(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
+    def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         carried = {before: self._carried(streams, before) for before in pending_carries}
-        settings = strategy_state.settings_of(self.optimizer)
+        settings = strategy_state.group_settings(self.optimizer)
         if self.step_kind == layout.NONE:
             return StrategyState(strategy_state.optimizer_state(self.optimizer, self.network), settings, carried)
-        made = int(self.flat.table[layout.STEPS_MADE])
+        steps = int(self.flat.table[layout.STEPS_MADE])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        found: dict[str, strategy_state.Remembered] = (
-            {names[id(parameter)]: {} for parameter, _ in self.views} if made else {}
+        found: dict[str, strategy_state.ParameterState] = (
+            {names[id(parameter)]: {} for parameter, _ in self.views} if steps else {}
         )
-        for name, flat in self._kept() if made else ():
+        for name, flat in self._step_state() if steps else ():
             for parameter, view in self.flat.views(flat):
-                found[names[id(parameter)]][name] = strategy_state.copied(view)
-        for one in found.values() if self.step_kind != layout.SGD else ():
+                found[names[id(parameter)]][name] = strategy_state.cpu_copy(view)
+        for stored in found.values() if self.step_kind != layout.SGD else ():
             # As torch counts, exact up to 2²⁴; beyond, torch's own count stands still.
-            one["step"] = torch.tensor(float(made), dtype=torch.float32 if made <= 2**24 else torch.float64)
+            stored["step"] = torch.tensor(float(steps), dtype=torch.float32 if steps <= 2**24 else torch.float64)
             if self.step_kind == layout.NADAM:
-                one["mu_product"] = torch.tensor(self.numbers[layout.MU], dtype=torch.float32)
-        return StrategyState({name: told for name, told in found.items() if told}, settings, carried)
+                stored["mu_product"] = torch.tensor(self.numbers[layout.MU], dtype=torch.float32)
+        return StrategyState({name: stored for name, stored in found.items() if stored}, settings, carried)
 
-    def restore(self, memory: StrategyState) -> None:
+    def restore(self, state: StrategyState) -> None:
         for engine in self.engines:
             engine.carried.fill(0)
-        for before, parts in memory.carried.items():
-            self._carry(before, parts)
+        for before, parts in state.carried.items():
+            self._load_carried(before, parts)
         if self.step_kind == layout.NONE:
-            strategy_state.load_optimizer_state(self.optimizer, self.network, memory)
+            strategy_state.load_optimizer_state(self.optimizer, self.network, state)
             return
-        strategy_state.load_group_settings(self.optimizer, memory)
+        strategy_state.load_group_settings(self.optimizer, state)
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         for flat in self.remembered:
             flat.zero_()
-        for name, flat in self._kept():
+        for name, flat in self._step_state():
             for parameter, view in self.flat.views(flat):
-                told = memory.parameters.get(names[id(parameter)], {})
-                strategy_state.check_shapes(names[id(parameter)], told, parameter)
-                if name in told:
-                    view.copy_(told[name])
-        counts = {float(told.get("step", 1)) for told in memory.parameters.values()}
-        if len(counts) > 1 or len(memory.parameters) not in (0, len(self.views)):
+                stored = state.parameters.get(names[id(parameter)], {})
+                strategy_state.check_shapes(names[id(parameter)], stored, parameter)
+                if name in stored:
+                    view.copy_(stored[name])
+        counts = {float(stored.get("step", 1)) for stored in state.parameters.values()}
+        if len(counts) > 1 or len(state.parameters) not in (0, len(self.views)):
             raise DataError(
-                "the optimizer made a different number of steps for each parameter, which compiled code does not; go "
-                "on with kernel=torch"
+                "the optimizer made a different number of steps for each parameter, which compiled code cannot "
+                "continue; resume with kernel=torch"
             )
         self.flat.table[layout.STEPS_MADE] = int(max(counts, default=0))
-        products = [float(told["mu_product"]) for told in memory.parameters.values() if "mu_product" in told]
+        products = [float(stored["mu_product"]) for stored in state.parameters.values() if "mu_product" in stored]
         self.numbers[layout.MU] = products[0] if products else 1.0
 
-    def _kept(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """What the optimizer remembers, by torch's names for it."""
+    def _step_state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yields the optimizer's state of all parameters, flat, with torch's names."""
         for name, flat in zip(REMEMBERED[self.step_kind], self.remembered, strict=False):
             if name not in OPTIONAL or self.numbers[OPTIONAL[name]] > 0:
                 yield name, flat
 
     def _carried(self, streams: int, before: int) -> State:
-        """The carried state before a timestep: its parts (L, B, H)."""
+        """Returns the parts (L, B, H) of the carried state before a timestep."""
         shares = [
-            engine.slot_before(before)[:, :, : which.stop - which.start]
-            for engine, which in zip(self.engines, self.data.split(streams), strict=True)
+            engine.slot_before(before)[:, :, : share.stop - share.start]
+            for engine, share in zip(self.engines, self.data.split(streams), strict=True)
         ]
         return tuple(torch.from_numpy(part.copy()) for part in np.concatenate(shares, axis=2).swapaxes(0, 1))
 
-    def _carry(self, before: int, parts: State) -> None:
-        """The opposite."""
+    def _load_carried(self, before: int, parts: State) -> None:
+        """Sets the carried state before a timestep from its parts (L, B, H)."""
         streams = parts[0].shape[1]
-        for engine, which in zip(self.engines, self.data.split(streams), strict=True):
+        for engine, share in zip(self.engines, self.data.split(streams), strict=True):
             slot = engine.slot_before(before)  # (L, parts, B, H)
             for part, values in enumerate(parts):
-                slot[:, part, : which.stop - which.start] = values[:, which].numpy()
+                slot[:, part, : share.stop - share.start] = values[:, share].numpy()
 
     def finish(self) -> None:
-        for parameter, _ in self.views:  # torch multiplies by a turned matrix too, but rounds differently
+        for parameter, _ in self.views:  # torch can multiply by a transposed matrix as well, but rounds differently
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         if self.pool:
             self.pool.shutdown()
 
 
 class Engine:
-    """The tables and the memory with which one thread computes gradients."""
+    """Holds the tables and the memory with which one thread computes gradients."""
 
     def __init__(self, network: Network, loss: Loss, schedule: Schedule, batch: tuple[int, int]) -> None:
         cell = network.cell.recurrence()
@@ -283,7 +285,7 @@ class Engine:
         self.most = max(min(ROWS, one * schedule.passes), one)
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
         table = self.flat.table
-        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSSES[loss], layout.NONE, 0
+        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSS_KINDS[loss], layout.NONE, 0
         table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = streams, self.most, schedule.passes
         table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
@@ -291,20 +293,20 @@ class Engine:
         table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
         parts = 2 if cell.kind == "lstm" else 1
         self.shape = max(1, int(table[layout.SLOTS])), len(cell.layers), parts, streams, cell.size
-        self._make_room()
+        self._allocate()
 
-    def beside(self) -> Engine:
-        """The same, for another thread."""
+    def for_another_thread(self) -> Engine:
+        """Returns an engine of the same network, with memory of its own."""
         twin = copy(self)
         twin.flat = self.flat.beside(self.most, self.most)
-        twin._make_room()
+        twin._allocate()
         return twin
 
-    def _make_room(self) -> None:
+    def _allocate(self) -> None:
         table, rows = self.flat.table, self.most
         self.gradient = torch.zeros_like(self.flat.p)
         self.arrays = self.flat.p.numpy(), self.gradient.numpy()
-        self.places = self.flat.w, self.flat.layers.reshape(-1), table
+        self.tables = self.flat.w, self.flat.layers.reshape(-1), table
         self.carried = np.zeros(self.shape, self.dtype)  # (slots, L, parts, B, H)
         self.scratch = (
             self.carried.reshape(-1),
@@ -315,7 +317,7 @@ class Engine:
         )
 
     def slot_before(self, timestep: int) -> Array:
-        """The carried state (L, parts, B, H) of the window that begins with a timestep."""
+        """Returns the carried state (L, parts, B, H) of the window that begins with a timestep, as a view."""
         table = self.flat.table
         number = int(timestep + table[layout.OVERLAP]) // int(table[layout.STRIDE])
         slot: Array = self.carried[number % int(table[layout.SLOTS])]
@@ -328,12 +330,12 @@ class Engine:
     def arguments(
         self, arrays: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
     ) -> tuple[Any, ...]:
-        """What ``run`` is called with; the last six get what it has made."""
+        """Returns the arguments of ``train_updates``, which writes the figures of updates to the last six."""
         count = len(rates)
         return (
             *self.arrays,
             *arrays,
-            *self.places,
+            *self.tables,
             numbers,
             table,
             *data,
@@ -347,26 +349,10 @@ class Engine:
         )
 
 
-def _joined(made: list[UpdateStats]) -> UpdateStats:
+def _joined(stats: list[UpdateStats]) -> UpdateStats:
+    """Returns the figures of consecutive updates as one."""
     names = [field.name for field in fields(UpdateStats)]
-    return UpdateStats(**{name: np.concatenate([getattr(one, name) for one in made]) for name in names})
-
-
-def _single(parts: WindowRanges, passes: int) -> Iterator[list[WindowRange[Batch]]]:
-    """The parts of one update after another."""
-    update: list[WindowRange[Batch]] = []
-    pending = 0
-    for part in parts:
-        for epoch in range(part.epoch, part.epoch + part.epochs):
-            first, end = part.first, part.first + part.count
-            while first < end:
-                count = min(end - first, passes - pending)
-                last = part.last and first + count == end
-                update.append(WindowRange(epoch, part.batch, first, count, last))
-                first, pending = first + count, pending + count
-                if pending == passes or last:
-                    yield update
-                    update, pending = [], 0
+    return UpdateStats(**{name: np.concatenate([getattr(each, name) for each in stats]) for name in names})
 
 
 def _describe(optimizer: Optimizer, numbers: Numbers) -> int:

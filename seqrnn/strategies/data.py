@@ -1,4 +1,4 @@
-"""What compiled updates read: the data of many windows in flat arrays, and tables that say where each lies."""
+"""The data of compiled updates: that of many windows in flat arrays, and tables of where each window is in them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.errors import DataError
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.protocol import WindowRanges
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks.checks import DataFormat
+from seqrnn.tasks.protocol import Batch
 
-WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is in use
+WHOLE = 65536  # (timestep, stream) pairs up to which a batch is read whole, and kept while it is used
 Array = NDArray[Any]
 
 
@@ -34,16 +34,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What compiled code has made room for: it does not look where it reads and writes."""
+    """The sizes that compiled code has allocated memory for. It checks no bounds itself."""
 
-    inputs: int
-    outputs: int
-    classes: bool  # targets are class indices
+    data_format: DataFormat
     streams: int
     timesteps: int
 
     def check_batch(self, streams: int, timesteps: int) -> None:
-        """
+        """Checks the size of a batch.
+
         Raises:
             DataError: the batch is larger than those of the first epoch.
         """
@@ -53,35 +52,12 @@ class Sizes:
                 f"those of its first epoch had at most {self.streams} and {self.timesteps}; every epoch must be alike"
             )
 
-    def check_chunk(self, chunk: Chunk, timesteps: int, streams: int) -> None:
-        """
-        Raises:
-            DataError: something in it has another shape, or is another kind of target, than it should be.
-        """
-        where = "the task's training data"
-        if self.classes and chunk.targets.dtype != torch.int64:
-            raise DataError(
-                f"{where}: targets are {chunk.targets.dtype}, and cross-entropy wants int64 class indices"
-            )
-        extent = (timesteps, streams)
-        target = extent if self.classes else (*extent, self.outputs)
-        expected = {"inputs": (*extent, self.inputs), "targets": target, "valid": extent, "starts": extent}
-        for name, shape in expected.items():
-            found = getattr(chunk, name).shape
-            if found != shape:
-                raise DataError(f"{where}: {name} of shape {tuple(found)} instead of {shape}")
-        if self.classes:
-            low, high = (int(bound) for bound in chunk.targets.aminmax())
-            if low < 0 or high >= self.outputs:
-                wrong = low if low < 0 else high
-                raise DataError(f"{where}: class {wrong}, where there are {self.outputs}, counted from 0")
-
 
 class Data:
-    """Reads what parts need. Pieces stay while they are in use, so a batch that comes again is read once.
+    """Reads the data of windows. Pieces are kept while they are used, so that a repeated batch is read once.
 
     Args:
-        shares: the streams of each batch are shared out among so many.
+        shares: the number of threads that share the streams of each batch.
     """
 
     def __init__(self, dtype: Any, shares: int, sizes: Sizes) -> None:
@@ -90,26 +66,26 @@ class Data:
         self.pieces: list[Piece] = []
         self.joined: list[tuple[Array, ...]] = []
 
-    def of(self, parts: WindowRanges, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
-        """For each share: the table of the parts, and their inputs, targets, labels, valid and starts, joined."""
+    def of(self, ranges: WindowRanges, schedule: Schedule) -> list[tuple[Array, tuple[Array, ...]]]:
+        """Returns for each share the table of the ranges, and inputs, targets, labels, valid and starts, flat."""
         pieces: list[Piece] = []
-        chosen: list[int] = []  # by part: the piece that holds it
-        fresh = False
-        for part in parts:
-            piece = self._held(part, schedule, pieces)
+        chosen: list[int] = []  # for each range, the number of the piece that holds it
+        is_new = False
+        for each in ranges:
+            piece = self._find(each, schedule, pieces)
             if piece is None:
-                piece = self._read(part, schedule)
-                fresh = True
+                piece = self._read(each, schedule)
+                is_new = True
             if not pieces or pieces[-1] is not piece:
                 pieces.append(piece)
             chosen.append(len(pieces) - 1)
-        if fresh or pieces != self.pieces:
+        if is_new or pieces != self.pieces:
             self.pieces = pieces
             self.joined = [self._join(share) for share in range(self.shares)]
-        return [(self._table(parts, chosen, share), self.joined[share]) for share in range(self.shares)]
+        return [(self._table(ranges, chosen, share), self.joined[share]) for share in range(self.shares)]
 
     def split(self, streams: int) -> list[slice]:
-        """The streams of each share."""
+        """Returns the streams of each share."""
         return [self._streams(streams, share) for share in range(self.shares)]
 
     def _streams(self, streams: int, share: int) -> slice:
@@ -119,15 +95,16 @@ class Data:
         columns: Iterable[Sequence[Array]] = zip(*(piece.arrays for piece in self.pieces), strict=True)
         if self.shares > 1:
             streams = [self._streams(piece.streams, share) for piece in self.pieces]
-            columns = ([part[:, which] for part, which in zip(column, streams, strict=True)] for column in columns)
+            columns = ([array[:, which] for array, which in zip(column, streams, strict=True)] for column in columns)
         return tuple(
-            np.concatenate([part.reshape(-1) for part in column])
+            np.concatenate([array.reshape(-1) for array in column])
             if len(column) > 1
             else np.ascontiguousarray(column[0]).reshape(-1)
             for column in columns
         )
 
-    def _table(self, parts: WindowRanges, chosen: list[int], share: int) -> Array:
+    def _table(self, ranges: WindowRanges, chosen: list[int], share: int) -> Array:
+        """Returns a row (``seqrnn.kernels.layout.PART_FIELDS`` numbers) for each range, flat."""
         table: list[tuple[int, ...]] = []
         begins, streams, begin = [], [], 0
         for piece in self.pieces:
@@ -135,35 +112,34 @@ class Data:
             begins.append(begin)
             streams.append(which.stop - which.start)
             begin += (piece.stop - piece.start) * streams[-1]
-        for part, index in zip(parts, chosen, strict=True):
+        for each, index in zip(ranges, chosen, strict=True):
             piece = self.pieces[index]
-            windows = (part.first, part.count, part.last)
-            place = (piece.start, begins[index])
-            table.append((streams[index], piece.timesteps, *windows, *place, part.epoch, part.epochs))
+            windows = (each.first, each.count, each.ends_epoch)
+            where = (piece.start, begins[index])
+            table.append((streams[index], piece.timesteps, *windows, *where, each.epoch, each.epochs))
         return np.array(table, np.int64).reshape(-1)
 
     def _flat(self, values: Tensor) -> Array:
         return values.numpy().astype(self.dtype, order="C", copy=False)
 
-    def _held(self, part: WindowRange[Batch], schedule: Schedule, pieces: list[Piece]) -> Piece | None:
-        """A piece that is in use, or has been in the last call, and holds the part."""
+    def _find(self, windows: WindowRange[Batch], schedule: Schedule, pieces: list[Piece]) -> Piece | None:
+        """Returns a piece that holds the windows, of those of this call or of the last one; None: there is none."""
         for piece in (*pieces[-1:], *self.pieces):
-            if piece.batch is part.batch and piece.stop - piece.start == piece.timesteps:
+            if piece.batch is windows.batch and piece.stop - piece.start == piece.timesteps:
                 return piece
-            if piece.batch is part.batch:
-                start, stop = _extent(part, schedule, piece.timesteps)
+            if piece.batch is windows.batch:
+                start, stop = _extent(windows, schedule, piece.timesteps)
                 if piece.start <= start and stop <= piece.stop:
                     return piece
         return None
 
-    def _read(self, part: WindowRange[Batch], schedule: Schedule) -> Piece:
-        batch = part.batch
+    def _read(self, windows: WindowRange[Batch], schedule: Schedule) -> Piece:
+        batch = windows.batch
         streams, timesteps = batch.streams, batch.timesteps
         self.sizes.check_batch(streams, timesteps)
-        start, stop = (0, timesteps) if streams * timesteps <= WHOLE else _extent(part, schedule, timesteps)
-        chunk = batch.read(start, stop)
-        self.sizes.check_chunk(chunk, stop - start, streams)
-        floating = not self.sizes.classes
+        start, stop = (0, timesteps) if streams * timesteps <= WHOLE else _extent(windows, schedule, timesteps)
+        chunk = self.sizes.data_format.read(batch, start, stop)
+        floating = not self.sizes.data_format.classes
         arrays = (
             self._flat(chunk.inputs),
             self._flat(chunk.targets) if floating else self.nothing,
@@ -174,7 +150,7 @@ class Data:
         return Piece(batch, streams, timesteps, start, stop, arrays)
 
 
-def _extent(part: WindowRange[Batch], schedule: Schedule, timesteps: int) -> tuple[int, int]:
-    """The timesteps that a part's windows read."""
-    last = part.first + part.count - 1
-    return schedule.window_at(timesteps, part.first).start, schedule.window_at(timesteps, last).stop
+def _extent(windows: WindowRange[Batch], schedule: Schedule, timesteps: int) -> tuple[int, int]:
+    """Returns the first timestep that some windows read, and the one after the last."""
+    last = windows.first + windows.count - 1
+    return schedule.window_at(timesteps, windows.first).start, schedule.window_at(timesteps, last).stop

@@ -1,4 +1,4 @@
-"""Updates the plain way, one after another: gradient of the windows, average, clipping, step of the optimizer."""
+"""Computes updates with torch, one after another: gradient of the windows, average, clipping, optimizer step."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
 from seqrnn.models.unroll import unroll
-from seqrnn.schedule import Schedule, Window
+from seqrnn.schedule import Schedule, Window, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch
 
 Windows = Sequence[tuple[Batch, Window]]
 
 
 class Gradients(Protocol):
-    """How the gradient of an update is computed: ``WindowByWindow`` is the plain way."""
+    """Computes the gradient of an update. ``WindowByWindow`` is the reference."""
 
-    states: dict[int, State]  # carried, by the timestep that they come before
+    states: dict[int, State]  # carried states by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
 
         Returns:
-            That loss, and how many valid targets it is a sum over.
+            That loss, and the number of valid targets that it is a sum over.
         """
 
 
 class Plain:
-    """Updates with torch's autograd and one of its optimizers.
+    """Computes updates with torch's autograd and one of its optimizers.
 
     Args:
         gradients: computes the gradient of an update.
@@ -50,47 +51,49 @@ class Plain:
         self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
         self.rates = [group["lr"] for group in optimizer.param_groups]
 
-    def ready(self, announce: Callable[[str], None]) -> None:
+    def prepare(self, announce: Callable[[str], None]) -> None:
         pass
 
-    def memory(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
+    def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
+        carried = {before: self.gradients.states[before] for before in pending_carries}
         return StrategyState(
             strategy_state.optimizer_state(self.optimizer, self.network),
-            strategy_state.settings_of(self.optimizer),
-            {before: tuple(map(strategy_state.copied, self.gradients.states[before])) for before in pending_carries},
+            strategy_state.group_settings(self.optimizer),
+            {before: tuple(map(strategy_state.cpu_copy, parts)) for before, parts in carried.items()},
         )
 
-    def restore(self, memory: StrategyState) -> None:
-        strategy_state.load_optimizer_state(self.optimizer, self.network, memory)
+    def restore(self, state: StrategyState) -> None:
+        strategy_state.load_optimizer_state(self.optimizer, self.network, state)
         device = self.parameters[0].device
         self.gradients.states.clear()
-        for before, carried in memory.carried.items():
-            self.gradients.states[before] = tuple(part.to(device) for part in carried)
+        for before, parts in state.carried.items():
+            self.gradients.states[before] = tuple(part.to(device) for part in parts)
 
     def finish(self) -> None:
         pass
 
-    def __call__(self, parts: WindowRanges, factors: Numbers) -> UpdateStats:
-        made = []
-        for (epoch, windows), factor in zip(self.schedule.updates(parts), factors, strict=False):
+    def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
+        rows = []
+        for update, factor in zip(split_updates(ranges, self.schedule.passes), factors, strict=False):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * float(factor)
             for parameter in self.parameters:  # also of those that the optimizer does not have
                 parameter.grad = None
+            windows = self.schedule.windows_of(update)
             loss, targets = self.gradients(windows)
             norm = average_and_clip(self.parameters, targets, self.schedule.clip_norm)
             timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
-            made.append((epoch, timesteps, loss, targets, norm))
+            rows.append((update[0].epoch, timesteps, loss, targets, norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 break
             if targets:
                 self.optimizer.step()
-        epochs, steps, losses, counts, norms = (np.array(column) for column in zip(*made, strict=True))
-        return UpdateStats(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(made)])
+        epochs, steps, losses, counts, norms = (np.array(column) for column in zip(*rows, strict=True))
+        return UpdateStats(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(rows)])
 
 
 def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
-    """Divides summed gradients by the number of targets, limits their norm, and returns the norm before that."""
+    """Divides summed gradients by the number of targets, and limits their norm; returns the norm before that."""
     moved = [parameter for parameter in parameters if parameter.grad is not None]
     for parameter in moved:
         assert parameter.grad is not None
@@ -99,15 +102,18 @@ def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm
 
 
 class WindowByWindow:
-    """The plain way: one window after another, forward and backward. A faster way must give the same gradient.
+    """Computes the gradient of one window after another, forward and backward: the reference for faster ways.
 
-    A window begins with the state that was reached there when those timesteps were first seen, detached; with
-    stride < window, that was before the latest updates. From there on it is run again, with the present weights.
+    A window begins with the detached state that was reached there when those timesteps were first computed; with
+    stride < window, that was before the latest updates. From there on it is computed again with the present weights.
     """
 
-    def __init__(self, network: Network, loss: Loss, carry: bool, context: DeviceContext) -> None:
-        self.network, self.loss, self.carry, self.context = network, loss, carry, context
-        self.states: dict[int, State] = {}  # by the timestep that they come before
+    def __init__(
+        self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
+    ) -> None:
+        self.network, self.loss, self.carry = network, loss, carry
+        self.context, self.data_format = context, data_format
+        self.states: dict[int, State] = {}  # carried states by the timestep that they come before
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0
@@ -118,13 +124,13 @@ class WindowByWindow:
 
     def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
         if window.fresh == 0:
-            self.states.clear()  # other sequences begin
+            self.states.clear()  # a batch begins: other sequences
         state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.context(batch.read(window.start, window.stop))
+        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
         fresh = window.fresh - window.start
         valid = chunk.valid[fresh:]  # (T', B)
         with self.context.precision():
-            hidden, kept = unroll(
+            hidden, carried = unroll(
                 self.network.recur,
                 self.network.initial_state,
                 chunk.inputs,
@@ -136,7 +142,7 @@ class WindowByWindow:
             losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
             loss = losses.sum()
         if self.carry and window.keep < batch.timesteps:
-            self.states[window.keep] = detached(kept)
+            self.states[window.keep] = detached(carried)
         if len(losses):
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.item(), len(losses)

@@ -1,7 +1,7 @@
-"""What a strategy remembers besides the weights, in a form that is the same for all of them.
+"""Everything besides the weights that later updates depend on, in a form that all strategies share.
 
-One may go on where another stopped: a run that was trained on a GPU, on a CPU in compiled code, say. Optimizers are
-told in the words of ``torch.optim``, and states by the timestep that they come before.
+One strategy may continue where another stopped: a run that was trained on a GPU may be resumed on a CPU in compiled
+code. The state of optimizers has the names of ``torch.optim``; carried states are keyed by timestep.
 """
 
 from __future__ import annotations
@@ -17,78 +17,83 @@ from torch.optim import Optimizer
 from seqrnn.errors import DataError
 from seqrnn.models.protocol import State
 
-Remembered = dict[str, Any]  # of one parameter: step, exp_avg, …
-# Settings of a parameter group that say how torch computes a step, not what: they are this machine's own.
-HOW = {"foreach", "fused", "capturable", "differentiable"}
+ParameterState = dict[str, Any]  # an optimizer's state of one parameter: step, exp_avg, …
+# Settings of a parameter group that choose how torch computes a step, not what: they depend on the machine.
+IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 
 
 @dataclass(frozen=True)
 class StrategyState:
-    """What a strategy remembers between two updates; nothing in it is shared with what goes on.
+    """The state of a strategy between two updates. It shares no memory with the strategy.
 
     Args:
-        parameters: what the optimizer remembers of each, by name; nothing before its first step. Tensors lie on the
-            CPU, in the parameter's shape.
+        parameters: the optimizer's state of each parameter, by the parameter's name; empty before the first step.
+            Tensors are on the CPU, in the parameter's shape.
         groups: the settings of the optimizer's parameter groups.
         carried: the states that later windows begin with, by the timestep that they come before, on the CPU.
     """
 
-    parameters: Mapping[str, Remembered]
+    parameters: Mapping[str, ParameterState]
     groups: Sequence[Mapping[str, Any]]
     carried: Mapping[int, State]
 
 
-def copied(value: Any) -> Any:
-    """A tensor as one of its own, on the CPU; anything else as it is."""
+def cpu_copy(value: Any) -> Any:
+    """Returns a copy of a tensor on the CPU, and any other value as it is."""
     return value.detach().to("cpu", copy=True).contiguous() if isinstance(value, Tensor) else value
 
 
-def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The settings of the parameter groups, without the learning rate, which is set anew for each update."""
-    left_out = HOW | {"params", "lr"}
+def group_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Returns the settings of the parameter groups, without the learning rate, which is set for each update."""
+    left_out = IMPLEMENTATION | {"params", "lr"}
     return [{key: value for key, value in group.items() if key not in left_out} for group in optimizer.param_groups]
 
 
-def optimizer_state(optimizer: Optimizer, network: nn.Module) -> dict[str, Remembered]:
-    """What an optimizer of torch's kind remembers of each parameter of a network."""
+def optimizer_state(optimizer: Optimizer, network: nn.Module) -> dict[str, ParameterState]:
+    """Returns the state of one of torch's optimizers for each parameter of a network that has one."""
     return {
-        name: {key: copied(value) for key, value in optimizer.state[parameter].items() if value is not None}
+        name: {key: cpu_copy(value) for key, value in optimizer.state[parameter].items() if value is not None}
         for name, parameter in network.named_parameters()
         if optimizer.state.get(parameter)
     }
 
 
-def load_optimizer_state(optimizer: Optimizer, network: nn.Module, memory: StrategyState) -> None:
-    """Gives an optimizer of torch's kind what another one remembered.
+def load_optimizer_state(optimizer: Optimizer, network: nn.Module, state: StrategyState) -> None:
+    """Gives one of torch's optimizers the state of another.
 
     Raises:
-        DataError: it is not about this network.
+        DataError: the state is not of this network.
     """
-    load_group_settings(optimizer, memory)
+    load_group_settings(optimizer, state)
     for name, parameter in network.named_parameters():
         optimizer.state.pop(parameter, None)
-        told = memory.parameters.get(name)
-        if told:
-            check_shapes(name, told, parameter)
-            optimizer.state[parameter] = {key: _beside(value, parameter) for key, value in told.items()}
+        stored = state.parameters.get(name)
+        if stored:
+            check_shapes(name, stored, parameter)
+            optimizer.state[parameter] = {key: _like_torch(value, parameter) for key, value in stored.items()}
 
 
-def load_group_settings(optimizer: Optimizer, memory: StrategyState) -> None:
-    """The same for the settings alone."""
-    if len(memory.groups) != len(optimizer.param_groups):
-        raise DataError(
-            f"the optimizer has {len(optimizer.param_groups)} groups of parameters, not {len(memory.groups)}"
-        )
-    for group, told in zip(optimizer.param_groups, memory.groups, strict=True):
-        group.update({key: tuple(value) if isinstance(value, list) else value for key, value in told.items()})
+def load_group_settings(optimizer: Optimizer, state: StrategyState) -> None:
+    """Gives an optimizer the settings of another's parameter groups.
 
-
-def check_shapes(name: str, told: Remembered, parameter: Tensor) -> None:
-    """
     Raises:
-        DataError: what is remembered of a parameter is neither a number nor of its shape.
+        DataError: the other one had more or fewer groups.
     """
-    for key, value in told.items():
+    if len(state.groups) != len(optimizer.param_groups):
+        raise DataError(
+            f"the optimizer has {len(optimizer.param_groups)} groups of parameters, not {len(state.groups)}"
+        )
+    for group, stored in zip(optimizer.param_groups, state.groups, strict=True):
+        group.update({key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+
+
+def check_shapes(name: str, stored: ParameterState, parameter: Tensor) -> None:
+    """Checks an optimizer's state of a parameter.
+
+    Raises:
+        DataError: a value in it is neither a number nor of the parameter's shape.
+    """
+    for key, value in stored.items():
         if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
             raise DataError(
                 f"the optimizer's {key} of {name} has the shape {tuple(value.shape)}, where the parameter has "
@@ -96,8 +101,9 @@ def check_shapes(name: str, told: Remembered, parameter: Tensor) -> None:
             )
 
 
-def _beside(value: Any, parameter: Tensor) -> Any:
-    """A value as torch's optimizers keep it: numbers on the CPU, tensors as the parameter lies in memory."""
+def _like_torch(value: Any, parameter: Tensor) -> Any:
+    """Returns a value as torch's optimizers keep it: scalars on the CPU, tensors with the parameter's device and
+    memory layout."""
     if not isinstance(value, Tensor):
         return value
     if value.shape != parameter.shape or not value.dim():

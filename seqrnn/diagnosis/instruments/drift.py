@@ -174,7 +174,9 @@ def _losses(run: TrainedRun, batch: Batch, most: int) -> tuple[Numbers, Numbers,
     with torch.inference_mode(), context.precision():
         for start in range(0, min(batch.timesteps, most), AT_ONCE):
             run.budget.check()
-            chunk = context(batch.read(start, min(start + AT_ONCE, batch.timesteps, most)))
+            with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
+                chunk = batch.read(start, min(start + AT_ONCE, batch.timesteps, most))
+            chunk = context(chunk)
             outputs, state = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
             each = _loss_of_each(loss, outputs.to(context.dtype), chunk)
             nothing = _loss_of_each(loss, torch.zeros_like(outputs, dtype=context.dtype), chunk)
@@ -213,7 +215,7 @@ def _means(samples: Numbers) -> Numbers:
 
 
 def _growth(first: Numbers, last: Numbers, floor: float, paired: bool) -> Interval:
-    """Returns the loss of the last tenth ÷ that of the first, by the bootstrap: of streams, or of pieces of each tenth."""
+    """Returns the loss of the last tenth ÷ that of the first, by the bootstrap of streams, or of pieces of time."""
 
     def ratio(later: Numbers, earlier: Numbers) -> Numbers:
         """Of sums (…, 2)."""
@@ -234,7 +236,9 @@ def _growth(first: Numbers, last: Numbers, floor: float, paired: bool) -> Interv
 def draw(panel: Panel, result: Drift, found: Examination) -> None:
     """Draws the loss against time on the rollout."""
     trained = result.training_timesteps
-    panel.write_heading(f"Over {result.timesteps:,} timesteps, loss of the last tenth ÷ of the first: {result.growth}")
+    panel.write_heading(
+        f"Over {result.timesteps:,} timesteps, loss of the last tenth ÷ of the first: {result.growth}"
+    )
     ax = panel.axes("timesteps since its state was 0", "loss", above=1)
     times, losses = drawing.reals(result.times), drawing.band(result.losses)
     scale_y(ax, losses[:, 0])

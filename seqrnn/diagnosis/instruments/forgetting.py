@@ -34,7 +34,7 @@ from seqrnn.diagnosis import panel as drawing
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
 from seqrnn.diagnosis.intervals import UNKNOWN, Interval, bootstrapped, in_blocks, number, of_mean, of_ratio, percent
 from seqrnn.diagnosis.panel import MOST_ROWS, Panel, Row, fitted, scale_y
-from seqrnn.diagnosis.record import Items, Name, Record, require_equal_lengths
+from seqrnn.diagnosis.record import Items, Name, Number, Record, require_equal_lengths
 from seqrnn.plots.style import BLUE, GREY, ORANGE, SMALL
 from seqrnn.registry import register
 
@@ -91,7 +91,7 @@ class Forgetting(Record):
     validation_loss: Interval
     recency_gap: Interval
     validation_ratio: Interval
-    lr_factor: float
+    lr_factor: Number
     averaged_ratio: Interval
     continued_ratio: Interval
     continued_timesteps: int
@@ -160,9 +160,7 @@ def _measure(run: TrainedRun, training: ContinuedTraining) -> Forgetting:
         training.network.eval()
         places = [training.position - age for age in ages] + [training.position + lead for lead in UPCOMING]
         excerpts = [
-            run.excerpt(
-                max(0, place), LENGTH, streams=STREAMS, network=training.network, context=components.context
-            )
+            run.excerpt(max(0, place), LENGTH, streams=STREAMS, network=training.network, context=components.context)
             for place in places
         ]
         rows.append([mean_loss(training.network, components.loss, excerpt) for excerpt in (*excerpts, validation)])
@@ -221,8 +219,10 @@ def mean_loss(network: Network, loss: Loss, excerpt: Excerpt) -> float:
 
 
 def _update_ratios(network: Network, before: torch.Tensor, after: torch.Tensor) -> list[float]:
+    import torch
+
     sizes = [parameter.numel() for parameter in network.parameters()]
-    pairs = zip(before.split(sizes), after.split(sizes), strict=True)
+    pairs = zip(torch.split(before, sizes), torch.split(after, sizes), strict=True)
     return [float((new - old).norm() / old.norm().clamp_min(TINY)) for old, new in pairs]
 
 
@@ -272,9 +272,7 @@ def forgets(result: Forgetting) -> Iterator[Finding]:
             f"{number(100 * gap.value)} % lower than on data that it was trained on long ago, or never.",
             evidence=[
                 Evidence(quantity="recency gap", interval=gap),
-                Evidence(
-                    quantity=f"loss {result.ages[0]} timesteps after training on it", interval=result.losses[0]
-                ),
+                Evidence(quantity=f"loss {result.ages[0]} timesteps after training on it", interval=result.losses[0]),
                 Evidence(quantity="loss on data that training reads next", interval=result.upcoming_loss),
             ],
             remedies=["longer accumulation", "smaller steps"],
@@ -302,7 +300,9 @@ def memorised(result: Forgetting) -> Iterator[Finding]:
             title="It is worse on validation data than on training data",
             description=f"Its validation loss is {number(result.validation_ratio.value)} times the loss on training "
             "data: either it has memorised the training data, or the two differ in kind.",
-            evidence=[Evidence(quantity="validation loss by that on training data", interval=result.validation_ratio)],
+            evidence=[
+                Evidence(quantity="validation loss by that on training data", interval=result.validation_ratio)
+            ],
             remedies=["weight decay"],
         )
 

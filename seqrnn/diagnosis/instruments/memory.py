@@ -12,8 +12,8 @@ decoding   on the task's own sequences, r² of the target k timesteps ago from t
            classes: the accuracy of a linear readout of them); of the inputs k timesteps ago where targets come once
            in a sequence. ``reach`` is the lag up to which r² stays above 0.5, or accuracy above the middle between
            always predicting the most frequent class and 1.
-needed     the task's own reach (``reach`` in ``seqrnn.tasks.protocol``): how many of the latest timesteps, the present
-           one included, have inputs that a target depends on.
+needed     the task's own reach (``reach`` in ``seqrnn.tasks.protocol``): how many of the latest timesteps, the
+           present one included, have inputs that a target depends on.
 
 Intervals: the bootstrap over streams of noise, and over the task's sequences (of few, over blocks of time).
 
@@ -76,7 +76,7 @@ class Capacity(Record):
     limit: int
     inputs: int
     state_size: int
-    chance: float
+    chance: Number
     r2: Items[Number]
     total: Interval
 
@@ -99,7 +99,7 @@ class Decoding(Record):
     independent: str
     lags: Items[int]
     scores: Items[Interval]
-    autocorrelation: Items[Number] | None
+    autocorrelation: list[Number] | None
     threshold: float
     reach: Interval
 
@@ -147,9 +147,7 @@ class MemoryInstrument:
         decoding, is_slow_too = _in_time(decoding_of, run)
         if is_slow and is_slow_too:
             raise run.budget.too_slow()
-        return MemoryCapacity(
-            capacity=capacity, decoding=decoding, needed_timesteps=int(reach) if reach else None
-        )
+        return MemoryCapacity(capacity=capacity, decoding=decoding, needed_timesteps=int(reach) if reach else None)
 
     def symptoms(self, result: MemoryCapacity) -> Iterator[Finding]:
         decoding, needed = result.decoding, result.needed_timesteps
@@ -163,7 +161,8 @@ class MemoryInstrument:
                     if decoding.reach.high < 0
                     else [
                         Evidence(
-                            quantity=f"timesteps back that {decoding.quantity} can be decoded", interval=decoding.reach
+                            quantity=f"timesteps back that {decoding.quantity} can be decoded",
+                            interval=decoding.reach,
                         )
                     ]
                 ),

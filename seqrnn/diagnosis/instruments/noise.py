@@ -33,7 +33,7 @@ from seqrnn.diagnosis.instrument import Examination, Finding, Picture
 from seqrnn.diagnosis.instruments.forgetting import Forgetting
 from seqrnn.diagnosis.intervals import Interval, bootstrapped, number
 from seqrnn.diagnosis.panel import Panel, Row
-from seqrnn.diagnosis.record import Record
+from seqrnn.diagnosis.record import Number, Record
 from seqrnn.plots.style import BLUE, GREEN, ORANGE, PURPLE
 from seqrnn.registry import register
 
@@ -59,7 +59,7 @@ class Noise(Record):
     """
 
     scale: Interval
-    targets: float
+    targets: Number
     consecutive: int
     accumulation_efficiency: Interval
     positions: int
@@ -72,7 +72,7 @@ class NoiseInstrument:
     result_type = Noise
 
     def measure(self, run: TrainedRun) -> Noise:
-        from seqrnn.diagnosis.gradients import states_along, window_and_stride, windowed_gradient
+        from seqrnn.diagnosis.gradients import states_along, windowed_gradient
 
         components, schedule, step = run.components, run.components.schedule, run.update_timesteps
         network, loss, check = components.network, components.loss, run.budget.check
@@ -91,10 +91,9 @@ class NoiseInstrument:
         )
         found, targets = [], []
         for excerpt in run.budget.limited(excerpts, FEWEST_POSITIONS):
-            states, timesteps = states_along(network, excerpt, check), len(excerpt.chunk.valid)
-            window, stride = window_and_stride(schedule, timesteps)
+            states = states_along(network, excerpt, check)
             updates = [(number * step, (number + 1) * step) for number in range(consecutive)]
-            arguments = network, loss, excerpt.chunk, states, window, stride, schedule.carry
+            arguments = network, loss, excerpt.chunk, states, schedule.window, schedule.stride, schedule.carry
             found.append(
                 [
                     windowed_gradient(*arguments, parameters=parameters, between=between, check=check)
@@ -117,7 +116,7 @@ class NoiseInstrument:
         )
 
     def symptoms(self, result: Noise) -> Iterator[Finding]:
-        """Yields nothing: whether noise does harm depends on the step size too (see ``seqrnn.diagnosis.findings``)."""
+        """Yields nothing: whether noise does harm depends on the step size (see ``seqrnn.diagnosis.findings``)."""
         yield from ()
 
     def pictures(self) -> list[Picture]:

@@ -132,8 +132,9 @@ def vanishing(result: Reach) -> Iterator[Finding]:
         yield Finding(
             name="vanishing",
             title="Gradients vanish",
-            description=f"An error reaches the state {lag} timesteps back with {number(reach.value)} of its strength, "
-            f"a factor of {number(result.rate.value)} per timestep: what happened there cannot be learned from.",
+            description=f"An error reaches the state {lag} timesteps back with {number(reach.value)} of its "
+            f"strength, a factor of {number(result.rate.value)} per timestep: what happened there cannot be "
+            "learned from.",
             evidence=[
                 Evidence(quantity=f"reach at lag {lag}", interval=reach),
                 Evidence(quantity="factor per timestep", interval=result.rate),
@@ -143,11 +144,7 @@ def vanishing(result: Reach) -> Iterator[Finding]:
 
 
 def exploding(result: Reach) -> Iterator[Finding]:
-    within = [
-        place
-        for place, lag in enumerate(result.lags)
-        if result.window is None or lag < max(result.window, 2)
-    ]
+    within = [place for place, lag in enumerate(result.lags) if result.window is None or lag < max(result.window, 2)]
     worst = max(within, key=lambda place: result.reach_at_lags[place].low)
     lag, reach = result.lags[worst], result.reach_at_lags[worst]
     if reach.low > EXPLODED:

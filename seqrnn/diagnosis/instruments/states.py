@@ -159,7 +159,7 @@ def draw_units(panel: Panel, result: States, found: Examination) -> None:
     }
     rows = {label: [share.times(100) for share in values] for label, values in shares.items() if values}
     first = [
-        Row(label, values[0], "" if several else f"{number(round(values[0].value))} %")
+        Row(label, values[0], "" if several else percent(Interval(*[values[0].value / 100] * 3)))
         for label, values in rows.items()
     ]
     ax = panel.dots(first, "% of the units", is_log=False, bounds=(-2.0, 102.0), above=several)

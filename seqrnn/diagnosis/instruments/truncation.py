@@ -78,7 +78,7 @@ class TruncationInstrument:
     result_type = Truncation
 
     def measure(self, run: TrainedRun) -> Truncation:
-        from seqrnn.diagnosis.gradients import compare, states_along, window_and_stride, windowed_gradient
+        from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
 
         components, schedule = run.components, run.components.schedule
         network, loss, check = components.network, components.loss, run.budget.check
@@ -105,9 +105,8 @@ class TruncationInstrument:
             if schedule.window is None or (schedule.window >= horizon and schedule.carry):
                 pairs.append((1.0, 1.0))
             else:
-                window, stride = window_and_stride(schedule, horizon)
-                cut = windowed_gradient(*arguments, window, stride, schedule.carry, check=check)
-                pairs.append(compare(cut, full))
+                own = windowed_gradient(*arguments, schedule.window, schedule.stride, schedule.carry, check=check)
+                pairs.append(compare(own, full))
             cosines.append([cosine for cosine, _ in pairs])
             ratios.append([ratio for _, ratio in pairs])
         mean_cosines = [_within_one(of_mean(row)) for row in np.transpose(cosines)]
