@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import make_run
 from safetensors.torch import load_file, save_file
-from test_subject import edit_config, edit_summary
+from test_trained_run import edit_config, edit_summary
 
 from seqrnn import diagnose
 from seqrnn.diagnosis.instruments import forgetting, noise, truncation
