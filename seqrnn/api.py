@@ -1,33 +1,130 @@
-"""A run from Python: what the commands, notebooks, studies and benchmarks call."""
+"""Runs from Python: ``seqrnn.run([...])`` trains, ``seqrnn.load(RUN_DIR)`` reads, and both return a ``Run``.
+
+The commands call the same functions. Mistakes are exceptions here (``seqrnn.ConfigError`` and others), never exits.
+"""
 
 from __future__ import annotations
 
-from seqrnn import components, evaluation, plugins, settings, smoke, training
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from seqrnn import components, composition, evaluation, plugins, resuming, settings, smoke, training
 from seqrnn.checkpoints.init_from import start_from
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.diagnosis.vitals import Vitals
+from seqrnn.errors import UserError, printable
 from seqrnn.monitor import Monitor
+from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
+from seqrnn.results import Run
+from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.request import RunRequest
-from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
 from seqrnn.tasks import checks
 
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
-def checked(values: Values) -> Values:
-    """Checks a config, and returns it as it will be run: shrunk, if ``smoke`` is set. Imports its plugins.
+
+def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False) -> Run:
+    """Trains what ``overrides`` describe, as ``python -m seqrnn.train`` does, and returns the finished run.
+
+        run = seqrnn.run(["task=integral", "model=gru", "seed=3"])
+
+    ``resume=RUN_DIR`` and ``resume=auto`` resume a run. The generator of random numbers and the number of threads of
+    this process are the same afterwards as before.
+
+    Args:
+        overrides: as on the command line, without the shell's quotes; ``hydra.run.dir=DIR`` chooses the directory.
+        config_dir: a directory with more config files, as the flag ``--config-dir``.
+        quiet: prints nothing.
 
     Raises:
-        ConfigError: everything that is wrong with it.
+        ConfigError: everything that is wrong with the overrides, before anything is written.
+        DataError: data, or the run to be resumed, is missing or damaged.
+        Diverged: the loss became NaN or infinite; the run directory holds everything up to there.
+        UserError: there is not enough memory, or a file cannot be written.
+        KeyboardInterrupt: Ctrl-C; the run directory holds a checkpoint, and ``resume=RUN_DIR`` resumes it.
     """
-    plugins.load_components(settings.plugins_of(values))
-    components.check_config(values)
-    return smoke.shrink(values) if values["smoke"] else values
+    if isinstance(overrides, str):
+        raise TypeError(f"seqrnn.run takes a list of overrides, such as [{overrides!r}], not one string")
+    request = resuming.named_run(overrides, ["config_dir"] if config_dir is not None else ())
+    if request is None:
+        config = composition.compose(overrides, config_dir)
+        directory = Path(config.hydra.run.dir).absolute()
+        request = RunRequest(settings.plain(config), directory, typed_overrides(config.hydra))
+    with _process_state_kept():
+        request, _ = carry_out(request, quiet=quiet)
+    return load(request.directory, plugins=settings.plugins_of(request.values))
 
 
-def execute(request: RunRequest) -> float:
-    """Makes or resumes the run of a checked config, from its data to its plots; returns its test loss."""
+def load(directory: str | Path, *, plugins: Sequence[str] = ()) -> Run:
+    """Returns a run that was trained before, from its directory alone. Nothing in the directory is executed.
+
+    Args:
+        plugins: modules to import that register the run's own task, model or optimizer, where its network is built;
+            they are code, so a run directory cannot ask for them itself.
+
+    Raises:
+        DataError: it is not a run directory.
+    """
+    return Run(Path(directory).expanduser(), plugins)
+
+
+def typed_overrides(hydra_config: Any) -> list[str]:
+    """Returns the overrides of a composed config, as they were typed, without those of hydra's own keys.
+
+    Args:
+        hydra_config: hydra's own part of the config.
+    """
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    return list(overrides)
+
+
+def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, float]:
+    """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
+
+    Returns:
+        The request as it was carried out, and the test loss.
+
+    Raises:
+        UserError: what ``run`` raises.
+    """
+    with _explained(request.directory):
+        plugins.load_components(settings.plugins_of(request.values))
+        components.check_config(request.values)
+        if not request.resuming:  # the config of a run that is resumed by name has been shrunk already
+            shrunk = smoke.shrink(request.values) if request.values["smoke"] else request.values
+            request = resuming.follow_setting(replace(request, values=shrunk))
+        summary = resuming.finished_summary(request)
+        if summary is None:
+            loss = execute(request, quiet=quiet)
+        else:
+            loss = float(summary["test"]["loss"])
+            if not quiet:
+                print(
+                    f"{printable(str(request.directory))}: finished after {summary['updates']:,} updates; nothing to "
+                    "do (a larger schedule.epochs or schedule.max_updates would resume it)"
+                )
+        if request.values["diagnose"] and (summary is None or not (request.directory / DIAGNOSIS).exists()):
+            from seqrnn.diagnosis.session import diagnose_finished_run
+
+            names = settings.plugins_of(request.values)
+            console = Console(quiet=True) if quiet else None
+            diagnose_finished_run(request.directory, names, bool(request.values["smoke"]), console)
+        return request, loss
+
+
+def execute(request: RunRequest, *, quiet: bool = False) -> float:
+    """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss."""
     run = components.build_components(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
@@ -35,12 +132,13 @@ def execute(request: RunRequest) -> float:
     planned = training.planned_updates(run)
     strategy = choose(run)
     score, test = training.validation_scorer(run), run.task.test()
+    best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = Vitals(run) if run.settings.diagnose else dict
 
     def evaluate() -> dict[str, float]:
         return score() | vitals()
 
-    with Signals() as signals, Recorder(run, request, signals.deferred) as recorder:
+    with Signals() as signals, Recorder(run, request, signals.deferred, quiet=quiet) as recorder:
         monitor = Monitor(
             planned,
             evaluate,
@@ -52,11 +150,45 @@ def execute(request: RunRequest) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.prepare(recorder.terminal.say)
+        strategy.prepare(recorder.terminal.print)
         trained.train()
-        loss = recorder.finish(evaluation.predict(run.network, test, run.context))
-    if run.settings.diagnose:
-        from seqrnn.diagnosis.session import diagnose_finished_run
+        recorder.load_scored_weights()
+        return recorder.finish(evaluation.predict(run.network, test, run.context))
 
-        diagnose_finished_run(request.directory, run.settings.plugins, run.settings.smoke)
-    return loss
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """Turns errors of the machine within its block, such as a full disk, into errors that say what to do.
+
+    Raises:
+        UserError: there is not enough memory, or a file cannot be read or written.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+        raise UserError(
+            f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, schedule.window or "
+            "the task's sizes smaller"
+        ) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = error.filename or directory
+        raise UserError(f"{where}: {error.strerror or error}; what was written before is there") from error
+
+
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """Restores torch's generator of random numbers and its number of threads, which a run sets, after its block."""
+    generator, threads = torch.get_rng_state(), torch.get_num_threads()
+    generators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(generator)
+        torch.set_num_threads(threads)
+        if generators:
+            torch.cuda.set_rng_state_all(generators)

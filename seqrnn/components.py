@@ -12,12 +12,15 @@ from torch.optim import Optimizer
 
 from seqrnn import device, registry
 from seqrnn.device import DeviceContext
-from seqrnn.errors import ConfigError
+from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import Cell
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values
 from seqrnn.tasks.protocol import Task
+
+KINDS = ("regression", "classification")
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,52 @@ def build_components(values: Values) -> Components:
 
 
 def build_network(model: Values, input_size: int, output_size: int, kernel: Kernel = "auto") -> Network:
-    """The cell that ``model`` names, and the head and initial weights that it describes."""
+    """Builds the cell that ``model`` names, with the head and the initial weights that it describes."""
     own = registry.settings_of(Network).model_fields
     cell = registry.build("model", {key: value for key, value in model.items() if key not in own}, input_size)
+    problems = _protocol_problems("model", model["name"], cell, Cell)
+    if problems:
+        raise ConfigError(*problems)
     return Network(cell, output_size, kernel, **{key: value for key, value in model.items() if key in own})
 
 
+def network_without_values(model: Values, input_size: int, output_size: int) -> Network | None:
+    """Builds a network whose weights have shapes and no values, so that it takes no memory, however large it is.
+
+    Returns:
+        None for a cell whose constructor computes with its weights.
+
+    Raises:
+        ConfigError: its settings do not fit together.
+    """
+    try:
+        with torch.device("meta"):
+            return build_network(model, input_size, output_size)
+    except ConfigError:
+        raise
+    except Exception:
+        return None  # such a cell shows its problems when it is built for the run
+
+
+def check_model(model: Any) -> None:
+    """Checks the group ``model`` of a config.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    problems = _group_problems("model", model, _try_network, Network)
+    if problems:
+        raise ConfigError(*problems)
+
+
 def problems_of(values: Values) -> list[str]:
-    """A line for everything that is wrong with a config; types and bounds first, then what does not fit together."""
+    """Returns a line for everything that is wrong with a config; types and bounds first, then what does not fit
+    together."""
     groups = {group: values.get(group) for group in ("task", "model", "optimizer", "schedule")}
     rest = {key: value for key, value in values.items() if key not in groups}
     found = registry.problems_with(Settings, rest, "")
     if not any(problem.startswith(("device", "precision")) for problem in found):
-        found += _refusal(lambda: device.device_context(values["device"], values["precision"]))
+        found += _problems_raised(lambda: device.device_context(values["device"], values["precision"]))
     if values.get("logger") == "tensorboard" and find_spec("tensorboard") is None:
         found.append(
             "logger=tensorboard: TensorBoard is not installed; install seqrnn[tensorboard], or leave logger=null"
@@ -80,46 +116,82 @@ def problems_of(values: Values) -> list[str]:
     checkpoint = values.get("checkpoint")
     if values.get("on_divergence") == "rollback" and isinstance(checkpoint, dict) and checkpoint.get("keep") == 0:
         found.append("on_divergence=rollback: needs a checkpoint to go back to; set checkpoint.keep=1")
-    found += registry.problems_with(Schedule, groups["schedule"] or {}, "schedule")
-
-    parameters = [torch.nn.Parameter(torch.zeros(1))]  # something for an optimizer to be tried on
-    found += _component_problems("task", groups["task"], lambda task: registry.build("task", task, 0))
-    found += _component_problems("model", groups["model"], _try_network, Network)
-    found += _component_problems(
-        "optimizer", groups["optimizer"], lambda optimizer: registry.build("optimizer", optimizer, parameters)
-    )
+    found += _schedule_problems(groups["schedule"] or {}, checkpoint)
+    found += _group_problems("task", groups["task"], _try_task)
+    found += _group_problems("model", groups["model"], _try_network, Network)
+    found += _group_problems("optimizer", groups["optimizer"], _try_optimizer)
     return found
 
 
-def _try_network(model: Values) -> None:
-    """Builds it without values, so that it takes no memory, however large it is."""
-    try:
-        with torch.device("meta"):
-            build_network(model, 1, 1)
-    except ConfigError:
-        raise
-    except Exception:
-        return  # a cell whose constructor computes with its weights shows its problems when it is built for the run
+def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
+    problems = registry.problems_with(Schedule, values, "schedule")
+    if problems or not isinstance(checkpoint, Mapping) or checkpoint.get("best", "") is not None:
+        return problems
+    schedule = Schedule(**values)
+    if not schedule.keeps_best:
+        return []
+    key = "schedule.keep=best" if schedule.keep else f"schedule.patience={schedule.patience}"
+    return [
+        f"{key}: scores the best evaluation, and checkpoint.best=null keeps none; set checkpoint.best=loss, or "
+        "schedule.keep=last"
+    ]
 
 
-def _component_problems(
-    kind: str, values: Any, build: Callable[[Values], Any], *shared: Callable[..., Any]
+def _group_problems(
+    kind: str, values: Any, attempt: Callable[[Values], object], *shared: Callable[..., Any]
 ) -> list[str]:
-    """Problems of a group's settings; if they are sound one by one, those that only building it shows."""
+    """Returns the problems of a group's settings; if each is sound by itself, those that only building it shows."""
     if not isinstance(values, Mapping):
         return [f"{kind}: none is chosen; choose one of {', '.join(registry.names(kind))}"]
     try:
-        component = registry.find(kind, values.get("name"))
+        settings = registry.settings_of(registry.find(kind, values.get("name")), *shared)
     except ConfigError as error:
         return list(error.problems)
-    settings = registry.settings_of(component, *shared)
     own = {str(key): value for key, value in values.items() if key != "name"}
-    return registry.problems_with(settings, own, kind) or _refusal(lambda: build(dict(values)))
+    return registry.problems_with(settings, own, kind) or _problems_raised(lambda: attempt(dict(values)))
 
 
-def _refusal(build: Callable[[], Any]) -> list[str]:
+def _try_task(values: Values) -> None:
+    task = registry.build("task", values, 0)
+    problems = _protocol_problems("task", values["name"], task, Task)
+    if not problems:
+        where = f"task.name={values['name']}: {registry.describe(type(task))}"
+        if task.kind not in KINDS:
+            problems.append(f"{where}: its kind is {task.kind!r}; should be {' or '.join(map(repr, KINDS))}")
+        if task.loss not in LOSSES:
+            nearest = did_you_mean(str(task.loss), LOSSES)
+            problems.append(f"{where}: its loss is {task.loss!r}{nearest} (there are: {', '.join(LOSSES)})")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _try_network(values: Values) -> None:
+    network_without_values(values, 1, 1)
+
+
+def _try_optimizer(values: Values) -> None:
+    optimizer = registry.build("optimizer", values, [torch.nn.Parameter(torch.zeros(1))])
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(
+            f"optimizer.name={values['name']}: it is built as a {registry.describe(type(optimizer))}; should be a "
+            "torch.optim.Optimizer"
+        )
+
+
+def _protocol_problems(kind: str, name: str, component: Any, protocol: type) -> list[str]:
+    """Returns what a component lacks of a protocol, in a line."""
+    missing = registry.missing_members(component, protocol)
+    if not missing:
+        return []
+    return [
+        f"{kind}.name={name}: {registry.describe(type(component))} has no {', '.join(missing)}; "
+        f"{protocol.__module__}.{protocol.__name__} documents what a {kind} has"
+    ]
+
+
+def _problems_raised(attempt: Callable[[], object]) -> list[str]:
     try:
-        build()
+        attempt()
     except ConfigError as error:
         return list(error.problems)
     return []

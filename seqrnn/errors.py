@@ -48,7 +48,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by signal {signum}")
-        self.exit_code = 128 + signum  # as shells count
+        self.signum, self.exit_code = signum, 128 + signum  # as shells count
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
+        return type(self), (self.signum,)  # launchers send it between processes
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -76,3 +76,16 @@ def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[st
         name: score(replace(predictions, outputs=predictor(chunk).numpy()), task, loss)
         for name, predictor in task.baselines().items()
     }
+
+
+def score_baselines_on(
+    batches: Sequence[Batch], task: Task, loss: Loss, context: DeviceContext
+) -> dict[str, dict[str, float]]:
+    """Returns the scores of the task's trivial predictors on whole sequences that no network has seen."""
+    chunks = [batch.read(0, batch.timesteps).to(torch.device("cpu"), context.dtype) for batch in batches]
+    inputs, targets, valid, starts = (
+        torch.cat([getattr(chunk, name) for chunk in chunks], dim=1).numpy()
+        for name in ("inputs", "targets", "valid", "starts")
+    )
+    without_outputs = Predictions(inputs, targets, targets[..., :0], valid, starts)
+    return score_baselines(without_outputs, task, loss)

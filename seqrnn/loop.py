@@ -14,11 +14,11 @@ from seqrnn.tasks.protocol import Task
 
 
 class TrainingCursor:
-    """The position of a training in its data, and the state of its learning-rate decay."""
+    """Where a training is in its data, and how far its learning rate has decayed."""
 
-    def __init__(self, task: Task, schedule: Schedule, updates: int) -> None:
+    def __init__(self, task: Task, schedule: Schedule, planned_updates: int) -> None:
         self.sampler = WindowSampler(schedule, lambda epoch: task.train(epoch, schedule.streams))
-        self.decay = schedule.decay(updates)
+        self.decay = schedule.decay(planned_updates)
 
 
 def train(
@@ -29,16 +29,17 @@ def train(
     cursor: TrainingCursor | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains the network of ``strategy`` until ``monitor`` says that training is over.
+    """Trains the network of ``strategy`` until ``monitor`` decides that training is over.
 
     Args:
         cursor: where training resumes; None: at the beginning.
-        pause: called between updates, with everything counted, wherever training can be interrupted and resumed
-            later. An exception that it raises ends the training.
+        pause: called between blocks of updates, where all updates have been counted and training can be resumed from.
+            An exception that it raises ends the training.
 
     Raises:
-        Diverged: the loss or the gradient became NaN or infinite; the weights are those before that update.
-        DataError: the training data is not what it should be, or not finite.
+        Diverged: the loss or the gradient became NaN or infinite. The weights, the monitor and the cursor are then
+            those after the last update that was finite.
+        DataError: the training data has a wrong shape or type, or is not finite.
     """
     cursor = cursor or TrainingCursor(task, schedule, monitor.progress.planned_updates)
     sampler, decay = cursor.sampler, cursor.decay
@@ -46,16 +47,19 @@ def train(
         decay.evaluated(monitor.evaluate())
     pause()
     while not monitor.finished:
-        updates = monitor.horizon
+        position, before = monitor.progress.position, sampler.state()
+        updates = monitor.block_size
         ranges = sampler.take(updates)
         if not ranges:
-            break  # a task whose later epochs are shorter than its first one
-        made = strategy(ranges, decay.factors(monitor.progress.position, updates))
+            break  # the later epochs of the task are shorter than its first one
+        stats = strategy(ranges, decay.factors(position, updates))
         try:
-            monitor.updated(made)
-        except Diverged:  # data that is not finite is named as the cause, where it is
+            monitor.updated(stats)
+        except Diverged:
+            sampler.restore(before)
+            sampler.take(monitor.progress.position - position)
             dtype = next(strategy.network.parameters()).dtype
-            checks.check_update(ranges, len(made.losses) - 1, schedule, DataFormat.of(task), dtype)
+            checks.check_update(ranges, len(stats) - 1, schedule, DataFormat.of(task), dtype)
             raise
         if monitor.evaluation_is_due:
             decay.evaluated(monitor.evaluate())

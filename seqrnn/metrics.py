@@ -1,15 +1,52 @@
-"""Metrics by kind of task, on NumPy arrays: (outputs (N, O), targets (N, O) or (N,)) -> numbers by name."""
+"""Metrics by kind of task, on NumPy arrays: (outputs (N, O), targets (N, O) or (N,)) -> numbers by name.
+
+Everything about the names of metrics is here: which one stands for a run, and which are better when they are higher.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
+HEADLINE = {"regression": "mae", "classification": "accuracy"}  # kind of task -> the metric that stands for a run
+HEADLINE_OF_LOSS = {"mse": "mse", "half_mse": "mse"}  # losses that have a metric of their own
+HIGHER_IS_BETTER = frozenset({"r2", "accuracy"})
+LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "max_error"})
+
+
+def headline(kind: str, loss: str) -> str:
+    """Returns the metric that stands for a run in one number: on the terminal, in titles.
+
+    Args:
+        kind: of the task.
+        loss: its name in ``seqrnn.losses``.
+    """
+    return HEADLINE_OF_LOSS.get(loss, HEADLINE.get(kind, "loss"))
+
+
+def is_higher_better(metric: str, declared: Collection[str] | None) -> bool | None:
+    """Returns whether higher values of a metric are better; None: nobody declares it.
+
+    A name of this module may be followed by ``_`` and more: ``accuracy_first_2000`` is an accuracy.
+
+    Args:
+        declared: the ``higher_is_better`` of the task: all of its metrics that are better when they are higher; None:
+            it declares none.
+    """
+    if declared is not None and metric in declared:
+        return True
+    for names, higher in ((HIGHER_IS_BETTER, True), (LOWER_IS_BETTER, False)):
+        if metric in names or metric.startswith(tuple(f"{name}_" for name in names)):
+            return higher
+    return None if declared is None else False
+
 
 def regression(outputs: Array, targets: Array) -> dict[str, float]:
-    """mse, mae, rmse, max_error (largest absolute error) and r2 = 1 − SSE / SST.
+    """Returns mse, mae, rmse, max_error (largest absolute error) and r2 = 1 − SSE / SST.
 
     r2 is NaN where the targets do not vary, and so not defined.
     """
@@ -28,5 +65,5 @@ def regression(outputs: Array, targets: Array) -> dict[str, float]:
 
 
 def classification(outputs: Array, targets: Array) -> dict[str, float]:
-    """accuracy: the share of targets whose class has the largest output."""
+    """Returns accuracy: the share of targets whose class has the largest output."""
     return {"accuracy": float(np.mean(np.argmax(outputs, axis=-1) == targets))}

@@ -1,4 +1,4 @@
-"""Where a run stands: counts it, writes rows of metrics, evaluates when due, and says when it is over."""
+"""Counts the updates of a run, writes rows of metrics, evaluates when due, and decides when training is over."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import torch
 from seqrnn.errors import Diverged
 from seqrnn.strategies.protocol import Numbers, UpdateStats
 
-EVALUATIONS = 20  # in a run that does not say how many
-ROWS = 200
-MOMENT = 0.1  # seconds
+EVALUATIONS = 20  # in a run whose config does not set evaluate_every
+ROWS = 200  # in a run whose config does not set log_every
+BLOCK_SECONDS = 0.1  # that a block of updates takes, so that progress is shown and an interruption is answered
 Row = dict[str, float | int | None]
 
 
 @dataclass
 class Progress:
-    """Where a run stands. Timesteps are counted over all streams."""
+    """How far a run is. Timesteps are counted over all streams."""
 
     planned_updates: int
     epoch: int = 0
-    position: int = 0  # how many updates of the schedule are behind, those without a valid target included
+    position: int = 0  # updates of the schedule that have been made, those without a valid target included
     updates: int = 0  # optimizer steps
     timesteps: int = 0
     train_loss: float = math.nan  # of the latest update: mean over its valid targets
@@ -34,21 +34,21 @@ class Progress:
     best_loss: float = math.inf  # of the evaluations
     stopped_early: bool = False
     train_seconds: float = 0.0  # in updates alone
-    evaluate_seconds: float = 0.0  # in evaluation, and in writing down what has happened
+    evaluate_seconds: float = 0.0  # in evaluations, and in writing rows and checkpoints
 
 
 class Monitor:
     """Follows a run.
 
     Args:
-        planned_updates: how many updates the schedule will make at most.
-        evaluate: judges the network as it is; returns metrics, ``loss`` among them.
-        evaluate_every: updates of the schedule between evaluations; None: 20 in a run. One comes before the first
-            update, and one after the last.
-        log_every: updates of the schedule between rows of metrics; None: 200 in a run.
-        patience: evaluations without improvement after which the run is over; None: it never stops early.
-        record: is given each row of metrics.
-        observe: is called after some updates, and at least at every multiple of each of ``stops``.
+        planned_updates: how many updates the schedule makes at most.
+        evaluate: evaluates the network as it is; returns metrics, ``loss`` among them.
+        evaluate_every: updates of the schedule between evaluations; None: 20 evaluations in a run. One comes before
+            the first update, and one after the last.
+        log_every: updates of the schedule between rows of metrics; None: 200 rows in a run.
+        patience: evaluations without a lower loss after which the run is over; None: it never stops early.
+        record: called with each row of metrics.
+        observe: called after each block of updates.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Monitor:
         self._targets, self._since_row, self._without_improvement = 0, 0, 0
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
-        self._pace = 1
-        self.stops: list[int] = []  # updates of the schedule between looks, or pauses, that must not be missed
+        self._block_limit = 1  # updates that take about BLOCK_SECONDS
+        self._block_ends: list[int] = []
         self.evaluation_is_due = False
         self._clock: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """All that has been counted, for ``restore``."""
+        """Returns all counts, for ``restore``."""
         counted = {name: value for name, value in vars(self.progress).items() if name != "planned_updates"}
         losses = np.concatenate(self._losses) if self._losses else np.empty(0)
         return {
@@ -90,7 +90,7 @@ class Monitor:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from the state of another one. How long the run is, and how patient, are this one's own."""
+        """Continues from the state of another monitor. The length of the run and its patience are this one's own."""
         for name, value in state["progress"].items():
             setattr(self.progress, name, value)
         self.evaluation_is_due = state["evaluation_is_due"]
@@ -109,68 +109,79 @@ class Monitor:
         """Whether training is over."""
         return self.progress.position >= self.progress.planned_updates or self.progress.stopped_early
 
-    @property
-    def horizon(self) -> int:
-        """How many updates may be made before the network is looked at, or the run is over; and no more than take a
-        moment, so that progress is seen and an interruption heard."""
-        position = self.progress.position
-        waits = [self.progress.planned_updates - position, self._pace]
-        waits += [every - position % every for every in (self.evaluate_every, *self.stops)]
-        return max(1, min(waits))
+    def end_blocks_at_multiples_of(self, updates: int) -> None:
+        """Makes a block of updates end at each multiple of so many updates of the schedule."""
+        self._block_ends.append(updates)
 
-    def updated(self, made: UpdateStats) -> None:
-        """Counts updates that have been made, and writes the rows of metrics that are due.
+    @property
+    def block_size(self) -> int:
+        """How many updates to make in one block: up to the end of the run, the next evaluation or another multiple at
+        which a block must end, and no more than take ``BLOCK_SECONDS``."""
+        position = self.progress.position
+        limits = [self.progress.planned_updates - position, self._block_limit]
+        limits += [every - position % every for every in (self.evaluate_every, *self._block_ends)]
+        return max(1, min(limits))
+
+    def updated(self, stats: UpdateStats) -> None:
+        """Counts the updates of a block, and writes the rows of metrics that are due. An update that diverged is not
+        counted, because it was not applied; those before it in the block are, and a last row holds them.
 
         Raises:
-            Diverged: the loss or the gradient of the last one is NaN or infinite.
+            Diverged: the loss or the gradient of the last update is NaN or infinite.
         """
-        spent = self._tick("train_seconds")
-        progress, count = self.progress, len(made.losses)
-        self._check(made)
-        self._pace = self._paced(count, spent)
+        spent = self._book_time("train_seconds")
+        progress, count = self.progress, len(stats) - stats.diverged
+        self._block_limit = self._updates_in_time(len(stats), spent)
         progress.position += count
-        progress.train_seconds -= spent
         self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
+        after = progress.train_seconds
         begin = 0
         while begin < count:
             end = min(count, begin + max(1, self.log_every - self._since_row))
-            progress.train_seconds += spent * (end - begin) / count
-            self._count(made, slice(begin, end))
+            progress.train_seconds = after - spent * (1 - end / len(stats))  # as it was at the end of the row
+            self._count(stats, slice(begin, end))
             if self._since_row >= self.log_every and not (end == count and self.evaluation_is_due):
                 self._write_row({})
             begin = end
-        self._observe(progress)
-        self._tick("evaluate_seconds")
+        progress.train_seconds = after
+        if stats.diverged and self._since_row:
+            self._write_row({})
+        if count:
+            self._observe(progress)
+        self._book_time("evaluate_seconds")
+        if stats.diverged:
+            raise self._divergence(stats)
 
-    def _count(self, made: UpdateStats, which: slice) -> None:
+    def _count(self, stats: UpdateStats, which: slice) -> None:
         """Counts some of the updates, all for the same row."""
-        progress, targets = self.progress, made.targets[which]
+        progress, targets = self.progress, stats.targets[which]
         self._since_row += len(targets)
-        progress.epoch = int(made.epochs[which][-1])
-        progress.timesteps += int(made.timesteps[which].sum())
+        progress.epoch = int(stats.epochs[which][-1])
+        progress.timesteps += int(stats.timesteps[which].sum())
         stepped = np.flatnonzero(targets)
         if len(stepped):
             last = which.start + stepped[-1]
             progress.updates += len(stepped)
-            progress.train_loss = float(made.losses[last] / made.targets[last])
-            self._losses.append(made.losses[which])
+            progress.train_loss = float(stats.losses[last] / stats.targets[last])
+            self._losses.append(stats.losses[which])
             self._targets += int(targets.sum())
-            self._latest = {"gradient_norm": float(made.norms[last]), "lr": float(made.rates[last])}
+            self._latest = {"gradient_norm": float(stats.norms[last]), "lr": float(stats.rates[last])}
 
-    def _check(self, made: UpdateStats) -> None:
-        progress = self.progress
-        for name, value in (("training loss", made.losses[-1]), ("gradient", made.norms[-1])):
-            if not math.isfinite(value):
-                before = int(made.timesteps[:-1].sum())
-                raise Diverged(
-                    f"diverged: the {name} became {value} at update "
-                    f"{progress.updates + np.count_nonzero(made.targets[:-1]) + 1} "
-                    f"(timestep {progress.timesteps + before:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
-                )
+    def _divergence(self, stats: UpdateStats) -> Diverged:
+        """Returns the error for a block whose last update diverged; the others have been counted."""
+        name, value = next(
+            (name, value)
+            for name, value in (("training loss", stats.losses[-1]), ("gradient", stats.norms[-1]))
+            if not math.isfinite(value)
+        )
+        return Diverged(
+            f"diverged: the {name} became {value} at update {self.progress.updates + 1} (timestep "
+            f"{self.progress.timesteps:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
+        )
 
-    def _paced(self, count: int, seconds: float) -> int:
-        """How many updates take a moment, if they go on like the last ones."""
-        return max(1, min(8 * self._pace, int(MOMENT * count / max(seconds, 1e-9))))
+    def _updates_in_time(self, count: int, seconds: float) -> int:
+        """Returns how many updates take ``BLOCK_SECONDS``, if ``count`` updates took ``seconds``."""
+        return max(1, min(8 * self._block_limit, int(BLOCK_SECONDS * count / max(seconds, 1e-9))))
 
     def evaluate(self) -> float:
         """Evaluates the network, writes a row, and returns the loss.
@@ -178,9 +189,9 @@ class Monitor:
         Raises:
             Diverged: the loss is NaN or infinite.
         """
-        self._tick("train_seconds")
+        self._book_time("train_seconds")
         metrics = self._evaluate()
-        self._tick("evaluate_seconds")
+        self._book_time("evaluate_seconds")
         progress, loss = self.progress, metrics["loss"]
         progress.evaluation = metrics
         self._write_row(metrics)
@@ -209,8 +220,9 @@ class Monitor:
         self._record(row)
         self._losses, self._targets, self._since_row = [], 0, 0
 
-    def _tick(self, account: str) -> float:
-        """Books the time since the last call, and returns it; the clock starts with the first."""
+    def _book_time(self, account: str) -> float:
+        """Adds the time since the last call to an account of ``progress``, and returns it. The first call starts the
+        clock."""
         now = time.perf_counter()
         spent = now - self._clock if self._clock is not None else 0.0
         setattr(self.progress, account, getattr(self.progress, account) + spent)

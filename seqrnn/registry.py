@@ -16,17 +16,23 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from seqrnn.errors import ConfigError, did_you_mean
 
-KINDS = ("task", "model", "optimizer", "instrument")
+SUPPLIED = {  # by kind: the positional arguments of its components
+    "task": "the seed",
+    "model": "the number of inputs",
+    "optimizer": "the parameters",
+    "instrument": "nothing",
+}
+KINDS = tuple(SUPPLIED)
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 def register(kind: str, name: str) -> Callable[[C], C]:
-    """Decorator: makes a component available to configs as ``kind=name``.
+    """Returns a decorator that makes a component available to configs as ``kind=name``.
 
     Raises:
         ValueError: the kind is unknown, or another component has the name.
@@ -36,25 +42,26 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
     def add(component: C) -> C:
         known = _components[kind].get(name)
-        if known is not None and _origin(known) != _origin(component):
-            raise ValueError(f"{kind} {name!r} is already registered by {_origin(known)}; choose another name")
+        if known is not None and describe(known) != describe(component):
+            raise ValueError(f"{kind} {name!r} is already registered by {describe(known)}; choose another name")
         _components[kind][name] = component
         return component
 
     return add
 
 
-def _origin(component: Callable[..., Any]) -> str:
+def describe(component: Callable[..., Any]) -> str:
+    """Returns where a component is defined, for errors: ``my_package.cells.Cell``."""
     return f"{component.__module__}.{component.__qualname__}"
 
 
 def names(kind: str) -> list[str]:
-    """The registered names of a kind, sorted."""
+    """Returns the registered names of a kind, sorted."""
     return sorted(_components[kind])
 
 
 def find(kind: str, name: Any) -> Callable[..., Any]:
-    """The component registered as ``name``.
+    """Returns the component registered as ``name``.
 
     Raises:
         ConfigError: there is none.
@@ -68,32 +75,66 @@ def find(kind: str, name: Any) -> Callable[..., Any]:
 
 
 def build(kind: str, settings: Mapping[str, Any], *supplied: Any) -> Any:
-    """Builds the component named by ``settings["name"]`` from what the runner supplies and its other settings."""
+    """Builds the component named by ``settings["name"]`` from what the runner supplies and its other settings.
+
+    Raises:
+        ConfigError: there is none, or its signature does not take them.
+    """
+    component = find(kind, settings.get("name"))
     values = {key: value for key, value in settings.items() if key != "name"}
-    return find(kind, settings.get("name"))(*supplied, **values)
+    try:
+        inspect.signature(component).bind(*supplied, **values)
+    except TypeError as error:
+        raise ConfigError(
+            f"{kind}.name={settings['name']}: {describe(component)} cannot be built: {error}; before * it takes "
+            f"{SUPPLIED[kind]}, and after * its settings"
+        ) from None
+    return component(*supplied, **values)
+
+
+def missing_members(component: Any, protocol: type) -> list[str]:
+    """Returns the attributes and methods of a protocol that a component lacks; methods end with ``()``."""
+    attributes = [name for name in protocol.__annotations__ if not hasattr(component, name)]
+    methods = [name for name, value in vars(protocol).items() if inspect.isfunction(value) and name[:1] != "_"]
+    return attributes + [f"{name}()" for name in methods if not callable(getattr(component, name, None))]
 
 
 def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
-    """The keyword-only parameters of components as one pydantic model: strict types, no unknown keys."""
-    try:
-        signatures = [inspect.signature(component, eval_str=True) for component in components]
-    except (NameError, TypeError, ValueError) as error:
-        raise ConfigError(f"{_origin(components[0])}: its settings cannot be read: {error}") from None
-    fields: dict[str, Any] = {
-        parameter.name: (
-            parameter.annotation,
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for signature in signatures
-        for parameter in signature.parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    """Returns the keyword-only parameters of components as one pydantic model: strict types, no unknown keys.
+
+    Raises:
+        ConfigError: some have no type, or types that cannot be read.
+    """
+    fields: dict[str, Any] = {}
+    problems = []
+    for component in components:
+        try:
+            signature = inspect.signature(component, eval_str=True)
+        except (NameError, TypeError, ValueError, SyntaxError) as error:
+            problems.append(f"{describe(component)}: the types of its settings cannot be read: {error}")
+            continue
+        for parameter in signature.parameters.values():
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                continue
+            if parameter.annotation is parameter.empty:
+                problems.append(
+                    f"{describe(component)}: its setting {parameter.name} has no type; give it one, such as "
+                    f"{parameter.name}: Count (seqrnn.bounds has more)"
+                )
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (parameter.annotation, default)
+    if problems:
+        raise ConfigError(*problems)
     config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
-    return create_model(components[0].__name__, __config__=config, **fields)
+    try:
+        return create_model(components[0].__name__, __config__=config, **fields)
+    except (PydanticUserError, NameError) as error:  # a type that is no type of a value in YAML
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{describe(components[0])}: a type of its settings is none of YAML's: {reason}") from None
 
 
 def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str) -> list[str]:
-    """What is wrong with ``values``: a line per problem, each naming the key as typed on the command line.
+    """Returns what is wrong with ``values``: a line per problem, each naming the key as typed on the command line.
 
     Args:
         model: a pydantic model.
@@ -102,16 +143,16 @@ def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str)
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        problems: dict[str, str] = {}  # what one of several types asks for is one problem, not several
+        problems: dict[str, str] = {}  # the demands of the branches of a union are one problem, not several
         for found in error.errors():
-            start, message = _explain(found, values, where, model.model_fields)
+            start, message = _described(found, values, where, model.model_fields)
             problems[start] = f"{problems[start]}, or {message}" if start in problems else message
         return [line for start, message in problems.items() for line in f"{start}{message}".splitlines()]
     return []
 
 
-def _explain(problem: Any, values: Mapping[str, Any], where: str, known: Iterable[str]) -> tuple[str, str]:
-    """The key with its value, and what is wrong with it."""
+def _described(problem: Any, values: Mapping[str, Any], where: str, known: Iterable[str]) -> tuple[str, str]:
+    """Returns the key with its value, and what is wrong with it."""
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     path: list[str] = []
     inner: Any = values
@@ -129,10 +170,11 @@ def _explain(problem: Any, values: Mapping[str, Any], where: str, known: Iterabl
         nested = len(path) > 1
         choices = "" if nested else f"{did_you_mean(path[0], known)} (there are: {', '.join(known)})"
         return key, f": no such setting{choices}"
-    return f"{key}={_as_typed(problem['input'])}: ", message
+    return f"{key}={_as_yaml(problem['input'])}: ", message
 
 
-def _as_typed(value: Any) -> str:
+def _as_yaml(value: Any) -> str:
+    """Returns a value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"'{value}'" if isinstance(value, str) and value.lstrip("+-").isdigit() else str(value)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, model_validator
 
@@ -168,6 +168,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         patience: evaluations without improvement of the validation loss after which training stops; None: it never
             stops early.
         max_updates: updates after which training stops; None: no limit.
+        keep: whether the last weights or those of the best evaluation are scored and saved; None: see ``keeps_best``.
     """
 
     epochs: Count
@@ -186,6 +187,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     evaluate_every: Count | None
     patience: Count | None
     max_updates: Count | None
+    keep: Literal["last", "best"] | None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Schedule:
@@ -221,6 +223,12 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         """The backward passes in an update, which is the number of its windows."""
         stride = self.stride or self.window
         return self.update_every // stride if self.update_every and stride else 1
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation are scored and saved, rather than the last. By default they are
+        where ``patience`` is set, since the last evaluations then brought no improvement."""
+        return self.keep == "best" or (self.keep is None and self.patience is not None)
 
     def describe(self) -> str:
         """Returns a line about the schedule for people."""

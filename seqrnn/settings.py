@@ -9,8 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field
 
 from seqrnn.bounds import Count, Natural
+from seqrnn.composition import OPEN_MAPPINGS
 from seqrnn.device import Device, Precision
 from seqrnn.errors import ConfigError
+from seqrnn.keys import flattened
 
 Values = dict[str, Any]
 Kernel = Literal["auto", "torch", "compiled"]
@@ -80,7 +82,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     log_every: Count | None
     logger: Literal["tensorboard"] | None
     diagnose: bool
-    resume: Literal["auto"] | None
+    resume: Annotated[str, Field(min_length=1)] | None
     init_from: str | None
     on_divergence: Literal["stop", "rollback"]
     rollback: Rollback
@@ -91,16 +93,21 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 def plain(config: DictConfig) -> Values:
-    """The config as plain values, interpolations resolved.
+    """Returns a composed config as plain values, interpolations resolved, without hydra's own part.
 
     Raises:
         ConfigError: an interpolation leads nowhere, or a value is missing.
     """
+    own = [str(key) for key in config if key != "hydra"]
     try:
-        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        values: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, own), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-    assert isinstance(values, dict)
+    for key in OPEN_MAPPINGS:
+        group, _, name = key.partition(".")
+        if isinstance(values.get(group), dict) and isinstance(values[group].get(name), dict):
+            # model.init_std.head.weight=1 is composed as {head: {weight: 1}}, and names the parameter head.weight.
+            values[group][name] = flattened(values[group][name])
     return {str(key): value for key, value in values.items()}
 
 

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from covering import cover
+from faults import Server, serving
 from helpers import STRATEGIES, Finished, MakeStrategy
 
 from seqrnn import train
 
 hypothesis.settings.register_profile("seqrnn", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("seqrnn")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks those cases of a product as long that ``@pytest.mark.covering`` does not choose."""
+    products = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("covering"):
+            products[item.nodeid.partition("[")[0]].append(item)
+    for cases in products.values():
+        (strength,) = cases[0].get_closest_marker("covering").args  # type: ignore[union-attr]
+        chosen = cover([case.callspec._idlist for case in cases], strength)  # an id for each parameter
+        for number, case in enumerate(cases):
+            if number not in chosen:
+                case.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Forks runs that may be killed; one for each worker, since it takes seconds to start."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -28,7 +53,10 @@ def command(
         directory = tmp_path / "run"
         where = (
             []
-            if any("dir=" in argument or argument == "-m" or "resume=run" in argument for argument in arguments)
+            if any(
+                "dir=" in argument or argument in ("-m", "--version") or "resume=run" in argument
+                for argument in arguments
+            )
             else [f"hydra.run.dir={directory}"]
         )
         monkeypatch.setattr(sys, "argv", ["seqrnn-train", *arguments, *where])

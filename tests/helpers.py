@@ -50,6 +50,7 @@ SCHEDULE = {
     "evaluate_every": None,
     "patience": None,
     "max_updates": None,
+    "keep": None,
 }
 HEAD = {
     "head": "linear",
@@ -214,3 +215,14 @@ class Finished:
         text = (self.directory / "summary.json").read_text(encoding="utf-8")
         summary: dict[str, Any] = json.loads(text, parse_constant=refuse)
         return summary
+
+
+def whole(batch: Any) -> Chunk:
+    """Returns all timesteps of a batch."""
+    chunk: Chunk = batch.read(0, batch.timesteps)
+    return chunk
+
+
+def fields(chunk: Chunk) -> list[torch.Tensor]:
+    """Returns a chunk's inputs, targets, valid and starts."""
+    return [chunk.inputs, chunk.targets, chunk.valid, chunk.starts]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
+import seqrnn
+from seqrnn import registry
 from seqrnn.errors import ConfigError
+from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.writer import RunWriter
 
 Command = Callable[..., Finished]
@@ -27,6 +32,17 @@ MISTAKES = {
     "misspelt key": (["model.hiden_size=3"], ["model.hiden_size: no such key; did you mean model.hidden_size?"]),
     "key of another choice": (["model.forget_bias=1"], ["model.forget_bias: no such key"]),
     "added key": (["+model.hiden=3"], ["model.hiden: no such setting; did you mean hidden_size?"]),
+    "a key without its group": (["lr=0.1"], ["lr: no such key; did you mean optimizer.lr?"]),
+    "a misspelt key without its group": (["hiden_size=3"], ["did you mean model.hidden_size?"]),
+    "a key of several groups": (["name=x"], ["did you mean model.name or optimizer.name or task.name?"]),
+    "a sweep without -m": (
+        ["model=gru,lstm", "seed=1,2"],
+        ["model=gru,lstm: several values are a sweep, which is asked for with -m", "a list is written seed=[1,2]"],
+    ),
+    "a letter that wants quotes": (
+        ["hydra.run.dir=dür"],
+        ["hydra.run.dir=dür: hydra reads such a value only in quotes; write 'hydra.run.dir='\"'\"'dür'\"'\"''"],
+    ),
     "misspelt experiment": (["experiment=sine_onlin"], ["did you mean sine_online?"]),
     "misspelt choice in a sweep": (["-m", "model=gru,lstmm"], ["model=lstmm: no such model; did you mean lstm?"]),
     "no override at all": (["task"], ["task"]),
@@ -66,7 +82,7 @@ MISTAKES = {
     "plugins that are no list": (["plugins=null"], ["plugins=None: should be a list of module names"]),
     "a setting of several types": (["threads=auto2"], ["threads=auto2: should be", "or should be 'auto'"]),
     "a nested key": (["suggested.epochs=0", "schedule.epochs=1"], ["suggested.epochs=0: should be greater"]),
-    "a nested value": (["+model.init_std={head.weight: big}"], ["model.init_std.head.weight=big: should be"]),
+    "a nested value": (["model.init_std.head.weight=big"], ["model.init_std.head.weight=big: should be"]),
     "a seed beyond all bounds": (["seed=18446744073709551616"], ["seed=18446744073709551616: should be less"]),
     "more than fits in memory": (["model.hidden_size=1000000"], ["out of memory", "make the network"]),
     "a directory that is none": (["--config-dir", "nowhere"], ["nowhere"]),
@@ -83,7 +99,7 @@ MISTAKES = {
     "limits the wrong way round": (["task.low=2"], ["task.low=2: must be below task.high=1.0"]),
     "bf16 on a cpu": (["device=cpu", "precision=bf16-mixed"], ["precision=bf16-mixed: needs device=cuda"]),
     "unknown parameter": (
-        ["+model.init_std={hed.weight: 1.0}"],
+        ["model.init_std.hed.weight=1.0"],
         ["model.init_std.hed.weight: no such parameter; did you mean head.weight?"],
     ),
     "missing plugin": (["plugins=[no_such_module]"], ["plugins=no_such_module: cannot be imported"]),
@@ -114,6 +130,121 @@ def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Comman
     assert not finished.directory.exists()
 
 
+def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
+    swept = command("task=sine", "smoke=true", "-m", "model=elman,gru", "plots.draw=false", "hydra.sweep.dir=sweep")
+    assert swept.exit_code == 0, swept.err
+    assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
+    shown = command("task=sine", "--cfg", "job", "seed=7", "--resolve")
+    assert "seed: 7" in shown.out
+    assert "sequence" in command("task=integral", "--cfg", "job", "--package", "task", "seed=1").out
+
+
+def test_the_version_is_that_of_seqrnn(command: Command) -> None:
+    shown = command("task=sine", "--version")
+    assert shown.exit_code == 0
+    versions = f"torch {version('torch')}, Python {platform.python_version()}"
+    assert shown.out == f"seqrnn {seqrnn.__version__} ({versions})\n"
+
+
+def test_initial_weights_are_set_by_the_name_of_a_parameter(command: Command) -> None:
+    line = ("model.init_std.head.weight=0.5", "model.init_std={head.bias: 2}")
+    assert command("task=sine", "smoke=true", "plots.draw=false", *line).exit_code == 0
+    assert RunReader(Path("run")).config()["model"]["init_std"] == {"head.weight": 0.5, "head.bias": 2}
+    again = command("experiment=sine_online", "smoke=true", "model.init_std.cell.W.0=0.1", "hydra.run.dir=second")
+    assert again.exit_code == 0, again.err
+    assert RunReader(Path("second")).config()["model"]["init_std"] == {"cell.W.0": 0.1, "head.weight": 0.3}
+
+
+def test_hydras_own_log_does_not_stand_in_the_way(command: Command) -> None:
+    finished = command("task=sine", "smoke=true", "plots.draw=false", "hydra/job_logging=default")
+    assert finished.exit_code == 0, finished.err
+    assert "finished after" in Path("run", "train.log").read_text()
+
+
+def test_a_second_sweep_into_a_directory_is_refused_or_resumed(command: Command) -> None:
+    sweep = ("-m", "task=sine", "smoke=true", "plots.draw=false", "seed=1,2", "hydra.sweep.dir=sweep")
+    assert command(*sweep).exit_code == 0
+    kept = {path: path.read_bytes() for path in Path("sweep").rglob("*") if path.is_file()}
+    second = command(*sweep)
+    assert second.exit_code == 2
+    for job in (0, 1):
+        assert f"job {job}: " in second.err
+    assert second.err.count("resume=auto") == 2
+    assert {path: path.read_bytes() for path in Path("sweep").rglob("*") if path.is_file()} == kept
+    resumed = command(*sweep, "resume=auto")
+    assert resumed.exit_code == 0, resumed.err
+    assert resumed.out.count("nothing to do") == 2
+
+
+PLUGIN_MISTAKES = {
+    "a setting without a type": (
+        "def __init__(self, seed, *, length): ...",
+        "slips.Slip: its setting length has no type; give it one, such as length: Count",
+    ),
+    "a type that is none": (
+        "def __init__(self, seed, *, length: 'Cuont'): ...",
+        "slips.Slip: the types of its settings cannot be read: name 'Cuont' is not defined",
+    ),
+    "a type that is not of YAML": (
+        "def __init__(self, seed, *, length: Strange): ...",
+        "slips.Slip: a type of its settings is none of YAML's",
+    ),
+    "no seed": (
+        "def __init__(self, *, length: int): self.length = length",
+        "task.name=slip: slips.Slip cannot be built: too many positional arguments; before * it takes the seed",
+    ),
+    "neither kind nor test": (
+        "loss = 'mse'; input_size = output_size = 1; metrics = train = validation = baselines = lambda self: 0\n"
+        "    def __init__(self, seed, *, length: int): ...",
+        "task.name=slip: slips.Slip has no kind, test(); seqrnn.tasks.protocol.Task documents what a task has",
+    ),
+    "a strange kind and loss": (
+        "loss = 'mes'; kind = 'guess'; input_size = output_size = 1\n"
+        "    metrics = train = validation = baselines = test = lambda self: 0\n"
+        "    def __init__(self, seed, *, length: int): ...",
+        "task.name=slip: slips.Slip: its kind is 'guess'; should be 'regression' or 'classification'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PLUGIN_MISTAKES)
+def test_a_mistake_of_a_plugin_is_named(
+    mistake: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, expected = PLUGIN_MISTAKES[mistake]
+    (tmp_path / "slips.py").write_text(
+        "from seqrnn import register\nclass Strange: ...\n@register('task', 'slip')\nclass Slip:\n    " + body + "\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slips", raising=False)
+    monkeypatch.setattr(registry, "_components", {kind: dict(known) for kind, known in registry._components.items()})
+    finished = command("plugins=[slips]", "task=sine", "~task", "+task={name: slip, length: 3}", "seed=-1")
+    assert finished.exit_code == 2
+    assert expected in finished.err
+    assert "seed=-1" in finished.err  # with everything else
+    assert "Traceback" not in finished.err
+
+
+def test_a_plugins_cell_and_optimizer_are_checked_too(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slips.py").write_text(
+        "from torch import nn\nfrom seqrnn import register\n"
+        "@register('model', 'slip')\nclass Slip(nn.Module):\n"
+        "    def __init__(self, inputs, *, hidden_size: int): super().__init__()\n"
+        "@register('optimizer', 'slip')\ndef slip(parameters, *, lr: float): return lr\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slips", raising=False)
+    monkeypatch.setattr(registry, "_components", {kind: dict(known) for kind, known in registry._components.items()})
+    words = ("model.name=slip", "~model.num_layers", "~model.dropout", "optimizer.name=slip", "~optimizer.beta1")
+    more = ("~optimizer.beta2", "~optimizer.eps", "~optimizer.weight_decay", "~optimizer.amsgrad")
+    finished = command("plugins=[slips]", "task=sine", "model=gru", *words, *more)
+    assert finished.exit_code == 2
+    assert "model.name=slip: slips.Slip has no output_size, initial_state(), recurrent_weights()" in finished.err
+    assert "optimizer.name=slip: it is built as a builtins.float" in finished.err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_where_there_is_none_says_what_to_do(command: Command) -> None:
     finished = command("device=cuda")
@@ -136,7 +267,7 @@ def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     finished = command("task=sine", "smoke=true", "seed=1")
     assert finished.exit_code == 2
-    assert "holds a run already" in finished.err
+    assert "already holds a run" in finished.err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == kept
 
 
@@ -214,7 +345,7 @@ def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     assert "Traceback" not in finished.err
     summary = finished.summary
     assert summary["status"] == "diverged"
-    assert f"update {summary['updates'] + 1} " in summary["problem"]
+    assert f"update {summary['updates'] + 1} " in summary["problems"][0]
     assert summary["test"] == {}
     written = {path.name for path in finished.directory.iterdir()}
     assert {"metrics.csv", "metrics.jsonl", "weights.safetensors", "loss.png", "config.yaml"} <= written

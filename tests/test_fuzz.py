@@ -1,6 +1,7 @@
 """Thousands of inputs that nobody thought of: each gives a result, or an error that says so, and nothing else.
 
-``SEQRNN_FUZZ=20 pytest tests/test_fuzz.py`` tries twenty times as many, others than the fixed ones of every day.
+By default there are some tens, and the same ones every time; ``-m long`` tries all. ``SEQRNN_FUZZ=20 pytest -m long
+tests/test_fuzz.py`` tries twenty times as many, other ones each time.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faults import Server
 from helpers import Finished
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from seqrnn import config_files, errors, train
-from seqrnn.cli import composition
+from seqrnn import composition, config_files, errors
+from seqrnn.cli import job
 from seqrnn.plots import __main__ as plots_command
 from seqrnn.rundir.bounded_arrays import read_tensors
 from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS, SUMMARY
@@ -42,10 +44,18 @@ from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNA
 Command = Callable[..., Finished]
 
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
-LINES, PARTS = 2000 * MORE, 8  # override lines, in so many tests
+LINES, PARTS = 2000 * MORE, 8  # override lines, in so many long tests
 COMMANDS = 40 * MORE  # more lines, through all of the command
 PROCESSES = 6 * MORE  # more lines, each in a process of its own
 DAMAGES = 240 * MORE  # run directories
+FEW = 50  # lines, and half as many run directories, that are tried by default
+
+
+def parts(number: int, few: int, all_: int) -> list[Any]:
+    """Pairs of a seed and a count: few inputs by default, and all of them in so many long tests."""
+    return [(0, few), *(pytest.param(part, all_ // number, marks=pytest.mark.long) for part in range(1, number + 1))]
+
+
 SLOWEST = 60.0  # seconds that a line may take
 ROOM = 6 * 2**30  # bytes of address space that a line may take
 ERRORS = (2, 3)  # a mistake; a run that diverged
@@ -204,7 +214,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             with open_dict(config):
                 del config["hydra"]
             try:
-                train.train.__wrapped__(config)  # type: ignore[attr-defined]
+                job.train.__wrapped__(config)  # type: ignore[attr-defined]
             except SystemExit as stop:
                 code = int(stop.code or 0)
         out, err = capfd.readouterr()
@@ -239,29 +249,25 @@ def lines(part: int, count: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.timeout(300 * MORE)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(("part", "count"), parts(PARTS, FEW, LINES))
 def test_any_line_of_overrides_gives_a_run_or_an_error(
-    part: int, quickly: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: int, count: int, quickly: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for precision in ("float32", "float64"):  # compiled code is compiled before the clock runs
         small = ["smoke=true", "plots.draw=false"]
         assert quickly("task=sine", f"precision={precision}", *small, f"hydra.run.dir={precision}").exit_code == 0
-    found = Counter(
-        check(line, quickly, tmp_path / str(number)) for number, line in enumerate(lines(part, LINES // PARTS))
-    )
-    assert min(found[0], found[2]) > LINES // PARTS // 5, found
-    assert {path.name for path in tmp_path.iterdir()} <= {
-        "float32",
-        "float64",
-        "outputs",
-        *map(str, range(LINES // PARTS)),
-    }
+    found = Counter(check(line, quickly, tmp_path / str(number)) for number, line in enumerate(lines(part, count)))
+    assert min(found[0], found[2]) > count // 5, found
+    assert {path.name for path in tmp_path.iterdir()} <= {"float32", "float64", "outputs", *map(str, range(count))}
 
 
 @pytest.mark.timeout(300 * MORE)
-def test_any_line_of_overrides_is_answered_by_the_command(command: Command, tmp_path: Path) -> None:
-    for number, line in enumerate(lines(PARTS, COMMANDS)):
+@pytest.mark.parametrize(("part", "count"), parts(1, FEW // 10, COMMANDS))
+def test_any_line_of_overrides_is_answered_by_the_command(
+    part: int, count: int, command: Command, tmp_path: Path
+) -> None:
+    for number, line in enumerate(lines(part + PARTS + 1, count)):
         check(line, command, tmp_path / str(number))
 
 
@@ -291,9 +297,10 @@ def test_hydras_own_keys_are_no_way_to_a_traceback(line: list[str], command: Com
     assert "\x1b" not in finished.out + finished.err
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300 * MORE)
 def test_any_line_of_overrides_is_answered_by_a_process_of_its_own(tmp_path: Path) -> None:
-    for number, line in enumerate(lines(PARTS + 1, PROCESSES)):
+    for number, line in enumerate(lines(PARTS + 3, PROCESSES)):
         line = [text for text in line if not set("\0\ud800") & set(text)]  # which no process can be given
         line += ["smoke=true", "plots.draw=false", f"hydra.run.dir={number}"]
         done = subprocess.run(
@@ -309,15 +316,12 @@ def test_any_line_of_overrides_is_answered_by_a_process_of_its_own(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two real run directories that have every file there is."""
     folder = tmp_path_factory.mktemp("runs")
     for task in ("sincos", "mnist"):
-        arguments = [f"task={task}", "smoke=true", "plots.animation=true", f"hydra.run.dir={folder / task}"]
-        subprocess.run(
-            [sys.executable, "-m", "seqrnn.train", *arguments],
-            cwd=folder, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+        line = (f"task={task}", "smoke=true", "plots.animation=true", f"hydra.run.dir={task}")
+        assert server.run(*line, cwd=folder).exit_code == 0
     return [folder / "sincos", folder / "mnist"]
 
 
@@ -421,13 +425,13 @@ def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
 
 
 @pytest.mark.timeout(300 * MORE)
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize(("part", "count"), parts(4, FEW // 2, DAMAGES))
 def test_any_damage_to_a_run_directory_is_a_line_or_nothing(
-    part: int, runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    part: int, count: int, runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(part if MORE == 1 else f"{time.time()} {part}")
     found: Counter[int] = Counter()
-    for _ in range(DAMAGES // 4):
+    for _ in range(count):
         directory, what = damaged(rng.choice(runs), rng, tmp_path)
         before = {path.name: path.read_bytes() for path in directory.iterdir()}
         code, begun = 0, time.monotonic()
@@ -449,7 +453,7 @@ def test_any_damage_to_a_run_directory_is_a_line_or_nothing(
         assert {name: (directory / name).read_bytes() for name in before} == before
         assert {path.suffix for path in directory.iterdir() if path.name not in before} <= {".png", ".gif"}
         shutil.rmtree(directory)
-    assert min(found[0], found[2]) > DAMAGES // 40, found
+    assert min(found[0], found[2]) > count // 10, found
     assert not list(tmp_path.iterdir())
 
 

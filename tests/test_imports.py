@@ -16,9 +16,9 @@ import seqrnn
 PACKAGE = Path(seqrnn.__file__).parent
 # From the ground up. A module imports from its own floor (without a circle) and from the floors below, nothing else.
 FLOORS = (
-    ("errors", "bounds"),
+    ("errors", "bounds", "keys"),
     ("config_files", "rundir"),
-    ("device", "lr_decay", "losses", "metrics", "registry"),
+    ("composition", "device", "lr_decay", "losses", "metrics", "registry"),
     ("settings", "schedule", "smoke", "plugins"),
     ("kernels",),
     ("tasks", "models", "optimizers"),
@@ -28,6 +28,7 @@ FLOORS = (
     ("recording",),
     ("checkpoints",),
     ("diagnosis",),
+    ("resuming", "results"),
     ("api",),
     ("cli",),
     ("train", "diagnose", "plots.__main__"),

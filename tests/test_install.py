@@ -13,6 +13,7 @@ import pytest
 
 import seqrnn
 
+pytestmark = pytest.mark.long  # it builds the wheel, and runs it in processes of its own
 ROOT = Path(seqrnn.__file__).resolve().parent.parent
 
 TASK = '''

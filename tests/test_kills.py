@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Server, assert_same, left, serving, wait_for
+from faults import Server, assert_same, left, wait_for
 
 RUN = (
     "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
@@ -22,12 +22,6 @@ RUN = (
 )  # fmt: skip
 PICTURES = ("plots.animation=true", "plots.frames=3")
 KILLS = 30
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -49,6 +43,7 @@ def resume_run(server: Server, name: str, folder: Path, **more: Any) -> str:
     return " ".join(ended.out.split())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server, folder: Path) -> None:
     began = time.monotonic()
@@ -70,6 +65,7 @@ def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server,
     assert survived >= KILLS // 2  # the others had ended by then
 
 
+@pytest.mark.long
 def test_killed_again_and_again_it_still_arrives(server: Server, folder: Path) -> None:
     assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
     rng = random.Random(1)
@@ -87,12 +83,21 @@ def test_killed_again_and_again_it_still_arrives(server: Server, folder: Path) -
 SHORT = ("schedule.max_updates=60", "plots.draw=false", "task.train_timesteps=2000")
 
 
+@pytest.fixture(scope="module")
+def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the short run leaves that nobody kills."""
+    folder = tmp_path_factory.mktemp("short")
+    assert server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder).exit_code == 0
+    return left(folder / "run")
+
+
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["fsync", "replace", "ftruncate", "unlink"])
-def test_killed_before_every_single_step_of_a_write(call: str, server: Server, folder: Path) -> None:
+def test_killed_before_every_single_step_of_a_write(
+    call: str, server: Server, folder: Path, short: dict[str, Any]
+) -> None:
     """The run is killed right before its first call of a function that changes the disk, then before its second …"""
-    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
-    whole = left(folder / "whole")
     for number in range(1, 100):
         name = f"run{number}"
         before = f"killed_at({call!r}, {number})"
@@ -103,31 +108,31 @@ def test_killed_before_every_single_step_of_a_write(call: str, server: Server, f
         if (folder / name / "config.yaml").exists():
             again = server.run(f"resume={name}", cwd=folder)
             assert again.exit_code == 0, again.err
-            assert_same(left(folder / name), whole)
+            assert_same(left(folder / name), short)
     assert number > {"fsync": 10, "replace": 5, "ftruncate": 0, "unlink": 1}[call]
 
 
-def test_killed_while_it_goes_on_it_goes_on_again(server: Server, folder: Path) -> None:
-    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
-    for number in range(1, 6):
-        for call in ("ftruncate", "replace", "fsync"):
-            name = f"run{call}{number}"
-            killed = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before="killed_at('fsync', 9)")
-            assert killed.exit_code == -signal.SIGKILL
-            server.run(f"resume={name}", cwd=folder, before=f"killed_at({call!r}, {number})")
-            again = server.run(f"resume={name}", cwd=folder)
-            assert again.exit_code == 0, again.err
-            assert_same(left(folder / name), left(folder / "whole"))
+@pytest.mark.parametrize("number", [2, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 3, 4, 5))])
+def test_killed_while_it_goes_on_it_goes_on_again(
+    number: int, server: Server, folder: Path, short: dict[str, Any]
+) -> None:
+    for call in ("ftruncate", "replace", "fsync"):
+        name = f"run{call}"
+        killed = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before="killed_at('fsync', 9)")
+        assert killed.exit_code == -signal.SIGKILL
+        server.run(f"resume={name}", cwd=folder, before=f"killed_at({call!r}, {number})")
+        again = server.run(f"resume={name}", cwd=folder)
+        assert again.exit_code == 0, again.err
+        assert_same(left(folder / name), short)
 
 
-def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path) -> None:
-    assert server.run(*RUN, *SHORT, "hydra.run.dir=whole", cwd=folder).exit_code == 0
+def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path, short: dict[str, Any]) -> None:
     server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
     for name in ("metrics.csv", "metrics.jsonl"):
         with (folder / "run" / name).open("a") as file:
             file.write('{"timesteps": 12')
     resume_run(server, "run", folder)
-    assert_same(left(folder / "run"), left(folder / "whole"))
+    assert_same(left(folder / "run"), short)
 
 
 def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -> None:

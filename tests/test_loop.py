@@ -31,7 +31,7 @@ from torch import Tensor
 
 from seqrnn import device, evaluation, loop, registry
 from seqrnn.components import build_network
-from seqrnn.errors import Diverged
+from seqrnn.errors import DataError, Diverged
 from seqrnn.losses import LOSSES
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import WindowSampler
@@ -274,6 +274,7 @@ CUTS = [  # window, stride, update_every
 ]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no_carry"])
 @pytest.mark.parametrize(("window", "stride", "update_every"), CUTS)
 @pytest.mark.parametrize(
@@ -301,16 +302,17 @@ def test_training_makes_the_steps_of_the_slow_reference(
     )
 
 
-@given(
-    cuts=lengths(),
-    carry=st.booleans(),
-    clip_norm=st.sampled_from([None, 0.05]),
-    cell=st.sampled_from(["elman", "gru", "clip"]),
-    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=4),
-    seed=st.integers(0, 1000),
-)
-@hypothesis_settings(max_examples=150)
-def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
+ANY_TRAINING = {
+    "cuts": lengths(),
+    "carry": st.booleans(),
+    "clip_norm": st.sampled_from([None, 0.05]),
+    "cell": st.sampled_from(["elman", "gru", "clip"]),
+    "shapes": st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=4),
+    "seed": st.integers(0, 1000),
+}
+
+
+def assert_any_training_is_the_references(
     make_strategy: MakeStrategy,
     cuts: dict[str, Any],
     carry: bool,
@@ -324,6 +326,23 @@ def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_dat
         for epoch in range(2)
     ]
     assert_trains_like_the_reference(make_strategy, cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
+
+
+@given(**ANY_TRAINING)
+@hypothesis_settings(max_examples=20)
+def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
+    make_strategy: MakeStrategy, **training: Any
+) -> None:
+    assert_any_training_is_the_references(make_strategy, **training)
+
+
+@pytest.mark.long
+@given(**ANY_TRAINING)
+@hypothesis_settings(max_examples=150)
+def test_training_makes_the_steps_of_the_slow_reference_for_many_schedules_and_data(
+    make_strategy: MakeStrategy, **training: Any
+) -> None:
+    assert_any_training_is_the_references(make_strategy, **training)
 
 
 @pytest.mark.parametrize("loss", ["half_mse", "l1", "cross_entropy"])
@@ -533,7 +552,7 @@ def weights_after_a_run(
 ) -> list[Tensor]:
     """A short run in float32, with dropout where that can be, built from its seed alone."""
     torch.manual_seed(seed)
-    task = make_task("integral", seed, train_timesteps=600, sequence_length=60, validation_timesteps=20)
+    task = make_task("integral", seed, train_timesteps=180, sequence_length=60, validation_timesteps=20)
     dropout = 0.5 if make_strategy is plain else 0.0
     network = build_network(model_settings(model, num_layers=2, dropout=dropout), 1, 1)
     context = device.DeviceContext(torch.device("cpu"), torch.float32)
@@ -628,13 +647,45 @@ def test_a_divergence_is_raised_before_it_reaches_the_weights_and_says_when(
     assert caught.value.weight == 0.5  # type: ignore[attr-defined]
 
 
-def test_a_nan_in_the_data_is_a_divergence_and_leaves_the_weights_finite(make_strategy: MakeStrategy) -> None:
+@pytest.mark.parametrize("good_updates", [0, 1, 20, 29])
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_the_updates_before_a_divergence_are_counted_and_written_whatever_the_size_of_blocks(
+    good_updates: int, log_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = [(2.0, 2, 0.01)] * good_updates + [(math.nan, 2, 0.01)] + [(2.0, 2, 0.01)] * 20
+    batches = [random_batch(3, 2, seed=seed) for seed in range(len(script))]
+    ends = []
+    for seconds in (0.0, 1e9):  # blocks of one update; blocks of 1, 8, 64, … updates
+        monkeypatch.setattr("seqrnn.monitor.BLOCK_SECONDS", seconds)
+        network, rows = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64), []
+        torch.nn.init.ones_(network.weight)
+        task, schedule = StubTask([batches]), make_schedule(evaluate_every=1000)
+        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append)
+        gradients = Scripted(network.parameters(), script)
+        strategy = Plain(network, torch.optim.SGD(network.parameters(), lr=1.0), schedule, gradients)  # type: ignore[arg-type]
+        cursor = loop.TrainingCursor(task, schedule, monitor.progress.planned_updates)
+        with pytest.raises(Diverged, match=f"at update {good_updates + 1} ") as caught:
+            loop.train(task, schedule, strategy, monitor, cursor)
+        progress = monitor.progress
+        assert progress.position == progress.updates == good_updates
+        assert progress.timesteps == 6 * good_updates
+        assert network.weight.item() == pytest.approx(1 - 0.005 * good_updates)
+        assert [row["updates"] for row in rows] == [*range(0, good_updates + 1, log_every)] + [good_updates] * bool(
+            good_updates % log_every
+        )
+        (following,) = cursor.sampler.take(1)
+        assert following.batch is batches[good_updates]  # the one that diverged
+        ends.append((str(caught.value), [{**row, "seconds": None} for row in rows]))
+    assert ends[0] == ends[1]
+
+
+def test_a_nan_in_the_data_is_named_and_leaves_the_weights_finite(make_strategy: MakeStrategy) -> None:
     batches = [random_batch(6, 2, seed=seed) for seed in range(4)]
     batches[2].chunk.inputs[3] = math.nan
     network = make_network("gru")
     schedule, task = make_schedule(window=3), StubTask([batches])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    with pytest.raises(Diverged, match="at update 6"):
+    with pytest.raises(DataError, match="input 0 of stream 0 at timestep 3 is nan"):
         loop.train(task, schedule, make_strategy(network, task, optimizer, schedule), make_monitor(task, schedule))
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 

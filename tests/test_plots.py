@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,8 +20,11 @@ from PIL import Image
 from seqrnn import plots
 from seqrnn.errors import DataError
 from seqrnn.plots import __main__ as command
-from seqrnn.plots import classification, loss, samples, sequence, sincos, sine, style
+from seqrnn.plots import loss, picture, pictures, samples, style
 from seqrnn.plots.facts import Facts
+from seqrnn.plots.pictures import classes as classes_picture
+from seqrnn.plots.pictures import pieces, points
+from seqrnn.plots.pictures import sequences as sequences_picture
 from seqrnn.rundir.writer import RunWriter
 
 RNG = np.random.default_rng(0)
@@ -173,7 +177,9 @@ def test_a_run_of_classification_has_samples_and_bars(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_half_waves_are_put_in_order_and_say_whether_the_state_is_carried(tmp_path: Path, continuous: bool) -> None:
+def test_pieces_are_put_in_order_and_the_caption_tells_whether_the_state_is_carried(
+    tmp_path: Path, continuous: bool
+) -> None:
     t = np.arange(12)[:, None] + np.linspace(0, 1, 10)  # (pieces, points), in half waves
     arrays = {"inputs": np.sin(np.pi * t), "targets": np.cos(np.pi * t), "outputs": 0.9 * np.cos(np.pi * t)}
     flags = {"valid": np.repeat(np.arange(12)[:, None] >= 8, 10, 1), "starts": np.zeros((12, 10), bool)}
@@ -181,9 +187,9 @@ def test_half_waves_are_put_in_order_and_say_whether_the_state_is_carried(tmp_pa
     order = (lambda values: values.reshape(-1, 1)) if continuous else np.transpose
     stored = {name: order(values)[..., None] for name, values in arrays.items()}
     stored |= {name: order(values) for name, values in flags.items()}
-    figure = sincos.draw(stored, facts({"name": "sincos", "points": 10, "continuous": continuous}))
+    figure = pieces.draw(stored, facts(picture={"name": "pieces", "length": 10, "axis": "t / π", "target": "cos t"}))
     assert ("is carried" in words(figure)) == continuous
-    assert ("afresh at every half wave" in words(figure)) == (not continuous)
+    assert ("is reset at every piece" in words(figure)) == (not continuous)
     top = figure.findobj(lambda artist: getattr(artist, "get_label", str)() == "target cos t")[0]
     x, y = (np.asarray(values) for values in (top.get_xdata(), top.get_ydata()))
     shown = np.isfinite(x)
@@ -192,19 +198,50 @@ def test_half_waves_are_put_in_order_and_say_whether_the_state_is_carried(tmp_pa
     check_png(style.save(figure, tmp_path / "sincos.png"))
 
 
-def test_the_sine_is_drawn_against_t(tmp_path: Path) -> None:
-    task = {"name": "sine", "start": 2.0, "stop": 10.0, "points": 21}
-    paths = plots.draw(make(tmp_path / "run", task, rows(3), sequences(20, count=1)))
+def test_points_are_drawn_on_the_axis_that_the_task_asks_for(tmp_path: Path) -> None:
+    values = {"name": "points", "axis": "t", "start": 2.4, "step": 0.4, "target": "sin t"}
+    arrays = sequences(20, count=1)
+    paths = plots.draw(make(tmp_path / "run", None, rows(3), arrays, picture=values))
     check_png(paths[1])
-    t = sine.times(facts(task), 20)
-    assert t is not None
-    np.testing.assert_allclose(t, np.linspace(2, 10, 21)[1:])
-    assert sine.times(facts(task), 7) is None
+    figure = points.draw(arrays, facts(picture=values))
+    assert {"t", "sin t"} <= set(words(figure).splitlines())
+    line = figure.findobj(lambda artist: getattr(artist, "get_label", str)() == "actual")[0]
+    np.testing.assert_allclose(line.get_xdata(), np.linspace(2, 10, 21)[1:])
+    np.testing.assert_allclose(line.get_ydata(), arrays["targets"][:, 0, 0])
 
 
-def test_tasks_whose_settings_do_not_fit_get_the_general_picture() -> None:
-    for draw in (sine.draw, sincos.draw):
-        assert "errors of all test sequences" in words(draw(sequences(17), facts({"name": "mine", "points": 4})))
+GENERAL, BY_CLASS = "errors of all test sequences", "Accuracy by class"
+
+
+@pytest.mark.parametrize("name", ["points", "pieces"])
+def test_data_that_does_not_fit_the_picture_that_the_task_asks_for_gets_the_general_one(name: str) -> None:
+    chosen = picture.find(facts(picture={"name": name, "length": 4}))
+    assert chosen is not sequences_picture
+    assert GENERAL in words(chosen.draw(sequences(17), facts(picture={"name": name, "length": 4})))
+
+
+@pytest.mark.parametrize("name", ["", "nosuch", "classes", "../style", "__init__", "sequences", None])
+def test_a_name_that_is_no_picture_of_the_kind_gives_the_default_of_the_kind(name: str | None) -> None:
+    asked = None if name is None else {"name": name}
+    assert picture.find(facts(picture=asked)) is sequences_picture
+    assert picture.find(facts(**CLASSES, picture=asked and {"name": "points"})) is classes_picture
+
+
+def test_every_picture_is_a_file_that_draws_and_animates() -> None:
+    for path in Path(pictures.__file__).parent.glob("[!_]*.py"):
+        kind = "classification" if path.stem == "classes" else "regression"
+        found = picture.find(facts(kind=kind, picture={"name": path.stem}))
+        assert getattr(found, "__file__", None) == str(path)
+        assert kind == found.KIND
+        assert callable(found.draw)
+        assert callable(found.animate)
+
+
+def test_a_picture_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("KIND = 'regression'\ndef draw(arrays, facts): return 'mine'\n")
+    monkeypatch.setattr(pictures, "__path__", [*pictures.__path__, str(tmp_path)])
+    found = picture.find(facts(picture={"name": "mine"}))
+    assert found.draw({}, facts()) == "mine"  # type: ignore[comparison-overlap]
 
 
 # Odd shapes and values
@@ -215,21 +252,21 @@ def test_tasks_whose_settings_do_not_fit_get_the_general_picture() -> None:
     [(1, 1, 1, 1), (1, 90, 1, 1), (2, 4, 3, 2), (300, 1, 6, 5), (4000, 1, 1, 1)],
 )
 def test_sequences_of_any_shape(tmp_path: Path, steps: int, count: int, inputs: int, outputs: int) -> None:
-    figure = sequence.draw(sequences(steps, count, inputs, outputs), facts())
+    figure = sequences_picture.draw(sequences(steps, count, inputs, outputs), facts())
     check_png(style.save(figure, tmp_path / "picture.png"))
 
 
 def test_sequences_judged_at_their_last_timestep_are_shown_side_by_side() -> None:
     arrays = sequences(30, count=50)
     arrays["valid"][:-1] = False
-    assert "judged timesteps" in words(sequence.draw(arrays, facts()))
+    assert "judged timesteps" in words(sequences_picture.draw(arrays, facts()))
 
 
 @pytest.mark.parametrize("outputs", [math.nan, math.inf, 1e38])
 def test_outputs_that_are_not_finite_are_said_to_be_so(outputs: float) -> None:
     arrays = sequences(60)
     arrays["outputs"][10:] = outputs
-    figure = sequence.draw(arrays, facts(status="diverged"))
+    figure = sequences_picture.draw(arrays, facts(status="diverged"))
     figure.draw_without_rendering()
     assert ("150 outputs are not finite" in words(figure)) == (not math.isfinite(outputs))
     assert "diverged after 300 updates" in words(figure)
@@ -239,8 +276,8 @@ def test_nothing_valid_and_nothing_wrong() -> None:
     nothing, perfect = sequences(20), sequences(20)
     nothing["valid"][:] = False
     perfect["outputs"] = perfect["targets"]
-    assert "none is finite" in words(sequence.draw(nothing, facts()))
-    assert "all are 0" in words(sequence.draw(perfect, facts()))
+    assert "none is finite" in words(sequences_picture.draw(nothing, facts()))
+    assert "all are 0" in words(sequences_picture.draw(perfect, facts()))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +285,7 @@ def test_nothing_valid_and_nothing_wrong() -> None:
     [(0, {}), (1, {"count": 2}), (40, {}), (3, {"steps": 5, "inputs": 2, "kinds": 3}), (3, {"kinds": 40})],
 )
 def test_classes_of_any_number_with_any_number_of_mistakes(mistakes: int, shape: dict[str, int]) -> None:
-    figure = classification.draw(classes(mistakes, **shape), facts(**CLASSES))
+    figure = classes_picture.draw(classes(mistakes, **shape), facts(**CLASSES))
     said = words(figure)
     assert f"{mistakes} mistake{'s' * (mistakes != 1)} in" in said
     assert ("no mistakes" in said) == (mistakes == 0)
@@ -286,13 +323,28 @@ def test_the_baselines_are_named_and_do_not_squeeze_the_curves() -> None:
     columns = {"timesteps": np.arange(5.0), "train_loss": np.array([0.9, 0.2, 0.05, 0.02, 0.01])}
     losses = {"zero": 0.0, "tiny (floor)": 1e-30, "cost in $": 0.5, "mine": 2}
     baselines = {name: {"loss": value} for name, value in losses.items()}
-    figure = loss.draw(columns, facts(baselines=baselines))
+    figure = loss.draw(columns, facts(validation_baselines=baselines))
     said = words(figure)
     assert {"zero 0.00 ↓", "tiny 1.00e-30 ↓", r"cost in \$ 0.500", "mine 2.00"} <= set(said.splitlines())
     low, high = next(ax for ax in figure.findobj() if getattr(ax, "get_yscale", str)() == "log").get_ylim()
     assert 1e-3 < low < 0.01
     assert 2 < high < 20
     figure.draw_without_rendering()
+
+
+def test_the_baselines_of_the_validation_data_are_drawn_beside_its_curve_and_not_those_of_the_test_data() -> None:
+    evaluations = {"eval_loss": np.array([0.9, 0.3]), "eval_max_error": np.array([0.9, 0.8])}
+    columns = {"timesteps": np.arange(2.0), "train_loss": np.array([np.nan, 0.2]), **evaluations}
+    drawn = facts(
+        baselines={"constant (mean)": {"loss": 0.35, "max_error": 0.95}},
+        validation_baselines={"constant (mean)": {"loss": 0.45, "max_error": 0.85}},
+    )
+    text = words(loss.draw(columns, drawn)).splitlines()
+    assert {"constant 0.450", "constant 0.850", "baselines on validation data", "validation"} <= set(text)
+    assert not {"constant 0.350", "constant 0.950"} & set(text)
+    without = words(loss.draw(columns, facts()))  # of an older version, which did not record them
+    assert "constant 0." not in without.partition("\n")[2]
+    assert "baselines on validation data" not in without
 
 
 def test_the_second_panel_shows_what_the_loss_does_not() -> None:
@@ -330,16 +382,12 @@ def test_the_title_tells_the_score_and_what_to_know_about_it() -> None:
 # Drawing again
 
 
-def test_a_picture_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_picture_that_is_drawn_again_is_the_same(tmp_path: Path) -> None:
     run = make(tmp_path / "run", rows=rows(8))
     (path,) = plots.draw(run)
     before = path.read_bytes()
     (again,) = plots.draw(run)
     assert again.read_bytes() == before
-    with contextlib.suppress(OSError), style.replacing(path) as temporary:
-        temporary.write_text("half a picture")
-        raise OSError("disk full")
-    assert path.read_bytes() == before
     assert not list(run.glob(".*"))
 
 
@@ -383,8 +431,8 @@ def test_a_torn_last_row_and_a_damaged_file_spoil_nothing_else(tmp_path: Path) -
         file.write('{"timesteps": 9')  # as a killed run leaves it
     assert {path.name for path in plots.draw(directory)} >= {"loss.png", "predictions.png"}
 
-    for picture in directory.glob("*.png"):
-        picture.unlink()
+    for path in directory.glob("*.png"):
+        path.unlink()
     (directory / "metrics.jsonl").write_text("[1]\n")
     with pytest.raises(DataError, match=r"metrics\.jsonl"):
         plots.draw(directory)
@@ -411,3 +459,53 @@ def test_contents_that_do_not_fit_together_are_one_line(
     assert error.startswith("error: ")
     assert str(directory) in error
     assert error.count("\n") == 1
+
+
+# Whatever else is on the machine
+
+
+def test_the_parameters_of_a_matplotlibrc_change_nothing(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", rows=rows(8))
+    (path,) = plots.draw(run)
+    before = path.read_bytes()
+    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.family": "nosuch"}):
+        (path,) = plots.draw(run)
+        assert matplotlib.rcParams["axes.facecolor"] == "red"  # and they are as they were afterwards
+    assert path.read_bytes() == before
+
+
+def test_nothing_in_a_received_directory_is_run_or_obeyed_by_a_command_inside_of_it(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", rows=rows(4))
+    for name in ("yaml", "argparse", "numpy", "hydra", "matplotlib", "pathlib", "dataclasses"):
+        (run / f"{name}.py").write_text(f"open('{tmp_path}/sprung', 'a').write('{name} ')\nraise SystemExit(9)\n")
+    (run / "matplotlibrc").write_text("text.usetex: True\n")
+    commands = {
+        "plots": ["-m", "seqrnn.plots", "."],
+        "diagnose": ["-m", "seqrnn.diagnose", "--seconds=nonsense", "."],
+        "plots with -P": ["-P", "-m", "seqrnn.plots", "."],
+    }
+    for name, arguments in commands.items():
+        if name == "plots with -P":  # Python itself imports this one for -m
+            (run / "warnings.py").write_text((run / "yaml.py").read_text())
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=run, capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": ""},
+        )  # fmt: skip
+        assert not (tmp_path / "sprung").exists(), (name, (tmp_path / "sprung").read_text())
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (2 if name == "diagnose" else 0), done.stderr
+    assert (run / "loss.png").exists()
+
+
+def test_the_first_use_of_an_installation_logs_nothing(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", rows=rows(4))
+    script = (
+        "import logging, sys, pathlib; logging.basicConfig(level=logging.INFO, format='[HYDRA] %(message)s')\n"
+        "from seqrnn import plots; plots.draw(pathlib.Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True,
+        env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "fonts")},
+    )  # fmt: skip
+    assert done.stdout + done.stderr == ""
+    assert list((tmp_path / "fonts").glob("fontlist*"))

@@ -208,5 +208,5 @@ def test_a_shrunken_run_makes_few_updates_of_few_passes_and_few_timesteps(max_up
 
 def test_a_shrunken_task_is_what_the_task_asks_for() -> None:
     values = whole_config()
-    values["task"] = {"name": "mnist", "stand_in": False, "validation_images": 5000}
-    assert smoke.shrink(values)["task"] == {"name": "mnist", "stand_in": True, "validation_images": 64}
+    values["task"] = {"name": "mnist", "synthetic": False, "validation_images": 5000}
+    assert smoke.shrink(values)["task"] == {"name": "mnist", "synthetic": True, "validation_images": 64}

@@ -67,6 +67,7 @@ KERNEL_NAMES = ["torch", "compiled"] if support.machine_obstacle() is None else 
 KERNELS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("model", GROUPS["model"])
@@ -87,6 +88,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("optimizer", "changes"), OPTIMIZERS, ids=str)
 def test_every_optimizer(optimizer: str, changes: dict[str, Any], kernel: str, tmp_path: Path) -> None:

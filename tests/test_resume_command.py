@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from faults import left
 from helpers import Finished
-from test_tasks import write_mnist
+from mnist_files import write_mnist
 
 from seqrnn.checkpoints import file
-from seqrnn.checkpoints.identity import CHANGEABLE, flattened, identity
+from seqrnn.checkpoints.identity import CHANGEABLE, identity
+from seqrnn.keys import flattened
 from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
@@ -92,8 +94,9 @@ def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
     for text in ("model: a run", "did you mean schedule.epochs?", "seed=1,2: a run", "+a=1: a run", "x: not an over"):
         assert text in finished.err
     flagged = command("-m", "resume=run", "--config-dir", "x")
-    assert "-m: one run goes on at a time" in flagged.err
-    assert "--config-dir: a run goes on with its own config" in flagged.err
+    assert "-m: only one run can be resumed at a time" in flagged.err
+    assert "--config-dir: a run is resumed with its own config" in flagged.err
+    assert flagged.err.startswith("2 problems:")
     wrong = command("resume=run", "schedule.epochs=none", "checkpoint.every=soon")
     assert wrong.exit_code == 2
     assert "schedule.epochs=none: should be a valid integer" in wrong.err
@@ -116,10 +119,57 @@ def test_a_directory_without_a_run_is_named(command: Command, tmp_path: Path) ->
     assert not Path("run").exists()
 
 
-def test_hydra_shows_the_config_all_the_same(command: Command) -> None:
-    finished = command("--cfg", "job", "resume=run")
-    assert finished.exit_code == 0
-    assert "resume: run" in finished.out
+def test_the_config_that_is_shown_is_that_of_the_run(command: Command) -> None:
+    command(*RUN, "schedule.epochs=4")
+    shown = command("resume=run", "--cfg", "job", "schedule.epochs=8")
+    assert shown.exit_code == 0
+    assert yaml.safe_load(shown.out)["model"]["hidden_size"] == 5
+    assert yaml.safe_load(shown.out)["schedule"]["epochs"] == 8
+    assert RunReader(Path("run")).config()["schedule"]["epochs"] == 4
+    assert "resume: auto" in command("--cfg", "job", "resume=auto").out
+    assert "a run is resumed with its own config" in command("resume=run", "--cfg", "job", "seed=1").err
+
+
+def experiment(folder: Path, name: str, *lines: str) -> tuple[str, ...]:
+    """Writes an experiment file, and returns the arguments that choose it."""
+    path = folder / "more" / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["# @package _global_", *lines, ""]))
+    return "--config-dir", str(folder / "more"), f"experiment={name}"
+
+
+def test_a_config_file_may_name_the_run_to_be_resumed(command: Command, tmp_path: Path) -> None:
+    command(*RUN, "schedule.epochs=4", "hydra.run.dir=first")
+    longer = experiment(tmp_path, "longer", "resume: first", "schedule:", "  epochs: 8")
+    resumed = command(*longer, *RUN)
+    assert resumed.exit_code == 0, resumed.err
+    assert json.loads(Path("first", "summary.json").read_text())["updates"] == 8
+    assert not Path("run").exists()
+    other = command(*longer, *RUN, "seed=1")
+    assert other.exit_code == 2
+    assert "first: holds another run, so it cannot be resumed: seed is 1, and was 0" in other.err
+    assert "resume=first on the command line" in other.err
+    missing = command(*experiment(tmp_path, "nowhere", "resume: nowhere"), *RUN)
+    assert missing.exit_code == 2
+    assert "nowhere: not a run directory" in missing.err
+
+
+def test_a_config_file_may_ask_for_resume_auto(command: Command, tmp_path: Path) -> None:
+    automatic = experiment(tmp_path, "automatic", "resume: auto")
+    for _ in range(2):
+        finished = command(*automatic, *RUN, "schedule.epochs=4")
+        assert finished.exit_code == 0, finished.err
+    assert "nothing to do" in finished.out
+    assert command("--config-name", "config", *RUN, "schedule.epochs=4", "resume=auto").exit_code == 0
+
+
+def test_a_run_that_was_started_with_an_interpolation_can_be_resumed(command: Command) -> None:
+    command(*RUN, "schedule.epochs=4", "task.points=${schedule.window}", "schedule.window=7")
+    assert RunReader(Path("run")).config()["task"]["points"] == 7
+    assert "task.points=${schedule.window}" in RunReader(Path("run")).overrides()
+    resumed = command("resume=run", "schedule.epochs=6")
+    assert resumed.exit_code == 0, resumed.err
+    assert resumed.summary["updates"] > 4
 
 
 def damage(how: str) -> None:
@@ -248,7 +298,7 @@ def test_modules_are_imported_only_where_they_are_named_again(
     del sys.modules["mine"]
     refused = command("resume=run", "schedule.epochs=4")
     assert refused.exit_code == 2
-    assert "plugins: the run uses mine, and modules are code: say 'plugins=[mine]'" in refused.err
+    assert "plugins: the run uses mine, and modules are code: write 'plugins=[mine]'" in refused.err
     assert not Path("imported").exists()
     assert command("resume=run", "schedule.epochs=4", "plugins=[mine]").exit_code == 0
     assert Path("imported").exists()

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from faults import Server, assert_same, left, serving, wait_for
+from faults import Server, assert_same, left, wait_for
+from helpers import Finished
 
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.errors import Interrupted
@@ -22,21 +23,35 @@ RUN = (
     "schedule.streams=1", "schedule.evaluate_every=200", "log_every=50", "device=cpu", "threads=1",
     "plots.draw=false", "schedule.lr_decay=constant", "kernel=torch",
 )  # fmt: skip
-SLOW = """
+
+
+def stopping_at(*updates: int) -> str:
+    """Code for a child: before the first block of updates that begins at or beyond each of these numbers, it writes
+    a file ``at NUMBER`` and waits for a file ``beyond NUMBER``, so that tests depend on no clock."""
+    return f"""
+import time
 import seqrnn.strategies.plain as plain
-real = plain.Plain.__call__
-def slowly(self, parts, factors):
-    import time
-    time.sleep(0.005 * len(factors))
-    return real(self, parts, factors)
-plain.Plain.__call__ = slowly
+real, stops, made = plain.Plain.__call__, list({updates}), 0
+def stopping(self, ranges, factors):
+    global made
+    while stops and made >= stops[0]:
+        number = stops.pop(0)
+        with open(f"at {{number}}", "w") as file:
+            file.write("here")
+        while not os.path.exists(f"beyond {{number}}"):
+            time.sleep(0.005)
+    made += len(factors)
+    return real(self, ranges, factors)
+plain.Plain.__call__ = stopping
 """
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
+def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run leaves that nothing happens to."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert server.run(*RUN, "hydra.run.dir=run", cwd=folder).exit_code == 0
+    return left(folder / "run")
 
 
 def said(text: str) -> str:
@@ -55,12 +70,12 @@ def summary_of(directory: Path) -> dict[str, object]:
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
-    signum: signal.Signals, code: int, server: Server, tmp_path: Path
+    signum: signal.Signals, code: int, server: Server, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert server.run(*RUN, "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
-    child = server.start(*RUN, "hydra.run.dir=a run", cwd=tmp_path, before=SLOW)
-    wait_for(tmp_path / "a run" / "metrics.csv")
+    child = server.start(*RUN, "hydra.run.dir=a run", cwd=tmp_path, before=stopping_at(50))
+    wait_for(tmp_path / "at 50")
     child.send(signum)
+    (tmp_path / "beyond 50").touch()
     ended = child.wait()
     assert ended.exit_code == code
     assert ended.err == ""
@@ -72,26 +87,30 @@ def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
     last = ended.out.splitlines()[-1]
     assert last == "python -m seqrnn.train 'resume=a run'"
     assert server.run("resume=a run", cwd=tmp_path).exit_code == 0
-    assert_same(left(tmp_path / "a run"), left(tmp_path / "whole"))
+    assert_same(left(tmp_path / "a run"), whole)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: Server, tmp_path: Path) -> None:
-    stuck = SLOW.replace("0.005", "(60 if os.path.exists('stuck') else 0.005)")
-    child = server.start(*RUN, "checkpoint.every=50", "hydra.run.dir=run", cwd=tmp_path, before=stuck)
-    wait_for(tmp_path / "run" / "checkpoints" / "000000000050.safetensors")
-    (tmp_path / "stuck").touch()
-    time.sleep(0.3)
+    heard = """
+import seqrnn.checkpoints.signals as signals
+real_hear = signals.Signals._hear
+def hear(self, signum, frame):
+    with open("heard", "w") as file:
+        file.write("once")
+    real_hear(self, signum, frame)
+signals.Signals._hear = hear
+"""
+    every = (*RUN, "checkpoint.every=50")
+    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + heard)
+    wait_for(tmp_path / "at 70")  # where it stays
     child.send(signal.SIGINT)
-    time.sleep(0.3)
-    began = time.monotonic()
+    wait_for(tmp_path / "heard")
     child.send(signal.SIGINT)
-    ended = child.wait()
-    assert time.monotonic() - began < 10
-    assert ended.exit_code == 130
+    assert child.wait().exit_code == 130
     assert summary_of(tmp_path / "run")["status"] == "interrupted"
-    (tmp_path / "stuck").unlink()
+    assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")] == ["000000000050"]
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
-    assert server.run(*RUN, "checkpoint.every=50", "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
+    assert server.run(*every, "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
     assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
 
 
@@ -110,23 +129,20 @@ def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
-@pytest.fixture(scope="module")
-def another() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-def test_two_processes_cannot_go_on_with_one_run(server: Server, another: Server, tmp_path: Path) -> None:
-    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW)
-    wait_for(tmp_path / "run" / "metrics.csv")
+def test_two_processes_cannot_go_on_with_one_run(
+    server: Server, command: Callable[..., Finished], tmp_path: Path
+) -> None:
+    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(50))
+    wait_for(tmp_path / "at 50")
     for _ in range(2):  # being refused changes nothing
-        ended = another.run("resume=run", cwd=tmp_path)
+        ended = command("resume=run")
         assert ended.exit_code == 2
         assert f"run: is being written by process {child.pid} on" in ended.err
         assert "Traceback" not in ended.err
     child.send(signal.SIGTERM)
+    (tmp_path / "beyond 50").touch()
     assert child.wait().exit_code == 143
-    assert another.run("resume=run", cwd=tmp_path).exit_code == 0
+    assert command("resume=run").exit_code == 0
     assert summary_of(tmp_path / "run")["status"] == "finished"
 
 
@@ -142,29 +158,30 @@ for number in (signal.SIGUSR1, signal.SIGTERM):
 """
 
 
-def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(server: Server, tmp_path: Path) -> None:
+def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(
+    server: Server, whole: dict[str, Any], tmp_path: Path
+) -> None:
     job = {"SUBMITIT_LOCAL_JOB_ID": "4711"}
-    assert server.run(*RUN, "hydra.run.dir=whole", cwd=tmp_path, environment=job).exit_code == 0
-    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=SLOW + QUEUE, environment=job)
-    wait_for(tmp_path / "run" / "metrics.csv")
-    child.send(signal.SIGTERM)  # which it lets pass
-    wait_for(tmp_path / "requeued")
-    time.sleep(0.2)
-    child.send(signal.SIGUSR1)
+    before = stopping_at(50, 300) + QUEUE
+    child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=before, environment=job)
+    for number, signum in ((50, signal.SIGTERM), (300, signal.SIGUSR1)):  # it lets the first one pass
+        wait_for(tmp_path / f"at {number}")
+        child.send(signum)
+        (tmp_path / f"beyond {number}").touch()
     assert child.wait().exit_code == 144
     assert ".safetensors" in (tmp_path / "requeued").read_text()
     assert summary_of(tmp_path / "run")["status"] == "interrupted"
 
     other = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path)  # by hand, in no queue
     assert other.exit_code == 2
-    assert "holds a run already" in other.err
+    assert "already holds a run" in other.err
     changed = server.run(*RUN, "seed=1", "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert changed.exit_code == 2
     assert "seed is 1, and was 0" in changed.err
     again = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert again.exit_code == 0, again.err
     assert "requeued as submitit job 4711" in said(again.out)
-    assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
+    assert_same(left(tmp_path / "run"), whole)
     assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
 
 

@@ -195,6 +195,7 @@ needs_nothing = pytest.mark.parametrize("make", OTHERS)
 # --- The same gradients
 
 
+@pytest.mark.covering(1)
 @needs_nothing
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("name", NETWORKS)
@@ -215,6 +216,7 @@ def test_every_loss_has_the_gradients_of_autograd(make: MakeStrategy, loss: str,
 SIZES = [(1, 1, 1), (6, 2, 3), (15, 3, 1), (16, 8, 2), (17, 20, 10), (33, 5, 17), (50, 1, 1), (70, 13, 9)]
 
 
+@pytest.mark.covering(1)
 @needs_compiler
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 @pytest.mark.parametrize(("hidden", "inputs", "outputs"), SIZES)
@@ -231,6 +233,7 @@ def test_no_size_is_too_odd_for_vectors(model: str, hidden: int, inputs: int, ou
         assert_close(one, other, 2e-5)
 
 
+@pytest.mark.covering(1)
 @needs_compiler
 @pytest.mark.parametrize("streams", [1, 2, 3, 4, 5, 31])
 @pytest.mark.parametrize("window", [1, 2, 3, None])
@@ -279,12 +282,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@needs_nothing
-@given(case=cases())
-@hypothesis_settings(max_examples=100)
-def test_any_network_schedule_and_data_give_the_gradients_and_the_training_of_autograd(
-    make: MakeStrategy, case: dict[str, Any]
-) -> None:
+def assert_equal_gradients_and_training(make: MakeStrategy, case: dict[str, Any]) -> None:
     model, task, schedule, changes = case["model"], case["task"], case["schedule"], case["changes"]
     ways = (make, plain)
     networks = [make_network(model, task.input_size, task.output_size, **changes) for _ in ways]
@@ -304,6 +302,25 @@ def test_any_network_schedule_and_data_give_the_gradients_and_the_training_of_au
     np.testing.assert_array_equal(made[0].epochs, made[1].epochs)
     np.testing.assert_allclose(made[0].losses, made[1].losses, rtol=1e-9)
     np.testing.assert_allclose(made[0].norms, made[1].norms, rtol=1e-9, atol=1e-14)
+
+
+@needs_nothing
+@given(case=cases())
+@hypothesis_settings(max_examples=20)
+def test_any_network_schedule_and_data_give_the_gradients_and_the_training_of_autograd(
+    make: MakeStrategy, case: dict[str, Any]
+) -> None:
+    assert_equal_gradients_and_training(make, case)
+
+
+@pytest.mark.long
+@needs_nothing
+@given(case=cases())
+@hypothesis_settings(max_examples=100)
+def test_many_networks_schedules_and_data_give_the_gradients_and_the_training_of_autograd(
+    make: MakeStrategy, case: dict[str, Any]
+) -> None:
+    assert_equal_gradients_and_training(make, case)
 
 
 # --- The same optimizer steps
@@ -336,6 +353,7 @@ def identifier(settings_: dict[str, Any]) -> str:
     return " ".join(str(value) if key == "name" else f"{key}={value}" for key, value in settings_.items())
 
 
+@pytest.mark.covering(1)
 @needs_compiler
 @pytest.mark.parametrize("make", [compiled, shared])
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
@@ -413,6 +431,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.covering(1)
 @needs_nothing
 @pytest.mark.parametrize("repeated", [False, True], ids=["other data in each epoch", "the same data"])
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -447,6 +466,7 @@ def test_frozen_weights_stay() -> None:
 # --- However the updates are handed out
 
 
+@pytest.mark.covering(1)
 @needs_compiler
 @pytest.mark.parametrize("make", [compiled, shared])
 @pytest.mark.parametrize("whole", [65536, 1], ids=["batches read whole", "batches read in part"])
@@ -553,6 +573,7 @@ ENDINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.covering(1)
 @needs_nothing
 @pytest.mark.parametrize("log_every", [1, 3, 5, 1000])
 @pytest.mark.parametrize("name", ENDINGS)
@@ -614,6 +635,7 @@ def test_a_trained_network_can_be_saved_and_read_and_trained_on(make: MakeStrate
 # --- Folded
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no carry"])
 @pytest.mark.parametrize("pairs", [1, 20, 50, 10**6])
 @pytest.mark.parametrize("model", ["elman", "gru", "lstm", "indrnn"])

@@ -175,6 +175,7 @@ def study(*words: str, output: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # some twenty runs, in processes of their own
 def test_the_command_makes_runs_once_and_counts_them(tmp_path: Path) -> None:
     output = tmp_path / "it's (a) folder"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seqrnn.keys import flattened, prefixes
+
 Values = dict[str, Any]
 
 # The keys that may change when a run is resumed, and what they decide. Any other key would make it another run.
@@ -12,6 +14,7 @@ CHANGEABLE = {
     "schedule.epochs": "how long it lasts",
     "schedule.max_updates": "how long it lasts",
     "schedule.patience": "how long it lasts",
+    "schedule.keep": "which weights are scored and saved",
     "device": "where it computes",
     "threads": "where it computes",
     "kernel": "where it computes: compiled code is not everywhere",
@@ -26,7 +29,7 @@ CHANGEABLE = {
     "rollback": "what happens when it diverges",
     "plugins": "modules are code: they are imported where you name them yourself",
 }
-EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience"}
+EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience", "schedule.keep"}
 
 
 def identity(values: Mapping[str, Any]) -> Values:
@@ -43,20 +46,3 @@ def differences(now: Mapping[str, Any], was: Mapping[str, Any]) -> list[str]:
         for key in sorted({*now, *was})
         if now.get(key, ...) != was.get(key, ...)
     ]
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Values:
-    """Returns nested values by their keys as typed on a command line."""
-    flat: Values = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def prefixes(key: str) -> list[str]:
-    """Returns the key and the groups that it lies in: a, a.b, a.b.c."""
-    parts = key.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))]

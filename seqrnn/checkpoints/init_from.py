@@ -45,6 +45,19 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str =
     Raises:
         DataError: they are not those of such a network; each parameter that does not fit is named.
     """
+    check_weights(network, weights, where)
+    network.load_state_dict(dict(weights))
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:
+    """Checks names and shapes of weights against those of a network.
+
+    Args:
+        where: what the errors begin with.
+
+    Raises:
+        DataError: they are not those of such a network; each parameter that does not fit is named.
+    """
     own = network.state_dict()
     problems = [f"{where}{name}: is missing" for name in own if name not in weights]
     problems += [f"{where}{name}: this network has no such parameter" for name in weights if name not in own]
@@ -55,4 +68,3 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str =
     ]
     if problems:
         raise DataError(*problems)
-    network.load_state_dict(dict(weights))

@@ -50,7 +50,7 @@ class Training:
         self.cursor = loop.TrainingCursor(components.task, components.schedule, monitor.progress.planned_updates)
         self._fingerprint = ""
         if components.settings.checkpoint.updates:
-            monitor.stops.append(components.settings.checkpoint.updates)
+            monitor.end_blocks_at_multiples_of(components.settings.checkpoint.updates)
 
     def begin(self, again: bool, why: str = "", origin: Origin | None = None) -> None:
         """Makes ready to train from the beginning, or from the newest checkpoint if the run goes on.
@@ -69,7 +69,7 @@ class Training:
             path, tree = found
             self._restore(path, tree)
             self._refuse_less()
-            self.recorder.inherit(tree["recorder"])
+            self.recorder.restore_history(tree["recorder"])
             self.recorder.history["resumed"] += 1
             notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
             where = f"from update {self.monitor.progress.updates:,} ({path.name})"
@@ -148,7 +148,7 @@ class Training:
             "monitor": self.monitor.state(),
             "generators": generators,
             # A finished run's other files do not wait for the disk either, which takes longer than a short run.
-            "recorder": self.recorder.state(lasting=not self.monitor.finished),
+            "recorder": self.recorder.state(durable=not self.monitor.finished),
         }
 
     def _restore(self, path: Path, tree: Tree) -> None:
@@ -229,7 +229,7 @@ class Training:
         if settings.on_divergence != "rollback" or len(setbacks) >= settings.rollback.times:
             raise error
         try:
-            found = self.manager.newest(self.recorder.terminal.say)
+            found = self.manager.newest(self.recorder.terminal.print)
         except DataError:
             found = None
         if found is None:
@@ -244,7 +244,7 @@ class Training:
         setbacks.append(
             {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.cursor.decay.scale}
         )
-        self.recorder.terminal.say(
+        self.recorder.terminal.print(
             f"{error.problems[0].partition(';')[0]}; back to update {progress.updates:,}, with "
             f"{self.cursor.decay.scale:g} times the learning rate ({len(setbacks)} of {settings.rollback.times})"
         )

@@ -1,1 +1,1 @@
-"""What all commands share: exit codes and errors, config errors of hydra in plain words, and resuming a run."""
+"""What the commands share: their arguments, exit codes, errors and interruptions."""

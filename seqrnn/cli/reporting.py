@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
-from seqrnn import config_files
-from seqrnn.cli import composition
+from seqrnn import composition
+from seqrnn.cli.interrupts import INTERRUPTED, exiting_at_once
 from seqrnn.errors import ConfigError, UserError, printable
 
-INTERRUPTED = 130
 STARTED = time.time()
-OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 _job_has_begun = False
-
-# Two processes may start in the same microsecond.
-OmegaConf.register_new_resolver("pid", os.getpid, replace=True)
 
 
 def run(command: Callable[[], Any]) -> None:
@@ -55,7 +48,11 @@ def run(command: Callable[[], Any]) -> None:
 
 
 def run_hydra(command: Callable[[], Any]) -> None:
-    """The same for a command of hydra's; where hydra cannot compose its config, all that is wrong is shown."""
+    """Runs a command of hydra's.
+
+    Raises:
+        ConfigError: hydra cannot compose the config; everything that is wrong with the command line.
+    """
     global _job_has_begun
     _job_has_begun = False
     before = os.environ.get("HYDRA_FULL_ERROR")
@@ -67,10 +64,10 @@ def run_hydra(command: Callable[[], Any]) -> None:
         is_os_error = isinstance(error, OSError) and not isinstance(error, HydraException)
         if show_traceback or _job_has_begun or is_os_error or isinstance(error, UserError):
             raise
-        diagnosis = composition.diagnose(error, sys.argv[1:], config_files.config_directory())
-        if diagnosis.problems:
-            raise ConfigError(*diagnosis.problems) from None
-        sys.argv[1:] = diagnosis.arguments
+        explanation = composition.explain(error, sys.argv[1:])
+        if explanation.problems:
+            raise ConfigError(*explanation.problems) from None
+        sys.argv[1:] = explanation.arguments
         run_hydra(command)
     finally:
         if before is None:
@@ -85,45 +82,43 @@ def wants_traceback() -> bool:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Around the first import of torch. Python looks for garbage again and again among the million objects that it
-    makes, then and once more at exit: a third of the time of a short run. They all stay, so nobody need look.
+def importing(directory: Path | None = None) -> Iterator[None]:
+    """Wraps the first import of torch: makes it faster, and lets Ctrl-C end the process.
+
+    Python's garbage collector would search the million objects that the import makes several times, and once more at
+    exit, which takes a third of the time of a short run. They all stay, so it is off within the block, and ignores
+    them afterwards.
+
+    Args:
+        directory: a run directory that has been made for this process; it is removed if the process ends here.
     """
-    if "torch" in sys.modules or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.freeze()
+    clean_up = (lambda: remove_if_new_and_empty(directory)) if directory else (lambda: None)
+    with exiting_at_once(clean_up):
+        if "torch" in sys.modules or not gc.isenabled():
+            yield
+            return
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()
+            gc.freeze()
 
 
 @contextmanager
 def reporting(directory: Path, sweep_job: int | None = None) -> Iterator[None]:
-    """Around the body of a job that writes ``directory``: shows a user's error at once, also when it is one job of a
-    sweep that goes on."""
+    """Wraps the body of a job that writes ``directory``: shows a user's error at once, also when the job is one of a
+    sweep, whose other jobs still run.
+
+    Args:
+        sweep_job: the number of the job in its sweep.
+    """
     global _job_has_begun
     _job_has_begun = True
     try:
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-                raise
-            reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
-            raise UserError(
-                f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, "
-                "schedule.window or the task's sizes smaller"
-            ) from error
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            where = error.filename or directory
-            raise UserError(f"{where}: {error.strerror or error}; what was written before is there") from error
+        yield
     except UserError as error:
-        _remove_if_new_and_empty(directory)
+        remove_if_new_and_empty(directory)
         if sweep_job is None:
             _fail([] if error.shown else error.problems, error.exit_code)
         if not error.shown:
@@ -132,8 +127,8 @@ def reporting(directory: Path, sweep_job: int | None = None) -> Iterator[None]:
         raise
 
 
-def _remove_if_new_and_empty(directory: Path) -> None:
-    """hydra makes the run directory before anything can be checked; an error should leave none behind."""
+def remove_if_new_and_empty(directory: Path) -> None:
+    """Removes a run directory that hydra has made for this process, and its parents, where they are empty."""
     for folder in (directory, *directory.parents):
         is_ours = folder.is_dir() and folder.stat().st_mtime >= STARTED and folder.is_relative_to(Path.cwd())
         if not is_ours or folder == Path.cwd() or any(folder.iterdir()):
@@ -142,12 +137,13 @@ def _remove_if_new_and_empty(directory: Path) -> None:
 
 
 def _fail(problems: Sequence[str], exit_code: int) -> None:
+    """Prints problems to stderr, and ends the process."""
     try:
         if len(problems) == 1:
             print(f"error: {printable(problems[0])}", file=sys.stderr)
         elif problems:
             print(f"{len(problems)} problems:", *map(printable, problems), sep="\n  ", file=sys.stderr)
         sys.stderr.flush()
-    except OSError:  # nobody reads it; the exit code must say it all
+    except OSError:  # nobody reads it; the exit code is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(exit_code)

@@ -17,8 +17,7 @@ from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, spread
 from seqrnn.diagnosis.state_records import Gate, Units
 from seqrnn.diagnosis.trajectories import Steps
-from seqrnn.kernels.specification import Layer, Recurrence
-from seqrnn.models.network import Network
+from seqrnn.kernels.specification import Activation, Layer, Recurrence
 
 SATURATED = 0.95
 ALWAYS = 0.95  # of the time
@@ -27,19 +26,10 @@ SAME = 0.99  # correlation
 CLOSED, OPEN = 0.05, 0.95
 RESAMPLES, FEWEST_RESAMPLES = 99, 39  # of a statistic that takes an eigenvalue decomposition
 NUMBERS = 2**26  # of all resampled covariances, at most
-GATES = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "candidate", "output")}
-IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {
-    **dict.fromkeys(("tanh", "gru", "lstm", "ind_tanh"), lambda h: h.abs() > SATURATED),
-    "ind_clip": lambda h: (h <= 0) | (h >= 1),
+IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {  # by the activation in a cell's specification
+    "tanh": lambda h: h.abs() > SATURATED,
+    "clip": lambda h: (h <= 0) | (h >= 1),
 }
-RECTIFIED = {"relu", "ind_relu"}
-
-
-def recurrence_of(network: Network) -> Recurrence | None:
-    """Returns what the cell computes; None if it has no ``recurrence()``."""
-    describe = getattr(network.cell, "recurrence", None)
-    found: Recurrence | None = describe() if describe else None
-    return found
 
 
 def layers_of(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Tensor]]:
@@ -51,8 +41,11 @@ def layers_of(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Te
     return [(f"layer {number + 1}", h) for number, h in enumerate(hidden)]
 
 
-def units_of(name: str, h: Tensor, groups: Tensor, kind: str, budget: Budget) -> Units:
-    """Returns statistics of activations (N, H) of N timesteps, which belong to independent ``groups`` (N,).
+def units_of(name: str, h: Tensor, groups: Tensor, activation: Activation | None, budget: Budget) -> Units:
+    """Returns statistics of outputs (N, H) of N timesteps, which belong to independent ``groups`` (N,).
+
+    Args:
+        activation: the one in the cell's specification; None if that is not known.
 
     Raises:
         TooSlow: there are too many units for the time that is left.
@@ -63,8 +56,8 @@ def units_of(name: str, h: Tensor, groups: Tensor, kind: str, budget: Budget) ->
     timesteps = np.bincount(numbers, minlength=count)
 
     saturated = always = None
-    if kind in IN_SATURATION:
-        inside = _group_sums(IN_SATURATION[kind](h).double().cpu().numpy(), numbers)  # (G, H)
+    if activation in IN_SATURATION:
+        inside = _group_sums(IN_SATURATION[activation](h).double().cpu().numpy(), numbers)  # (G, H)
         shares = inside / timesteps[:, None]
         saturated = of_mean(shares.mean(axis=1))
         always = _bootstrapped(inside, timesteps, lambda sums, total: float((sums / total > ALWAYS).mean()))
@@ -73,7 +66,7 @@ def units_of(name: str, h: Tensor, groups: Tensor, kind: str, budget: Budget) ->
     centred = values - origin
     moments = np.concatenate([_group_sums(centred, numbers)[:, None], _products(centred, numbers, count)], axis=1)
     active = _group_sums((values != 0).astype(np.float64), numbers)  # (G, H)
-    rectified = kind in RECTIFIED
+    rectified = activation == "relu"
 
     def dead(sums: Numbers, total: float) -> float:
         return float((sums == 0).mean() if rectified else _dead(_covariance(sums, total)).mean())
@@ -180,45 +173,51 @@ def _ranks(covariance: Numbers) -> tuple[float, float]:
 
 
 def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
-    """Returns every gate of every layer of a GRU or an LSTM; of another cell, none."""
-    if recurrence.kind not in GATES:
-        return []
+    """Returns every gate of every layer."""
     hidden, below = steps.before[0], steps.inputs
     groups = steps.groups.numpy()
     timesteps = np.bincount(groups)
     found = []
     for number, layer in enumerate(recurrence.layers):
         values_of_gates = _gate_values(layer, recurrence, below, hidden[number])
-        for name, values in zip(GATES[recurrence.kind], values_of_gates, strict=True):
-            lowest = -SATURATED if name == "candidate" else CLOSED
+        for gate, values in zip(recurrence.specification.gates, values_of_gates, strict=True):
+            lowest = -SATURATED if gate.activation == "tanh" else CLOSED
             shares = [
                 _group_sums(part.double().cpu().numpy(), groups).mean(axis=1) / timesteps
                 for part in (values, values < lowest, values > OPEN)
             ]
             mean, closed, opened = (of_mean(share) for share in shares)
-            found.append(Gate(layer=number + 1, name=name, mean=mean, below=closed, above=opened))
+            found.append(
+                Gate(
+                    layer=number + 1,
+                    name=gate.name,
+                    activation=gate.activation,
+                    mean=mean,
+                    below=closed,
+                    above=opened,
+                )
+            )
         below = steps.after[0][number]
     return found
 
 
 def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> list[Tensor]:
-    """Returns the gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in torch's
-    order."""
+    """Returns the gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in the order of
+    the specification."""
+    gates = recurrence.specification.gates
+    if not gates:
+        return []
     matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
     from_inputs, from_state = (
         matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
     )
     biases = [bias.detach() for bias in layer.biases]
-    from_below = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
-    recurrent = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
-    parts = list(
-        zip(
-            torch.split(from_below, recurrence.size, dim=1),
-            torch.split(recurrent, recurrence.size, dim=1),
-            strict=True,
-        )
-    )
-    if recurrence.kind == "gru":
-        reset, update = (torch.sigmoid(x + s) for x, s in parts[:2])
-        return [reset, update, torch.tanh(parts[2][0] + reset * parts[2][1])]
-    return [(torch.tanh if number == 2 else torch.sigmoid)(x + s) for number, (x, s) in enumerate(parts)]
+    inputs_part = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
+    state_part = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
+    values: dict[str, Tensor] = {}
+    parts = (torch.split(part, recurrence.size, dim=1) for part in (inputs_part, state_part))
+    for gate, of_inputs, of_state in zip(gates, *parts, strict=True):
+        if gate.state_scale is not None:
+            of_state = values[gate.state_scale] * of_state
+        values[gate.name] = getattr(torch, gate.activation)(of_inputs + of_state)
+    return list(values.values())

@@ -1,6 +1,6 @@
 """The recurrence's Jacobian along real trajectories: how one timestep changes a small perturbation of the state.
 
-J = ∂s_t/∂s_{t−1}, where s is all that the cell remembers: every layer, and of an LSTM both h and c. A change of the
+J = ∂s_t/∂s_{t−1}, where s is all that the cell remembers: all parts of its state, of all layers. A change of the
 state grows in one step by at most the largest singular value of J, and, were J the same at every step, in the long
 run by its spectral radius |λ|max per step. Bengio et al. (1994) and Pascanu et al. (2013), arXiv:1211.5063, derive
 from these whether gradients vanish or explode.

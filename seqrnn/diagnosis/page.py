@@ -47,8 +47,9 @@ def draw_diagnosis(directory: Path) -> list[Path]:
     metrics = run.metrics()
     if metrics:
         arrays.check_columns(metrics, directory / METRICS_JSONL)
-    figure = draw(read_diagnosis(directory), Facts(run.config(), run.summary()), metrics)
-    return [style.save(figure, directory / "diagnosis.png", colours=256)]
+    with style.defaults():
+        figure = draw(read_diagnosis(directory), Facts(run.config(), run.summary()), metrics)
+        return [style.save(figure, directory / "diagnosis.png", colours=256)]
 
 
 @dataclass(frozen=True)

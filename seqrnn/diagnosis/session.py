@@ -23,7 +23,9 @@ from seqrnn.rundir.writer import write_diagnosis
 SECONDS = 30.0  # for trials of remedies
 
 
-def diagnose_finished_run(directory: Path, plugins: Sequence[str], smoke: bool) -> None:
+def diagnose_finished_run(
+    directory: Path, plugins: Sequence[str], smoke: bool, console: Console | None = None
+) -> None:
     """Diagnoses a run whose training has finished. A diagnosis that fails leaves the run finished: the problem and
     the command that repeats the diagnosis are printed in one line.
 
@@ -34,7 +36,7 @@ def diagnose_finished_run(directory: Path, plugins: Sequence[str], smoke: bool) 
         KeyboardInterrupt: the user interrupted the diagnosis; the line has been printed.
     """
     try:
-        diagnose(directory, 0.0 if smoke else None, plugins)
+        diagnose(directory, 0.0 if smoke else None, plugins, console)
     except KeyboardInterrupt:
         _print_failure("was interrupted", directory, plugins)
         raise

@@ -29,10 +29,12 @@ class Units(Record):
 
 
 class Gate(Record):
-    """A gate of one layer, over units and timesteps: its mean, and how often it is below 0.05 and above 0.95."""
+    """A gate of one layer, over units and timesteps: its mean, and how often it is below 0.05 (0.95 below 0, if its
+    activation is tanh) and above 0.95."""
 
     layer: int
     name: Name
+    activation: Name
     mean: Interval
     below: Interval
     above: Interval

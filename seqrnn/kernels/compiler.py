@@ -6,27 +6,30 @@ code that is older than itself.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import os
-import stat
+import pickle
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
-from filelock import FileLock
-from numba.core import codegen, config, event, types
-from platformdirs import user_cache_path
+from numba.core import codegen, config, types
+from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.serialize import dumps
+
+from seqrnn.kernels.cache import Announce, Folder, describe, fetch, find_folder
+from seqrnn.kernels.specification import compiled_modules
 
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
-_announced_before = False  # once in a process is enough
+# Settings of numba's that change what it makes of a function.
+SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
 _depth = 0  # how many kernels are being compiled for the sake of another
 
 
@@ -74,19 +77,16 @@ class Entry:
     def __init__(self, function: Any) -> None:
         self.function, self.name = function, function.__name__
         self._compiled: Any = None
+        self._compile_by_numba: Any = None
 
-    def ready(self, *arguments: Any, announce: Callable[[str], None] | None = None) -> Any:
+    def ready(self, *arguments: Any, announce: Announce | None = None) -> Any:
         """The function compiled for arguments like these; from the disk if it has been compiled before.
 
         Args:
-            announce: is told before a compilation that takes a while.
+            announce: called with a line for the user before and after whatever takes a while.
         """
         compiled = self._dispatcher()
-        kinds = tuple(numba.typeof(argument) for argument in arguments)
-        if kinds in compiled.overloads:
-            return compiled
-        with _announced(announce):
-            compiled.compile(kinds)
+        self._compile(tuple(numba.typeof(argument) for argument in arguments), announce)
         return compiled
 
     def __call__(self, *arguments: Any) -> Any:
@@ -94,100 +94,72 @@ class Entry:
 
     def _dispatcher(self) -> Any:
         if self._compiled is None:
-            directory = cache_directory()
-            config.CACHE_DIR, before = str(directory or ""), config.CACHE_DIR
-            try:
-                self._compiled = numba.njit(**OPTIONS, cache=directory is not None)(self.function)
-            finally:
-                config.CACHE_DIR = before
-            self._compiled.compile = _alone(self._compiled.compile)  # whether made ready or called as it is
+            self._compiled = numba.njit(**OPTIONS)(self.function)
+            self._compile_by_numba = self._compiled.compile
+            self._compiled.compile = self._compile  # numba calls it for arguments that nothing was made ready for
         return self._compiled
+
+    def _compile(self, kinds: tuple[Any, ...], announce: Announce | None = None) -> Any:
+        """Loads the code for these types of arguments, or compiles and keeps it; returns what numba's own does."""
+        compiled = self._compiled
+        with global_compiler_lock:
+            if kinds not in compiled.overloads:
+                folder, key = self._folder_and_key(kinds)
+                code = fetch(folder, self.name, key, lambda: self._code_for(kinds), announce)
+                if code is not None:
+                    self._load(code)
+            return self._compile_by_numba(kinds)
+
+    def _code_for(self, kinds: tuple[Any, ...]) -> bytes:
+        self._compile_by_numba(kinds)
+        result = self._compiled.overloads[kinds]
+        if result.library.has_dynamic_globals:
+            raise ValueError(f"{self.name} contains addresses of this process: hand over large arrays as arguments")
+        code: bytes = dumps(result._reduce())
+        return code
+
+    def _load(self, code: bytes) -> None:
+        """Does what numba does with code from its own cache."""
+        context = self._compiled.targetctx
+        context.refresh()
+        result = CompileResult._rebuild(context, *pickle.loads(code))
+        context.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        self._compiled.add_overload(result)
+
+    def _folder_and_key(self, kinds: tuple[Any, ...]) -> tuple[Folder, bytes]:
+        """Where the code is kept, and all that it depends on apart from the kernels and their compiler."""
+        function = self.function
+        path = Path(function.__code__.co_filename)
+        try:
+            source = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            return Folder(None, f"{describe(error, path)}, so a change of it would not be noticed"), b""
+        place = function.__module__, function.__qualname__, function.__code__.co_firstlineno, source
+        captured = dumps([cell.cell_contents for cell in function.__closure__ or ()])
+        processor = self._compiled.targetctx.codegen().magic_tuple()
+        settings = [getattr(config, name) for name in SETTINGS]
+        return code_folder(), repr((place, captured, kinds, processor, sorted(OPTIONS.items()), settings)).encode()
 
 
 entry = Entry
 
 
 @cache
-def cache_directory() -> Path | None:
-    """Where compiled code is kept: SEQRNN_CACHE_DIR, or the user's cache directory, or a private one among the
-    temporary files. None: nowhere, so it is compiled in every process."""
-    temporary = Path(tempfile.gettempdir()) / f"seqrnn-{_user()}"
-    bases = [Path(named)] if (named := os.environ.get("SEQRNN_CACHE_DIR")) else [user_cache_path("seqrnn"), temporary]
-    for base in bases:
-        directory = base / "kernels" / _digest()
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryFile(dir=directory):
-                pass
-        except OSError:
-            continue
-        if _is_private(base):
-            return directory
-    return None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(getattr(os, "getuid", int)())
-
-
-def _is_private(directory: Path) -> bool:
-    """Whether nobody else can put code there: kept code is run as it is found."""
-    if sys.platform == "win32":
-        return True
-    status = directory.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _digest() -> str:
+def code_folder() -> Folder:
+    """Where the code of these kernels is kept, by this version of what compiles them."""
+    sources = [path for path in _sources() if path.exists()]
+    if not sources:
+        return Folder(None, f"{Path(__file__).parent}: no source files, so a change of them would not be noticed")
     digest = hashlib.sha256()
     for version in (sys.version, numba.__version__, llvmlite.__version__, np.__version__):
         digest.update(version.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sources:
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return find_folder(digest.hexdigest()[:16])
 
 
-def _alone(compile_: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def compile_alone(signature: Any) -> Any:
-        with _only_one_at_a_time():
-            return compile_(signature)
-
-    return compile_alone
-
-
-@contextmanager
-def _only_one_at_a_time() -> Iterator[None]:
-    """Many processes that start together compile once: one does, the others wait and then read."""
-    directory = cache_directory()
-    if directory is None:
-        yield
-        return
-    with FileLock(directory / "lock"):
-        yield
-
-
-@contextmanager
-def _announced(announce: Callable[[str], None] | None) -> Iterator[None]:
-    if announce is None:
-        yield
-        return
-    with event.install_listener("numba:compile", _Listener(announce)):
-        yield
-
-
-class _Listener(event.Listener):  # type: ignore[misc]
-    def __init__(self, announce: Callable[[str], None]) -> None:
-        self.announce = announce
-
-    def on_start(self, event: Any) -> None:
-        global _announced_before
-        if not _announced_before:
-            _announced_before = True
-            place = "once" if cache_directory() else "as there is no writable cache directory (SEQRNN_CACHE_DIR)"
-            self.announce(f"  compiling for this processor, {place}: takes some 10 seconds")
-
-    def on_end(self, event: Any) -> None:
-        pass
+def _sources() -> list[Path]:
+    """Returns the files of all kernels: those of this package, and the compiled twins of cells from outside."""
+    outside = (find_spec(name) for name in compiled_modules())
+    found = {Path(spec.origin) for spec in outside if spec is not None and spec.origin is not None}
+    return sorted(found.union(Path(__file__).parent.rglob("*.py")))

@@ -1,110 +1,143 @@
-"""What stands where in the tables of numbers that describe a network and a schedule to compiled code.
+"""Where things lie in the arrays of numbers that describe a network and a schedule to compiled code.
 
-Compiled code knows no objects: a network is a flat array of parameters ``p``, its gradient is ``g``, what is
-computed on the way lies in a flat array ``w``, and these tables hold sizes and the places where things begin.
+Compiled code has no objects. A network is a flat array of parameters ``p``; its gradient is ``g``; everything that is
+computed on the way lies in a flat array ``w``, the work space. The tables below hold sizes, and the places in those
+arrays where things begin. Each table is a row of int64, or several rows one after another; the names below are the
+columns. Compiled functions receive them as ``layer`` (one row of the layers' table), ``q`` (all its rows), ``c`` (the
+table of the network and the schedule), ``part`` and ``window`` (one row each), and ``o`` (the numbers of the
+optimizer, which are float64).
+
+T timesteps, B streams, I inputs, H hidden units, O outputs. A column is one window of one stream; a row is one
+timestep of a column.
 """
 
 from __future__ import annotations
 
-# Kinds of cell, head, loss and optimizer.
-TANH, RELU, GRU, LSTM, IND_TANH, IND_RELU, IND_CLIP = range(7)  # from IND_TANH on, a unit hears only itself
-LINEAR, MLP = range(2)
-MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)
-SGD, ADAM, NADAM, RADAM, RMSPROP, ADAGRAD, NONE = range(7)
+# --- Numbers that stand for a choice. -------------------------------------------------------------------------------
 
-# By kind of cell: blocks of H columns in the matrices, and numbers per hidden unit that the backward pass needs.
-BLOCKS = (1, 1, 3, 4, 1, 1, 1)
-GATES = (1, 1, 4, 4, 1, 1, 1)
+ACTIVATIONS = ("tanh", "relu", "clip")
+TANH, RELU, CLIP = range(3)
+LINEAR, MLP = range(2)  # heads
+MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)  # losses
+NO_STEP = -1  # in place of the number of an optimizer step: torch takes the step
 
-# One row of the layers' table. Parameters, in p and g:
+# --- The layers' table: one row for each layer, ``layer``. ----------------------------------------------------------
+
 (
+    # From the specification of the cell:
     INPUTS,  # I
     SIZE,  # H
+    BLOCKS,  # blocks of H columns in the matrices
+    SCALED,  # of them, the last ones, whose part from the state is multiplied by a gate
+    SAVES,  # numbers per unit that are saved for the backward pass
+    PARTS,  # of the state
+    INDEPENDENT,  # 1: each unit receives only itself from the state, and W_STATE is a vector (H)
+    ACTIVATION,
+    # Places in p and in g:
     W_IN,  # (I, blocks · H)
-    W_STATE,  # (H, blocks · H); of units that hear only themselves (H)
-    B_IN,  # (blocks · H), or -1
+    W_STATE,  # (H, blocks · H), or (H)
+    B_IN,  # (blocks · H), or -1: there is none
     B_STATE,  # the same
-    # In w, for each row (timestep, column) of the windows that are computed together:
+    # Places in w of what each row has:
     INPUT,  # (I)
-    PREVIOUS,  # the state that the timestep begins with (H)
-    GATE,  # gates · H
-    OUTPUT,  # the state that it ends with (H)
-    PREVIOUS_CELL,  # of an LSTM (H)
-    CELL,  # (H)
-    TANH_CELL,  # (H)
-    D_OUTPUT,  # gradient of the loss by OUTPUT, from above (H)
-    # For each column:
-    PRODUCT,  # (blocks · H); of units that hear only themselves, gradient by W_STATE (H)
-    D_STATE,  # gradient by PREVIOUS, from the timestep after (H)
-    D_CELL,  # (H)
-    # Once:
-    BIAS,  # what the projections of the inputs start from (blocks · H)
+    PREVIOUS,  # the state before the timestep (H), first of all rows' first parts, then of all rows' second parts, …
+    OUTPUT,  # the state after it, in the same order: its first part is the output
+    NEXT_PART,  # numbers from one part of a state to the next one in PREVIOUS and OUTPUT
+    SAVED,  # (saves · H): first W x + b, then what the forward pass saves, then the gradients by the sums
+    D_OUTPUT,  # gradient of the loss by the output, from the layer above or the head (H)
+    # Places in w of what each column has:
+    PRODUCT,  # free for a cell's own use (blocks · H); of independent units the gradient by W_STATE
+    D_STATE,  # gradient by the state, from later timesteps (H), in the order of PREVIOUS
+    NEXT_D_PART,  # numbers from one part to the next one in D_STATE
+    # Places in w of what there is once:
+    BIAS,  # what W x is added to: the sum of the biases (blocks · H)
     W_IN_T,  # (blocks · H, I)
-    W_STATE_T,  # (blocks · H, H); of units that hear only themselves (H), repeated
+    W_STATE_T,  # (blocks · H, H), or W_STATE itself (H), repeated up to a vector beyond its end
     LAYER_FIELDS,
-) = range(21)
+) = range(25)
 
-# The table of everything else.
+# --- The table of the network and the schedule: a single row, ``c``. ------------------------------------------------
+
 (
-    CELL_KIND,
+    CELL_NUMBER,  # in seqrnn.kernels.dispatch
     LAYERS,
     HEAD_KIND,
     LOSS_KIND,
-    STEP_KIND,
+    STEP_KIND,  # place in the table of seqrnn.kernels.steps, or NO_STEP
     PARAMETERS,  # length of p
     OUTPUTS,  # O
+    # The head: places in p.
     HEAD_SIZE,
-    HEAD_W,  # (H, HEAD_SIZE), in p
-    HEAD_B,
+    HEAD_W,  # (H, HEAD_SIZE)
+    HEAD_B,  # (HEAD_SIZE), or -1
     OUT_W,  # (HEAD_SIZE or H, O)
-    OUT_B,
-    READ,  # in w, for each row with a target: what the head reads (H)
+    OUT_B,  # (O), or -1
+    # The head: places in w, for each row with a target.
+    READ,  # what the head reads (H)
     HIDDEN,  # (HEAD_SIZE)
     OUT,  # outputs, then the gradient by them (O)
     D_HIDDEN,  # (HEAD_SIZE)
     D_READ,  # (H)
+    # The head: places in w of what there is once.
     HEAD_W_T,
     OUT_W_T,
-    STREAMS,  # the most streams of a batch: of a slot of the carried states
-    WINDOW,  # the longest window; 0: it always begins with its sequence
+    # The schedule.
+    STREAMS,  # the most streams of a batch: the size of a slot of the carried states
+    WINDOW,  # the longest window; 0: each window begins with its sequence
     STRIDE,  # 0: whole sequences
-    SLOTS,  # states that wait for a later window; 0: none is carried
+    SLOTS,  # states that are kept for a later window; 0: none is carried
     OVERLAP,  # timesteps by which a window begins before its fresh ones
     KEPT,  # timesteps from the first fresh one to the one before which the state is kept
     PASSES,  # windows in an update
-    ROWS,  # rows that are computed together, at most (but at least one window)
+    ROWS,  # the most rows that are computed together (but at least one window)
     STEPS_MADE,  # by the optimizer
     FIELDS,
 ) = range(29)
 
-# One row of the table of parts: consecutive windows of one batch.
+# --- The table of parts: one row for consecutive windows of one batch, ``part``. ------------------------------------
+
 (
     PART_STREAMS,
     PART_TIMESTEPS,  # of the whole batch
     PART_FIRST,  # number of the first window
     PART_COUNT,
-    PART_LAST,  # whether an update that is under way is made at its end
+    PART_LAST,  # 1: an update that has begun is made at the end of this part
     PART_BEGIN,  # the timestep that its data begins with
-    PART_DATA,  # where that lies, in (timestep, stream) pairs
+    PART_DATA,  # where that data lies, in (timestep, stream) pairs
     PART_EPOCH,
-    PART_EPOCHS,  # in a row that consist of just this part
+    PART_EPOCHS,  # consecutive epochs that consist of this part alone
     PART_FIELDS,
 ) = range(10)
 
-# One row of the table of the windows that are computed together.
+# --- The table of the windows that are computed together: one row each, ``window``. ---------------------------------
+
 (
     W_STREAMS,
     W_COLUMN,  # the first of its columns
-    W_LENGTH,
+    W_LENGTH,  # in timesteps
     W_LEAD,  # timesteps before the fresh ones
     W_DATA,  # where its first timestep lies, in (timestep, stream) pairs
     W_SLOT,  # where its initial state comes from, and where the kept one goes; -1: neither
-    W_FIRST,  # whether its sequences begin with it
+    W_FIRST,  # 1: its sequences begin with it
     W_KEEP,  # the timestep of the window before which the state is kept; 0: it is not
     WINDOW_FIELDS,
 ) = range(9)
 
-# Numbers of the optimizer.
-LR, MOMENTUM, NESTEROV, BETA1, BETA2, EPS, DECAY, DECOUPLED, AMSGRAD, ALPHA, CENTERED, MU, CLIP, OPTIMIZER_FIELDS = (
-    range(14)
-)
+# --- Numbers of the optimizer, ``o``. -------------------------------------------------------------------------------
+
+(
+    LR,
+    MOMENTUM,
+    NESTEROV,  # 0 or 1
+    BETA1,
+    BETA2,
+    EPS,
+    DECAY,  # weight decay
+    DECOUPLED,  # 0: the decay is added to the gradient; 1: it shrinks the parameters
+    AMSGRAD,  # 0 or 1
+    ALPHA,
+    CENTERED,  # 0 or 1
+    MU,  # the product of NAdam's momenta so far
+    CLIP_NORM,  # 0: gradients are not clipped
+    OPTIMIZER_FIELDS,
+) = range(14)

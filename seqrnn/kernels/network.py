@@ -1,8 +1,8 @@
-"""A network as compiled code sees it: all parameters in one flat array, and tables that say what lies where."""
+"""A network as compiled code needs it: all parameters in one flat array, and tables that say what lies where."""
 
 from __future__ import annotations
 
-from copy import copy
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seqrnn.kernels import layout as layout
-from seqrnn.kernels.specification import Recurrence
+from seqrnn.kernels import dispatch, layout
+from seqrnn.kernels.specification import CellSpecification, Recurrence
 
 ALIGNED = 16  # numbers: each parameter begins a cache line
-KINDS = {
-    "tanh": layout.TANH,
-    "relu": layout.RELU,
-    "gru": layout.GRU,
-    "lstm": layout.LSTM,
-    "ind_tanh": layout.IND_TANH,
-    "ind_relu": layout.IND_RELU,
-    "ind_clip": layout.IND_CLIP,
-}
 Table = NDArray[np.int64]
+
+
+def aligned(count: int) -> int:
+    """Returns ``count`` rounded up to whole cache lines."""
+    return -(-count // ALIGNED) * ALIGNED
 
 
 class Space:
@@ -33,9 +29,9 @@ class Space:
         self.size = 0
 
     def take(self, count: int) -> int:
-        """Where ``count`` numbers begin."""
+        """Returns where ``count`` numbers begin."""
         begin = self.size
-        self.size += -(-count // ALIGNED) * ALIGNED
+        self.size += aligned(count)
         return begin
 
 
@@ -54,34 +50,35 @@ class FlatNetwork:
 
     def __init__(self, recurrence: Recurrence, head: nn.Module, rows: int, columns: int) -> None:
         self.recurrence, self.head = recurrence, head
-        self.kind = KINDS[recurrence.kind]
-        space, self._moves = Space(), []  # type: ignore[var-annotated]
+        space = Space()
+        self._moves: list[tuple[nn.Parameter, int, bool]] = []  # parameter, where it begins, whether it is transposed
         self.layers = np.full((len(recurrence.layers), layout.LAYER_FIELDS), -1, np.int64)
         self.table: Table = np.full(layout.FIELDS, -1, np.int64)
         self._place_layers(space)
         self._place_head(space)
         self.table[layout.PARAMETERS] = space.size
-        self.p = self._moved(space.size)
-        self.table[layout.CELL_KIND] = self.kind
+        self.p = self._move_parameters(space.size)
+        self.table[layout.CELL_NUMBER] = cell_number(recurrence.specification)
         self.table[layout.LAYERS] = len(self.layers)
-        self.w = self._workspace(rows, columns)
+        self.w = self._make_workspace(rows, columns)
 
-    def beside(self, rows: int, columns: int) -> FlatNetwork:
-        """The same parameters, with tables and work space of its own: for another thread."""
-        twin = copy(self)
+    def for_another_thread(self, rows: int, columns: int) -> FlatNetwork:
+        """Returns the same parameters with tables and a work space of their own."""
+        twin = copy.copy(self)
         twin.layers, twin.table = self.layers.copy(), self.table.copy()
-        twin.w = twin._workspace(rows, columns)
+        twin.w = twin._make_workspace(rows, columns)
         return twin
 
     def views(self, flat: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-        """The parameters, each with its place in a flat tensor of their kind: a gradient, say."""
-        return [(parameter, _view(flat, begin, parameter, turned)) for parameter, begin, turned in self._moves]
+        """Returns the parameters, each with its part of a flat tensor laid out as they are: a gradient, say."""
+        return [
+            (parameter, _view(flat, begin, parameter, transposed)) for parameter, begin, transposed in self._moves
+        ]
 
     def _place_layers(self, space: Space) -> None:
         for row, layer in zip(self.layers, self.recurrence.layers, strict=True):
-            row[layout.SIZE] = size = self.recurrence.size
-            row[layout.INPUTS] = layer.inputs
-            width = layout.BLOCKS[self.kind] * size
+            describe_cell(row, self.recurrence.specification, self.recurrence.size, layer.inputs)
+            width = row[layout.BLOCKS] * row[layout.SIZE]
             row[layout.W_IN] = begin = space.take(sum(matrix.numel() for matrix in layer.matrices))
             row[layout.W_STATE] = begin + layer.inputs * width
             for matrix in layer.matrices:
@@ -97,14 +94,13 @@ class FlatNetwork:
             first, _, last = head
             assert isinstance(first, nn.Linear)
             table[layout.HEAD_SIZE] = first.out_features
-            table[layout.HEAD_W], table[layout.HEAD_B] = (
-                self._place(space, first.weight),
-                self._place(space, first.bias),
-            )
+            table[layout.HEAD_W] = self._place(space, first.weight)
+            table[layout.HEAD_B] = self._place(space, first.bias)
         assert isinstance(last, nn.Linear)
         table[layout.HEAD_KIND] = layout.LINEAR if last is head else layout.MLP
         table[layout.OUTPUTS] = last.out_features
-        table[layout.OUT_W], table[layout.OUT_B] = self._place(space, last.weight), self._place(space, last.bias)
+        table[layout.OUT_W] = self._place(space, last.weight)
+        table[layout.OUT_B] = self._place(space, last.bias)
 
     def _place(self, space: Space, parameter: Tensor | None) -> int:
         if parameter is None:
@@ -114,7 +110,7 @@ class FlatNetwork:
         self._moves.append((parameter, begin, parameter.dim() == 2))
         return begin
 
-    def _moved(self, size: int) -> Tensor:
+    def _move_parameters(self, size: int) -> Tensor:
         flat = torch.zeros(size, dtype=self.recurrence.layers[0].matrices[0].dtype)
         with torch.no_grad():
             for parameter, view in self.views(flat):
@@ -122,26 +118,20 @@ class FlatNetwork:
                 parameter.data = view
         return flat
 
-    def _workspace(self, rows: int, columns: int) -> NDArray[Any]:
-        space, lstm = Space(), self.kind == layout.LSTM
-        one = space.take(1)  # the number 1
-        assert one == 0
+    def _make_workspace(self, rows: int, columns: int) -> NDArray[Any]:
+        H = self.recurrence.size
+        space = Space()
+        space.take(1)  # for the number 1, which stands at the beginning
         lowest = space.take(rows * int(self.layers[0, layout.INPUTS]))
-        d_outputs = [space.take(rows * self.recurrence.size) for _ in range(min(2, len(self.layers)))]
-        product, d_state, d_cell = (space.take(columns * count * self.recurrence.size) for count in (4, 1, 1))
+        d_outputs = [space.take(rows * H) for _ in range(min(2, len(self.layers)))]  # one layer reads, one writes
+        for_each_column = place_columns(self.layers[0], space, columns)
         for index, row in enumerate(self.layers):
-            H, width = int(row[layout.SIZE]), layout.BLOCKS[self.kind] * int(row[layout.SIZE])
             row[layout.INPUT] = self.layers[index - 1, layout.OUTPUT] if index else lowest
-            row[layout.PREVIOUS], row[layout.OUTPUT] = space.take(rows * H), space.take(rows * H)
-            row[layout.GATE] = space.take(rows * layout.GATES[self.kind] * H)
             row[layout.D_OUTPUT] = d_outputs[index % 2]
-            row[layout.PRODUCT], row[layout.D_STATE], row[layout.D_CELL] = product, d_state, d_cell
-            for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
-                row[field] = space.take(rows * H) if lstm else 0
-            row[layout.BIAS] = space.take(width)
-            row[layout.W_IN_T] = space.take(width * int(row[layout.INPUTS]))
-            row[layout.W_STATE_T] = space.take(state_rows(self.kind, H) * width + ALIGNED)
-        table, H = self.table, self.recurrence.size
+            for field, begin in for_each_column.items():
+                row[field] = begin
+            place_rows(row, space, rows)
+        table = self.table
         outputs, hidden = int(table[layout.OUTPUTS]), max(0, int(table[layout.HEAD_SIZE]))
         for field, count in (
             (layout.READ, rows * H),
@@ -158,11 +148,47 @@ class FlatNetwork:
         return work
 
 
-def state_rows(kind: int, size: int) -> int:
-    """Rows of the matrix that acts on the state; a single one where units hear only themselves."""
-    return 1 if kind >= layout.IND_TANH else size
+def cell_number(specification: CellSpecification) -> int:
+    """Returns the number by which compiled code knows a cell."""
+    assert specification.compiled is not None
+    return dispatch.NUMBERS[specification.compiled]
 
 
-def _view(flat: Tensor, begin: int, parameter: nn.Parameter, turned: bool) -> Tensor:
+def describe_cell(row: Table, specification: CellSpecification, size: int, inputs: int) -> None:
+    """Writes what a cell's specification says into a row of the layers' table."""
+    row[layout.INPUTS], row[layout.SIZE] = inputs, size
+    row[layout.BLOCKS], row[layout.SCALED] = specification.blocks, specification.scaled
+    row[layout.SAVES], row[layout.PARTS] = specification.saved_numbers, len(specification.state)
+    row[layout.INDEPENDENT] = specification.independent
+    row[layout.ACTIVATION] = layout.ACTIVATIONS.index(specification.activation)
+
+
+def state_rows(row: Table) -> int:
+    """Returns the rows of the matrix that acts on the state: one if it is a vector, as of independent units."""
+    return 1 if row[layout.INDEPENDENT] else int(row[layout.SIZE])
+
+
+def place_columns(row: Table, space: Space, columns: int) -> dict[int, int]:
+    """Takes the room for what a layer has for each column; returns, by field of the layers' table, what to write."""
+    H, part = int(row[layout.SIZE]), aligned(columns * int(row[layout.SIZE]))
+    return {
+        layout.PRODUCT: space.take(columns * int(row[layout.BLOCKS]) * H),
+        layout.D_STATE: space.take(int(row[layout.PARTS]) * part),
+        layout.NEXT_D_PART: part,
+    }
+
+
+def place_rows(row: Table, space: Space, rows: int) -> None:
+    """Takes the room for what a layer has for each row (but inputs and D_OUTPUT), and once."""
+    H, parts, width = int(row[layout.SIZE]), int(row[layout.PARTS]), int(row[layout.BLOCKS] * row[layout.SIZE])
+    row[layout.NEXT_PART] = part = aligned(rows * H)
+    row[layout.PREVIOUS], row[layout.OUTPUT] = space.take(parts * part), space.take(parts * part)
+    row[layout.SAVED] = space.take(rows * int(row[layout.SAVES]) * H)
+    row[layout.BIAS] = space.take(width)
+    row[layout.W_IN_T] = space.take(width * int(row[layout.INPUTS]))
+    row[layout.W_STATE_T] = space.take(state_rows(row) * width + ALIGNED)
+
+
+def _view(flat: Tensor, begin: int, parameter: nn.Parameter, transposed: bool) -> Tensor:
     piece = flat[begin : begin + parameter.numel()]
-    return piece.view(parameter.shape[::-1]).t() if turned else piece.view(parameter.shape)
+    return piece.view(parameter.shape[::-1]).t() if transposed else piece.view(parameter.shape)

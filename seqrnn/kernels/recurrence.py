@@ -1,7 +1,7 @@
 """A layer of a recurrence as a function that torch can differentiate, computed in compiled code on the CPU.
 
-It stands in for ``torch.nn.RNN``, ``GRU`` and ``LSTM``, whose backward pass goes operation by operation (the LSTM's
-does not), and for the Elman cell written out by hand.
+It computes what the cells of ``torch.nn`` and those written out by hand compute, whose backward pass mostly goes
+operation by operation.
 """
 
 from __future__ import annotations
@@ -23,48 +23,59 @@ from seqrnn.kernels.layout import (
     B_IN,
     B_STATE,
     BLOCKS,
-    CELL,
-    D_CELL,
     D_OUTPUT,
     D_STATE,
-    IND_TANH,
+    INDEPENDENT,
     INPUT,
     INPUTS,
-    LSTM,
+    NEXT_D_PART,
+    NEXT_PART,
     OUTPUT,
+    PARTS,
     PREVIOUS,
-    PREVIOUS_CELL,
     SIZE,
     W_IN,
     W_STATE,
 )
 from seqrnn.kernels.matmul import transpose
-from seqrnn.kernels.network import ALIGNED, KINDS, Space, state_rows
+from seqrnn.kernels.network import (
+    Space,
+    aligned,
+    cell_number,
+    describe_cell,
+    place_columns,
+    place_rows,
+    state_rows,
+)
 from seqrnn.kernels.simd import offset, pointer, pointer_to
-from seqrnn.kernels.specification import Layer, Recurrence
+from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
 
 Array = NDArray[Any]
 State = tuple[Tensor, ...]  # parts (L, B, H), as in seqrnn.models.protocol
 SIZES_KEPT = 8  # of work spaces
 LARGEST_KEPT = 2**24  # numbers in one of them
-ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothing has to be kept
+ROWS = 4096  # (timestep, stream) pairs that are computed at a time where nothing has to be saved
 
 
 @entry
 def forward(
-    kind, inputs_, h_, c_, outputs_, W_in_, W_state_, b_in_, b_state_, turned, memory, w_, layer_, starts_, depth,
-    columns, keeps,
+    cell, inputs_, outputs_, W_in_, W_state_, b_in_, b_state_, transposed, workspace, w_, layer_, starts_, states_,
+    depth, columns, gradients,
 ):  # fmt: skip
-    """Runs a layer over ``depth`` timesteps of ``columns`` streams; the states in ``h`` and ``c`` move on. Tensors
-    come as addresses. The parameters are put at the beginning of ``memory`` as the layers want them, and what the
-    backward pass needs from ``w_`` on; ``turned`` matrices are (outputs, inputs)."""
-    p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
-    w, inputs, h, c = offset(p, w_), pointer_to(memory, inputs_), pointer_to(memory, h_), pointer_to(memory, c_)
-    outputs, W_in, W_state = pointer_to(memory, outputs_), pointer_to(memory, W_in_), pointer_to(memory, W_state_)
-    b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
+    """Runs a layer over ``depth`` timesteps of ``columns`` streams.
+
+    Tensors are given by their addresses; ``states_`` has that of each part of the state, which is replaced by the
+    state after the last timestep. The parameters are copied to the beginning of ``workspace`` in the order that the
+    layers need (``transposed`` matrices are (outputs, inputs)); everything else is computed from place ``w_`` on, and
+    stays there for the backward pass. Without ``gradients`` there will be none.
+    """
+    p, layer, starts, states = pointer(workspace), pointer(layer_), pointer(starts_), pointer(states_)
+    w, inputs, outputs = offset(p, w_), pointer_to(workspace, inputs_), pointer_to(workspace, outputs_)
+    W_in, W_state = pointer_to(workspace, W_in_), pointer_to(workspace, W_state_)
+    b_in, b_state = pointer_to(workspace, b_in_), pointer_to(workspace, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N, S = BLOCKS[kind] * H, 1 if kind >= IND_TANH else H
-    if turned:
+    N, S = layer[BLOCKS] * H, 1 if layer[INDEPENDENT] else H
+    if transposed:
         transpose(N, I, W_in, 0, I, p, layer[W_IN], N)
         transpose(N, S, W_state, 0, S, p, layer[W_STATE], N)
     else:
@@ -76,50 +87,51 @@ def forward(
         copy(b_state, 0, p, layer[B_STATE], N)
     w[0] = 1
     copy(inputs, 0, w, layer[INPUT], rows * I)
-    layers.prepare(kind, p, w, layer, keeps, keeps)
-    layers.project(kind, p, w, layer, rows)
-    copy(h, 0, w, layer[PREVIOUS], columns * H)
-    if kind == LSTM:
-        copy(c, 0, w, layer[PREVIOUS_CELL], columns * H)
+    layers.prepare(p, w, layer, gradients, gradients)
+    layers.project(p, w, layer, rows)
+    for part in range(layer[PARTS]):
+        state = pointer_to(workspace, states[part])
+        copy(state, 0, w, layer[PREVIOUS] + part * layer[NEXT_PART], columns * H)
     for k in range(depth):
         if k:
-            layers.follow(kind, w, layer, k * columns, (k - 1) * columns, columns, starts)
-        layers.step(kind, p, w, layer, k * columns, columns)
+            layers.continue_states(w, layer, k * columns, (k - 1) * columns, columns, starts)
+        layers.step(cell, p, w, layer, k * columns, columns)
     copy(w, layer[OUTPUT], outputs, 0, rows * H)
-    last = (rows - columns) * H
-    copy(w, layer[OUTPUT] + last, h, 0, columns * H)
-    if kind == LSTM:
-        copy(w, layer[CELL] + last, c, 0, columns * H)
+    for part in range(layer[PARTS]):
+        state = pointer_to(workspace, states[part])
+        copy(w, layer[OUTPUT] + part * layer[NEXT_PART] + (rows - columns) * H, state, 0, columns * H)
 
 
 @entry
 def backward(
-    kind, d_outputs_, d_h_, d_c_, d_inputs_, W_in_, W_state_, b_in_, b_state_, turned, memory, w_, layer_, starts_,
-    depth, columns, below,
+    cell, d_outputs_, d_inputs_, W_in_, W_state_, b_in_, b_state_, transposed, workspace, w_, layer_, starts_,
+    states_, depth, columns, below,
 ):  # fmt: skip
-    """The gradient of what ``forward`` has kept: by the parameters; by the inputs, if ``below``; and from the one by
-    the final state the one by the initial state, in its place."""
-    p, layer, starts = pointer(memory), pointer(layer_), pointer(starts_)
-    w, d_outputs, d_inputs = offset(p, w_), pointer_to(memory, d_outputs_), pointer_to(memory, d_inputs_)
-    d_h, d_c = pointer_to(memory, d_h_), pointer_to(memory, d_c_)
-    W_in, W_state = pointer_to(memory, W_in_), pointer_to(memory, W_state_)
-    b_in, b_state = pointer_to(memory, b_in_), pointer_to(memory, b_state_)
+    """Computes the gradient of what ``forward`` has saved in ``workspace``.
+
+    The gradients by the parameters are written to the addresses of those, and if ``below``, that by the inputs.
+    ``states_`` has the addresses of the gradient by the final state, which is replaced by that of the initial state.
+    """
+    p, layer, starts, states = pointer(workspace), pointer(layer_), pointer(starts_), pointer(states_)
+    w, d_outputs, d_inputs = offset(p, w_), pointer_to(workspace, d_outputs_), pointer_to(workspace, d_inputs_)
+    W_in, W_state = pointer_to(workspace, W_in_), pointer_to(workspace, W_state_)
+    b_in, b_state = pointer_to(workspace, b_in_), pointer_to(workspace, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N, S = BLOCKS[kind] * H, 1 if kind >= IND_TANH else H
+    N, S = layer[BLOCKS] * H, 1 if layer[INDEPENDENT] else H
     g = p  # the parameters themselves are not needed any more, only their transposes in w
     clear(g, 0, w_)
     copy(d_outputs, 0, w, layer[D_OUTPUT], rows * H)
-    copy(d_h, 0, w, layer[D_STATE], columns * H)
-    if kind == LSTM:
-        copy(d_c, 0, w, layer[D_CELL], columns * H)
-    place = layer[INPUT] if below else -1  # the inputs are not needed any more by then
-    layers.backward(kind, p, g, w, layer, depth, columns, starts, place, True)
+    for part in range(layer[PARTS]):
+        state = pointer_to(workspace, states[part])
+        copy(state, 0, w, layer[D_STATE] + part * layer[NEXT_D_PART], columns * H)
+    place = layer[INPUT] if below else -1  # when it is written, the inputs are not needed any more
+    layers.backward(cell, p, g, w, layer, depth, columns, starts, place, True)
     if below:
         copy(w, place, d_inputs, 0, rows * I)
-    copy(w, layer[D_STATE], d_h, 0, columns * H)
-    if kind == LSTM:
-        copy(w, layer[D_CELL], d_c, 0, columns * H)
-    if turned:
+    for part in range(layer[PARTS]):
+        state = pointer_to(workspace, states[part])
+        copy(w, layer[D_STATE] + part * layer[NEXT_D_PART], state, 0, columns * H)
+    if transposed:
         transpose(I, N, g, layer[W_IN], N, W_in, 0, I)
         transpose(S, N, g, layer[W_STATE], N, W_state, 0, S)
     else:
@@ -132,10 +144,21 @@ def backward(
 
 
 def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) -> tuple[Tensor, State]:
-    """What a cell that is described by ``recurrence`` computes: inputs (T, B, I) and the state before them -> outputs
-    (T, B, H) and the state after them. Second derivatives are refused."""
+    """Computes what the cell described by ``recurrence`` computes.
+
+    Args:
+        inputs: (T, B, I), float32 or float64, as the parameters are.
+        state: before the first timestep, parts (L, B, H).
+        training: whether dropout acts.
+
+    Returns:
+        The outputs (T, B, H), and the state after the last timestep. They have no second derivatives.
+
+    Raises:
+        ValueError: sizes or types that do not go together; compiled code does not check where it reads and writes.
+    """
     _check(recurrence, inputs, state)
-    kind, outputs = KINDS[recurrence.kind], inputs
+    specification, outputs = recurrence.specification, inputs
     ends = []
     for number, layer in enumerate(recurrence.layers):
         if number:
@@ -143,147 +166,159 @@ def recur(recurrence: Recurrence, inputs: Tensor, state: State, training: bool) 
         parameters = [*layer.matrices, *layer.biases]
         begin = [part[number] for part in state]
         if torch.is_grad_enabled() and any(t.requires_grad for t in (outputs, *begin, *parameters)):
-            outputs, *end = _Layer.apply(kind, recurrence.size, layer, outputs, *begin, *parameters)
+            outputs, *end = _Layer.apply(specification, recurrence.size, layer, outputs, *begin, *parameters)
         else:
-            outputs, end = _run_through(kind, recurrence.size, layer, outputs, begin)
+            outputs, end = _run_without_gradients(specification, recurrence.size, layer, outputs, begin)
         ends.append(end)
     return outputs, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
 
 
 def _check(recurrence: Recurrence, inputs: Tensor, state: State) -> None:
-    """Compiled code does not look where it reads and writes.
-
-    Raises:
-        ValueError: sizes or types that do not go together.
-    """
     first = recurrence.layers[0]
     if inputs.dim() != 3 or not inputs.shape[0] or not inputs.shape[1] or inputs.shape[2] != first.inputs:
         expected = f"(T, B, {first.inputs}), T and B at least 1"
         raise ValueError(f"inputs of shape {tuple(inputs.shape)}: should be {expected}")
-    parts, shape = 2 if recurrence.kind == "lstm" else 1, (len(recurrence.layers), inputs.shape[1], recurrence.size)
-    if len(state) != parts or any(part.shape != shape for part in state):
-        raise ValueError(f"a state of shapes {[tuple(part.shape) for part in state]}: should be {parts} of {shape}")
-    kinds = {inputs.dtype, *(part.dtype for part in state), first.matrices[0].dtype}
-    if len(kinds) > 1 or inputs.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"inputs, state and parameters of types {kinds}: should all be float32, or all float64")
+    recurrence.check_state(state, inputs.shape[1])
+    types = {inputs.dtype, *(part.dtype for part in state), first.matrices[0].dtype}
+    if len(types) > 1 or inputs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"inputs, state and parameters of types {types}: should all be float32, or all float64")
 
 
 def ready(dtype: torch.dtype, announce: Callable[[str], None], gradients: bool) -> None:
-    """Compiles ahead of use: the forward pass, and the backward pass if there will be ``gradients``."""
-    memory, table, flags = _Workspace(1, dtype).array, np.zeros(1, np.int64), np.zeros(1, np.uint8)
+    """Compiles the forward pass ahead of use, and the backward pass if there will be ``gradients``."""
+    workspace, table, flags = _Workspace(1, dtype).array, np.zeros(1, np.int64), np.zeros(1, np.uint8)
     for function in (forward, backward) if gradients else (forward,):
-        function.ready(*range(10), memory, 1, table, flags, 1, 1, 1, announce=announce)
+        function.ready(*range(8), workspace, 1, table, flags, table, 1, 1, 1, announce=announce)
 
 
 class _Layer(torch.autograd.Function):
-    """(inputs, h[, c], matrices, biases) -> (outputs, h[, c])."""
+    """(inputs, parts of the state, matrices, biases) -> (outputs, parts of the state)."""
 
     @staticmethod
-    def forward(ctx: Any, kind: int, size: int, layer: Layer, inputs: Tensor, *rest: Tensor) -> Any:
-        parts = 2 if kind == LSTM else 1
-        ctx.save_for_backward(inputs, *rest[:parts])
-        ctx.call = _Call(kind, size, layer, inputs.shape, inputs.dtype)
-        ctx.kept = True
-        outputs, state = ctx.call(inputs, rest[:parts])
-        return outputs, *state
+    def forward(
+        ctx: Any, specification: CellSpecification, size: int, layer: Layer, inputs: Tensor, *rest: Tensor
+    ) -> Any:
+        state = rest[: len(specification.state)]
+        ctx.save_for_backward(inputs, *state)
+        ctx.call = _Call(specification, size, layer, inputs.shape, inputs.dtype)
+        ctx.is_saved = True
+        outputs, end = ctx.call(inputs, state)
+        return outputs, *end
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError("compiled recurrences have no second derivative; set kernel=torch")
-        if not ctx.kept:  # a second pass through the same graph: the first one has used up what was kept
+        if not ctx.is_saved:  # a second pass through the same graph: the first one has overwritten what was saved
             inputs, *state = ctx.saved_tensors
             ctx.call(inputs, state)
-        ctx.kept = False
+        ctx.is_saved = False
         d_inputs, d_state, d_parameters = ctx.call.gradients(*gradients, below=ctx.needs_input_grad[3])
         return None, None, None, d_inputs, *d_state, *d_parameters
 
 
 class _Call:
-    """One pass of a layer over some timesteps, with all that its gradient needs."""
+    """One pass of a layer over some timesteps, with everything that its gradient needs."""
 
-    def __init__(self, kind: int, size: int, layer: Layer, shape: torch.Size, dtype: torch.dtype) -> None:
-        self.kind, self.size, self.layer, self.dtype, self.keeps = kind, size, layer, dtype, 1
+    def __init__(
+        self,
+        specification: CellSpecification,
+        size: int,
+        layer: Layer,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        gradients: bool = True,
+    ) -> None:
+        self.cell, self.size, self.layer, self.with_gradients = cell_number(specification), size, layer, gradients
         self.steps, self.streams, self.inputs = shape
         rows = self.steps * self.streams
-        places = _places(kind, rows, self.streams, self.inputs, size, len(layer.biases))
-        self.table, self.work, memory = places
-        self.memory = _Workspace(memory, dtype)
+        self.table, self.begin, numbers = _places(
+            specification, rows, self.streams, self.inputs, size, len(layer.biases)
+        )
+        self.workspace = _Workspace(numbers, dtype)
         self.starts = _no_starts(rows)
-        # A turned view of a matrix that lies the other way round needs no turning.
-        self.turned = layer.transposed and all(matrix.is_contiguous() for matrix in layer.matrices)
+        # Transposed twice is not transposed: a view of a matrix that lies the other way round is used as it lies.
+        self.transposed = layer.transposed and all(matrix.is_contiguous() for matrix in layer.matrices)
 
     def __call__(self, inputs: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Outputs, and the state after them."""
+        """Returns the outputs, and the state after them."""
         inputs = inputs.contiguous()
-        state = [part.detach().clone(memory_format=torch.contiguous_format) for part in state]
+        end = [part.detach().clone(memory_format=torch.contiguous_format) for part in state]
         outputs = inputs.new_empty((self.steps, self.streams, self.size))
-        self._compute(forward, inputs, state, outputs, (*self.layer.matrices, *self.layer.biases), self.keeps)
-        return outputs, state
+        parameters = (*self.layer.matrices, *self.layer.biases)
+        self._compute(forward, inputs, outputs, end, parameters, self.with_gradients)
+        return outputs, end
 
     def gradients(
         self, d_outputs: Tensor, *d_state: Tensor, below: bool
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
-        """By the inputs, the initial state and the parameters."""
+        """Returns the gradients by the inputs (if ``below``), the initial state and the parameters."""
         d_outputs = d_outputs.contiguous()
         d_initial = [part.clone(memory_format=torch.contiguous_format) for part in d_state]
         d_inputs = d_outputs.new_empty((self.steps, self.streams, self.inputs)) if below else None
         found = [torch.empty_like(parameter) for parameter in (*self.layer.matrices, *self.layer.biases)]
-        self._compute(backward, d_outputs, d_initial, d_inputs, found, int(below))
+        self._compute(backward, d_outputs, d_inputs, d_initial, found, below)
         return d_inputs, d_initial, found
 
     def _compute(
-        self, entry: Any, first: Tensor, state: list[Tensor], other: Tensor | None, parameters: Sequence[Tensor],
-        flag: int,
-    ) -> None:  # fmt: skip
-        """Hands over addresses. A single matrix is that of the inputs on top of that of the state; a bias that is
-        not there has no place in the table, so its address does not matter."""
-        held = [
-            part if self.turned or part.dim() == 1 or not self.layer.transposed else part.t() for part in parameters
+        self,
+        function: Any,
+        first: Tensor,
+        second: Tensor | None,
+        state: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        flag: bool,
+    ) -> None:
+        """Calls a compiled function with the addresses of tensors. A single matrix is that of the inputs on top of
+        that of the state; a bias that does not exist has no place in the table, so its address is not used."""
+        lying = [
+            part if self.transposed or part.dim() == 1 or not self.layer.transposed else part.t()
+            for part in parameters
         ]
-        held = [part if part.is_contiguous() else part.contiguous() for part in held]
-        places = [part.data_ptr() for part in held]
+        lying = [part if part.is_contiguous() else part.contiguous() for part in lying]
+        addresses = [part.data_ptr() for part in lying]
         if len(self.layer.matrices) == 1:
-            places.insert(1, places[0] + held[0].element_size() * self.inputs * held[0].shape[1])
-        places += [0] * (4 - len(places))
-        entry(
-            self.kind, first.data_ptr(), state[0].data_ptr(), state[-1].data_ptr(),
-            0 if other is None else other.data_ptr(), *places, int(self.turned), self.memory.array, self.work,
-            self.table, self.starts, self.steps, self.streams, flag,
+            addresses.insert(1, addresses[0] + lying[0].element_size() * self.inputs * lying[0].shape[1])
+        addresses += [0] * (4 - len(addresses))
+        function(
+            self.cell, first.data_ptr(), 0 if second is None else second.data_ptr(), *addresses, int(self.transposed),
+            self.workspace.array, self.begin, self.table, self.starts,
+            np.array([part.data_ptr() for part in state], np.int64), self.steps, self.streams, int(flag),
         )  # fmt: skip
 
 
-def _run_through(
-    kind: int, size: int, layer: Layer, inputs: Tensor, state: list[Tensor]
+def _run_without_gradients(
+    specification: CellSpecification, size: int, layer: Layer, inputs: Tensor, state: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """The forward pass alone, in stretches that stay in the cache."""
+    """Runs the forward pass piece by piece, so that the work space stays in the processor's cache."""
     steps = max(1, ROWS // max(1, inputs.shape[1]))
     pieces = []
     for piece in torch.split(inputs, steps):
-        call = _Call(kind, size, layer, piece.shape, piece.dtype)
-        call.keeps = 0
-        output, state = call(piece, state)
+        output, state = _Call(specification, size, layer, piece.shape, piece.dtype, gradients=False)(piece, state)
         pieces.append(output)
     return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]), state
 
 
 class _Workspace:
-    """Work space of one call; what a call that is over has used serves the next one of its size, since fresh memory
-    costs as much time as the arithmetic."""
+    """The work space of one call, with the activations that are saved for the backward pass.
+
+    The array of a call that is over is given to the next one of its size: fresh memory would cost as much time as the
+    arithmetic.
+    """
 
     free: ClassVar[dict[tuple[int, Any], list[Array]]] = {}
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
-        self.kind = (size, dtype)
-        waiting = self.free.get(self.kind)
-        self.array: Array = waiting.pop() if waiting else torch.empty(size, dtype=dtype).numpy()
+        self.key = (size, dtype)
+        unused = self.free.get(self.key)
+        self.array: Array = unused.pop() if unused else torch.empty(size, dtype=dtype).numpy()
 
     def __del__(self) -> None:
-        while len(self.free) >= SIZES_KEPT and self.kind not in self.free:
+        while len(self.free) >= SIZES_KEPT and self.key not in self.free:
             self.free.pop(next(iter(self.free)))
-        waiting = self.free.setdefault(self.kind, [])
-        if len(waiting) < 2 and len(self.array) <= LARGEST_KEPT:
-            waiting.append(self.array)
+        unused = self.free.setdefault(self.key, [])
+        if len(unused) < 2 and len(self.array) <= LARGEST_KEPT:
+            unused.append(self.array)
 
 
 @lru_cache(maxsize=16)
@@ -292,32 +327,22 @@ def _no_starts(rows: int) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _places(kind: int, rows: int, columns: int, inputs: int, size: int, biases: int) -> tuple[Array, int, int]:
-    """The layer's row of the table, where in the memory the work space begins, behind the parameters, and how much
-    memory there has to be."""
+def _places(
+    specification: CellSpecification, rows: int, columns: int, inputs: int, size: int, biases: int
+) -> tuple[Array, int, int]:
+    """Returns the layer's row of the table; the numbers that its parameters take, behind which the work space begins;
+    and the numbers of both together."""
     table = np.full(layout.LAYER_FIELDS, -1, np.int64)
-    width, above = layout.BLOCKS[kind] * size, inputs + state_rows(kind, size)  # rows above the biases
-    table[layout.INPUTS], table[layout.SIZE] = inputs, size
+    describe_cell(table, specification, size, inputs)
+    width, above = specification.blocks * size, inputs + state_rows(table)  # rows of the matrices, above the biases
     table[layout.W_IN], table[layout.W_STATE] = 0, inputs * width
     for number, field in enumerate((layout.B_IN, layout.B_STATE)[:biases]):
         table[field] = (above + number) * width
     space = Space()
-    space.take(1)  # the number 1
-    for field, count in (
-        (layout.INPUT, rows * inputs),
-        (layout.PREVIOUS, rows * size),
-        (layout.GATE, rows * layout.GATES[kind] * size),
-        (layout.OUTPUT, rows * size),
-        (layout.D_OUTPUT, rows * size),
-        (layout.PRODUCT, columns * width),
-        (layout.D_STATE, columns * size),
-        (layout.D_CELL, columns * size),
-        (layout.BIAS, width),
-        (layout.W_IN_T, width * inputs),
-        (layout.W_STATE_T, state_rows(kind, size) * width + ALIGNED),
-    ):
-        table[field] = space.take(count)
-    for field in (layout.PREVIOUS_CELL, layout.CELL, layout.TANH_CELL):
-        table[field] = space.take(rows * size) if kind == LSTM else 0
-    parameters = -(-(above + biases) * width // ALIGNED) * ALIGNED
+    space.take(1)  # for the number 1, which stands at the beginning
+    table[layout.INPUT], table[layout.D_OUTPUT] = space.take(rows * inputs), space.take(rows * size)
+    for field, begin in place_columns(table, space, columns).items():
+        table[field] = begin
+    place_rows(table, space, rows)
+    parameters = aligned((above + biases) * width)
     return table, parameters, parameters + space.size

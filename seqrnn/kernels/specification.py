@@ -1,15 +1,99 @@
-"""What compiled code knows of a cell: its kind, and the parameters of its layers.
+"""What a cell tells about itself: the specification of its kind, and the parameters of its layers.
 
-T timesteps, B streams, I inputs, H hidden units, L layers.
+T timesteps, B streams, I inputs, H hidden units, L layers. Nothing here imports the compiler.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from torch import Tensor
 from torch.nn import Parameter
+
+from seqrnn.kernels import cells
+
+Activation = Literal["tanh", "relu", "clip"]  # clip limits to [0, 1]
+
+
+@dataclass(frozen=True)
+class GateSpecification:
+    """One gate: activation(W x + b + U h), or activation(W x + b + scale ⊙ (U h + b')) where it has a scale.
+
+    Args:
+        name: such as ``forget``.
+        activation: the function of the sum.
+        state_scale: the name of an earlier gate that multiplies the state's part of the sum.
+    """
+
+    name: str
+    activation: Literal["sigmoid", "tanh"]
+    state_scale: str | None = None
+
+
+@dataclass(frozen=True)
+class CellSpecification:
+    """Everything that depends on the kind of a cell and that others must know: compiled code, schedules, diagnosis.
+
+    The defaults describe the simple recurrent network.
+
+    Args:
+        activation: the function whose range the outputs have.
+        gates: the blocks of H columns of the matrices, in order, those with a ``state_scale`` last. None: there is
+            one block, and ``activation`` of its sum is the output.
+        state: the names of the state's parts, each (L, B, H). The first part is the cell's output; all start as zero.
+        independent: whether each unit receives only itself from the state, so that U is a vector (H,).
+        compiled: the name of the module with the cell's compiled twin (see ``seqrnn.kernels.cells``), if it has one.
+        saved: numbers per hidden unit and timestep that the compiled forward pass saves for the backward pass, apart
+            from the state; None: as many as there are blocks.
+        faster_up_to: hidden units up to which compiled code is faster than torch; None: as many as with torch's own
+            loop over timesteps (see ``seqrnn.kernels.support``).
+        forward_faster_up_to: the same where no gradients are needed: hidden units, or else streams, up to which
+            compiled code is faster; None: ``faster_up_to`` holds there too.
+    """
+
+    activation: Activation = "tanh"
+    gates: tuple[GateSpecification, ...] = ()
+    state: tuple[str, ...] = ("h",)
+    independent: bool = False
+    compiled: str | None = None
+    saved: int | None = None
+    faster_up_to: int | None = None
+    forward_faster_up_to: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        names = [gate.name for gate in self.gates]
+        scales = [gate.state_scale for gate in self.gates]
+        for number, scale in enumerate(scales):
+            if scale is not None and scale not in names[:number]:
+                raise ValueError(f"gate {names[number]!r}: its state_scale={scale!r} is no gate before it")
+            if scale is None and any(scales[:number]):
+                raise ValueError(f"gate {names[number]!r}: must stand before the gates that have a state_scale")
+        if self.saved is not None and self.saved < self.blocks + self.scaled:
+            raise ValueError(f"saved={self.saved}: must be at least {self.blocks + self.scaled}")
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of H columns in the matrices."""
+        return max(1, len(self.gates))
+
+    @property
+    def scaled(self) -> int:
+        """How many of the blocks, the last ones, have a ``state_scale``. The gradient by U h is not the one by W x
+        there."""
+        return sum(gate.state_scale is not None for gate in self.gates)
+
+    @property
+    def saved_numbers(self) -> int:
+        """Numbers per hidden unit and timestep that the compiled forward pass saves, apart from the state."""
+        return self.blocks + self.scaled if self.saved is None else self.saved
+
+    @property
+    def outputs_are_states(self) -> bool:
+        """Whether the outputs of a single layer tell its whole state."""
+        return len(self.state) == 1
 
 
 @dataclass(frozen=True)
@@ -18,9 +102,9 @@ class Layer:
 
     Args:
         inputs: I.
-        matrices: the one of the inputs and the one of the state, or a single one with the former on top; a unit that
-            hears only itself has a number in place of a row, so that of the state is a vector (H,).
-        biases: the one of the inputs and the one of the state, or a single one, or none.
+        matrices: the matrix of the inputs and that of the state, or a single one with the former on top. Of a cell
+            whose units are ``independent``, that of the state is a vector (H,).
+        biases: the bias of the inputs and that of the state, or a single one, or none.
         transposed: whether the matrices are (outputs, inputs), as torch has them, and not (inputs, outputs).
     """
 
@@ -32,10 +116,70 @@ class Layer:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What a cell computes, for those who compute it themselves. A cell whose equations are one of these kinds'
-    may have a method ``recurrence`` that returns it; gates stand in torch's order."""
+    """What a cell computes, for code that computes it by itself, or that looks into it.
 
-    kind: Literal["tanh", "relu", "gru", "lstm", "ind_tanh", "ind_relu", "ind_clip"]
-    size: int  # H
+    Args:
+        specification: of the kind of the cell.
+        size: H, of all layers.
+        layers: from the lowest on.
+        dropout: the share of the outputs that training sets to zero between layers.
+    """
+
+    specification: CellSpecification
+    size: int
     layers: Sequence[Layer]
-    dropout: float  # between layers
+    dropout: float
+
+    def check_state(self, state: Sequence[Tensor], streams: int) -> None:
+        """Checks that a state has the parts and the shapes that this recurrence needs.
+
+        Raises:
+            ValueError: it has not.
+        """
+        parts, shape = len(self.specification.state), (len(self.layers), streams, self.size)
+        if len(state) != parts or any(part.shape != shape for part in state):
+            shapes = [tuple(part.shape) for part in state]
+            raise ValueError(f"a state of shapes {shapes}: should be {parts} of {shape}")
+
+
+def recurrence_of(cell: Any) -> Recurrence | None:
+    """Returns what a cell computes, if it has a method ``recurrence`` that tells it (``seqrnn.models.protocol``)."""
+    describe = getattr(cell, "recurrence", None)
+    found: Recurrence | None = describe() if describe else None
+    return found
+
+
+_OWN = tuple(sorted(f"{cells.__name__}.{module.name}" for module in pkgutil.iter_modules(cells.__path__)))
+_registered: set[str] = set()
+_compiled: tuple[str, ...] | None = None
+
+
+def register_compiled(module: str) -> str:
+    """Registers the compiled twin of a cell from outside this package, and returns the name of its module.
+
+    All twins are compiled into the same functions, so a twin must be registered before compiled code is first used in
+    a process. Plugins are imported before that.
+    """
+    _registered.add(module)
+    return module
+
+
+def compiled_modules() -> tuple[str, ...]:
+    """Returns the modules whose twins compiled code consists of. Those that are registered later are left out."""
+    global _compiled
+    if _compiled is None:
+        _compiled = _candidates()
+    return _compiled
+
+
+def obstacle_to_compiling(module: str) -> str | None:
+    """Returns why compiled code does not contain the twin in a module; None if it does."""
+    if module in (_candidates() if _compiled is None else _compiled):
+        return None
+    if module in _registered:
+        return f"{module} was registered after compiled code was first used, which is too late in this process"
+    return f"{module} is not registered (see seqrnn.kernels.specification.register_compiled)"
+
+
+def _candidates() -> tuple[str, ...]:
+    return (*_OWN, *sorted(_registered.difference(_OWN)))

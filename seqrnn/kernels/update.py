@@ -13,9 +13,8 @@ from seqrnn.kernels import head, layers, steps
 from seqrnn.kernels.compiler import entry, kernel
 from seqrnn.kernels.functions import clear, copy
 from seqrnn.kernels.layout import (
-    CELL,
-    CELL_KIND,
-    CLIP,
+    CELL_NUMBER,
+    CLIP_NORM,
     D_OUTPUT,
     D_READ,
     INPUT,
@@ -24,8 +23,8 @@ from seqrnn.kernels.layout import (
     LAYER_FIELDS,
     LAYERS,
     LR,
-    LSTM,
-    NONE,
+    NEXT_PART,
+    NO_STEP,
     OUTPUT,
     OVERLAP,
     PARAMETERS,
@@ -39,9 +38,9 @@ from seqrnn.kernels.layout import (
     PART_LAST,
     PART_STREAMS,
     PART_TIMESTEPS,
+    PARTS,
     PASSES,
     PREVIOUS,
-    PREVIOUS_CELL,
     READ,
     ROWS,
     SIZE,
@@ -66,7 +65,7 @@ from seqrnn.kernels.simd import alwaysinline, offset, pointer
 
 @kernel
 def cut(c, part, number, window):
-    """Window ``number`` of a batch, as ``seqrnn.schedule.Schedule.window`` cuts it."""
+    """Writes where window ``number`` of a part's batch lies, as ``seqrnn.schedule`` cuts it, into its row."""
     alwaysinline()
     timesteps, streams = part[PART_TIMESTEPS], part[PART_STREAMS]
     stride = c[STRIDE] if c[STRIDE] > 0 else timesteps
@@ -85,8 +84,8 @@ def cut(c, part, number, window):
 
 
 @kernel
-def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
-    """Inputs and starts of the windows, from the stream's order into rows."""
+def gather(layer, windows, count, depth, columns, data, w, starts, flags):
+    """Copies the inputs of the windows into rows of ``w``, and their ``starts`` into ``flags``."""
     alwaysinline()
     I, rows = layer[INPUTS], layer[INPUT]
     for n in range(count):
@@ -104,48 +103,46 @@ def gather(c, w, layer, windows, count, depth, columns, data, starts, flags):
 
 
 @kernel
-def begin(c, w, layer, window, carried, index):
-    """The states that a window begins with: carried, or zero."""
+def begin_window(c, w, layer, window, carried, index):
+    """Writes the state with which a window begins to its first row: a carried one, or zero.
+
+    ``carried`` holds (streams, H) for each slot, layer and part of the state; ``index`` is the number of the layer.
+    """
     alwaysinline()
-    H, slot = layer[SIZE], window[W_SLOT]
+    H, parts, slot = layer[SIZE], layer[PARTS], window[W_SLOT]
     count = window[W_STREAMS] * H
-    previous, cell = layer[PREVIOUS] + window[W_COLUMN] * H, layer[PREVIOUS_CELL] + window[W_COLUMN] * H
-    parts = 2 if c[CELL_KIND] == LSTM else 1
     size = c[STREAMS] * H  # of one part of the state of one layer
-    layers_ = c[LAYERS]
     if slot >= 0 and window[W_FIRST]:
         for other in range(c[SLOTS]):
-            clear(carried, (other * layers_ + index) * parts * size, parts * size)
-    if slot < 0:
-        clear(w, previous, count)
-        if parts == 2:
-            clear(w, cell, count)
-    else:
-        place = (slot * layers_ + index) * parts * size
-        copy(carried, place, w, previous, count)
-        if parts == 2:
-            copy(carried, place + size, w, cell, count)
+            clear(carried, (other * c[LAYERS] + index) * parts * size, parts * size)
+    for part in range(parts):
+        previous = layer[PREVIOUS] + part * layer[NEXT_PART] + window[W_COLUMN] * H
+        if slot < 0:
+            clear(w, previous, count)
+        else:
+            copy(carried, ((slot * c[LAYERS] + index) * parts + part) * size, w, previous, count)
 
 
 @kernel
-def keep(c, w, layer, window, columns, carried, index):
-    """Carries a window's state before the timestep with which a later one begins."""
+def keep_state(c, w, layer, window, columns, carried, index):
+    """Copies the state with which a later window begins to its slot of ``carried``."""
     alwaysinline()
     if window[W_KEEP] > 0:
-        H, parts = layer[SIZE], 2 if c[CELL_KIND] == LSTM else 1
+        H, parts = layer[SIZE], layer[PARTS]
         size, count = c[STREAMS] * H, window[W_STREAMS] * H
-        place = (window[W_SLOT] * c[LAYERS] + index) * parts * size
         row = (window[W_KEEP] - 1) * columns + window[W_COLUMN]
-        copy(w, layer[OUTPUT] + row * H, carried, place, count)
-        if parts == 2:
-            copy(w, layer[CELL] + row * H, carried, place + size, count)
+        for part in range(parts):
+            place = ((window[W_SLOT] * c[LAYERS] + index) * parts + part) * size
+            copy(w, layer[OUTPUT] + part * layer[NEXT_PART] + row * H, carried, place, count)
 
 
 @kernel
 def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
-    """A layer's forward pass through the windows: as many side by side as do not wait for each other."""
+    """Runs a layer forward through the windows.
+
+    As many of them run side by side as do not begin with a state that another of them still has to reach.
+    """
     alwaysinline()
-    kind = c[CELL_KIND]
     together = c[SLOTS] if c[SLOTS] else count
     n = 0
     while n < count:
@@ -160,16 +157,16 @@ def recur(c, p, w, layer, index, windows, count, columns, carried, flags):
             window = offset(windows, other * WINDOW_FIELDS)
             rows += window[W_STREAMS]
             depth = max(depth, window[W_LENGTH])
-            begin(c, w, layer, window, carried, index)
+            begin_window(c, w, layer, window, carried, index)
         for k in range(depth):
             row = k * columns + column
             if k == 0:
-                layers.restart(kind, w, layer, row, rows, flags)
+                layers.reset_states(w, layer, row, rows, flags)
             else:
-                layers.follow(kind, w, layer, row, row - columns, rows, flags)
-            layers.step(kind, p, w, layer, row, rows)
+                layers.continue_states(w, layer, row, row - columns, rows, flags)
+            layers.step(c[CELL_NUMBER], p, w, layer, row, rows)
         for other in range(n, end):
-            keep(c, w, layer, offset(windows, other * WINDOW_FIELDS), columns, carried, index)
+            keep_state(c, w, layer, offset(windows, other * WINDOW_FIELDS), columns, carried, index)
         n = end
 
 
@@ -179,12 +176,11 @@ def group(
 ):
     """Adds the gradient of some windows of an update to ``g``; returns their summed loss and number of targets."""
     alwaysinline()
-    kind, deep = c[CELL_KIND], c[LAYERS]
-    rows = depth * columns
-    gather(c, w, q, windows, count, depth, columns, data, starts, flags)
+    deep, rows = c[LAYERS], depth * columns
+    gather(q, windows, count, depth, columns, data, w, starts, flags)
     for index in range(deep):
         layer = offset(q, index * LAYER_FIELDS)
-        layers.project(kind, p, w, layer, rows)
+        layers.project(p, w, layer, rows)
         recur(c, p, w, layer, index, windows, count, columns, carried, flags)
 
     top = offset(q, (deep - 1) * LAYER_FIELDS)
@@ -220,30 +216,30 @@ def group(
     for index in range(deep - 1, -1, -1):
         layer = offset(q, index * LAYER_FIELDS)
         above = offset(q, (index - 1) * LAYER_FIELDS)[D_OUTPUT] if index else -1
-        layers.backward(kind, p, g, w, layer, depth, columns, flags, above, False)
+        layers.backward(c[CELL_NUMBER], p, g, w, layer, depth, columns, flags, above, False)
     return loss, read
 
 
 @kernel
 def prepare(c, p, g, w, q):
-    """What changes with the parameters, and a gradient of zero."""
+    """Computes what depends on the parameters alone, and sets the gradient to zero."""
     alwaysinline()
     clear(g, 0, c[PARAMETERS])
     for index in range(c[LAYERS]):
-        layers.prepare(c[CELL_KIND], p, w, offset(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
+        layers.prepare(p, w, offset(q, index * LAYER_FIELDS), c[WINDOW] != 1, index > 0)
     head.prepare(p, w, c, offset(q, (c[LAYERS] - 1) * LAYER_FIELDS)[SIZE])
 
 
 @kernel
-def conclude(c, p, g, a, b, m, o, loss, count, rate):
+def finish_update(c, p, g, a, b, m, o, loss, count, rate):
     """Averages and clips the gradient of an update, and takes the step, unless the update has diverged or has no
     target; returns the norm of the average."""
     alwaysinline()
     scale = 1.0 / max(1, count)
     norm = math.sqrt(steps.squared_norm(g, c[PARAMETERS])) * scale
-    if count and c[STEP_KIND] != NONE and math.isfinite(loss) and math.isfinite(norm):
-        if o[CLIP] > 0:
-            scale *= min(1.0, o[CLIP] / (norm + 1e-6))
+    if count and c[STEP_KIND] != NO_STEP and math.isfinite(loss) and math.isfinite(norm):
+        if o[CLIP_NORM] > 0:
+            scale *= min(1.0, o[CLIP_NORM] / (norm + 1e-6))
         o[LR] = rate
         c[STEPS_MADE] += 1
         steps.step(c[STEP_KIND], p, g, a, b, m, o, c[PARAMETERS], c[STEPS_MADE], scale)
@@ -252,9 +248,9 @@ def conclude(c, p, g, a, b, m, o, loss, count, rate):
 
 @entry
 def apply_gradient(p_, g_, a_, b_, m_, c_, o_, loss, count, rate):
-    """``conclude`` for a gradient that several threads have computed."""
+    """Does what ``finish_update`` does, for a gradient that several threads have computed."""
     p, g, a, b, m = pointer(p_), pointer(g_), pointer(a_), pointer(b_), pointer(m_)
-    return conclude(pointer(c_), p, g, a, b, m, pointer(o_), loss, count, rate)
+    return finish_update(pointer(c_), p, g, a, b, m, pointer(o_), loss, count, rate)
 
 
 @entry
@@ -262,8 +258,8 @@ def train_updates(
     p_, g_, a_, b_, m_, w_, layers_, c_, o_, parts_, data_, targets_, labels_, valid_, starts_, carried_, windows_,
     flags_, rows_, where_, rates, epochs, timesteps, losses, counts, norms,
 ):  # fmt: skip
-    """Makes the updates of some parts, one after another; what ``seqrnn.strategies.protocol.Made`` holds of them
-    goes to the last arrays. Stops behind an update that has diverged, whose step it does not take.
+    """Makes the updates of some parts, one after another, and writes their ``seqrnn.strategies.protocol.UpdateStats``
+    to the last arrays. Stops after an update that has diverged, without its step.
 
     Returns:
         How many updates have been made, one that diverged included.
@@ -274,8 +270,8 @@ def train_updates(
     carried, windows, flags = pointer(carried_), pointer(windows_), pointer(flags_)
     rows, where = pointer(rows_), pointer(where_)
 
-    made, passes, loss, count = 0, 0, 0.0, 0  # passes, loss and count of the update under way
-    waiting, depth, columns = 0, 0, 0  # windows that are yet to be computed, and their extent
+    made, passes, loss, count = 0, 0, 0.0, 0  # updates made; windows, loss and targets of the current one
+    waiting, depth, columns = 0, 0, 0  # windows that have not been computed yet, and their extent
     for index in range(len(parts_) // PART_FIELDS):
         part = offset(parts, index * PART_FIELDS)
         begin, end = part[PART_FIRST], part[PART_FIRST] + part[PART_COUNT]
@@ -315,7 +311,7 @@ def train_updates(
             loss, count = loss + some, count + valid_ones
             waiting, depth, columns = 0, 0, 0
             passes = 0
-            norms[made] = conclude(c, p, g, a, b, m, o, loss, count, rates[made])
+            norms[made] = finish_update(c, p, g, a, b, m, o, loss, count, rates[made])
             losses[made], counts[made] = loss, count
             made += 1
             if not (math.isfinite(loss) and math.isfinite(norms[made - 1])):

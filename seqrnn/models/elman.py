@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.kernels.specification import Layer, Recurrence
+from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
+
+SPECIFICATION = CellSpecification(activation="tanh", compiled="seqrnn.kernels.cells.simple")
 
 
 @register("model", "elman")
@@ -66,4 +68,4 @@ class Elman(nn.Module):
             Layer(len(W) - self.output_size, [W], [self.b[layer]] if len(self.b) else [], transposed=False)
             for layer, W in enumerate(self.W)
         ]
-        return Recurrence("tanh", self.output_size, layers, self.dropout)
+        return Recurrence(SPECIFICATION, self.output_size, layers, self.dropout)

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.kernels.specification import Recurrence
+from seqrnn.kernels.specification import CellSpecification, GateSpecification, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
+
+SPECIFICATION = CellSpecification(
+    gates=(
+        GateSpecification("reset", "sigmoid"),
+        GateSpecification("update", "sigmoid"),
+        GateSpecification("candidate", "tanh", state_scale="reset"),
+    ),
+    compiled="seqrnn.kernels.cells.gru",
+)
 
 
 @register("model", "gru")
@@ -42,4 +51,4 @@ class GRU(nn.Module):
         return gate_matrices(self.stack)
 
     def recurrence(self) -> Recurrence:
-        return Recurrence("gru", self.output_size, layers_of(self.stack), self.stack.dropout)
+        return Recurrence(SPECIFICATION, self.output_size, layers_of(self.stack), self.stack.dropout)

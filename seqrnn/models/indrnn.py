@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Count, Layers, NonNegative, Positive, Size
 from seqrnn.errors import ConfigError
-from seqrnn.kernels.specification import Layer, Recurrence
+from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout
 from seqrnn.registry import register
@@ -57,6 +57,9 @@ class IndRNN(nn.Module):
             raise ConfigError(f"model.init_least={init_least}: must not be above model.init_most={init_most}")
         self.output_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
         self.activation = activation
+        self.specification = CellSpecification(
+            activation=activation, independent=True, compiled="seqrnn.kernels.cells.independent"
+        )
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         bound = hidden_size**-0.5
         low, high = (float(share) ** (1 / init_timesteps) for share in (init_least, init_most))
@@ -91,4 +94,4 @@ class IndRNN(nn.Module):
         layers = [
             Layer(len(W), [W, u], [b], transposed=False) for W, u, b in zip(self.W, self.u, self.b, strict=True)
         ]
-        return Recurrence(f"ind_{self.activation}", self.output_size, layers, self.dropout)  # type: ignore[arg-type]
+        return Recurrence(self.specification, self.output_size, layers, self.dropout)

@@ -8,10 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Real, Size
-from seqrnn.kernels.specification import Recurrence
+from seqrnn.kernels.specification import CellSpecification, GateSpecification, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
+
+SPECIFICATION = CellSpecification(
+    gates=(
+        GateSpecification("input", "sigmoid"),
+        GateSpecification("forget", "sigmoid"),
+        GateSpecification("candidate", "tanh"),
+        GateSpecification("output", "sigmoid"),
+    ),
+    state=("h", "c"),
+    compiled="seqrnn.kernels.cells.lstm",
+    saved=5,
+    # torch has this cell from oneDNN: as fast where matrices are large, faster where nothing has to be saved.
+    faster_up_to=256,
+    forward_faster_up_to=(64, 8),
+)
 
 
 @register("model", "lstm")
@@ -59,4 +74,4 @@ class LSTM(nn.Module):
         return gate_matrices(self.stack)
 
     def recurrence(self) -> Recurrence:
-        return Recurrence("lstm", self.output_size, layers_of(self.stack), self.stack.dropout)
+        return Recurrence(SPECIFICATION, self.output_size, layers_of(self.stack), self.stack.dropout)

@@ -95,7 +95,7 @@ class Network(nn.Module):
         if self.kernel == "compiled":
             return True
         recurrence = self.cell.recurrence()
-        return support.pays(recurrence.kind, recurrence.size, streams, gradients)
+        return support.is_faster(recurrence.specification, recurrence.size, streams, gradients)
 
     def initial_state(self, streams: int) -> State:
         """The state in which every sequence starts."""

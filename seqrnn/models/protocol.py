@@ -1,4 +1,4 @@
-"""What every recurrence looks like from outside.
+"""The interface of every cell: a recurrence of one or more layers.
 
 T timesteps, B streams, I inputs, H hidden units, L layers; time comes first.
 """
@@ -15,32 +15,45 @@ State = tuple[Tensor, ...]  # tensors (L, B, H): all that a recurrence remembers
 
 
 class Cell(Protocol):
-    """A recurrence of one or more layers; a ``torch.nn.Module``."""
+    """A recurrence of one or more layers; a ``torch.nn.Module``.
+
+    A cell whose equations are known to others has another method, which is optional:
+
+        def recurrence(self) -> seqrnn.kernels.specification.Recurrence
+
+    It returns the specification of the cell's kind and the parameters of its layers. Compiled code needs it (if the
+    specification names a compiled twin), and so do the parts of the diagnosis that look at gates and saturation.
+    ``__call__`` must compute the same by torch's own operations.
+    """
 
     output_size: int  # H of the last layer
 
     def __call__(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Inputs (T, B, I) and the state before them -> outputs (T, B, H) and the state after them."""
+        """Computes the outputs (T, B, H) and the state after them from inputs (T, B, I) and the state before them."""
 
     def initial_state(self, streams: int) -> State:
-        """The state in which every sequence starts."""
+        """Returns the state in which every sequence starts: zeros, if the cell has a method ``recurrence``."""
 
     def recurrent_weights(self) -> Sequence[Tensor]:
-        """The matrices (H, H) that act on the previous state, one per gate and layer, as views to write to;
-        none where units hear only themselves."""
+        """Returns the matrices (H, H) that act on the previous state, one per gate and layer, as views to write to.
+        There are none where each unit receives only itself from the state."""
 
 
 def zeros(parameter: Tensor, layers: int, streams: int, size: int) -> Tensor:
-    """A state of zeros (L, B, H), on the device and in the type of the parameter."""
+    """Returns a part of a state, zeros (L, B, H), on the device and in the type of the parameter."""
     return torch.zeros(layers, streams, size, device=parameter.device, dtype=parameter.dtype)
 
 
 def detached(state: State) -> State:
-    """The same state, cut off from the graph that led to it."""
+    """Returns the same state without the graph that led to it."""
     return tuple(part.detach() for part in state)
 
 
 def restarted(state: State, starts: Tensor, initial: State) -> State:
-    """The state with those streams at their initial state in which a new sequence starts; ``starts`` is (B,) bool."""
+    """Returns the state with the initial one for those streams in which a new sequence starts.
+
+    Args:
+        starts: (B,), boolean.
+    """
     starts = starts.to(state[0].device).unsqueeze(-1)  # (B, 1)
     return tuple(torch.where(starts, fresh, old) for fresh, old in zip(initial, state, strict=True))

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
-from seqrnn.kernels.specification import Recurrence
+from seqrnn.kernels.specification import CellSpecification, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
 from seqrnn.registry import register
@@ -33,6 +33,7 @@ class RNN(nn.Module):
         super().__init__()
         check_dropout(dropout, num_layers)
         self.output_size = hidden_size
+        self.specification = CellSpecification(activation=nonlinearity, compiled="seqrnn.kernels.cells.simple")
         self.stack = nn.RNN(input_size, hidden_size, num_layers, nonlinearity=nonlinearity, dropout=dropout)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -46,4 +47,4 @@ class RNN(nn.Module):
         return gate_matrices(self.stack)
 
     def recurrence(self) -> Recurrence:
-        return Recurrence(self.stack.nonlinearity, self.output_size, layers_of(self.stack), self.stack.dropout)
+        return Recurrence(self.specification, self.output_size, layers_of(self.stack), self.stack.dropout)

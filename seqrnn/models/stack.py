@@ -1,4 +1,4 @@
-"""What the cells built on torch.nn.RNN, GRU and LSTM have in common."""
+"""What the cells built on torch.nn's recurrent modules have in common."""
 
 from __future__ import annotations
 

@@ -1,6 +1,17 @@
-"""python -m seqrnn.plots RUN_DIR [RUN_DIR ...]: draws the pictures of finished runs again."""
+"""python -m seqrnn.plots RUN_DIR [RUN_DIR ...]: draws the pictures of finished runs again.
+
+Python puts the current directory first on its module search path for ``python -m``. Inside a directory that was
+received from someone, that would run a yaml.py in it, so it is removed before anything else is imported. A module of
+the standard library or a folder named seqrnn there are imported even earlier: ``seqrnn-plots`` and
+``python -P -m seqrnn.plots`` never look into the current directory.
+"""
 
 from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]
 
 import argparse
 import warnings
@@ -25,7 +36,7 @@ def draw_all(directories: Sequence[Path]) -> None:
             plots.draw(
                 directory,
                 survive=DataError if reporting.wants_traceback() else Exception,
-                tell=lambda path: print(printable(str(path))),
+                announce=lambda path: print(printable(str(path))),
                 others=[draw_diagnosis],
             )
         except DataError as error:
@@ -35,6 +46,7 @@ def draw_all(directories: Sequence[Path]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the ``seqrnn-plots`` command."""
     parser = argparse.ArgumentParser("python -m seqrnn.plots", description="Draws the pictures of runs again.")
     parser.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path, help="a directory that a run left")
     directories = parser.parse_args(arguments).directories

@@ -1,4 +1,4 @@
-"""What the arrays of a run directory look like, held against the files before anything is drawn from them."""
+"""The shapes of the arrays in a run directory, which are checked before anything is drawn from them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from seqrnn.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]
-# The axes of each array; the same letter is the same size. Small letters may be 0.
+# The axes of each array: the same letter is the same size; the size of a small letter may be 0.
 SEQUENCES = {"inputs": "TNI", "targets": "TNO", "outputs": "TNO", "valid": "TN", "starts": "TN"}
 CLASSES = {"outputs": "nO", "targets": "n", "examples": "e", "example_inputs": "TeI"}
-COURSES = {"timesteps": "F", "inputs": "TNI", "targets": "TNO", "outputs": "FTNO"}
-GUESSES = {"timesteps": "F", "inputs": "TNI", "targets": "KN", "outputs": "FKNO"}
+SEQUENCE_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "TNO", "outputs": "FTNO"}
+CLASS_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "KN", "outputs": "FKNO"}
 SAMPLES = {"inputs": "TNI", "targets": "N"}
 MOST_CLASSES = 4096  # a confusion matrix has a square of it
 
 
 def checked(arrays: Arrays, axes: Mapping[str, str], path: Path, classes: bool = False) -> Arrays:
-    """The arrays that ``axes`` names.
+    """Returns the arrays that ``axes`` names, checked.
 
     Args:
-        axes: the axes of each, a letter each.
+        axes: the axes of each array, a letter for each.
         path: the file that they are from.
-        classes: whether ``targets`` are classes, which the last axis O of ``outputs``, if they are there, counts.
+        classes: whether ``targets`` are classes, of which there are as many as the last axis O of ``outputs`` says.
 
     Raises:
         DataError: some are missing, or do not fit together.
@@ -66,9 +66,10 @@ def _check_indices(arrays: Arrays, name: str, count: int, path: Path) -> None:
 
 
 def check_columns(columns: Mapping[str, NDArray[np.float64]], path: Path) -> None:
-    """
+    """Checks that rows of metrics have the timesteps at which they were written.
+
     Raises:
-        DataError: the rows of metrics do not say at which timesteps they were written.
+        DataError: they do not.
     """
     timesteps = columns.get("timesteps", np.array([np.nan]))
     if not (np.isfinite(timesteps).all() and (np.abs(timesteps) <= 2**63).all()):

@@ -1,14 +1,16 @@
-"""What a picture says about its run in words: title, notes, recipe, and scores beside those of the baselines."""
+"""What pictures say about their run: title, notes, recipe, and scores beside those of the baselines."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-METRIC_OF_LOSS = {"mse": "mse", "half_mse": "mse", "l1": "mae", "cross_entropy": "accuracy"}
-METRIC_OF_KIND = {"regression": "mae", "classification": "accuracy"}
+from seqrnn.metrics import headline
+from seqrnn.rundir.formats import Picture
+
 METRIC_NAMES = {
     "mse": "MSE",
     "mae": "MAE",
@@ -22,7 +24,7 @@ LOSS_NAMES = {
     "l1": "mean |error|",
     "cross_entropy": "cross-entropy, nats",
 }
-LONGEST_TITLE = 80  # characters
+LONGEST_TITLE, LONGEST_NOTE = 80, 400  # characters
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,25 @@ class Facts:
         return str(self.summary.get("kind", "regression"))
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """The task's."""
-        return self._group("task")
+    def picture(self) -> Picture:
+        """The picture of the predictions that the task asks for."""
+        values = self.summary.get("picture")
+        return Picture.model_validate(values) if values else Picture(name="")
 
     @property
     def loss(self) -> str:
-        """What the loss is, for an axis."""
+        """The label of an axis that shows the loss."""
         name = str(self.summary.get("loss", ""))
         return f"loss ({LOSS_NAMES.get(name, name)})"
 
     @property
     def name(self) -> str:
+        """The task and the model."""
         return f"{self.task} with {self.model}"
 
     @property
     def title(self) -> str:
-        """Task, model, and the main test metric beside the baselines, as many as fit."""
+        """Task, model, and the main test metric beside those of the baselines, as many as fit."""
         title = self.name
         metric = self._main_metric()
         scores = self.summary.get("test") or {}
@@ -75,12 +79,12 @@ class Facts:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know before believing the picture."""
+        """What a reader of the picture must know: a shrunk run, data that is not what it seems, an early end."""
         notes = []
         if self.config.get("smoke"):
             notes.append("smoke run, shrunk to seconds: says nothing about the model")
         if self.summary.get("data_note"):
-            notes.append(f"data: {self.summary['data_note']}")
+            notes.append(f"data: {textwrap.shorten(self.summary['data_note'], LONGEST_NOTE, placeholder='…')}")
         status, updates = self.summary.get("status", "finished"), self.summary.get("updates") or 0
         if status != "finished" and "updates" in self.summary:
             notes.append(f"{status} after {updates:,} updates")
@@ -88,7 +92,7 @@ class Facts:
 
     @property
     def recipe(self) -> str:
-        """Optimizer and schedule in a line."""
+        """Optimizer, schedule and seed in one line."""
         optimizer, schedule = self._group("optimizer"), self._group("schedule")
         parts = []
         if "name" in optimizer and "lr" in optimizer:
@@ -108,21 +112,21 @@ class Facts:
         return ", ".join(parts)
 
     def test(self, metric: str) -> float:
-        """The test score; NaN if there is none."""
+        """Returns the test score; NaN if there is none."""
         value = (self.summary.get("test") or {}).get(metric)
         return math.nan if value is None else float(value)
 
-    def baselines(self, metric: str) -> dict[str, float]:
-        """The baselines' scores, by names without what is in parentheses where that leaves them apart."""
-        baselines = self.summary.get("baselines") or {}
+    def baselines(self, metric: str, data: str = "test") -> dict[str, float]:
+        """Returns the scores of the baselines on the test or the validation data. What their names have in
+        parentheses is left out where they differ without it."""
+        baselines = self.summary.get("baselines" if data == "test" else "validation_baselines") or {}
         scores = {name: scores[metric] for name, scores in baselines.items() if scores.get(metric) is not None}
         short = {name: name.split(" (")[0] for name in scores}
         unique = len(set(short.values())) == len(short)
         return {short[name] if unique else name: float(value) for name, value in scores.items()}
 
     def _main_metric(self) -> str:
-        by_kind = METRIC_OF_KIND.get(self.kind, "mae")
-        return METRIC_OF_LOSS.get(str(self.summary.get("loss")), by_kind)
+        return headline(self.kind, str(self.summary.get("loss")))
 
     def _group(self, name: str) -> Mapping[str, Any]:
         group = self.config.get(name)
@@ -130,7 +134,7 @@ class Facts:
 
 
 def number(value: float | None, metric: str = "") -> str:
-    """For people: three digits, and a percentage for accuracies."""
+    """Returns a number for people: three digits, and a percentage for accuracies."""
     if value is None or not math.isfinite(value):
         return "not finite"
     return f"{100 * value:.2f} %" if metric.startswith("accuracy") else f"{value:#.3g}".rstrip(".")

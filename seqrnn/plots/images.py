@@ -15,13 +15,13 @@ SMALLEST = 8  # pixels
 
 
 def are_images(inputs: NDArray[Any]) -> bool:
-    """Whether inputs (T, N, I) look like images of T × I pixels: large enough, and not negative."""
+    """Returns whether inputs (T, N, I) look like images of T × I pixels: large enough, and not negative."""
     rows, count, columns = inputs.shape
     return bool(min(rows, columns) >= SMALLEST and count and np.nanmin(inputs) >= 0)
 
 
 def show(ax: Axes, image: Array | None, title: str, colour: str, size: float = style.TEXT) -> None:
-    """An image (T, I) with a line above it; nothing if there is none."""
+    """Draws an image (T, I) with a title; nothing if there is none."""
     ax.set_xticks([])
     ax.set_yticks([])
     if image is None:

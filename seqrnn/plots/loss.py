@@ -1,4 +1,4 @@
-"""loss.png: how a run went."""
+"""loss.png: the course of a training."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Level:
 
 
 def draw(metrics: Mapping[str, Array], facts: Facts) -> Figure:
-    """Training and evaluation loss against timesteps (of all streams), logarithmic where they span more than a
-    decade, with the test losses of the network and of the trivial baselines; below, the evaluations' accuracy or mean
-    absolute error (their largest error, where the loss is the mean absolute error already), and the learning rate if
-    it changes.
+    """Draws training and validation loss against timesteps (of all streams), logarithmic where they span more than a
+    decade, with the validation losses of the trivial baselines and the test loss of the network; below, the accuracy
+    or the mean absolute error on the validation data (the largest error, where the loss is the mean absolute error),
+    and the learning rate if it changes.
     """
     columns = {name: style.real(values) for name, values in metrics.items()}
     x = columns["timesteps"]
@@ -105,7 +105,7 @@ def _loss(ax: Axes, x: Array, columns: Mapping[str, Array], facts: Facts) -> Non
             markersize=4.5 if len(evaluated) <= 60 else 2.5,
             markeredgecolor="white",
             markeredgewidth=0.5,
-            label="evaluation",
+            label="validation",
         )
     style.axes(ax, y=style.plain(facts.loss))
     _scale(ax, np.concatenate([train, evaluated]), _levels(facts, "loss"), is_log)
@@ -132,20 +132,20 @@ def _evaluations(ax: Axes, x: Array, values: Array, metric: str, facts: Facts) -
 
 
 def _metric(columns: Mapping[str, Array]) -> str | None:
-    """The metric of the evaluations that says most beside the loss."""
+    """Returns the metric of the evaluations that says most beside the loss."""
 
-    def is_news(metric: str) -> bool:
+    def adds_something(metric: str) -> bool:
         values = columns.get(f"eval_{metric}", np.array([]))
         loss = columns.get("eval_loss", np.array([]))
         return bool(np.isfinite(values).any()) and not np.allclose(values, loss, rtol=1e-3, equal_nan=True)
 
-    return next((metric for metric in ("accuracy", "mae", "max_error") if is_news(metric)), None)
+    return next((metric for metric in ("accuracy", "mae", "max_error") if adds_something(metric)), None)
 
 
 def _levels(facts: Facts, metric: str) -> list[Level]:
     levels = [
         Level(f"{_short(name)} {number(value, metric)}", value, GREY)
-        for name, value in facts.baselines(metric).items()
+        for name, value in facts.baselines(metric, "validation").items()
     ]
     test = facts.test(metric)
     if math.isfinite(test):
@@ -158,8 +158,8 @@ def _short(name: str) -> str:
 
 
 def _scale(ax: Axes, values: Array, levels: list[Level], is_log: bool, metric: str = "") -> None:
-    """Sets the y-axis for the values and those levels that are not far from them, and marks the levels: dashed
-    lines, named at the right edge. The name of a level beyond the axis stands at its end, with an arrow."""
+    """Sets the y-axis for the values and the levels near them, and marks the levels by dashed lines with a name at
+    the right edge. The name of a level outside of the axis stands at its end, with an arrow."""
     values = np.log10(values) if is_log else values
     places = [_place(level.value, is_log) for level in levels]
     low, high = style.limits([values], 0)
@@ -179,9 +179,11 @@ def _scale(ax: Axes, values: Array, levels: list[Level], is_log: bool, metric: s
     else:
         ax.set_ylim(low, high)
     fractions = [(place - low) / (high - low) for place in places]
+    name = "baselines on validation data"
     for level, fraction in zip(levels, fractions, strict=True):
         if 0 <= fraction <= 1 and level.weight == "normal":
-            ax.axhline(level.value, color=level.colour, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5)
+            ax.axhline(level.value, color=level.colour, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5, label=name)
+            name = ""  # one entry in the legend stands for all
     _name(ax, levels, fractions)
 
 
@@ -192,7 +194,7 @@ def _place(value: float, is_log: bool) -> float:
 
 
 def _name(ax: Axes, levels: list[Level], fractions: list[float]) -> None:
-    """Writes the levels' names to the right of the axes, so far apart that they can be read."""
+    """Writes the names of the levels to the right of the axes, with enough distance between them to be read."""
     size = ax.get_position().height  # of the body: nearly that of the page
     figure_height = ax.figure.get_figure(root=True).get_figheight()
     gap = SMALL * 1.25 / 72 / max(size * figure_height, 0.5)
@@ -227,8 +229,8 @@ def _name(ax: Axes, levels: list[Level], fractions: list[float]) -> None:
 
 
 def _apart(places: list[float], gap: float) -> list[float]:
-    """Sorted places, moved as little as need be to lie ``gap`` apart."""
-    groups: list[list[float]] = []  # of neighbours that touch: their sum of wished-for first places, and their count
+    """Returns sorted places, moved as little as possible so that they lie at least ``gap`` apart."""
+    groups: list[list[float]] = []  # of neighbours that touch: the sum of their wanted first places, and their count
     for place in places:
         groups.append([place, 1])
         while len(groups) > 1:
@@ -245,13 +247,13 @@ def _spans_a_decade(values: Array) -> bool:
 
 
 def _is_noisy(values: Array) -> bool:
-    """Whether the line turns so often that its course is hard to see."""
+    """Returns whether the line changes its direction so often that its trend is hard to see."""
     turns = np.diff(np.sign(np.diff(values))) != 0
     return bool(turns.mean() > 0.3)
 
 
 def _smoothed(values: Array, is_log: bool) -> Array:
-    """Mean over neighbours, geometric on a logarithmic axis."""
+    """Returns means over neighbours, geometric means on a logarithmic axis."""
     width = max(5, len(values) // 25)
     weights = np.hanning(width + 2)[1:-1]
     values = np.log(values) if is_log else values

@@ -14,20 +14,20 @@ from seqrnn.plots.style import INK, INPUTS
 
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
-    """The first training sequences (at most ten) with their classes: as images where they look like images, else as
-    lines of their first inputs."""
+    """Draws the first training sequences (at most ten) with their classes: as images where they look like images,
+    else as lines of their first inputs."""
     inputs, targets = style.real(arrays["inputs"]), arrays["targets"].ravel()
     count = min(10, inputs.shape[1], len(targets))
     if images.are_images(inputs):
-        says = "Each row of pixels is a timestep, read from the top."
-        figure, body = style.page(1.05, facts, says, f"{facts.task}: the first training examples")
+        caption = "Each row of pixels is a timestep, read from the top."
+        figure, body = style.page(1.05, facts, caption, f"{facts.task}: the first training examples")
         for number, ax in enumerate(body.subplots(1, 10, squeeze=False)[0]):
             shown = inputs[:, number] if number < count else None
             images.show(ax, shown, f"{targets[number]}" if shown is not None else "", INK)
         return figure
     lines = min(inputs.shape[2], len(INPUTS))
-    says = f"{'Inputs' if lines == inputs.shape[2] else f'{lines} of the inputs'} against timesteps."
-    figure, body = style.page(3.2, facts, says, f"{facts.task}: the first training examples")
+    caption = f"{'Inputs' if lines == inputs.shape[2] else f'{lines} of the inputs'} against timesteps."
+    figure, body = style.page(3.2, facts, caption, f"{facts.task}: the first training examples")
     for number, ax in enumerate(body.subplots(2, 5, sharex=True, sharey=True).ravel()):
         if number >= count:
             ax.set_axis_off()

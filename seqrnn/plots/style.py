@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,8 +19,9 @@ from PIL import Image
 
 from seqrnn.errors import printable
 from seqrnn.plots.facts import Facts
+from seqrnn.rundir.atomic import replacing
 
-# Okabe & Ito (2008), Color Universal Design: told apart by the colour-blind too.
+# Okabe & Ito (2008), Color Universal Design: colour-blind people can tell them apart.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
 INK, GREY, PALE, BAND = "#222222", "#6B6B6B", "#E3E3E3", "#F1F1F1"
@@ -36,19 +37,29 @@ MOST_POINTS = 4000  # in a line
 Array = NDArray[np.float64]
 
 
-def page(height: float, facts: Facts, says: str, title: str | None = None) -> tuple[Figure, SubFigure]:
-    """A page with the run's title, what the picture shows, and the run's notes.
+@contextmanager
+def defaults() -> Iterator[None]:
+    """Draws with matplotlib's own parameters: a matplotlibrc, of the user or in the current directory, could ask for
+    LaTeX, which may be missing and runs programs."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def page(height: float, facts: Facts, caption: str, title: str | None = None) -> tuple[Figure, SubFigure]:
+    """Makes a page with the run's title, a caption, and the run's notes.
 
     Args:
         height: of the body, in inches.
-        title: instead of the run's, which has its test score.
+        caption: what the picture shows.
+        title: instead of the title of the run, which has its test score.
 
     Returns:
         The figure, and its body to draw in.
     """
     lines = [
         *((line, TITLE, "bold", INK) for line in textwrap.wrap(title or facts.title, 88)),
-        *((line, TEXT, "normal", GREY) for line in textwrap.wrap(says, 125)),
+        *((line, TEXT, "normal", GREY) for line in textwrap.wrap(caption, 125)),
         *((line, TEXT, "bold", VERMILLION) for line in textwrap.wrap("  ·  ".join(facts.notes), 110)),
     ]
     top = 0.1 + sum(size * LINE for _, size, _, _ in lines)
@@ -77,46 +88,34 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> Path:
     """Writes a PNG, whole or not at all.
 
     Args:
-        colours: at most 256, which all others are replaced by. A page of lines and letters has a few and their
-            shades, and takes half the room.
+        colours: how many colours the file has, at most 256; the others are replaced. A page of lines and letters has
+            only a few colours and their shades, and takes half the space so.
     """
     figure.canvas.draw()  # once; savefig would draw it twice
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
     if colours is not None:
-        image = _simpler(image, colours)
+        image = _reduced(image, colours)
     with replacing(path) as temporary:
         image.save(temporary, dpi=(DPI, DPI), optimize=colours is not None)
     return path
 
 
-def _simpler(image: Image.Image, colours: int) -> Image.Image:
-    """With a palette of our colours and the most frequent ones, and the nearest of them for every other."""
+def _reduced(image: Image.Image, colours: int) -> Image.Image:
+    """Returns the image with a palette of our colours and its most frequent ones, and the nearest of them for every
+    other colour."""
     packed = np.asarray(image).astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32)
     found, counts = np.unique(packed, return_counts=True)
-    parts = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.float32)
-    ours = np.array([[int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in NAMED], np.float32)
-    tints = np.concatenate([255 - share * (255 - ours) for share in TINTS])  # however little is drawn in them
-    frequent = parts[np.argsort(-counts, kind="stable")[: colours - len(tints)]]
+    channels = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.float32)
+    own = np.array([[int(name[place : place + 2], 16) for place in (1, 3, 5)] for name in NAMED], np.float32)
+    tints = np.concatenate([255 - share * (255 - own) for share in TINTS])  # however little is drawn in them
+    frequent = channels[np.argsort(-counts, kind="stable")[: colours - len(tints)]]
     palette = np.concatenate([tints, frequent])
-    distances = (palette**2).sum(axis=1) - 2 * parts @ palette.T  # but for what all have in common
+    distances = (palette**2).sum(axis=1) - 2 * channels @ palette.T  # without a term that is the same for all
     nearest = np.zeros(2**24, np.uint8)
     nearest[found] = distances.argmin(axis=1)
-    simpler = Image.fromarray(nearest[packed], "P")
-    simpler.putpalette(palette.astype(np.uint8).tobytes())
-    return simpler
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside ``path``, with its suffix, that takes its place at the end. Where ``path`` is a link, it is
-    the link that is replaced, and what it leads to stays as it is."""
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    reduced = Image.fromarray(nearest[packed], "P")
+    reduced.putpalette(palette.astype(np.uint8).tobytes())
+    return reduced
 
 
 def axes(ax: Axes, x: str = "", y: str = "", title: str = "") -> None:
@@ -135,13 +134,13 @@ def axes(ax: Axes, x: str = "", y: str = "", title: str = "") -> None:
 
 
 def whole_numbers(ax: Axes, nbins: int = 7) -> None:
-    """Ticks of the x-axis at whole numbers, with separators of thousands."""
+    """Puts the ticks of the x-axis at whole numbers, with separators of thousands."""
     ax.xaxis.set_major_locator(MaxNLocator(nbins=nbins, integer=True, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def legend(ax: Axes, columns: int = 6) -> None:
-    """A legend above the axes, where no data is."""
+    """Draws a legend above the axes, where no data is."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         ax.legend(
@@ -159,19 +158,19 @@ def legend(ax: Axes, columns: int = 6) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib takes as it is, in one line and not as a formula."""
+    """Returns text that matplotlib draws in one line, as it is and not as a formula."""
     return printable(text).replace("$", r"\$")
 
 
 def real(values: NDArray[Any]) -> Array:
-    """As float64, NaN where a number is infinite or too large to draw."""
+    """Returns values as float64, with NaN where a number is infinite or too large to draw."""
     result = values.astype(np.float64)
     result[~(np.abs(result) < 1e200)] = np.nan
     return result
 
 
 def thinned(x: Array, y: Array) -> tuple[Array, Array]:
-    """Without NaN, and with means of neighbours if there are more points than can be seen."""
+    """Returns points without NaN, and with the means of neighbours if there are more points than can be seen."""
     shown = np.isfinite(y)
     x, y = x[shown], y[shown]
     each = -(-len(x) // MOST_POINTS)
@@ -183,7 +182,7 @@ def thinned(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def limits(values: Sequence[Array], margin: float = 0.08) -> tuple[float, float]:
-    """Axis limits around all finite values, with a margin; (−1, 1) if there are none."""
+    """Returns axis limits around all finite values, with a margin; (−1, 1) if there are none."""
     joined = np.concatenate([np.ravel(part) for part in values])
     finite = joined[np.isfinite(joined)]
     if not len(finite):

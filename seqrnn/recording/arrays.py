@@ -1,4 +1,4 @@
-"""Which arrays of a run are kept: enough to draw its pictures from, and not without bounds."""
+"""The arrays that a run writes: enough to draw its pictures from, and no more than a file should hold."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def samples(batch: Batch) -> Arrays:
-    """samples.npz: the first training sequences of a classification task, inputs (T, n, I) and targets (n,)."""
+    """Returns samples.npz: inputs (T, n, I) and targets (n,) of the first training sequences of a classification."""
     chunk = batch.read(0, batch.timesteps)
     return {"inputs": chunk.inputs[:, :SAMPLES].numpy(), "targets": chunk.targets[-1, :SAMPLES].numpy()}
 
 
 def predictions_of(predictions: Predictions, kind: str) -> Arrays:
-    """predictions.npz. Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N), for as many
-    sequences as are kept. Classification: outputs (N', O) and targets (N',) of all valid timesteps; of the first and
-    of the mistakes that the network was surest of, the indices ``examples`` (n,) and ``example_inputs`` (T, n, I)."""
+    """Returns predictions.npz.
+
+    Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N) of the first sequences. Classification:
+    outputs (N', O) and targets (N',) of all valid timesteps, and ``example_inputs`` (T, n, I) with their indices
+    ``examples`` (n,): those of the first sequences, and of the mistakes with the most probable predictions.
+    """
     if kind == "regression":
         kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
         return {
@@ -38,8 +41,8 @@ def predictions_of(predictions: Predictions, kind: str) -> Arrays:
         }
     outputs, targets = predictions.judged()
     sequences = np.nonzero(predictions.valid)[1]
-    surest = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
-    mistakes = surest[outputs.argmax(axis=1)[surest] != targets[surest]]
+    most_probable = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
+    mistakes = most_probable[outputs.argmax(axis=1)[most_probable] != targets[most_probable]]
     examples = np.unique(np.concatenate([np.arange(min(EXAMPLES, len(targets))), mistakes[:EXAMPLES]]))
     return {
         "outputs": outputs,
@@ -57,7 +60,7 @@ def _log_sum(logits: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class FirstSequences:
-    """The sequences of a test batch that an animation shows: as many as it has room for."""
+    """The first sequences of a test batch, as many as an animation shows; a batch itself."""
 
     batch: Batch
     kind: str
@@ -78,7 +81,7 @@ class FirstSequences:
 
 
 def packed(frames: Sequence[tuple[int, Predictions]]) -> dict[str, Any]:
-    """The frames of an animation so far as tensors; they show the same sequences, which are packed once."""
+    """Returns the frames of an animation so far as tensors. All show the same sequences, which are packed once."""
     if not frames:
         return {}
     shared = {name: torch.from_numpy(getattr(frames[0][1], name)) for name in SHARED}
@@ -87,7 +90,7 @@ def packed(frames: Sequence[tuple[int, Predictions]]) -> dict[str, Any]:
 
 
 def unpacked(frames: Mapping[str, Any]) -> list[tuple[int, Predictions]]:
-    """The opposite."""
+    """Returns the frames that ``packed`` has packed."""
     if not frames:
         return []
     shared = {name: frames[name].numpy() for name in SHARED}
@@ -98,8 +101,8 @@ def unpacked(frames: Mapping[str, Any]) -> list[tuple[int, Predictions]]:
 
 
 def snapshots_of(frames: Sequence[tuple[int, Predictions]], kind: str) -> Arrays:
-    """snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames; of a
-    classification, targets and outputs at the last timestep alone."""
+    """Returns snapshots.npz: timesteps (F,), inputs and targets (T, n, ·), and outputs (F, T, n, O) of the F frames;
+    of a classification, targets and outputs at the last timestep only."""
     first = frames[0][1]
     judged = slice(-1, None) if kind == "classification" else slice(None)
     return {

@@ -1,4 +1,4 @@
-"""What a result was made with: versions and the revision of the code."""
+"""What a result was made with: versions, the revision of the code, and the scheduler's job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "matplotlib", "pydantic
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of seqrnn, Python, the platform and the packages that matter for a result."""
+    """Returns the versions of seqrnn, Python, the platform and the packages that matter for a result."""
     found = {"seqrnn": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
@@ -28,15 +28,20 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_revision() -> str | None:
-    """The commit that this package's source is at, ``-dirty`` if it was changed since; None outside a checkout.
-    It is that of the first call: of the code that runs."""
+    """Returns the commit of this package's source, with ``-dirty`` if files have been changed since; None outside a
+    checkout. The answer of the first call is kept, because it is about the code that has been imported."""
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None
     try:
         revision, changes = (
             subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+                env=_own_repository(),
             ).stdout.strip()
             for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
         )
@@ -45,8 +50,17 @@ def git_revision() -> str | None:
     return revision + ("-dirty" if changes else "")
 
 
+def _own_repository() -> dict[str, str]:
+    """Returns the environment without the variables by which git would look at another repository, as in a hook."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+    }
+
+
 def scheduler_job() -> str | None:
-    """The scheduler's name for the job that this process belongs to."""
+    """Returns the scheduler's name of the job that this process belongs to; None if there is no scheduler."""
     for scheduler, name in (("slurm", "SLURM_JOB_ID"), ("submitit", "SUBMITIT_LOCAL_JOB_ID")):
         if os.environ.get(name):
             return f"{scheduler} job {os.environ[name]}"

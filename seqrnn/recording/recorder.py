@@ -1,43 +1,43 @@
-"""What a run says while it lasts and leaves behind: ties together terminal, run directory and pictures."""
+"""Records a run: ties together the terminal, the run directory and the pictures."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 
-from seqrnn import device, evaluation, plots
+from seqrnn import evaluation, metrics, plots
 from seqrnn.components import Components
-from seqrnn.errors import Diverged, UserError
+from seqrnn.errors import DataError, Diverged, UserError
 from seqrnn.evaluation import Predictions
 from seqrnn.monitor import Monitor, Progress, Row
-from seqrnn.recording import arrays, provenance
+from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
+from seqrnn.recording.header import relative
+from seqrnn.recording.summary import reason_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.rundir.reader import RunReader
-from seqrnn.rundir.request import RunRequest, resume_command
+from seqrnn.rundir.request import RunRequest, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
-from seqrnn.schedule import Schedule, distinct
 
-WRITE_EVERY = 1.0  # seconds: rows wait so long at most while updates go on
-SHOWN_METRIC = {"regression": "mae", "classification": "accuracy"}
+WRITE_EVERY = 1.0  # seconds: how long rows wait at most before they are written
+FIRST = 10  # classified sequences whose classes are printed
 
 
 class Recorder:
-    """Writes down one run. However its ``with`` block is left, the directory is complete as far as the run got:
-    metrics, weights, a summary with its status, and pictures.
+    """Records one run. However its ``with`` block is left, the directory is complete as far as the run got: metrics,
+    weights, a summary with its status, and pictures. A picture that cannot be drawn does not change the status.
 
     Args:
         components: the config and the objects of the run.
-        request: where it goes, and whether it is there already.
-        deferred: within it, a signal waits until everything is written down.
+        request: the run directory, and whether the run is resumed.
+        deferred: a context in which a signal waits until everything is written.
+        quiet: whether nothing is printed; the log holds it nevertheless.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Recorder:
         components: Components,
         request: RunRequest,
         deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.values, self.components = components.values, components
         self.directory, self.resuming = request.directory, request.resuming
@@ -55,85 +57,110 @@ class Recorder:
             resuming=request.resuming,
             lock_timeout=request.lock_timeout,
         )
-        said = RunReader(request.directory).overrides() if request.resuming else request.overrides
-        self.experiment = next((text.partition("=")[2] for text in said if text.startswith("experiment=")), None)
+        overrides = RunReader(request.directory).overrides() if request.resuming else request.overrides
+        self.experiment = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
-        self.best = Best(components.network, components.settings.checkpoint.best)
-        self.terminal = Terminal(self.writer.log_path, SHOWN_METRIC[components.task.kind])
+        self.best = Best(components.network, components.settings.checkpoint.best, components.task)
+        shown_metric = metrics.headline(components.task.kind, components.task.loss)
+        self.terminal = Terminal(self.writer.log_path, shown_metric, quiet)
         self.progress = Progress(0)
-        self.rows: list[Row] = []  # not written yet
-        self.written = -WRITE_EVERY
+        self.unwritten: list[Row] = []
+        self.last_written = -WRITE_EVERY
         self.frame_every = 0
-        self.shown: list[arrays.FirstSequences] = []
+        self.animated: list[arrays.FirstSequences] = []
         self.frames: list[tuple[int, Predictions]] = []
         self.scores: dict[str, dict[str, float]] = {}
-        self.first_ten = ""
+        self.validation_baselines: dict[str, dict[str, float]] = {}
+        self.first_classes = ""
         self.began = time.monotonic(), time.process_time()
-        self.spent = 0.0, 0.0  # by the clock and by the processor, before this process took over
+        self.seconds_before = 0.0, 0.0  # by the clock and by the processor, in the processes before this one
         self.history: dict[str, Any] = {"resumed": 0, "rollbacks": [], "init_from": None}
 
     def begin(self, monitor: Monitor, notes: Sequence[str] = ()) -> None:
-        """Says what is about to run, and what else there is to know."""
+        """Prints what is about to run and ``notes``, and writes what is known before the training."""
         self.progress, self.has_begun = monitor.progress, True
         if self.resuming:
             self.writer.write_config(self.values)
-        if self.components.settings.logger == "tensorboard":
+        components, settings = self.components, self.components.settings
+        if settings.logger == "tensorboard":
             self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.resuming else None)
-        settings, schedule = self.components.settings, self.components.schedule
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
-            monitor.stops.append(self.frame_every)
-            self.shown = [arrays.FirstSequences(self.components.task.test()[0], self.components.task.kind)]
-        name = f"{self.values['task']['name']} with {self.values['model']['name']}"
-        self.terminal.header(f"{name} ({self.experiment})" if self.experiment else name, self._facts())
-        batches = self.components.task.train(0, schedule.streams)
-        for note in self._notes(schedule, max(batch.timesteps for batch, _ in distinct(batches)), batches[0].streams):
-            self.terminal.say(f"  note: {note}")
+            monitor.end_blocks_at_multiples_of(self.frame_every)
+            self.animated = [arrays.FirstSequences(components.task.test()[0], components.task.kind)]
+        self.terminal.header(
+            header.title(components, self.experiment),
+            header.facts(components, self.progress.planned_updates, self.directory),
+        )
+        for note in header.notes(components):
+            self.terminal.print(f"  note: {note}")
         for note in notes:
-            self.terminal.say(f"  {note}")
-        self.writer.write_summary(self._summary(None, "running"))
-        if self.components.task.kind == "classification":
+            self.terminal.print(f"  {note}")
+        self.validation_baselines = evaluation.score_baselines_on(
+            components.task.validation(), components.task, components.loss, components.context
+        )
+        self._write_summary("running")
+        if components.task.kind == "classification":
+            batches = components.task.train(0, components.schedule.streams)
             self.writer.write_samples(arrays.samples(batches[0]))
             if settings.plots.draw:
-                plots.draw_samples(self.directory)
+                with suppress(Exception):  # it is drawn again at the end, and reported then
+                    plots.draw_samples(self.directory)
 
     def record(self, row: Row) -> None:
         """Takes a row of metrics. Writing one takes as long as many updates, so they are written once a second, in
         whole lines; a run that is killed loses those of its last second."""
         self.best.consider(row)
-        self.rows.append(row)
-        self._write_if_due()
+        self.unwritten.append(row)
+        self._write_rows_if_due()
 
     def observe(self, progress: Progress) -> None:
-        """Is told after some updates where the run stands."""
+        """Shows how far the run is, and takes a frame of the animation when one is due. Called after each block of
+        updates."""
         self.terminal.progress(progress)
-        if self.rows:
-            self._write_if_due()
+        if self.unwritten:
+            self._write_rows_if_due()
         if self.frame_every:
             is_last = progress.position == progress.planned_updates
             if is_last or progress.position % self.frame_every == 0:
-                predictions = evaluation.predict(self.components.network, self.shown, self.components.context)
+                predictions = evaluation.predict(self.components.network, self.animated, self.components.context)
                 self.frames.append((progress.timesteps, predictions))
 
-    def _write_if_due(self) -> None:
-        if time.monotonic() >= self.written + WRITE_EVERY:
+    def _write_rows_if_due(self) -> None:
+        if time.monotonic() >= self.last_written + WRITE_EVERY:
             self._write_rows()
 
     def _write_rows(self) -> None:
-        rows, self.rows = self.rows, []
+        rows, self.unwritten = self.unwritten, []
         for row in rows:
             self.writer.record(row)
             if self.tensorboard:
                 self.tensorboard.record(row)
             if any(key.startswith("eval_") and value is not None for key, value in row.items()):
-                self.terminal.evaluated(row)
+                self.terminal.log_evaluation(row)
         self.writer.flush()
         self.terminal.flush()
-        self.written = time.monotonic()
+        self.last_written = time.monotonic()
+
+    @property
+    def scored(self) -> tuple[str, int]:
+        """The weights that are scored and saved, ``best`` or ``last``, and the number of updates that made them."""
+        if self.components.schedule.keeps_best and self.best.weights:
+            return "best", self.best.updates
+        return "last", self.progress.updates
+
+    def load_scored_weights(self) -> None:
+        """Loads the weights that are scored and saved into the trained network."""
+        if self.scored[0] == "best":
+            self.components.network.load_state_dict(self.best.weights)
 
     def finish(self, predictions: Predictions) -> float:
-        """Takes the trained network's predictions on the test data; returns their loss."""
+        """Takes the trained network's predictions on the test data; returns their loss.
+
+        Raises:
+            Diverged: the test loss is NaN or infinite.
+        """
         self._write_rows()
         task, loss = self.components.task, self.components.loss
         self.scores = {
@@ -141,20 +168,24 @@ class Recorder:
             **evaluation.score_baselines(predictions, task, loss),
         }
         if task.kind == "classification":
-            outputs, targets = (values[:10] for values in predictions.judged())
+            outputs, targets = (values[:FIRST] for values in predictions.judged())
             predicted = " ".join(str(label) for label in outputs.argmax(axis=-1))
-            self.first_ten = f"first ten: predicted {predicted}, real {' '.join(str(label) for label in targets)}"
+            self.first_classes = f"first ten: predicted {predicted}, real {' '.join(str(label) for label in targets)}"
         self.writer.write_predictions(arrays.predictions_of(predictions, task.kind))
-        test_loss = self._test()["loss"]
+        test_loss = self._test_scores()["loss"]
         if not np.isfinite(test_loss):
             raise Diverged(f"diverged: the test loss is {test_loss}")
         return test_loss
 
-    def state(self, lasting: bool) -> dict[str, Any]:
-        """What has been written down, and what is yet to be, for ``rewind`` and ``inherit``; see ``Run.mark``."""
+    def state(self, durable: bool) -> dict[str, Any]:
+        """Returns what has been recorded, for a checkpoint, from which ``rewind`` and ``restore_history`` continue.
+
+        Args:
+            durable: whether the metrics so far must survive a power failure.
+        """
         self._write_rows()
         return {
-            "metrics": self.writer.mark(lasting),
+            "metrics": self.writer.position(durable),
             "frames": arrays.packed(self.frames),
             "best": self.best.state(),
             "seconds": list(self._seconds()),
@@ -162,28 +193,29 @@ class Recorder:
         }
 
     def rewind(self, state: Mapping[str, Any] | None) -> list[str]:
-        """Forgets what was written down after a state; None: everything. Returns what is missing from before."""
-        self.rows = []
+        """Removes what was recorded after ``state``; None: everything. Returns a line for each file that lacks
+        something from before."""
+        self.unwritten = []
         self.frames = arrays.unpacked(state["frames"]) if state else []
         if state:
             self.best.restore(state["best"])
         return self.writer.rewind(state["metrics"] if state else None)
 
-    def inherit(self, state: Mapping[str, Any]) -> None:
-        """Goes on with the time and the history of the process that wrote a state."""
-        self.spent = tuple(state["seconds"])
+    def restore_history(self, state: Mapping[str, Any]) -> None:
+        """Continues the times and the history of the process that wrote ``state``."""
+        self.seconds_before = tuple(state["seconds"])
         self.history = {**state["history"], "rollbacks": list(state["history"]["rollbacks"])}
 
     def write_best(self) -> None:
-        """Writes the weights of the best evaluation, if that is news."""
+        """Writes the weights of the best evaluation, if they have changed since they were written."""
         if not self.best.is_written:
             self.writer.write_best(self.best.weights)
             self.best.is_written = True
 
     def _seconds(self) -> tuple[float, float]:
-        """By the clock and by the processor, since the run was started, while there was a process."""
+        """Returns the time of all processes of the run, by the clock and by the processor."""
         now = time.monotonic(), time.process_time()
-        wall, cpu = (spent + new - old for spent, new, old in zip(self.spent, now, self.began, strict=True))
+        wall, cpu = (old + end - begin for old, end, begin in zip(self.seconds_before, now, self.began, strict=True))
         return wall, cpu
 
     def __enter__(self) -> Recorder:
@@ -194,169 +226,113 @@ class Recorder:
     ) -> None:
         self.terminal.stop_progress(self.progress)
         with self.deferred():
-            problem = self._close(error)
-        if error is None and problem is not None:
-            raise problem
+            first = self._close(error)
+        if error is None and first is not None:
+            raise first
 
     def _close(self, error: BaseException | None) -> BaseException | None:
-        """Writes everything down, each step whatever becomes of the others; returns what went wrong first."""
-        problems = [error] if error else []
+        """Writes everything that is left, each step even if others fail; returns the first error."""
+        errors = [error] if error else []
 
-        def attempt(*steps: Callable[[], object]) -> None:
-            for step in steps:
-                try:
-                    step()
-                except BaseException as problem:
-                    problems.append(problem)
+        def attempt(step: Callable[[], object]) -> None:
+            try:
+                step()
+            except BaseException as problem:
+                errors.append(problem)
 
-        def summarise() -> None:
-            self.writer.write_summary(self._summary(problems[0] if problems else None))
-
-        if self.resuming and not self.has_begun:  # what is there from before stays as it was
-            attempt(self.writer.close, lambda: self._explain(problems))
+        if self.resuming and not self.has_begun:  # what an earlier process has written stays as it was
+            attempt(self.writer.close)
+            self._print_errors(errors)
             return None
         attempt(self._write_rows)
-        if type(error) is not KeyboardInterrupt:  # a second Ctrl-C: no time for more
-            attempt(lambda: self.writer.write_weights(self.components.network.state_dict()), self.write_best)
+        if type(error) is not KeyboardInterrupt:  # the second Ctrl-C: its user does not want to wait
+            weights = self.best.weights if self.scored[0] == "best" else self.components.network.state_dict()
+            attempt(lambda: self.writer.write_weights(weights))
+            attempt(self.write_best)
             if self.frames:
-                attempt(
-                    lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, self.components.task.kind))
-                )
-        attempt(summarise)
+                kind = self.components.task.kind
+                attempt(lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, kind)))
         if self.tensorboard:
             attempt(self.tensorboard.close)
-        if self.components.settings.plots.draw and not any(type(one) is KeyboardInterrupt for one in problems):
-            sound = len(problems)
-            attempt(lambda: plots.draw(self.directory))
-            if len(problems) > sound == 0:
-                attempt(summarise)  # it is not finished after all
-        attempt(self.writer.close, lambda: self._say_goodbye(problems))
-        return problems[0] if problems else None
+        reasons = [reason_of(errors[0])] if errors else []
+        attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), reasons))
+        status = status_of(errors[0] if errors else None)
+        not_drawn: list[str] = []
+        if not any(type(one) is KeyboardInterrupt for one in errors):
+            try:
+                not_drawn = self._draw()
+            except BaseException as interruption:  # the results are complete: only the exit code tells of it
+                errors.append(interruption)
+        if not_drawn:
+            attempt(lambda: self._write_summary(status, [*reasons, *not_drawn]))
+        attempt(self.writer.close)
+        attempt(lambda: self._print_result(status, errors, not_drawn))
+        return errors[0] if errors else None
 
-    def _explain(self, problems: Sequence[BaseException]) -> None:
-        self.terminal.insist()
-        status = _status(problems[0] if problems else None)
-        for error in problems:
+    def _draw(self) -> list[str]:
+        """Draws the pictures of the run, if they are wanted; returns a line for each that could not be drawn."""
+        if not self.components.settings.plots.draw:
+            return []
+        try:
+            plots.draw(self.directory, survive=Exception)
+        except DataError as error:
+            return list(error.problems)
+        except Exception as error:  # matplotlib cannot be imported
+            return [f"no pictures: {reason_of(error)}"]
+        return []
+
+    def _print_errors(self, errors: Sequence[BaseException]) -> None:
+        self.terminal.ignore_log_errors()
+        for error in errors:
             if isinstance(error, UserError):
                 for problem in error.problems:
-                    self.terminal.say(problem)
+                    self.terminal.print(problem)
                 error.shown = True
             elif not isinstance(error, KeyboardInterrupt | SystemExit):
-                self.terminal.say(f"{status}: {_reason(error)}")
+                self.terminal.print(f"{status_of(errors[0])}: {reason_of(error)}")
 
-    def _say_goodbye(self, problems: Sequence[BaseException]) -> None:
-        self._explain(problems)
-        status = _status(problems[0] if problems else None)
-        self.terminal.closing(self.scores)
-        if self.first_ten:
-            self.terminal.say(self.first_ten)
+    def _print_result(self, status: str, errors: Sequence[BaseException], not_drawn: Sequence[str]) -> None:
+        self._print_errors(errors)
+        self.terminal.print_scores(self.scores, self.components.task.loss)
+        if self.scores and self.scored[0] == "best":
+            self.terminal.print(
+                f"scored: best evaluation ({self.best.metric} {self.best.value:.4g}), at update {self.scored[1]:,}"
+            )
+        elif self.scores:
+            self.terminal.print(f"scored: last weights, at update {self.scored[1]:,}")
+        if self.first_classes:
+            self.terminal.print(self.first_classes)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
         seconds = self.progress.train_seconds
-        spent = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
-        self.terminal.say(f"{status} after {updates}, {spent}")
-        self.terminal.say_path(relative(self.directory))
+        duration = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
+        self.terminal.print(f"{status} after {updates}, {duration}")
+        directory = relative(self.directory)
+        if not_drawn:
+            for problem in not_drawn:
+                self.terminal.print(f"could not be drawn: {problem}")
+            self.terminal.print("draw the pictures with:")
+            self.terminal.print_path(drawing_command(directory))
+        self.terminal.print_path(directory)
         if status in ("interrupted", "failed"):
-            self.terminal.say("go on with:")
-            self.terminal.say_path(resume_command(relative(self.directory), self.values))
+            self.terminal.print("resume with:")
+            self.terminal.print_path(resume_command(directory, self.values))
         self.terminal.close()
 
-    def _facts(self) -> dict[str, str]:
-        components, model = self.components, self.values["model"]
-        parameters = sum(parameter.numel() for parameter in components.network.parameters())
-        size = f"{model['hidden_size']} hidden units · " if "hidden_size" in model else ""
-        facts = {
-            "model": f"{size}{model['head']} head · {parameters:,} parameters",
-            "optimizer": f"{self.values['optimizer']['name']} · lr {self.values['optimizer']['lr']:g} · "
-            f"{components.schedule.lr_decay}",
-            "schedule": components.schedule.describe(),
-            "length": f"{components.schedule.epochs:,} epoch{'s' * (components.schedule.epochs > 1)} · "
-            f"{self.progress.planned_updates:,} updates",
-            "device": f"{device.describe(components.context.device)} · {components.settings.precision} · "
-            f"seed {components.settings.seed}",
-            "results": relative(self.directory),
-        }
-        note = getattr(components.task, "data_note", None)
-        return {"data": note, **facts} if note else facts
-
-    def _notes(self, schedule: Schedule, longest: int, streams: int) -> list[str]:
-        notes = []
-        if schedule.window and schedule.window > longest:
-            notes.append(
-                f"schedule.window={schedule.window} is longer than the sequences of {longest} timesteps: "
-                "gradients reach back to the start of each sequence"
-            )
-        if streams < schedule.streams:
-            notes.append(f"schedule.streams={schedule.streams}: the task has sequences for {streams}")
-        return notes
-
-    def _test(self) -> dict[str, float]:
+    def _test_scores(self) -> dict[str, float]:
         return next(iter(self.scores.values()), {})
 
-    def _summary(self, error: BaseException | None, status: str | None = None) -> dict[str, Any]:
-        components, progress = self.components, self.progress
+    def _write_summary(self, status: str, problems: Sequence[str] = ()) -> None:
         wall, cpu = self._seconds()
-        return {
-            "status": status or _status(error),
-            "problem": _reason(error) if error else None,
+        measured = {
             "experiment": self.experiment,
-            "task": self.values["task"]["name"],
-            "model": self.values["model"]["name"],
-            "kind": components.task.kind,
-            "loss": components.task.loss,
-            "input_size": components.task.input_size,
-            "output_size": components.task.output_size,
-            "parameters": sum(parameter.numel() for parameter in components.network.parameters()),
-            "data_note": getattr(components.task, "data_note", None),
-            "smoke": components.settings.smoke,
-            "seed": components.settings.seed,
-            "device": device.describe(components.context.device),
-            "precision": components.settings.precision,
-            "threads": torch.get_num_threads(),
-            "planned_updates": progress.planned_updates,
-            "position": progress.position,
-            "updates": progress.updates,
-            "timesteps": progress.timesteps,
-            "epochs": progress.epoch + 1,
-            "stopped_early": progress.stopped_early,
-            "train_seconds": progress.train_seconds,
-            "evaluate_seconds": progress.evaluate_seconds,
             "wall_seconds": wall,
             "cpu_seconds": cpu,
             **self.history,
-            "job": provenance.scheduler_job(),
-            "train_loss": progress.train_loss,
-            "validation": progress.evaluation,
-            "best_validation_loss": progress.best_loss,
+            "scored": self.scored[0],
+            "scored_updates": self.scored[1],
             "best": {"metric": self.best.metric, "value": self.best.value, "updates": self.best.updates},
-            "test": self._test(),
+            "validation_baselines": self.validation_baselines,
+            "test": self._test_scores(),
             "baselines": dict(list(self.scores.items())[1:]),
-            "versions": provenance.versions(),
-            "git_revision": provenance.git_revision(),
         }
-
-
-def relative(path: Path) -> str:
-    """As short as it can be said from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _status(error: BaseException | None) -> str:
-    match error:
-        case None:
-            return "finished"
-        case Diverged():
-            return "diverged"
-        case KeyboardInterrupt() | SystemExit():  # a scheduler's handler may end the process
-            return "interrupted"
-        case _:
-            return "failed"
-
-
-def _reason(error: BaseException) -> str:
-    """For people: what went wrong."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or repr(error)
+        self.writer.write_summary(summarise(self.components, self.progress, status, problems, measured))

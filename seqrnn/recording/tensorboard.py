@@ -11,13 +11,13 @@ class TensorBoard:
     """Writes TensorBoard event files; the x-axis is timesteps.
 
     Args:
-        reached: the timesteps that a run goes on from: what an earlier process has written beyond is not shown.
+        timesteps: where a run resumes; what an earlier process wrote beyond is not shown. None: a new run.
     """
 
-    def __init__(self, directory: Path, reached: int | None) -> None:
+    def __init__(self, directory: Path, timesteps: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=None if reached is None else reached + 1)
+        self._writer = SummaryWriter(str(directory), purge_step=None if timesteps is None else timesteps + 1)
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Adds the row's numbers; ``eval_mae`` becomes ``eval/mae``."""
@@ -27,4 +27,5 @@ class TensorBoard:
                 self._writer.add_scalar(f"{group}/{name}", value, row["timesteps"])
 
     def close(self) -> None:
+        """Writes what is left and closes the files."""
         self._writer.close()

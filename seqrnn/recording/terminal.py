@@ -1,4 +1,4 @@
-"""What a run says: a header, its progress, and a closing table, on the screen and in train.log alike."""
+"""What a run prints: a header, its progress, and a closing table, on the screen and in train.log alike."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from seqrnn.errors import printable
 from seqrnn.monitor import Progress
+from seqrnn.recording.score_table import ScoreTable
 
-LINE_EVERY = 5.0  # seconds, where there is no terminal
-DRAW_EVERY = 0.1  # seconds, where there is one
+LINE_EVERY = 5.0  # seconds between lines of progress, where there is no terminal
+DRAW_EVERY = 0.1  # seconds between updates of the progress bar, where there is one
 LOG_WIDTH = 100
 
 
 class Screen(Console):
-    """Standard output; if what reads it goes away (``| head``), the run goes on in silence."""
+    """Standard output. If the process that reads it ends (``| head``), the run continues and prints nothing more."""
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -33,82 +34,81 @@ class Screen(Console):
 
 
 class Terminal:
-    """Speaks for one run.
+    """Prints what one run has to tell.
 
     Args:
-        log_path: where everything said goes as well, as plain text.
+        log_path: where everything that is printed is written as well, as plain text.
         metric: the metric of an evaluation that the progress display shows.
+        quiet: whether everything is written to the log alone.
     """
 
-    def __init__(self, log_path: Path, metric: str) -> None:
+    def __init__(self, log_path: Path, metric: str, quiet: bool = False) -> None:
         self.metric = metric
         self._file: IO[str] = log_path.open("a", encoding="utf-8")
-        self._screen = Screen(highlight=False)
+        self._screen = Screen(highlight=False, quiet=quiet)
+        # A notebook draws a progress bar by ipywidgets.
+        is_notebook = self._screen.is_jupyter and find_spec("ipywidgets") is not None
+        self._draws_bar = self._screen.is_terminal or is_notebook
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
         self._bar: Bar | None = None
-        self._every = DRAW_EVERY if self._screen.is_terminal else LINE_EVERY
-        self._spoke = time.monotonic()
-        self._unheard: tuple[type[OSError], ...] = ()  # errors of the log that nobody need hear of
+        self._interval = DRAW_EVERY if self._draws_bar else LINE_EVERY
+        self._last_shown = time.monotonic()
+        self._ignored: tuple[type[OSError], ...] = ()  # errors of the log
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
-        """What runs, on what, and where its results go."""
-        self._say(Text(printable(f"seqrnn: {title}"), style="bold"))
+        """Prints what runs, on what, and where its results are written."""
+        self._print(Text(printable(f"seqrnn: {title}"), style="bold"))
         for name, fact in facts.items():
-            self.say(f"  {name:<10} {fact}")
+            self.print(f"  {name:<10} {fact}")
 
-    def say(self, text: str) -> None:
-        """One line, or several where it is longer than the screen."""
-        self._say(Text(printable(text)))
+    def print(self, text: str) -> None:
+        """Prints a line, or several where it is longer than the screen is wide."""
+        self._print(Text(printable(text)))
 
-    def say_path(self, path: str) -> None:
-        """A path, on a line of its own however long it is, so that it can be copied."""
-        self._say(Text(printable(path)), soft_wrap=True)
+    def print_path(self, path: str) -> None:
+        """Prints a path or a command in one line, however long it is, so that it can be copied."""
+        self._print(Text(printable(path)), soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
-        """Shows where the run stands, not more often than is of use."""
+        """Shows how far the run is, unless it has just been shown."""
         now = time.monotonic()
-        if now - self._spoke < self._every:
+        if now - self._last_shown < self._interval:
             return
-        self._spoke = now
+        self._last_shown = now
         self._show(progress)
 
-    def evaluated(self, row: Mapping[str, Any]) -> None:
-        """Adds an evaluation to the log, a line."""
+    def log_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Adds a line about an evaluation to the log."""
         numbers = (
             f"{key.removeprefix('eval_')} {value:.4g}" for key, value in row.items() if key.startswith("eval_")
         )
         self._file.write(f"update {row['updates']:,}, timestep {row['timesteps']:,}: {', '.join(numbers)}\n")
 
     def flush(self) -> None:
-        """Lets others read the log so far."""
+        """Writes the log so far to its file, where other processes can read it."""
         self._file.flush()
 
     def stop_progress(self, progress: Progress) -> None:
-        """Takes the progress bar down."""
+        """Shows the progress bar a last time and removes it."""
         if self._bar is not None:
             self._show(progress)
             self._bar.stop()
             self._bar = None
 
-    def closing(self, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """A table of test scores: the network first, then the baselines."""
-        if not scores:
-            return
-        metrics = list(next(iter(scores.values())))
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        table.add_column("test", no_wrap=True)
-        for metric in metrics:
-            table.add_column(metric.replace("accuracy_", "").replace("_", " "), justify="right")
-        for number, (name, values) in enumerate(scores.items()):
-            row = [_score(metric, values[metric]) for metric in metrics]
-            table.add_row(Text(printable(name)), *row, style="bold green" if number == 0 else None)
-        self._say(table)
+    def print_scores(self, scores: Mapping[str, Mapping[str, float]], loss: str) -> None:
+        """Prints a table of test scores: the network first, then the baselines.
+
+        Args:
+            loss: the name of the loss.
+        """
+        if scores:
+            self._print(ScoreTable(scores, loss))
 
     def _show(self, progress: Progress) -> None:
         rate = progress.timesteps / max(progress.train_seconds, 1e-9)
         latest = progress.evaluation.get(self.metric)
         metric = "" if latest is None else f"{self.metric} {latest:.3g}"
-        if self._screen.is_terminal:
+        if self._draws_bar:
             if self._bar is None:
                 self._bar = _bar(self._screen)
                 self._bar.start()
@@ -123,25 +123,24 @@ class Terminal:
             return
         done = progress.position / max(1, progress.planned_updates)
         left = (progress.train_seconds + progress.evaluate_seconds) * (1 - done) / max(done, 1e-9)
-        self.say(
+        self.print(
             f"{done:4.0%}  {progress.timesteps:,} timesteps  {_short(rate)} steps/s  "
             f"loss {progress.train_loss:.4g}  {metric}  {left:.0f} s left"
         )
 
-    def _say(self, *parts: RenderableType, soft_wrap: bool = False) -> None:
-        for part in parts:
-            self._screen.print(part, soft_wrap=soft_wrap)
-            with suppress(*self._unheard):
-                self._log.print(part, soft_wrap=soft_wrap)
-        with suppress(*self._unheard):
+    def _print(self, renderable: RenderableType, soft_wrap: bool = False) -> None:
+        self._screen.print(renderable, soft_wrap=soft_wrap)
+        with suppress(*self._ignored):
+            self._log.print(renderable, soft_wrap=soft_wrap)
             self._file.flush()
 
-    def insist(self) -> None:
-        """From now on, what the log cannot take is said on the screen all the same."""
-        self._unheard = (OSError,)
+    def ignore_log_errors(self) -> None:
+        """From now on, prints to the screen even if the log cannot be written, as on a full disk."""
+        self._ignored = (OSError,)
 
     def close(self) -> None:
-        with suppress(*self._unheard):
+        """Closes the log."""
+        with suppress(*self._ignored):
             self._file.close()
 
 
@@ -155,12 +154,6 @@ def _bar(console: Console) -> Bar:
         expand=True,
         refresh_per_second=4,
     )
-
-
-def _score(metric: str, value: float) -> str:
-    if metric == "r2" or metric.startswith("accuracy"):
-        return f"{value:.4f}"
-    return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.3g}"  # with an exponent, the table is 80 columns wide
 
 
 def _short(number: float) -> str:

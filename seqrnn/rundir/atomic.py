@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SUFFIX = ".tmp"
+PREFIX = ".tmp-"  # of the names of temporary files
 
 
 @contextmanager
@@ -17,7 +17,8 @@ def replacing(
 ) -> Iterator[Path]:
     """Yields a temporary path beside ``path``, which replaces ``path`` when the block ends without an error.
 
-    The temporary file has the suffix of ``path``, because some libraries choose the format by it.
+    The temporary file has the suffix of ``path``, because some libraries choose the format by it. If ``path`` is a
+    link, the link is replaced, and the file that it leads to stays as it is.
 
     Args:
         durable: whether the file, under its name, must survive a power failure.
@@ -26,7 +27,7 @@ def replacing(
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{SUFFIX}{path.suffix}")
+    temporary = path.with_name(f"{PREFIX}{secrets.token_hex(8)}-{path.name}")
     try:
         yield temporary
         if durable:
@@ -43,12 +44,12 @@ def replacing(
 
 def remove_unfinished(directory: Path) -> None:
     """Removes the temporary files that a killed process has left in ``directory``."""
-    for path in directory.glob(f".*{SUFFIX}.*"):
+    for path in directory.glob(f"{PREFIX}*"):
         path.unlink()
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory survive a power failure, where the operating system can be asked to."""
+    """Makes the names in a directory survive a power failure, where the operating system offers a way."""
     if os.name != "posix":  # a directory cannot be opened there
         return
     handle = os.open(directory, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """Reads YAML of plain values, within the bounds of ``seqrnn.rundir.bounded``.
 
-Refused are tags, aliases, and interpolations, of which a recorded config has none: they could stand for objects, for
-more than there is memory for, and for what is in the environment of whoever reads them.
+Refused are tags and aliases, and in a config interpolations, of which a recorded one has none: they could stand for
+objects, for more than there is memory for, and for what is in the environment of whoever reads them.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a mapping of plain values (mappings, lists, texts, numbers, true, false, null)."""
     with opened(path, MOST_BYTES) as file:
-        return checked_mapping(_parsed(file), path)
+        return checked_mapping(_parsed(file, interpolations=False), path)
 
 
 def read_texts(path: Path) -> list[str]:
-    """Reads a list of texts."""
+    """Reads a list of texts. One that looks like an interpolation is a text like any other: it is never resolved."""
     with opened(path, MOST_BYTES) as file:
-        values = _parsed(file)
+        values = _parsed(file, interpolations=True)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise ValueError("it should hold a list of texts")
         return values
 
 
-def _parsed(file: IO[bytes]) -> Any:
+def _parsed(file: IO[bytes], *, interpolations: bool) -> Any:
     text = file.read(MOST_BYTES).decode()
-    _check_events(text)
+    _check_events(text, interpolations)
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -58,8 +58,11 @@ def _parsed(file: IO[bytes]) -> Any:
         loader.dispose()
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, interpolations: bool) -> None:
     """Refuses what is not plain while it is parsed, before anything is made of it.
+
+    Args:
+        interpolations: whether values may hold what looks like one.
 
     Raises:
         ValueError: the line, and what stands there.
@@ -80,7 +83,7 @@ def _check_events(text: str) -> None:
         if isinstance(event, yaml.ScalarEvent):
             if len(event.value) > MOST_CHARACTERS:
                 raise ValueError(f"{where}: a value of {len(event.value):,} characters")
-            if "${" in event.value:
+            if "${" in event.value and not interpolations:
                 raise ValueError(
                     f"{where}: {event.value[:80]}: interpolations are not resolved here; a run records its config "
                     "with every value resolved"

@@ -1,18 +1,42 @@
 """The values of config.yaml and summary.json that readers of a run directory rely on, as pydantic models.
 
-Every value may be missing: an older version did not write it, or the run has just begun. Other keys are allowed; the
-whole config is described by ``seqrnn.settings`` and by the components.
+Every value may be missing: an older version did not write it, or the run has just begun. Other keys are allowed;
+``seqrnn.settings`` and the components describe the whole config, and ``seqrnn.recording.summary`` the whole summary.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from seqrnn.rundir.bounded import ByName, Name
 
 Scores = ByName[float | None]  # by metric; None where a score is not finite
+Drawn = Annotated[float, Field(ge=-1e15, le=1e15)]  # where neighbouring numbers still differ by less than 1
+
+
+class Picture(BaseModel, frozen=True):
+    """The picture of a task's predictions, which the task chooses and the summary records.
+
+    Args:
+        name: a file in ``seqrnn/plots/pictures``: ``points``, ``pieces``, ``sequences`` or ``classes``. For any other
+            name, the default of the kind of task is drawn: ``sequences`` or ``classes``.
+        axis: the label of the x-axis.
+        start: where the x-axis has the first timestep (``points``).
+        step: the distance between timesteps on it (``points``).
+        length: the timesteps of each piece (``pieces``).
+        input: the label of the input.
+        target: the label of the target.
+    """
+
+    name: Name
+    axis: Name = "timestep"
+    start: Drawn = 0.0
+    step: Drawn = 1.0
+    length: Annotated[int, Field(ge=1, le=2**53)] = 1
+    input: Name = "input"
+    target: Name = "target"
 
 
 class TaskValues(BaseModel):
@@ -59,15 +83,17 @@ class SummaryValues(BaseModel):
     model: Name = ""
     kind: Literal["regression", "classification"] = "regression"
     loss: Name = ""
+    picture: Picture | None = None
     input_size: int = 0
     output_size: int = 0
-    data_note: Name | None = None
+    data_note: str | None = None
     smoke: bool = False
     planned_updates: int = 0
     updates: int = 0
     timesteps: int = 0
     train_loss: float | None = None
     validation: Scores = {}
+    validation_baselines: ByName[Scores] = {}
     best_validation_loss: float | None = None
     test: Scores = {}
     baselines: ByName[Scores] = {}

@@ -1,4 +1,4 @@
-"""One process at a time writes a run directory. A lock is the kernel's: with its owner it is gone."""
+"""The lock of a run directory. The operating system releases it when the process that holds it ends in any way."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ class Lock:
     """The lock of a run directory.
 
     Args:
-        path: the file that is locked. It stays behind; nobody owns it then.
-        owner: a file that says who holds the lock. It goes with an owner who leaves in order.
+        path: the file that is locked. It is left behind, unlocked.
+        owner: a file that names the process that holds the lock. It is removed when the lock is released, and left
+            behind when the process is killed.
     """
 
     def __init__(self, path: Path, owner: Path) -> None:
         self._lock, self._owner = filelock.FileLock(path), owner
 
-    def take(self, patience: float = 0.0) -> None:
-        """Takes the lock, and waits for it for so many seconds at most.
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Acquires the lock; waits for it for ``timeout`` seconds at most.
 
         Raises:
             ConfigError: another process holds it.
             OSError: the directory cannot be written.
         """
         try:
-            self._lock.acquire(timeout=patience)
+            self._lock.acquire(timeout=timeout)
         except filelock.Timeout:
             owner = "another process"
             with suppress(OSError, UnicodeDecodeError):
@@ -44,10 +45,10 @@ class Lock:
         self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
 
     def release(self) -> None:
-        """Leaves in order, if it is held."""
+        """Releases the lock, if it is held."""
         if not self._lock.is_locked:
             return
-        with suppress(OSError):  # the directory is gone, or on a disk that is
+        with suppress(OSError):  # the directory has been removed, or its disk has failed
             self._owner.unlink(missing_ok=True)
         with suppress(OSError):
             self._lock.release()

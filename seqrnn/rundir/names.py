@@ -1,4 +1,4 @@
-"""The names of the files in a run directory. No other module knows them.
+"""The names of the files in a run directory. No other module repeats them.
 
 config.yaml        the resolved config            predictions.npz     test inputs, targets, outputs
 overrides.yaml     the command line's overrides   snapshots.npz       the fit as it improved (plots.animation)

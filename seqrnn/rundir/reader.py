@@ -30,17 +30,18 @@ from seqrnn.rundir.names import (
 )
 
 
-def left_behind(directory: Path) -> bool:
-    """Whether the process that wrote a run directory last was killed, or still writes it."""
+def was_not_closed(directory: Path) -> bool:
+    """Returns whether the last process that wrote a run directory was killed, or is still writing it."""
     return (directory / OWNER).exists()
 
 
 class RunReader:
-    """A run directory being read, which may come from anyone: nothing in it is run, imported, unpickled or resolved,
-    and nothing outside of it is read (see ``seqrnn.rundir.bounded``).
+    """Reads a run directory, which may come from anyone: nothing in it is run, imported, unpickled or resolved, and
+    nothing outside of it is read (see ``seqrnn.rundir.bounded``).
 
     Raises:
-        DataError: it is not a run directory, or a file of it is missing or damaged, or holds what it should not.
+        DataError: it is not a run directory. Every method raises it, too, where its file is missing, damaged, or not
+            what it should be.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,21 +50,25 @@ class RunReader:
             raise DataError(f"{directory}: not a run directory: it has no {CONFIG}")
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Returns whether there is a file of this name, or a link."""
         return os.path.lexists(self.directory / name)
 
     def config(self) -> dict[str, Any]:
+        """Reads config.yaml. The values that readers rely on have been checked (``seqrnn.rundir.formats``)."""
         path = resolve_inside(self.directory, CONFIG)
         values = read_yaml(path)
         check(values, ConfigValues, path)
         return values
 
     def plugins(self, allowed: Collection[str] = ()) -> list[str]:
-        """The modules that the config asks to import. Importing a module runs it, so a command that reads imports
-        only those that its user has named.
+        """Reads the names of the modules that the config asks to import. Importing a module runs its code, so a
+        command that reads a run imports only the modules that its user has named.
+
+        Args:
+            allowed: the modules that the user has named.
 
         Raises:
-            DataError: some are not ``allowed``.
+            DataError: the config asks for others.
         """
         path = self.directory / CONFIG
         plugins = self.config().get("plugins", [])
@@ -78,17 +83,19 @@ class RunReader:
         return list(plugins)
 
     def overrides(self) -> list[str]:
-        """What the command line said."""
+        """Reads the overrides of the command line."""
         return read_texts(resolve_inside(self.directory, OVERRIDES))
 
     def summary(self) -> dict[str, Any]:
+        """Reads summary.json. The values that readers rely on have been checked (``seqrnn.rundir.formats``)."""
         path = resolve_inside(self.directory, SUMMARY)
         values = read_json(path)
         check(values, SummaryValues, path)
         return values
 
     def metrics(self) -> dict[str, NDArray[np.float64]]:
-        """The columns of metrics.jsonl; NaN where a row has no value. None at all before the first row."""
+        """Reads the columns of metrics.jsonl; NaN where a row has no value. Empty before the first row. See
+        ``bounded_rows.read_rows`` for very long runs."""
         return read_rows(resolve_inside(self.directory, METRICS_JSONL))
 
     def diagnosis(self, model: type[Model]) -> Model:
@@ -96,18 +103,19 @@ class RunReader:
         return read_model(resolve_inside(self.directory, DIAGNOSIS), model)
 
     def predictions(self) -> dict[str, NDArray[Any]]:
+        """Reads predictions.npz (``seqrnn.recording.arrays`` has the shapes)."""
         return self._arrays(PREDICTIONS)
 
     def snapshots(self) -> dict[str, NDArray[Any]] | None:
-        """The fit as it improved; None if the run was made without plots.animation."""
+        """Reads snapshots.npz, the fit as it improved; None if the run was made without plots.animation."""
         return self._arrays(SNAPSHOTS) if self.has(SNAPSHOTS) else None
 
     def weights(self, name: str = WEIGHTS) -> dict[str, Any]:
-        """The trained weights, or those in another such file, tensors by name, on the CPU."""
+        """Reads the trained weights, or another file of weights: tensors by name, on the CPU."""
         return read_tensors(resolve_inside(self.directory, name))
 
     def samples(self) -> dict[str, NDArray[Any]]:
-        """Inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
+        """Reads inputs (T, 10, I) and targets (10,) of the first training sequences of a classification task."""
         return self._arrays(SAMPLES)
 
     def _arrays(self, name: str) -> dict[str, NDArray[Any]]:

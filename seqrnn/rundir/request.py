@@ -1,4 +1,4 @@
-"""What is asked of a run: its config, its directory, and whether it resumes."""
+"""A request for a run: its config, its directory, and whether it is resumed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TAKEOVER_SECONDS = 60.0  # that a job waits for the one it takes over from
+TAKEOVER_SECONDS = 60.0  # that a requeued job waits for the process that it replaces
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run to be made.
+    """A run to be made or resumed.
 
     Args:
         values: its config.
         directory: its run directory.
         overrides: the overrides of the command line.
-        resuming: whether the directory holds this run already, and it is resumed.
+        resuming: whether the directory holds this run, which is resumed.
         reason: why it is resumed, if the user did not name the directory: "resume=auto", or a requeued job.
     """
 
@@ -31,7 +31,7 @@ class RunRequest:
 
     @property
     def lock_timeout(self) -> float:
-        """Seconds to wait for another process that still writes the directory."""
+        """Seconds to wait at most for another process that still writes the directory."""
         return TAKEOVER_SECONDS if self.reason else 0.0
 
 
@@ -41,3 +41,8 @@ def resume_command(directory: str, values: Mapping[str, Any]) -> str:
     if values.get("plugins"):
         words.append(f"plugins=[{','.join(values['plugins'])}]")
     return shlex.join(words)
+
+
+def drawing_command(directory: str) -> str:
+    """Returns the command line that draws the pictures of a run again."""
+    return shlex.join(["python", "-m", "seqrnn.plots", directory])

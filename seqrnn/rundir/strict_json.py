@@ -1,4 +1,4 @@
-"""JSON as the standard defines it: NaN and infinity become null."""
+"""Writes JSON as the standard defines it, without NaN and infinity."""
 
 from __future__ import annotations
 

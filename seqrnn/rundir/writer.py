@@ -1,4 +1,4 @@
-"""Writes a run directory, in one process at a time."""
+"""Writes a run directory. Only one process at a time does."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from seqrnn.rundir.names import (
     SUMMARY,
     WEIGHTS,
 )
-from seqrnn.rundir.reader import left_behind
+from seqrnn.rundir.reader import was_not_closed
 from seqrnn.rundir.strict_json import to_json
 
 Arrays = Mapping[str, NDArray[Any]]
-Mark = dict[str, Any]  # how far the metrics files had got
+MetricsPosition = dict[str, Any]  # the columns, and the sizes of the metrics files in bytes
 
 
 class RunWriter:
     """Writes a run directory; no other process writes it at the same time.
 
     Args:
-        directory: made if need be.
-        resuming: whether it holds a run already, which is resumed.
-        lock_timeout: seconds to wait at most for another process that writes it.
+        directory: created if it does not exist.
+        resuming: whether the directory holds a run that is resumed.
+        lock_timeout: seconds to wait at most for another process that writes the directory.
 
     Raises:
         ConfigError: the directory cannot be written, another process writes it, or it holds a run and ``resuming``
@@ -71,29 +71,33 @@ class RunWriter:
         try:
             _refuse_links(directory)
             if not resuming:
-                _refuse_a_second(directory)
+                _refuse_another_run(directory)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock.take(lock_timeout)
+            self._lock.acquire(lock_timeout)
             if not resuming:
-                _refuse_a_second(directory)  # another process may have finished one meanwhile
+                _refuse_another_run(directory)  # another process may have finished one in the meantime
             if resuming:
                 remove_unfinished(directory)
                 remove_unfinished(self.checkpoints)
             else:
                 self._write_text(OVERRIDES, OmegaConf.to_yaml(list(overrides)))
-                self.write_config(config)  # last: with it, there is a run
+                self.write_config(config)  # last: a directory with a config is a run directory
             self._jsonl = (directory / METRICS_JSONL).open("a", encoding="utf-8")
             self._csv = (directory / METRICS_CSV).open("a", encoding="utf-8", newline="")
         except OSError as error:
-            self._give_up(is_new and not resuming)
+            self._abandon(remove=is_new and not resuming)
             raise unwritable(directory, error) from None
         except ConfigError:
-            self._give_up(False)
+            self._abandon(remove=False)
             raise
         self._writer: csv.DictWriter[str] | None = None
 
-    def _give_up(self, remove: bool) -> None:
-        """Releases the lock and, if asked to, removes what would make the next try fail."""
+    def _abandon(self, *, remove: bool) -> None:
+        """Releases the lock.
+
+        Args:
+            remove: whether to remove what would make the next run in this directory fail.
+        """
         self._lock.release()
         with suppress(OSError):
             if remove:
@@ -102,10 +106,11 @@ class RunWriter:
                 self.checkpoints.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes config.yaml."""
         self._write_text(CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def record(self, row: Mapping[str, Any]) -> None:
-        """Adds a row to the metrics files. The first row's keys are the columns; it must have them all."""
+        """Adds a row to the metrics files. The keys of the first row are the columns of metrics.csv."""
         if self._writer is None:
             self._writer = csv.DictWriter(self._csv, list(row), restval="")
             self._writer.writeheader()
@@ -113,15 +118,18 @@ class RunWriter:
         self._jsonl.write(to_json(row) + "\n")
 
     def flush(self) -> None:
-        """Lets others read the rows so far."""
+        """Writes the rows so far to their files, where other processes can read them."""
         self._csv.flush()
         self._jsonl.flush()
 
-    def mark(self, lasting: bool = True) -> Mark:
-        """How far the metrics files have got, for ``rewind``; what they hold outlasts a power failure then, if it is
-        ``lasting``."""
+    def position(self, durable: bool = True) -> MetricsPosition:
+        """Returns where the metrics files end, for ``rewind``.
+
+        Args:
+            durable: whether what they hold must survive a power failure.
+        """
         self.flush()
-        for file in (self._csv, self._jsonl) if lasting else ():
+        for file in (self._csv, self._jsonl) if durable else ():
             os.fsync(file.fileno())
         return {
             "columns": list(self._writer.fieldnames) if self._writer else [],
@@ -129,30 +137,32 @@ class RunWriter:
             METRICS_JSONL: os.fstat(self._jsonl.fileno()).st_size,
         }
 
-    def rewind(self, mark: Mark | None) -> list[str]:
-        """Cuts off what was written to the metrics files after ``mark``; None: all of it.
+    def rewind(self, position: MetricsPosition | None) -> list[str]:
+        """Removes the rows that were written after ``position``; None: all rows.
 
         Returns:
-            What is missing from before, a line each.
+            A line for each file that ends before the position, so that rows are missing.
         """
         missing = []
         for name, file in ((METRICS_CSV, self._csv), (METRICS_JSONL, self._jsonl)):
             file.flush()
-            size, there = (int(mark[name]) if mark else 0), os.fstat(file.fileno()).st_size
-            if there < size:
+            size = int(position[name]) if position else 0
+            if os.fstat(file.fileno()).st_size < size:
                 size = _end_of_last_line(self.directory / name)
-                missing.append(f"{name}: rows are missing that were there at the checkpoint; the others go on")
+                missing.append(
+                    f"{name}: rows are missing that were there at the checkpoint; new rows follow the others"
+                )
             os.ftruncate(file.fileno(), size)
         self._writer = None
-        if mark and mark["columns"]:
-            # What is measured only since then has no column, and goes to metrics.jsonl alone.
-            self._writer = csv.DictWriter(self._csv, list(mark["columns"]), restval="", extrasaction="ignore")
+        if position and position["columns"]:
+            # What is measured only since then has no column, and is written to metrics.jsonl alone.
+            self._writer = csv.DictWriter(self._csv, list(position["columns"]), restval="", extrasaction="ignore")
             if not os.fstat(self._csv.fileno()).st_size:
                 self._writer.writeheader()
         return missing
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json anew, whole or not at all; on a full disk, over the old one, if it fits there."""
+        """Replaces summary.json, whole or not at all; on a full disk, overwrites the old one, if it fits there."""
         text = to_json(summary, indent=2) + "\n"
         try:
             self._write_text(SUMMARY, text)
@@ -165,33 +175,38 @@ class RunWriter:
                 file.truncate()
 
     def write_predictions(self, arrays: Arrays) -> None:
+        """Writes predictions.npz."""
         self._save(PREDICTIONS, arrays)
 
     def write_snapshots(self, arrays: Arrays) -> None:
+        """Writes snapshots.npz."""
         self._save(SNAPSHOTS, arrays)
 
     def write_samples(self, arrays: Arrays) -> None:
+        """Writes samples.npz."""
         self._save(SAMPLES, arrays)
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
-        """Saves the trained weights, tensors by name, in a format that holds no code."""
+        """Writes the trained weights, tensors by name, in a format that holds no code."""
         self._save_tensors(WEIGHTS, weights)
 
     def write_best(self, weights: Mapping[str, Any]) -> None:
-        """The same for those of the best evaluation."""
+        """Writes the weights of the best evaluation, in the same format."""
         self._save_tensors(BEST, weights)
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self.directory / CHECKPOINTS
 
     @property
     def log_path(self) -> Path:
+        """The file of the log."""
         return self.directory / LOG
 
     def close(self) -> None:
-        with suppress(OSError), self._csv, self._jsonl:  # what a full disk did not take has been reported already
+        """Closes the metrics files and releases the lock."""
+        with suppress(OSError), self._csv, self._jsonl:  # a full disk has been reported already
             pass
         self._lock.release()
 
@@ -212,20 +227,31 @@ class RunWriter:
 
 
 def _refuse_links(directory: Path) -> None:
-    """Links lead somewhere else: a directory from somebody else could have files be written there."""
+    """Refuses a directory in which a file of a run is a link: files would be written where the link leads.
+
+    Raises:
+        ConfigError: there is one.
+    """
     for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
         if (directory / name).is_symlink():
-            raise ConfigError(f"{directory / name}: is a link; nothing is written through one: copy the file there")
+            raise ConfigError(
+                f"{directory / name}: is a link, and nothing is written through links; copy the file there"
+            )
 
 
-def _refuse_a_second(directory: Path) -> None:
-    present = [name for name in FILES if os.path.lexists(directory / name)]  # a link leads somewhere else
-    if present == [OVERRIDES] and left_behind(directory):
-        return  # by a process that was killed before there was a run
+def _refuse_another_run(directory: Path) -> None:
+    """
+    Raises:
+        ConfigError: the directory holds a run.
+    """
+    present = [name for name in FILES if os.path.lexists(directory / name)]  # also a link that leads nowhere
+    if present == [OVERRIDES] and was_not_closed(directory):
+        return  # the process was killed before there was a run
     if present or any((directory / CHECKPOINTS).glob("[!.]*")):
         raise ConfigError(
-            f"{directory}: holds a run already, or files named like one's; choose another with hydra.run.dir=DIR "
-            "(a sweep: hydra.sweep.dir=DIR), or go on with it: resume=DIR"
+            f"{directory}: already holds a run, or files with the names of its files; choose another directory with "
+            f"hydra.run.dir=DIR (a sweep: hydra.sweep.dir=DIR), or resume it with resume={directory} (each run of "
+            "a sweep: resume=auto)"
         )
 
 
@@ -234,7 +260,7 @@ def _end_of_last_line(path: Path) -> int:
 
 
 def unwritable(directory: Path, error: OSError) -> ConfigError:
-    """The error for an output directory that cannot be written."""
+    """Returns the error for a run directory that cannot be written."""
     return ConfigError(
         f"hydra.run.dir={directory}: cannot be written: {error.strerror or error}; "
         "choose another with hydra.run.dir=DIR"
@@ -242,7 +268,7 @@ def unwritable(directory: Path, error: OSError) -> ConfigError:
 
 
 def write_diagnosis(directory: Path, values: Mapping[str, Any], text: str) -> None:
-    """Writes diagnosis.json and diagnosis.md anew, each whole or not at all.
+    """Replaces diagnosis.json and diagnosis.md, each whole or not at all.
 
     Raises:
         DataError: they cannot be written.

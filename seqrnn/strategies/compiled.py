@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from seqrnn.errors import DataError
 from seqrnn.kernels import layout, recurrence
 from seqrnn.kernels.network import FlatNetwork
+from seqrnn.kernels.steps import STEPS
 from seqrnn.kernels.update import apply_gradient, train_updates
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
@@ -34,34 +35,8 @@ LOSS_KINDS: dict[Loss, int] = {
     l1: layout.L1,
     cross_entropy: layout.CROSS_ENTROPY,
 }
-STEPS: dict[Any, int] = {
-    torch.optim.SGD: layout.SGD,
-    torch.optim.Adam: layout.ADAM,
-    torch.optim.AdamW: layout.ADAM,
-    torch.optim.NAdam: layout.NADAM,
-    torch.optim.RAdam: layout.RADAM,
-    torch.optim.RMSprop: layout.RMSPROP,
-    torch.optim.Adagrad: layout.ADAGRAD,
-}
-# What a, b and m of ``seqrnn.kernels.steps`` are called there.
-REMEMBERED: dict[int, tuple[str, ...]] = {
-    layout.SGD: ("momentum_buffer",),
-    layout.ADAM: ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-    layout.NADAM: ("exp_avg", "exp_avg_sq"),
-    layout.RADAM: ("exp_avg", "exp_avg_sq"),
-    layout.RMSPROP: ("square_avg", "momentum_buffer", "grad_avg"),
-    layout.ADAGRAD: ("sum",),
-}
-# Those of them that only some settings make.
-OPTIONAL = {"max_exp_avg_sq": layout.AMSGRAD, "momentum_buffer": layout.MOMENTUM, "grad_avg": layout.CENTERED}
-# Settings of them that compiled steps do not know; the optimizers of this project leave them alone.
-USUAL = {
-    "dampening": 0,
-    "maximize": False,
-    "lr_decay": 0,
-    "initial_accumulator_value": 0,
-    "momentum_decay": 4e-3,
-}
+# Settings of a parameter group that an entry of STEPS need not name: the learning rate is given with each update.
+OTHER_SETTINGS = {"params", "lr", *strategy_state.IMPLEMENTATION}
 # (timestep, column) pairs that are computed together: enough for large matrix products, few enough for the cache.
 ROWS = 2048
 PORTION = 2**17  # input numbers that are read for one call of compiled code, or slightly more
@@ -93,11 +68,11 @@ class Compiled:
         self.engines = [first, *(first.for_another_thread() for _ in range(shares - 1))]
         self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
-        self.step_kind = _describe(optimizer, self.numbers)
-        if len(optimizer.param_groups[0]["params"]) < len(list(network.parameters())):
-            self.step_kind = layout.NONE
-        self.numbers[layout.CLIP] = schedule.clip_norm or 0.0
-        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NONE
+        self.step_kind = _step_kind(optimizer, network)
+        if self.step_kind != layout.NO_STEP:
+            STEPS[self.step_kind].describe(optimizer.param_groups[0], self.numbers)
+        self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
+        first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
         self.remembered = [torch.zeros_like(first.flat.p) for _ in range(3)]
         self.arrays = [flat.numpy() for flat in self.remembered]
@@ -121,7 +96,7 @@ class Compiled:
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         stats: list[UpdateStats] = []
-        if self.pool is None and self.step_kind != layout.NONE:
+        if self.pool is None and self.step_kind != layout.NO_STEP:
             for portion, begin, end in self._portions(ranges, len(factors)):
                 ((table, data),) = self.data.of(portion, self.schedule)
                 stats.append(self._compute(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
@@ -152,7 +127,7 @@ class Compiled:
         yield ranges[first:], begin, updates
 
     def _compute(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> UpdateStats:
-        """Makes updates, or computes their gradients alone where ``layout.STEP_KIND`` is ``NONE``, in one thread."""
+        """Makes updates in one thread, or only their gradients where ``layout.STEP_KIND`` is ``NO_STEP``."""
         arguments = engine.arguments(self.arrays, self.numbers, table, data, rates)
         count = self._train_updates(*arguments)
         rates, epochs, timesteps, losses, targets, norms = (column[:count] for column in arguments[-6:])
@@ -172,12 +147,12 @@ class Compiled:
             shares.append(future.result())
             self.gradient += engine.gradient
         loss, targets = (np.sum([getattr(share, name) for share in shares]) for name in ("losses", "targets"))
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             norm = self._step_of_torch(float(loss), int(targets), factor)
         else:
             self.flat.table[layout.STEP_KIND] = self.step_kind
             norm = self._apply_gradient(*self._apply_arguments, float(loss), int(targets), rates[0])
-            self.flat.table[layout.STEP_KIND] = layout.NONE
+            self.flat.table[layout.STEP_KIND] = layout.NO_STEP
         timesteps = np.sum([share.timesteps for share in shares], axis=0)
         return UpdateStats(
             shares[0].epochs, timesteps, np.array([loss]), np.array([targets]), np.array([norm]), rates
@@ -199,7 +174,7 @@ class Compiled:
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         carried = {before: self._carried(streams, before) for before in pending_carries}
         settings = strategy_state.group_settings(self.optimizer)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             return StrategyState(strategy_state.optimizer_state(self.optimizer, self.network), settings, carried)
         steps = int(self.flat.table[layout.STEPS_MADE])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
@@ -209,11 +184,12 @@ class Compiled:
         for name, flat in self._step_state() if steps else ():
             for parameter, view in self.flat.views(flat):
                 found[names[id(parameter)]][name] = strategy_state.cpu_copy(view)
-        for stored in found.values() if self.step_kind != layout.SGD else ():
+        step = STEPS[self.step_kind]
+        for stored in found.values() if step.counted else ():
             # As torch counts, exact up to 2²⁴; beyond, torch's own count stands still.
             stored["step"] = torch.tensor(float(steps), dtype=torch.float32 if steps <= 2**24 else torch.float64)
-            if self.step_kind == layout.NADAM:
-                stored["mu_product"] = torch.tensor(self.numbers[layout.MU], dtype=torch.float32)
+            for name, (place, _) in step.scalars.items():
+                stored[name] = torch.tensor(self.numbers[place], dtype=torch.float32)
         return StrategyState({name: stored for name, stored in found.items() if stored}, settings, carried)
 
     def restore(self, state: StrategyState) -> None:
@@ -221,7 +197,7 @@ class Compiled:
             engine.carried.fill(0)
         for before, parts in state.carried.items():
             self._load_carried(before, parts)
-        if self.step_kind == layout.NONE:
+        if self.step_kind == layout.NO_STEP:
             strategy_state.load_optimizer_state(self.optimizer, self.network, state)
             return
         strategy_state.load_group_settings(self.optimizer, state)
@@ -241,13 +217,15 @@ class Compiled:
                 "continue; resume with kernel=torch"
             )
         self.flat.table[layout.STEPS_MADE] = int(max(counts, default=0))
-        products = [float(stored["mu_product"]) for stored in state.parameters.values() if "mu_product" in stored]
-        self.numbers[layout.MU] = products[0] if products else 1.0
+        for name, (place, start) in STEPS[self.step_kind].scalars.items():
+            values = [float(stored[name]) for stored in state.parameters.values() if name in stored]
+            self.numbers[place] = values[0] if values else start
 
     def _step_state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the optimizer's state of all parameters, flat, with torch's names."""
-        for name, flat in zip(REMEMBERED[self.step_kind], self.remembered, strict=False):
-            if name not in OPTIONAL or self.numbers[OPTIONAL[name]] > 0:
+        step = STEPS[self.step_kind]
+        for (name, setting), flat in zip(step.tensors.items(), self.remembered, strict=False):
+            if setting is None or self.numbers[step.settings[setting]] > 0:
                 yield name, flat
 
     def _carried(self, streams: int, before: int) -> State:
@@ -285,20 +263,24 @@ class Engine:
         self.most = max(min(ROWS, one * schedule.passes), one)
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
         table = self.flat.table
-        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = LOSS_KINDS[loss], layout.NONE, 0
+        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
+            LOSS_KINDS[loss],
+            layout.NO_STEP,
+            0,
+        )
         table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = streams, self.most, schedule.passes
         table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
         table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))
         table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
-        parts = 2 if cell.kind == "lstm" else 1
+        parts = len(cell.specification.state)
         self.shape = max(1, int(table[layout.SLOTS])), len(cell.layers), parts, streams, cell.size
         self._allocate()
 
     def for_another_thread(self) -> Engine:
         """Returns an engine of the same network, with memory of its own."""
         twin = copy(self)
-        twin.flat = self.flat.beside(self.most, self.most)
+        twin.flat = self.flat.for_another_thread(self.most, self.most)
         twin._allocate()
         return twin
 
@@ -355,17 +337,13 @@ def _joined(stats: list[UpdateStats]) -> UpdateStats:
     return UpdateStats(**{name: np.concatenate([getattr(each, name) for each in stats]) for name in names})
 
 
-def _describe(optimizer: Optimizer, numbers: Numbers) -> int:
-    """Writes an optimizer's settings into ``numbers``, and returns its kind."""
-    group = optimizer.param_groups[0]
-    numbers[layout.MU] = 1.0
-    numbers[layout.EPS], numbers[layout.DECAY] = group.get("eps", 0.0), group.get("weight_decay", 0.0)
-    numbers[layout.MOMENTUM], numbers[layout.NESTEROV] = group.get("momentum", 0.0), group.get("nesterov", False)
-    numbers[layout.BETA1], numbers[layout.BETA2] = group.get("betas", (0.0, 0.0))
-    numbers[layout.DECOUPLED] = group.get("decoupled_weight_decay", type(optimizer).__name__ == "AdamW")
-    numbers[layout.AMSGRAD] = group.get("amsgrad", False)
-    numbers[layout.ALPHA], numbers[layout.CENTERED] = group.get("alpha", 0.0), group.get("centered", False)
-    kind = next((kind for torchs, kind in STEPS.items() if type(optimizer) in (torchs, light(torchs))), layout.NONE)
-    usual = all(group.get(name, value) == value for name, value in USUAL.items())
+def _step_kind(optimizer: Optimizer, network: Network) -> int:
+    """Returns the place in ``STEPS`` of the step that an optimizer makes; ``NO_STEP`` if torch has to make it."""
+    first, *others = optimizer.param_groups
     watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    return kind if usual and not watched and len(optimizer.param_groups) == 1 else layout.NONE
+    if watched or others or len(first["params"]) < len(list(network.parameters())):
+        return layout.NO_STEP
+    for place, step in enumerate(STEPS):
+        if type(optimizer) in (step.optimizer, light(step.optimizer)) and step.applies_to(first, OTHER_SETTINGS):
+            return place
+    return layout.NO_STEP

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrnn.device import DeviceContext
+from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
@@ -44,10 +45,9 @@ class Folded:
     ) -> None:
         self.network, self.loss, self.carry = network, loss, carry
         self.context, self.data_format = context, data_format
-        recurrence = getattr(network.cell, "recurrence", None)
-        specification = recurrence() if recurrence else None
+        recurrence = recurrence_of(network.cell)
         self.outputs_are_states = (
-            specification is not None and specification.kind != "lstm" and len(specification.layers) == 1
+            recurrence is not None and recurrence.specification.outputs_are_states and len(recurrence.layers) == 1
         )
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
 

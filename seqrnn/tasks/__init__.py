@@ -1,1 +1,1 @@
-"""Tasks: what is to be learned. The protocol, then one file per task."""
+"""Tasks: the data to learn from. The protocol and the checks of data, and one file per task."""

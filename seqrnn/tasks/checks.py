@@ -6,6 +6,7 @@ is checked for shapes, types and classes; its numbers are looked at when a loss 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -214,26 +215,23 @@ def check_values(chunk: Chunk, dtype: torch.dtype, start: int, where: str) -> No
         values = getattr(chunk, name)
         if not values.is_floating_point():
             continue
-        wrong = ~values.to(dtype).isfinite()
-        if name == "targets":
-            wrong &= chunk.valid.unsqueeze(-1)
+        finite = values.to(dtype).isfinite()
+        if finite.all():
+            continue
+        wrong = ~finite & chunk.valid.unsqueeze(-1) if name == "targets" else ~finite
         if wrong.any():
-            found = wrong.nonzero()
-            step, stream, column = (int(index) for index in found[0])
-            value = float(values[step, stream, column])
-            finite = value - value == 0
-            short = str(dtype).removeprefix("torch.")
+            step, stream, column = (int(index) for index in wrong.nonzero()[0])
+            value, others = float(values[step, stream, column]), int(wrong.sum()) - 1
+            remedy = "fill in what is missing"
+            found = str(value)
+            if math.isfinite(value):
+                found = f"{value:g}, which is too large for {str(dtype).removeprefix('torch.')}"
+                remedy = "scale the data, or set precision=float64"
+            elif name == "targets":
+                remedy = "fill in what is missing, or make `valid` false there"
             raise DataError(
-                f"{where}: {name[:-1]} {column} of stream {stream} at timestep {start + step} is "
-                f"{f'{value:g}, which is too large for {short}' if finite else value}"
-                f"{f' (and {len(found) - 1:,} more nearby)' if len(found) > 1 else ''}; "
-                + (
-                    "scale the data, or set precision=float64"
-                    if finite
-                    else "fill in what is missing"
-                    if name == "inputs"
-                    else "fill in what is missing, or make `valid` false there"
-                )
+                f"{where}: {name[:-1]} {column} of stream {stream} at timestep {start + step} is {found}"
+                f"{f' (and {others:,} more nearby)' if others else ''}; {remedy}"
             )
 
 

@@ -1,4 +1,4 @@
-"""task=integral: a saturating integral of an input that jumps."""
+"""task=integral: the saturating integral of an input that jumps."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ from seqrnn.registry import register
 from seqrnn.tasks.protocol import Batch, Chunk, joined
 
 Array = NDArray[np.float64]
-BLOCK = 4096  # timesteps that are drawn from one random generator
-AT_ONCE = 8  # blocks of a single stream that are computed together, so that NumPy has enough to do in each call
-SHORT = 48  # timesteps that are computed one by one
-LONGEST = 64  # timesteps of a segment
-TRAIN, VALIDATION, TEST, ROLLOUT = range(4)
-REACHED = 0.9  # of all targets depend on no more timesteps than ``Integral.reach``
-FADED = 0.01  # the share of an input that has leaked away from the integral when it no longer counts
+BLOCK = 4096  # timesteps for which one random generator draws the numbers
+BLOCKS_PER_SECTION = 8  # for a single stream; more streams take fewer, so that all calls of NumPy have similar sizes
+SEQUENTIAL = 48  # timesteps up to which the recurrence is computed one timestep after another
+LONGEST_SEGMENT = 64  # timesteps; a longer recurrence is cut into segments that are computed side by side
+MOST_IN_MEMORY = 2**26  # pairs of a timestep and a stream: about 2 GB while they are generated
+MOST_MEASURED = 2**23  # the same pairs, for ``Integral.reach``
+TRAIN, VALIDATION, TEST, ROLLOUT = range(4)  # the first number of a seed: no split repeats another
+COVERED = 0.9  # the share of targets that depend on at most ``Integral.reach`` timesteps
+FADED = 0.01  # an input of which this share is left in a leaking integral no longer counts
 
 
 @register("task", "integral")
 class Integral:
-    """Input x: with ``jump_probability`` it jumps to a uniform value in [0, 1], otherwise it stays.
-    Output y: y ← clip(y + gain · (x − offset) + leak · (x − y), low, high). Both start at 0, y within its limits.
+    """The input x jumps to a uniform value in [0, 1] with ``jump_probability`` per timestep, and stays otherwise. The
+    output is y ← clip(y + gain · (x − offset) + leak · (x − y), low, high). x starts at 0, and y at the value between
+    its limits that is nearest to 0.
 
-    ``jitter`` is the standard deviation of Gaussian noise on x, new at each timestep; network and integral both
-    see it. Every epoch is a new draw of ``train_timesteps``, shared out among the streams in sequences of
-    ``sequence_length`` (None: one sequence per stream, as long as the epoch). What does not fill a sequence in every
-    stream is left out.
+    ``jitter`` is the standard deviation of Gaussian noise that is added to x at each timestep, before the network
+    and the integral read it. Every epoch draws ``train_timesteps`` new timesteps, and divides them among the streams
+    into sequences of ``sequence_length`` timesteps (None: one sequence per stream, as long as the epoch). A rest that
+    does not fill one sequence in every stream is left out. Training, validation and test data are drawn separately;
+    all three depend on the seed.
     """
 
     input_size = 1
@@ -45,7 +49,7 @@ class Integral:
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.regression)
 
-    smoke: ClassVar = {  # what smoke=true lowers these numbers to
+    smoke: ClassVar = {
         "train_timesteps": 4000,
         "validation_sequences": 2,
         "validation_timesteps": 100,
@@ -74,6 +78,17 @@ class Integral:
     ) -> None:
         if low >= high:
             raise ConfigError(f"task.low={low}: must be below task.high={high}")
+        problems = [
+            f"task.{split}_sequences={sequences}, task.{split}_timesteps={timesteps}: together they are "
+            f"{sequences * timesteps:,} timesteps, which are all held in memory; make them at most {MOST_IN_MEMORY:,}"
+            for split, sequences, timesteps in (
+                ("validation", validation_sequences, validation_timesteps),
+                ("test", test_sequences, test_timesteps),
+            )
+            if sequences * timesteps > MOST_IN_MEMORY
+        ]
+        if problems:
+            raise ConfigError(*problems)
         self.seed, self.loss = seed, loss
         self.gain, self.offset, self.leak = gain, offset, leak
         self.low, self.high = low, high
@@ -85,6 +100,11 @@ class Integral:
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
         streams = min(streams, self.train_timesteps)
         each = self.train_timesteps // streams  # timesteps per stream
+        if streams * min(BLOCK, each) > MOST_IN_MEMORY:
+            raise ConfigError(
+                f"schedule.streams={streams}: task=integral generates {BLOCK} timesteps of all streams at a time; "
+                f"make it at most {MOST_IN_MEMORY // BLOCK:,}"
+            )
         length = min(self.sequence_length or each, each)
         return TrainingSequences(self, epoch, streams, length, each // length)
 
@@ -95,24 +115,25 @@ class Integral:
         return [IntegralBatch(self, (TEST, 0, 0), self.test_sequences, self.test_timesteps)]
 
     def rollout(self, timesteps: int, streams: int) -> Batch:
-        """New sequences, as long as they are asked for."""
+        """Returns new sequences of any length."""
         return IntegralBatch(self, (ROLLOUT, 0, 0), streams, timesteps)
 
     @cached_property
     def reach(self) -> int:
-        """How many of the latest inputs y depends on: those since it was last at a limit, or since the sequence
-        began, of which the leak has left something. Counted so that it is enough for 90 % of all y in 64 sequences
-        of ``test_timesteps``."""
-        targets = IntegralBatch(self, (TRAIN, 0, 0), 64, self.test_timesteps).read(0, self.test_timesteps).targets
-        y = targets.squeeze(-1).numpy()  # (T, B)
+        """How many of the latest inputs y depends on: those since y was last at a limit, or since the sequence
+        started, as far as the leak has left something of them. Measured on up to 64 sequences of ``test_timesteps``,
+        as the number that is enough for 90 % of all y."""
+        sequences = max(1, min(64, MOST_MEASURED // self.test_timesteps))
+        batch = IntegralBatch(self, (TRAIN, 0, 0), sequences, self.test_timesteps)
+        y = batch.read(0, self.test_timesteps).targets.squeeze(-1).numpy()  # (T, B)
         clock = np.arange(1, len(y) + 1)[:, None]
         limited = np.where((y == self.low) | (y == self.high), clock, 0)
-        since = clock - np.maximum.accumulate(limited, axis=0)  # 0 at a limit; from the start, all inputs
-        steps = max(1, math.ceil(np.quantile(since, REACHED)))
+        since = clock - np.maximum.accumulate(limited, axis=0)  # 0 at a limit; before the first limit, all inputs
+        steps = max(1, math.ceil(np.quantile(since, COVERED)))
         if self.leak == 0:
             return steps
-        lasting = 1 if self.leak == 1 else math.ceil(math.log(FADED) / math.log(1 - self.leak))
-        return min(steps, lasting)
+        fading = math.log(FADED) / math.log1p(-self.leak) if self.leak < 1 else 1.0
+        return math.ceil(min(steps, fading))
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         steady = IntegralBatch(self, (TRAIN, 0, 0), 64, 1024).read(0, 1024).targets
@@ -127,53 +148,69 @@ class Integral:
     def generate(
         self, seeds: tuple[int, ...], first: int, x: Array, y: Array, timesteps: int
     ) -> tuple[Array, Array, Array]:
-        """``timesteps`` more, from the start of block number ``first`` on, of B streams that have reached ``x`` and
-        ``y`` (B,).
+        """Generates ``timesteps`` of B streams, from the start of block number ``first`` on.
+
+        Args:
+            seeds: what the streams are drawn from, besides the task's seed.
+            x, y: (B,) input without jitter, and output, before the first of these timesteps.
 
         Returns:
-            Inputs (T, B) as the network sees them, outputs (T, B), and x (B,) without jitter at the end.
+            Inputs (T, B) as the network reads them, outputs (T, B), and x (B,) without jitter at the last timestep.
         """
         shape = timesteps, len(x)
-        jumps, held, noise = np.empty(shape, np.bool_), np.empty(shape), np.empty(shape if self.jitter else 0)
+        jumps, values, noise = np.empty(shape, np.bool_), np.empty(shape), np.empty(shape if self.jitter else 0)
         for number, start in enumerate(range(0, timesteps, BLOCK), first):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *seeds, number])))
             block = slice(start, min(start + BLOCK, timesteps))
             jumps[block] = rng.random(jumps[block].shape) < self.jump_probability
-            rng.random(out=held[block])
+            rng.random(out=values[block])
             if self.jitter:
                 rng.standard_normal(out=noise[block])
-        held = _held(jumps, held, x)
-        inputs = held + self.jitter * noise if self.jitter else held
+        steady = latest_jumps(jumps, values, x)
+        inputs = steady + self.jitter * noise if self.jitter else steady
         added = self.gain * (inputs - self.offset) + self.leak * inputs
-        return inputs, clipped_sum(added, y, 1 - self.leak, self.low, self.high), held[-1]
+        return inputs, clipped_sum(added, y, 1 - self.leak, self.low, self.high), steady[-1]
 
 
-def _held(jumps: NDArray[np.bool_], values: Array, x: Array) -> Array:
-    """The value of each stream's latest jump, ``x`` (B,) before the first; all others (T, B)."""
-    jumps, values = jumps.T.copy(), values.T.copy()  # (B, T): each stream in one piece
+def latest_jumps(jumps: NDArray[np.bool_], values: Array, x: Array) -> Array:
+    """Returns, for each timestep, the value (T, B) at the latest timestep with a jump.
+
+    Args:
+        jumps: (T, B) whether the stream jumps.
+        values: (T, B) where it jumps to.
+        x: (B,) the value before the first jump.
+    """
+    jumps, values = jumps.T.copy(), values.T.copy()  # (B, T): each stream is contiguous
     values[:, 0] = np.where(jumps[:, 0], values[:, 0], x)
     jumps[:, 0] = True
-    at = np.flatnonzero(jumps)
-    return np.ascontiguousarray(np.repeat(values.ravel()[at], np.diff(at, append=jumps.size)).reshape(jumps.shape).T)
+    places = np.flatnonzero(jumps)
+    repeated = np.repeat(values.ravel()[places], np.diff(places, append=jumps.size))
+    return np.ascontiguousarray(repeated.reshape(jumps.shape).T)
 
 
 def clipped_sum(added: Array, y: Array, keep: float, low: float, high: float) -> Array:
-    """y_t = clip(keep · y_{t−1} + added_t, low, high) for all t; added (T, B), y (B,) in [low, high], result (T, B).
+    """Returns y_t = clip(keep · y_{t−1} + added_t, low, high) for all t: (T, B).
 
-    One step is a map f(y) = clip(m·y + a, l, h), and several such maps in a row are one such map again: its l and h
-    are where low and high end up. So a long stream is cut into segments that are run side by side: from low and from
-    high, which gives each segment's map; then the maps, one after another, give the y that each segment starts from;
-    and from there its steps are made as they are defined (a scan in blocks, as in Blelloch 1990).
+    One step is a map f(y) = clip(m·y + a, l, h), and a composition of such maps is such a map again: its l and h are
+    the images of low and high. So a long sequence is cut into segments. All segments are run side by side, once from
+    low and once from high, which gives the map of each; the maps, applied one after another, give the y that each
+    segment starts from; then all segments are run side by side from there (a blocked scan, Blelloch 1990).
+
+    Args:
+        added: (T, B).
+        y: (B,) before the first timestep, in [low, high].
+        keep: what y is multiplied by at each timestep.
     """
     return _scan(added, y, keep, np.full((1, 1), low), np.full((1, 1), high), (low, high))
 
 
 def _scan(added: Array, y: Array, keep: float, floor: Array, ceiling: Array, extremes: tuple[float, float]) -> Array:
-    """The same for limits (T, B), or (1, 1) for all; ``extremes`` are the least and the largest that y can be."""
+    """Computes ``clipped_sum`` for limits of shape (T, B), or (1, 1) where all are equal; ``extremes`` are the least
+    and the largest value that y can have."""
     timesteps, streams = added.shape
-    if timesteps <= SHORT:
+    if timesteps <= SEQUENTIAL:
         return _steps(added, y, keep, floor, ceiling)
-    length = min(math.isqrt(timesteps), LONGEST)
+    length = min(math.isqrt(timesteps), LONGEST_SEGMENT)
     segments = -(-timesteps // length)
 
     def side_by_side(values: Array) -> Array:
@@ -199,7 +236,7 @@ def _scan(added: Array, y: Array, keep: float, floor: Array, ceiling: Array, ext
 
 
 def _steps(added: Array, y: Array, keep: float, floor: Array, ceiling: Array) -> Array:
-    """The same, one step after another."""
+    """Computes ``_scan`` one timestep after another."""
     floor, ceiling = (np.broadcast_to(limit, (len(added), limit.shape[1])) for limit in (floor, ceiling))
     result = np.empty_like(added)
     for step, out in enumerate(result):
@@ -214,7 +251,7 @@ def _steps(added: Array, y: Array, keep: float, floor: Array, ceiling: Array) ->
 
 @dataclass(frozen=True)
 class TrainingSequences(Sequence["IntegralBatch"]):
-    """The batches of an epoch, made as they are asked for: kept, they would hold the data of the whole epoch."""
+    """The batches of an epoch. Each is made when it is asked for, so that the epoch's data need not be in memory."""
 
     task: Integral
     epoch: int
@@ -226,7 +263,7 @@ class TrainingSequences(Sequence["IntegralBatch"]):
         return self.batches
 
     def distinct(self) -> list[tuple[IntegralBatch, int]]:
-        """All batches are alike."""
+        """Returns the first batch, and how many batches there are: all have its size."""
         return [(self[0], self.batches)]
 
     def __getitem__(self, index: Any) -> Any:
@@ -238,50 +275,50 @@ class TrainingSequences(Sequence["IntegralBatch"]):
 
 
 class IntegralBatch:
-    """B streams of the task, generated stretch by stretch as they are read, a few blocks at a time.
+    """B streams of the task, generated when they are read, in sections of a few blocks.
 
-    A stretch depends on its seeds and on where the one before it ended, so those ends are kept (2 B numbers each) and
-    any stretch can be made again; the two latest are held.
+    A section depends on its seeds and on the last x and y of the section before it. These are kept (2 B numbers for
+    each section), so that every section can be generated again; the two that were generated last are kept whole.
     """
 
     def __init__(self, task: Integral, seeds: tuple[int, ...], streams: int, timesteps: int) -> None:
         self.task, self.seeds = task, seeds
         self.streams, self.timesteps = streams, timesteps
-        self.blocks = max(1, AT_ONCE // streams)  # of a stretch
-        self.length = min(self.blocks * BLOCK, timesteps)
+        self.blocks = max(1, BLOCKS_PER_SECTION // streams)  # of a section
+        self.length = min(self.blocks * BLOCK, timesteps)  # timesteps of a section
         self._ends = [(np.zeros(streams), np.clip(np.zeros(streams), task.low, task.high))]
-        self._stretches: dict[int, Chunk] = {}
+        self._sections: dict[int, Chunk] = {}
         self._everywhere = torch.ones(self.length, streams, dtype=torch.bool)
         self._nowhere = torch.zeros(self.length, streams, dtype=torch.bool)
 
     def read(self, start: int, stop: int) -> Chunk:
         first, last = start // self.length, (stop - 1) // self.length
         if first == last:
-            return self._stretch(first).between(start - first * self.length, stop - first * self.length)
+            return self._section(first).between(start - first * self.length, stop - first * self.length)
         parts = []
         for number in range(first, last + 1):
             begin = number * self.length
-            parts.append(self._stretch(number).between(max(start - begin, 0), min(stop - begin, self.length)))
+            parts.append(self._section(number).between(max(start - begin, 0), min(stop - begin, self.length)))
         return joined(parts)
 
-    def _stretch(self, number: int) -> Chunk:
-        if number not in self._stretches:
+    def _section(self, number: int) -> Chunk:
+        if number not in self._sections:
             for known in range(len(self._ends) - 1, number):
-                self._generate(known)  # a jump ahead: those on the way say where it begins
+                self._generate(known)  # it gives the x and y from which the next one starts
             self._generate(number)
-        return self._stretches[number]
+        return self._sections[number]
 
     def _generate(self, number: int) -> None:
         x, y = self._ends[number]
         length = min(self.length, self.timesteps - number * self.length)
         drawn, outputs, x = self.task.generate(self.seeds, number * self.blocks, x, y, length)
         if len(self._ends) == number + 1:
-            self._ends.append((x.copy(), outputs[-1].copy()))  # as views, they would hold their stretches
+            self._ends.append((x.copy(), outputs[-1].copy()))  # views would keep the whole sections in memory
         starts = self._nowhere[:length]
         if number == 0:
             starts = starts.clone()
             starts[0] = True
         inputs, targets = (torch.from_numpy(part).unsqueeze(-1) for part in (drawn, outputs))  # (T, B, 1)
-        self._stretches[number] = Chunk(inputs, targets, self._everywhere[:length], starts)
-        while len(self._stretches) > 2:
-            self._stretches.pop(next(iter(self._stretches)))
+        self._sections[number] = Chunk(inputs, targets, self._everywhere[:length], starts)
+        while len(self._sections) > 2:
+            self._sections.pop(next(iter(self._sections)))

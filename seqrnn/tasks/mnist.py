@@ -1,4 +1,4 @@
-"""task=mnist: handwritten digits (LeCun et al. 1998), read one row of pixels per timestep."""
+"""task=mnist: handwritten digits (LeCun et al. 1998), one row of pixels per timestep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from seqrnn.tasks.protocol import Batch, Chunk
 
 ROWS = COLUMNS = 28
 CLASSES = 10
-FIRST = 2000  # the source experiment judges the first 2,000 test images
+FIRST = 2000  # the textbook experiment evaluates on the first 2,000 test images
+EVALUATED = 1000  # images in a batch of an evaluation
+SYNTHETIC_TRAINING, SYNTHETIC_TEST = 512, 128  # images
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -35,13 +37,14 @@ Images = NDArray[np.uint8]
 
 @register("task", "mnist")
 class Mnist:
-    """28 timesteps of 28 pixels in [0, 1]; the class is asked for at the last timestep alone.
+    """28 timesteps of 28 pixels in [0, 1]; the target, valid at the last timestep alone, is the digit.
 
-    Every epoch reads the training images in a new order. ``validation_images`` are held out from the end of the
-    training set and evaluated during training; with 0, all are trained on, and the first 2,000 test images are
-    evaluated during training, as the source experiment does (do not choose between models by them).
+    Every epoch reads the training images in a new order. The last ``validation_images`` of the training set are not
+    trained on: they are the validation data. With ``validation_images=0`` all training images are trained on, and
+    the validation data is the first 2,000 test images, as in the textbook experiment. What is chosen by it is then
+    chosen on test data.
 
-    ``stand_in`` draws its own simple digits instead: no file, no network, no claim to be MNIST.
+    ``synthetic`` generates simple digits instead of reading MNIST: it needs no files and no connection.
     """
 
     input_size = COLUMNS
@@ -50,15 +53,15 @@ class Mnist:
     loss = "cross_entropy"
     reach = ROWS
 
-    smoke: ClassVar = {"stand_in": True, "validation_images": 64}
+    smoke: ClassVar = {"synthetic": True, "validation_images": 64}
 
     def __init__(
-        self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, stand_in: bool
+        self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, synthetic: bool
     ) -> None:
         self.seed = seed
         known = os.path.expanduser(data_dir)  # noqa: PTH111 (pathlib's raises where there is no such user)
         self.folder = Path(known) / "MNIST" / "raw"
-        self.download, self.validation_images, self.stand_in = download, validation_images, stand_in
+        self.download, self.validation_images, self.synthetic = download, validation_images, synthetic
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
         images, labels = self._training
@@ -78,9 +81,10 @@ class Mnist:
         return _in_order(*self._testing)
 
     def rollout(self, timesteps: int, streams: int) -> None:
-        """An image has an end."""
+        """Returns None: an image has 28 rows, and no more."""
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+        """Returns the accuracy and, where there are more than 2,000 images, that on the first 2,000."""
         result = metrics.classification(outputs, targets)
         if len(targets) > FIRST:
             result["accuracy_first_2000"] = metrics.classification(outputs[:FIRST], targets[:FIRST])["accuracy"]
@@ -94,15 +98,23 @@ class Mnist:
         }
 
     def fingerprint(self) -> str:
-        """A sum of all images and labels: what goes on with a run wants the data that it was trained on. CRC-32 takes
-        half the time of a cryptographic hash, and whoever changes data on purpose fools nobody but themselves."""
+        """Returns a checksum of all images and labels, by which a resumed run recognises the data that it was trained
+        on. CRC-32 finds damage, which is all that is asked for, and takes half the time of a cryptographic hash."""
         parts = (*self._training, *self._testing)
         return " ".join(f"{zlib.crc32(part.numpy().tobytes()):08x}" for part in parts)
 
     @property
     def data_note(self) -> str | None:
         """What a reader of the results must know about the data, if anything."""
-        return "generated stand-in digits, not MNIST" if self.stand_in else None
+        notes = ["synthetic digits, not MNIST"] if self.synthetic else []
+        if self.validation_is_test:
+            notes.append(f"the validation images are the first {FIRST:,} test images")
+        return "; ".join(notes) or None
+
+    @property
+    def validation_is_test(self) -> bool:
+        """Whether the validation data is test data."""
+        return self.validation_images == 0
 
     @property
     def _trained_on(self) -> int:
@@ -116,11 +128,11 @@ class Mnist:
 
     @cached_property
     def _training(self) -> tuple[Tensor, Tensor]:
-        return _tensors(*(stand_in_digits(self.seed, 512) if self.stand_in else self._read("train")))
+        return _tensors(*(synthetic_digits(self.seed, SYNTHETIC_TRAINING) if self.synthetic else self._read("train")))
 
     @cached_property
     def _testing(self) -> tuple[Tensor, Tensor]:
-        return _tensors(*(stand_in_digits(self.seed + 1, 128) if self.stand_in else self._read("test")))
+        return _tensors(*(synthetic_digits(self.seed + 1, SYNTHETIC_TEST) if self.synthetic else self._read("test")))
 
     def _read(self, part: str) -> tuple[Images, Images]:
         paths = [self._find(name) for name in FILES[part]]
@@ -131,16 +143,16 @@ class Mnist:
         if missing:
             raise DataError(
                 f"task.data_dir: MNIST's {' and '.join(missing)} (or .gz) not found in {self.folder.resolve()}; "
-                "either put the four files there and say task.data_dir=DIR (they are looked for in "
-                "DIR/MNIST/raw), or let task.download=true fetch them; smoke=true needs no data"
+                "either put the four files into DIR/MNIST/raw and set task.data_dir=DIR, or set task.download=true "
+                "to fetch them; smoke=true needs no data"
             )
         images_path, labels_path = (path for path in paths if path is not None)
         images = read_idx(images_path, dimensions=3)
         labels = read_idx(labels_path, dimensions=1)
         if images.shape[1:] != (ROWS, COLUMNS):
             raise DataError(
-                f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels, not 28×28; get it from where "
-                "MNIST is"
+                f"{images_path}: images of {images.shape[1]}×{images.shape[2]} pixels, not 28×28; get it from a "
+                "source of MNIST"
             )
         if len(images) != len(labels):
             raise DataError(
@@ -159,13 +171,13 @@ class Mnist:
 
 
 def _tensors(images: Images, labels: Images) -> tuple[Tensor, Tensor]:
-    """Images (N, 28, 28) as bytes, a quarter of the memory of float32; labels (N,) as class indices."""
+    """Returns images (N, 28, 28) as bytes, a quarter of the memory of float32, and labels (N,) as class indices."""
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some of the images, side by side, each a sequence of 28 timesteps."""
+    """Some of the images, each a sequence of 28 timesteps."""
 
     images: Tensor  # (N, 28, 28) uint8
     labels: Tensor  # (N,) int64
@@ -183,7 +195,7 @@ class ImageBatch:
         images = self.images if (start, stop) == (0, ROWS) else self.images[:, start:stop]
         rows = images.index_select(0, self.chosen).float().div_(255)  # (B, T, 28)
         labels = self.labels.index_select(0, self.chosen)  # (B,)
-        starts, valid = _ends(self.streams)
+        starts, valid = first_and_last(self.streams)
         return Chunk(
             inputs=rows.transpose(0, 1),
             targets=labels.expand(stop - start, -1),
@@ -193,26 +205,26 @@ class ImageBatch:
 
 
 @cache
-def _ends(streams: int) -> tuple[Tensor, Tensor]:
-    """Which timesteps are first, and which are last: two masks (T, B)."""
+def first_and_last(streams: int) -> tuple[Tensor, Tensor]:
+    """Returns two masks (28, B): which timesteps are the first, and which are the last."""
     times = torch.arange(ROWS).unsqueeze(1).expand(-1, streams)
     return times == 0, times == ROWS - 1
 
 
 def _in_order(images: Tensor, labels: Tensor) -> list[ImageBatch]:
     return [
-        ImageBatch(images, labels, torch.arange(first, min(first + 1000, len(images))))
-        for first in range(0, len(images), 1000)
+        ImageBatch(images, labels, torch.arange(first, min(first + EVALUATED, len(images))))
+        for first in range(0, len(images), EVALUATED)
     ]
 
 
 def read_idx(path: Path, dimensions: int) -> Images:
-    """An IDX file of unsigned bytes, gzipped if its name ends in .gz.
+    """Reads an IDX file of unsigned bytes, gzipped if its name ends in .gz.
 
     Raises:
         DataError: it is damaged, or another kind of file.
     """
-    remedy = "the file is damaged: delete it and get it again"
+    remedy = "the file is damaged: delete it, and get it again"
     header_bytes = 4 + 4 * dimensions
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -228,29 +240,29 @@ def read_idx(path: Path, dimensions: int) -> Images:
             size = math.prod(shape)
             if size > 2**30:
                 raise DataError(f"{path}: its header declares {size:,} bytes, far more than MNIST has; {remedy}")
-            data = file.read(size + 1)  # one more than there should be, and no decompression beyond it
+            data = file.read(size + 1)  # one byte more than declared, so that no more than that is ever decompressed
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}; {remedy}") from None
     if len(data) != size:
         found = f"more than {size:,}" if len(data) > size else f"{len(data):,} instead of {size:,}"
         raise DataError(f"{path}: holds {found} bytes of data; {remedy}")
-    return np.frombuffer(bytearray(data), np.uint8).reshape(shape)  # a copy that may be written to, as tensors ask
+    return np.frombuffer(bytearray(data), np.uint8).reshape(shape)  # a writable copy, which torch.from_numpy wants
 
 
 def _download(folder: Path) -> None:
     try:
-        from torchvision.datasets import MNIST  # slow to import, and only needed here
+        from torchvision.datasets import MNIST  # imported late: it is slow, and only needed here
 
         MNIST(str(folder.parent.parent), download=True)
     except Exception as error:
         raise DataError(
             f"task.download=true: MNIST could not be downloaded to {folder.resolve()}: "
-            f"{' '.join(str(error).split())}; either mend the connection, or put the four files there yourself and "
-            "say task.data_dir=DIR (they are looked for in DIR/MNIST/raw); smoke=true needs no data"
+            f"{' '.join(str(error).split())}; either mend the connection, or put the four files into "
+            "DIR/MNIST/raw and set task.data_dir=DIR; smoke=true needs no data"
         ) from None
 
 
-SEGMENTS = {  # the seven-segment display: top, top right, bottom right, bottom, bottom left, top left, middle
+SEGMENTS = {  # by digit, whether each is lit: top, top right, bottom right, bottom, bottom left, top left, middle
     digit: tuple(segment == "1" for segment in lit)
     for digit, lit in enumerate(
         ["1111110", "0110000", "1101101", "1111001", "0110011", "1011011", "1011111", "1110000", "1111111", "1111011"]
@@ -258,8 +270,9 @@ SEGMENTS = {  # the seven-segment display: top, top right, bottom right, bottom,
 }
 
 
-def stand_in_digits(seed: int, count: int) -> tuple[Images, Images]:
-    """Seven-segment digits of random position, size and brightness on a noisy ground, with their labels."""
+def synthetic_digits(seed: int, count: int) -> tuple[Images, Images]:
+    """Returns seven-segment digits of random position, size and brightness on a noisy background (N, 28, 28), and
+    their labels (N,)."""
     rng = np.random.Generator(np.random.Philox(seed))
     images = rng.integers(0, 40, (count, ROWS, COLUMNS), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, count, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What a task gives to the loop: sequences to read in parallel, and how its results are judged.
+"""What a task provides: sequences that are read in parallel, and how results are judged.
 
 T timesteps, B streams, I inputs, O outputs; time comes first.
 """
@@ -16,12 +16,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of timesteps of B sequences.
+    """T consecutive timesteps of B sequences.
 
     Args:
         inputs: (T, B, I), floating point.
         targets: (T, B, O) floating point, or (T, B) int64 class indices.
-        valid: (T, B) bool: whether the target counts, in the loss and in the metrics.
+        valid: (T, B) bool: whether the target counts, in the loss and in the metrics. Where it does not, it may be
+            anything.
         starts: (T, B) bool, always on the CPU: whether a new sequence begins here, and the state is reset.
     """
 
@@ -31,7 +32,7 @@ class Chunk:
     starts: Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Chunk:
-        """On another device, with floating-point values in ``dtype``."""
+        """Returns the chunk on a device, with floating-point values in ``dtype``."""
         targets_dtype = dtype if self.targets.is_floating_point() else self.targets.dtype
         return Chunk(
             self.inputs.to(device, dtype),
@@ -41,14 +42,14 @@ class Chunk:
         )
 
     def between(self, start: int, stop: int) -> Chunk:
-        """Its timesteps ``start`` to ``stop``, as views."""
+        """Returns timesteps ``start`` to ``stop`` − 1, as views."""
         return Chunk(
             self.inputs[start:stop], self.targets[start:stop], self.valid[start:stop], self.starts[start:stop]
         )
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
-    """Chunks of the same streams, one after another."""
+    """Returns consecutive chunks of the same streams as one."""
     return Chunk(
         torch.cat([chunk.inputs for chunk in chunks]),
         torch.cat([chunk.targets for chunk in chunks]),
@@ -58,9 +59,9 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
 
 
 class Batch(Protocol):
-    """B sequences of one length that are read side by side, each from the network's initial state.
+    """B sequences of one length that are read in parallel, each from the network's initial state.
 
-    Reading is pure: the same timesteps come out however often, and in whatever order, they are asked for.
+    Reading is pure: it returns the same values however often, and in whatever order, timesteps are read.
     """
 
     @property
@@ -70,51 +71,64 @@ class Batch(Protocol):
     def timesteps(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Chunk:
-        """Timesteps ``start`` to ``stop``."""
+        """Returns timesteps ``start`` to ``stop`` − 1."""
 
 
 class Task(Protocol):
     """A task. Its constructor is cheap, and reads no data.
 
     What is drawn at random depends on the seed, the epoch and the position alone, so that training data can
-    be read again from any point.
+    be read again from any point. ``seqrnn.tasks.checks`` checks the data before and during training.
 
-    A task may also have ``smoke``, a mapping of its settings to what smoke=true lowers them to (numbers) or sets
-    them to (flags), ``data_note``, a line that readers of its results must not miss, or None, and ``fingerprint()``,
-    a hash of the files that it reads, by which a run that goes on knows them again. For a diagnosis it may have
+    A task may also have these attributes; without one, the runner does as it says here:
 
-    - ``reach``, how many of the latest timesteps, the present one included, have inputs that a target depends on, so
-      how long a window must be to see them all; None where there is no saying;
-    - ``rollout(timesteps, streams)``, a batch of new sequences (as many as there are, up to ``streams``) that go on
-      for so long, or None where sequences of this task have an end. Without the method, the test sequences are used.
+    - ``smoke``: its settings by name, and what smoke=true lowers them to (numbers) or sets them to (flags); without
+      it, smoke=true leaves the task's settings alone.
+    - ``data_note``: one line about the data that readers of the results must know, such as what the test data has in
+      common with the training data, or None. It stands in the terminal's header, the summary and the pictures.
+    - ``validation_is_test``: whether the validation data is test data, so that what is chosen by validation scores is
+      chosen on test data; the runner then names what is. Without it: False.
+    - ``picture``: how its predictions are drawn, a ``seqrnn.rundir.formats.Picture``, which the summary records.
+      Without it: ``sequences`` for a regression, ``classes`` for a classification.
+    - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
+      others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
+      declares.
+    - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
+      timesteps of each split are compared in any case.
+    - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
+      target depends on, or None where there is no such number; a window must be that long to hold them all. Without
+      it, the diagnosis does without.
+    - ``rollout(timesteps, streams)``: for the diagnosis, a batch of new sequences (at most ``streams``) of that
+      length, or None where sequences cannot be longer than they are. Without it, the test sequences are used.
     """
 
     input_size: int  # I
-    output_size: int  # O
+    output_size: int  # O; with cross_entropy, the number of classes
     loss: str  # a name in seqrnn.losses
     kind: Literal["regression", "classification"]
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
-        """The training data of an epoch, in batches of at most ``streams`` sequences; in every epoch as many
+        """Returns the training data of an epoch, in batches of at most ``streams`` sequences. All epochs have as many
         batches, of the same lengths."""
 
     def validation(self) -> Sequence[Batch]:
-        """What is evaluated during training; all batches have the same length."""
+        """Returns what is evaluated during training; all batches have the same length. It should be neither trained
+        on nor tested on; a task where that cannot be sets ``data_note`` and ``validation_is_test``."""
 
     def test(self) -> Sequence[Batch]:
-        """What is evaluated at the end; all batches have the same length."""
+        """Returns what is evaluated at the end; all batches have the same length."""
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
-        """Judges valid outputs (N, O) against targets (N, O) or (N,), in the order of the test data."""
+        """Returns scores by name of outputs (N, O) against valid targets (N, O) or (N,), in the order of the data."""
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
-        """Trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with ``floor`` is
-        not one to beat, but the best that any predictor can do."""
+        """Returns trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with
+        ``floor`` is the best that any predictor can do, not one to beat."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A batch that is in memory, all of it."""
+    """A batch that is whole in memory."""
 
     chunk: Chunk
 
@@ -131,8 +145,8 @@ class Stored:
 
 
 def stored(inputs: Tensor, targets: Tensor, valid: Tensor | None = None) -> Stored:
-    """Whole sequences in memory: every stream starts at the first timestep, and every target is valid unless
-    ``valid`` (T, B) says otherwise."""
+    """Returns a batch of whole sequences: inputs (T, B, I), and targets (T, B, O) or (T, B). Every sequence starts at
+    the first timestep, and all targets are valid unless ``valid`` (T, B) is given."""
     shape = inputs.shape[:2]
     starts = torch.zeros(shape, dtype=torch.bool)
     starts[0] = True

@@ -1,4 +1,4 @@
-"""task=sincos: cosine from sine, the example that needs a memory."""
+"""task=sincos: cosine from sine, an example that needs a memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from torch import Tensor
 
 from seqrnn import metrics
 from seqrnn.bounds import Count
+from seqrnn.errors import ConfigError
 from seqrnn.registry import register
+from seqrnn.rundir.formats import Picture
 from seqrnn.tasks.protocol import Batch, Chunk, Stored, stored
+
+MOST_IN_MEMORY = 2**24  # timesteps
 
 
 @register("task", "sincos")
@@ -21,11 +25,13 @@ class SinCos:
     """Piece n = 0, 1, …: ``points`` points of [nπ, (n + 1)π], both ends included; input sin, target cos.
 
     With ``continuous`` all pieces are one long sequence; without, each is a sequence of its own. A sine value alone
-    does not determine the cosine: at the first point of a piece, sin(nπ) = 0 is followed by cos = +1 or −1 alike.
-    A network that starts each piece afresh can do no better there than 0, which is the ``floor`` baseline.
+    does not determine the cosine: at the first point of a piece, where sin(nπ) = 0, cos is +1 or −1. A network whose
+    state is reset before each piece can do no better there than 0, which is the ``floor`` baseline.
 
-    The test pieces follow the training ones, and the validation pieces follow those. A continuous evaluation runs
-    through everything that comes before as well, without being judged on it, so that it arrives with its state.
+    The test pieces follow the training pieces, and the validation pieces follow the test pieces. A continuous
+    evaluation starts at piece 0, so that the network reaches the judged pieces with its state; the targets before
+    them are not valid. The wave is periodic: every piece has the values of every other, up to their sign, so
+    validation and test data hold nothing that is not in the training data.
     """
 
     input_size = 1
@@ -33,7 +39,9 @@ class SinCos:
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.regression)
 
-    # What smoke=true lowers these numbers to.
+    data_note = "the wave is periodic: validation and test pieces repeat the training pieces"
+    validation_is_test = True
+
     smoke: ClassVar = {"train_pieces": 30, "test_pieces": 10, "points": 20}
 
     def __init__(
@@ -46,15 +54,23 @@ class SinCos:
         continuous: bool,
         loss: Literal["mse", "l1"],
     ) -> None:
+        timesteps = (train_pieces + 2 * test_pieces) * points
+        if timesteps > MOST_IN_MEMORY:
+            raise ConfigError(
+                f"task.train_pieces={train_pieces}, task.test_pieces={test_pieces}, task.points={points}: points · "
+                f"(train_pieces + 2 · test_pieces) = {timesteps:,} timesteps are all held in memory; make it at most "
+                f"{MOST_IN_MEMORY:,}"
+            )
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
-        # Two neighbours tell whether the sine rises or falls. Where two pieces meet, the same point comes twice, so
-        # it takes three; where a piece starts afresh, nothing tells.
+        self.picture = Picture(name="pieces", axis="t / π (half waves)", length=points, input="sin t", target="cos t")
+        # Two neighbouring points show whether the sine rises or falls. Where two pieces meet, the same point comes
+        # twice, so three are needed.
         self.reach = 3 if continuous else 2
-        self._train = cache(self._build)  # every epoch is the same
+        self._train = cache(self._build)  # all epochs are the same
 
     def _pieces(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of pieces ``first`` to ``last``, (points, last - first, 1)."""
+        """Returns inputs and targets of pieces ``first`` to ``last`` − 1, (points, last − first, 1)."""
         steps = torch.linspace(0, math.pi, self.points, dtype=torch.float64)
         times = torch.arange(first, last, dtype=torch.float64) * math.pi + steps.unsqueeze(1)
         return torch.sin(times).unsqueeze(-1), torch.cos(times).unsqueeze(-1)
@@ -69,7 +85,7 @@ class SinCos:
                 for first in range(0, self.train_pieces, streams)
             ]
         streams = min(streams, self.train_pieces)
-        each = self.train_pieces // streams  # pieces per stream; what does not fill a stream is left out
+        each = self.train_pieces // streams  # pieces per stream; fewer than ``streams`` pieces are left over, unused
         inputs, targets = (_joined(values, streams) for values in self._pieces(0, each * streams))
         return [stored(inputs, targets)]
 
@@ -80,14 +96,14 @@ class SinCos:
         return [self._evaluation(self.train_pieces)]
 
     def rollout(self, timesteps: int, streams: int) -> Batch | None:
-        """The wave from its start, going on; None where each piece is a sequence of its own."""
+        """Returns the wave from piece 0 on; None where each piece is a sequence of its own."""
         if not self.continuous:
             return None
         inputs, targets = (_joined(values, 1) for values in self._pieces(0, -(-timesteps // self.points)))
         return stored(inputs[:timesteps], targets[:timesteps])
 
     def _evaluation(self, first: int) -> Stored:
-        """All pieces up to the ``test_pieces`` from ``first`` on, which alone are judged."""
+        """Returns pieces 0 to ``first + test_pieces`` − 1, with valid targets in the last ``test_pieces`` of them."""
         last = first + self.test_pieces
         inputs, targets = self._pieces(0, last)
         valid = (torch.arange(last) >= first).expand(self.points, last)
@@ -107,6 +123,6 @@ class SinCos:
 
 
 def _joined(pieces: Tensor, streams: int) -> Tensor:
-    """(points, pieces, 1) -> (points · pieces / streams, streams, 1): consecutive pieces end to end."""
+    """Joins consecutive pieces end to end: (points, pieces, 1) -> (points · pieces / streams, streams, 1)."""
     points, count, _ = pieces.shape
     return pieces.permute(1, 0, 2).reshape(streams, count // streams * points, 1).permute(1, 0, 2)

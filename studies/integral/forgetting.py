@@ -21,6 +21,7 @@ from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.monitor import Progress
 from seqrnn.plugins import load_components
+from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import Batch
 from seqrnn.training import fit, planned_updates
@@ -86,9 +87,8 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
     kept = np.array(errors[int(SKIPPED * len(errors)) :])
     fresh, *old = kept.mean(axis=0).tolist()  # NaN for an age that the run did not reach in its first quarter
     text = to_json({"old": old, "fresh": fresh, "snapshots": len(kept)})
-    temporary = path.with_suffix(f".{seed}.tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def snapshot(run: Components, trained: Batch, fresh: Batch, position: int) -> Numbers:

@@ -126,6 +126,7 @@ def test_a_constant_predictor_of_the_integral_is_worth_its_baseline() -> None:
     assert of_median.metric == pytest.approx(scores["constant (median)"]["mae"])
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 def test_every_task_and_cell_has_numbers_that_agree_with_the_summary(

@@ -63,6 +63,7 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
         assert err.count("\n") == 1
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm"])
 def test_every_task_and_cell_is_diagnosed(

@@ -209,6 +209,7 @@ def test_a_digit_is_all_of_its_rows() -> None:
 # --- Every task and cell
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 def test_every_task_and_cell_has_numbers_for_a_report(

@@ -147,8 +147,15 @@ def made() -> dict[str, Any]:
                 "independent": "20 sequences",
                 "layers": [layer()],
                 "gates": [
-                    {"layer": 1, "name": name, "mean": of(0.4), "below": of(0.1), "above": of(0.05)}
-                    for name in ("reset", "update", "candidate")
+                    {
+                        "layer": 1,
+                        "name": name,
+                        "activation": activation,
+                        "mean": of(0.4),
+                        "below": of(0.1),
+                        "above": of(0.05),
+                    }
+                    for name, activation in (("reset", "sigmoid"), ("update", "sigmoid"), ("candidate", "tanh"))
                 ],
                 "state_size": 50,
                 "jacobian": {

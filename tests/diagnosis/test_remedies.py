@@ -35,7 +35,7 @@ def found_with(sufficient: int) -> Examination:
     return Examination({"truncation": cut}, {})
 
 
-def subject_of(*overrides: str) -> TrainedRun:
+def run_of(*overrides: str) -> TrainedRun:
     """Returns a run whose config was composed, and which was not trained."""
     load_components()
     trained = object.__new__(TrainedRun)
@@ -71,7 +71,7 @@ RUNS = [
 
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> None:
-    trained = subject_of(*overrides)
+    trained = run_of(*overrides)
     offered = remedies_for(NAMES, found_with(20), trained)
     assert len(offered) >= 4
     for remedy in offered:
@@ -84,7 +84,7 @@ def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> No
 
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
-    trained = subject_of(*overrides)
+    trained = run_of(*overrides)
     for remedy in remedies_for(NAMES, found_with(20), trained):
         for variant in remedy.variants:
             change = lengthened(variant, remedy.length, trained)
@@ -93,12 +93,12 @@ def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
 
 
 def test_without_a_change_the_line_is_that_of_the_run_itself() -> None:
-    trained = subject_of("task=sincos", "seed=3")
+    trained = run_of("task=sincos", "seed=3")
     assert command({}, trained) == "python -m seqrnn.train task=sincos seed=3 plots.draw=false device=cpu"
 
 
 def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dropped() -> None:
-    trained = subject_of("task=sincos", "optimizer.lr=0.1", "++schedule.window=5", "schedule=tbptt")
+    trained = run_of("task=sincos", "optimizer.lr=0.1", "++schedule.window=5", "schedule=tbptt")
     trained.overrides += ["hydra.run.dir=/somewhere/else", "+hydra.x=1", "hydra/launcher=joblib", "hydra.job.num=2"]
     line = command({"optimizer.lr": 0.2, "schedule.window": 7}, trained)
     assert "hydra" not in line
@@ -118,7 +118,7 @@ def test_a_line_says_what_it_needs_that_is_unknown_config_files() -> None:
 
 
 def test_what_a_shell_would_take_apart_is_quoted() -> None:
-    trained = subject_of("task=sine", "+model.init_std={head.weight: 0.3, head.bias: 0.1}", "plugins=[]")
+    trained = run_of("task=sine", "+model.init_std={head.weight: 0.3, head.bias: 0.1}", "plugins=[]")
     line = command({"optimizer.lr": 0.5}, trained)
     assert "'+model.init_std={head.weight: 0.3, head.bias: 0.1}'" in line
     assert recomposed(line)["model"]["init_std"] == {"head.weight": 0.3, "head.bias": 0.1}
@@ -143,14 +143,14 @@ def test_values_are_written_as_they_are_typed(value: Any, text: str) -> None:
 def test_a_longer_training_is_longer_in_epochs_and_in_updates(
     overrides: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
-    trained = subject_of("task=sincos", *overrides)
+    trained = run_of("task=sincos", *overrides)
     assert lengthened({"seed": 1}, 4, trained) == {"seed": 1, **expected}
     assert lengthened({"seed": 1}, 1, trained) == {"seed": 1}
 
 
 @pytest.mark.parametrize(("sufficient", "window"), [(1, None), (2, None), (5, 5), (100, 100)])
 def test_a_longer_window_is_one_that_is_sufficient_and_longer(sufficient: int, window: int | None) -> None:
-    trained = subject_of("task=integral", "schedule.window=2")
+    trained = run_of("task=integral", "schedule.window=2")
     trained.components.task.reach = None  # type: ignore[attr-defined]
     offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(sufficient), trained)}
     assert ("longer window" in offered) == (window is not None)
@@ -159,7 +159,7 @@ def test_a_longer_window_is_one_that_is_sufficient_and_longer(sufficient: int, w
 
 
 def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None:
-    trained = subject_of("task=integral", "schedule.window=2")
+    trained = run_of("task=integral", "schedule.window=2")
     trained.components.task.reach = 10  # type: ignore[attr-defined]
     (remedy,) = remedies_for(["longer window"], found_with(5), trained)
     assert {variant["schedule.window"] for variant in remedy.variants} == {10}
@@ -168,7 +168,7 @@ def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None
 
 
 def test_a_remedy_that_is_none_here_is_not_offered() -> None:
-    trained = subject_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd",
+    trained = run_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd",
                          "model.recurrent_init=orthogonal",
                          "schedule.lr_decay=cosine", "schedule.clip_norm=0.5")  # fmt: skip
     names = [remedy.name for remedy in remedies_for([*NAMES, "longer window", "nonsense"], Examination(), trained)]

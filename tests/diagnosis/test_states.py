@@ -21,14 +21,15 @@ from seqrnn.diagnosis.instruments import states
 from seqrnn.diagnosis.state_records import Gate, Units
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trajectories import independent_groups, sampled_steps
+from seqrnn.kernels.specification import Activation, recurrence_of
 from seqrnn.rundir.strict_json import to_json
 
 T, B = 60, 20
 GROUPS = independent_groups(T, B)[0].flatten()
 
 
-def units_of(name: str, h: Tensor, groups: Tensor, kind: str) -> Units:
-    return activations.units_of(name, h, groups, kind, Budget(1e9))
+def units_of(name: str, h: Tensor, groups: Tensor, activation: Activation) -> Units:
+    return activations.units_of(name, h, groups, activation, Budget(1e9))
 
 
 def noise(units: int, seed: int = 0) -> Tensor:
@@ -85,7 +86,7 @@ def test_saturation_is_counted_by_pairs_and_by_units() -> None:
 
 def test_a_clipped_unit_is_saturated_at_its_limits_alone() -> None:
     h = torch.tensor([0.0, 0.96, 1.0, 0.5], dtype=torch.float64).repeat(T * B, 1)
-    found = units_of("layer 1", h, GROUPS, "ind_clip")
+    found = units_of("layer 1", h, GROUPS, "clip")
     assert found.saturated is not None
     assert found.saturated.value == pytest.approx(0.5)
 
@@ -153,7 +154,7 @@ def test_gates_of_a_gru_whose_biases_were_set_by_hand() -> None:
 @pytest.mark.parametrize("name", ["gru", "lstm"])
 def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
     trained = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
-    steps, recurrence = sampled_steps(trained), activations.recurrence_of(trained.network)
+    steps, recurrence = sampled_steps(trained), recurrence_of(trained.network.cell)
     assert recurrence is not None
     below = steps.inputs
     for number, layer in enumerate(recurrence.layers):
@@ -231,6 +232,7 @@ def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
 # --- Every task and cell
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 def test_every_task_and_cell_has_numbers_for_a_report(

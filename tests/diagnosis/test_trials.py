@@ -196,7 +196,7 @@ def test_what_is_faster_is_trained_longer_by_a_power_of_two(run: Path, monkeypat
     assert of(run)._length_in_same_time({"schedule.window": 1}) == 1
 
 
-def test_nothing_is_written_and_the_subject_stays_as_it_was(
+def test_nothing_is_written_and_the_run_stays_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

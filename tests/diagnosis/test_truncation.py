@@ -158,7 +158,7 @@ def test_two_gradients_are_compared_by_angle_and_by_length() -> None:
     assert compare(same, same)[0] <= 1.0
 
 
-def subject_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: Any) -> TrainedRun:
+def run_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: Any) -> TrainedRun:
     trained = by_hand(
         cell, StubTask([[batch]], output_size=batch.chunk.targets.shape[2]), make_schedule(**schedule), head
     )
@@ -179,7 +179,7 @@ def test_schedules_that_cut_nothing_have_cosine_one(
         monkeypatch.setattr(truncation, name, value)
     cell = make_network("gru").cell
     found = truncation.TruncationInstrument().measure(
-        subject_of(random_batch(timesteps, 2, starts=0.0), cell, **schedule)
+        run_of(random_batch(timesteps, 2, starts=0.0), cell, **schedule)
     )
     for interval in (found.cosine, found.ratio, found.cosines[-1], found.ratios[-1]):
         assert (interval.value, interval.low, interval.high) == pytest.approx((1.0, 1.0, 1.0), abs=1e-12)
@@ -189,7 +189,7 @@ def test_schedules_that_cut_nothing_have_cosine_one(
 def test_a_window_as_long_as_short_sequences_cuts_nothing_without_carry() -> None:
     cell = make_network("gru").cell
     found = truncation.TruncationInstrument().measure(
-        subject_of(random_batch(14, 4, starts=0.0), cell, window=14, carry=False)
+        run_of(random_batch(14, 4, starts=0.0), cell, window=14, carry=False)
     )
     assert found.cosine.value == pytest.approx(1.0, abs=1e-12)
 
@@ -227,7 +227,7 @@ def test_the_bias_of_a_window_of_one_is_what_is_worked_out_by_hand(weight: float
     before = torch.cat([torch.zeros(1, 3), x[:-1, :, 0]])
     targets = (1.5 * before + 0.5 * x[:, :, 1]) - before - weight * x[:, :, 1]  # so that e_t = x_{t−1} + weight u_t
     batch = stored(x, targets.unsqueeze(-1))
-    trained = subject_of(batch, Delayed(), second_unit(), window=1)
+    trained = run_of(batch, Delayed(), second_unit(), window=1)
     found = truncation.TruncationInstrument().measure(trained)
     cosines, ratios = [], []
     for excerpt in trained.upcoming(32, found.horizon, streams=8):
@@ -252,7 +252,7 @@ def test_a_window_that_sees_nothing_has_cosine_zero() -> None:
     cell = Delayed()
     cell.b.requires_grad_(False)
     x = random_batch(100, 3, sizes=(2, 1)).chunk.inputs
-    trained = subject_of(stored(x, torch.zeros(100, 3, 1, dtype=torch.float64)), cell, second_unit(), window=1)
+    trained = run_of(stored(x, torch.zeros(100, 3, 1, dtype=torch.float64)), cell, second_unit(), window=1)
     parameters = [cell.a]
     excerpt = trained.excerpt(0, 100)
     states = states_along(trained.network, excerpt)
@@ -270,7 +270,7 @@ def test_a_network_without_any_gradient_has_nothing_to_lose() -> None:
     head = second_unit()
     head.weight.data.zero_()
     x = random_batch(100, 3, sizes=(2, 1)).chunk.inputs
-    found = truncation.TruncationInstrument().measure(subject_of(stored(x, x[:, :, :1]), Delayed(), head, window=1))
+    found = truncation.TruncationInstrument().measure(run_of(stored(x, x[:, :, :1]), Delayed(), head, window=1))
     assert found.cosine.value == 1.0
     assert found.sufficient_window == 1
 
@@ -278,7 +278,7 @@ def test_a_network_without_any_gradient_has_nothing_to_lose() -> None:
 def test_stretches_have_intervals_that_vary_with_them() -> None:
     batch = random_batch(1100, 2, starts=0.0)
     found = truncation.TruncationInstrument().measure(
-        subject_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2)
+        run_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2)
     )
     assert found.excerpts == 2 * truncation.STRETCHES
     assert -1 <= found.cosine.low < found.cosine.value < found.cosine.high <= 1

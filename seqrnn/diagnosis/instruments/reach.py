@@ -5,8 +5,8 @@ sequences,
 
     reach(k) = E ‖∂L_t/∂s_{t−k}‖ / E ‖∂L_t/∂o_t‖,        k = 1, 2, …,        reach(0) = 1
 
-over segments that end at timestep t; s is the whole state (LSTM: h and c; all layers). What falls geometrically with
-k vanishes, what grows explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013,
+over segments that end at timestep t; s is the whole state: all its parts, of all layers. What falls geometrically
+with k vanishes, what grows explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013,
 eq. 5). It is a property of the weights as they are: no window is applied here, so what lies beyond the schedule's
 window is what that schedule cuts off.
 

@@ -2,10 +2,10 @@
 
 Per layer, over the timesteps of validation sequences:
 
-saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 for tanh, GRU
-            and LSTM (tanh' < 0.1), h at a limit for a unit that is clipped to [0, 1]. And the share of units of which
-            that is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose equations are not
-            known.
+saturated   the share of (unit, timestep) pairs whose activation has hardly any slope left: |h| > 0.95 where outputs
+            have the range of tanh (tanh' < 0.1), h at a limit where they are clipped to [0, 1]. And the share of
+            units of which that is so more than 95 % of the time. It has no meaning for relu, nor for a cell whose
+            equations are not known.
 dead        units without an effect: of relu, those that are always 0; of the others, those whose standard deviation
             is below 1e-3 of the median unit's.
 duplicate   units that vary like another one: |correlation| > 0.99, counted with both. They are capacity not in use,
@@ -13,9 +13,8 @@ duplicate   units that vary like another one: |correlation| > 0.99, counted with
 rank        the effective rank of Roy & Vetterli (2007), eq. 2 and 3, of the centred states: exp of the entropy of the
             singular values as shares of their sum; and the participation ratio (Σλ)² / Σλ² of the covariance's
             eigenvalues λ, in which small directions count less.
-gates       GRU: reset and update (near 1: the old state stays); LSTM: input, forget (near 1: the cell keeps), output;
-            and both cells' candidate, for which "below" and "above" mean −0.95 and 0.95. From the parameters of
-            ``cell.recurrence()``.
+gates       those of the cell's specification, computed from the parameters of ``cell.recurrence()``. "Below" and
+            "above" mean 0.05 and 0.95 for a gate whose activation is the sigmoid, −0.95 and 0.95 for tanh.
 
 Intervals are over independent sequences (Student's t; for counts and ranks the bootstrap), or over blocks of time
 where there are few sequences. The Jacobian is described in ``seqrnn.diagnosis.jacobian``.
@@ -48,7 +47,7 @@ UNUSED = 0.25  # share of dead or duplicate units
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)  # of layers
 MARKERS = ("o", "s", "D", "^")
 MOST_POINTS = 4000
-SIGNED = "candidate"  # the gate that lies between −1 and 1
+SIGNED = "tanh"  # activation of a gate that lies between −1 and 1
 FARTHEST = 3.0  # eigenvalue that is drawn
 
 
@@ -58,8 +57,8 @@ class States(Record):
         steps: timesteps that were looked at.
         independent: what the intervals are over.
         layers: the units of each layer; the last one's are the cell's outputs.
-        gates: of a GRU or an LSTM; empty for others.
-        state_size: numbers that the cell remembers: all its layers, and of an LSTM both h and c.
+        gates: empty if the cell's specification has none.
+        state_size: numbers that the cell remembers: all parts of its state, of all layers.
         jacobian: None if the state is too large for it.
     """
 
@@ -80,15 +79,16 @@ class StatesInstrument:
     def measure(self, run: TrainedRun) -> States:
         from seqrnn.diagnosis import activations, jacobian
         from seqrnn.diagnosis.trajectories import sampled_steps
+        from seqrnn.kernels.specification import recurrence_of
 
         steps = sampled_steps(run)
-        recurrence = activations.recurrence_of(run.network)
-        kind = recurrence.kind if recurrence else ""
+        recurrence = recurrence_of(run.network.cell)
+        activation = recurrence.specification.activation if recurrence else None
         return States(
             steps=len(steps.inputs),
             independent=steps.independent,
             layers=[
-                activations.units_of(name, h, steps.groups, kind, run.budget)
+                activations.units_of(name, h, steps.groups, activation, run.budget)
                 for name, h in activations.layers_of(steps, recurrence)
             ],
             gates=activations.gates_of(recurrence, steps) if recurrence else [],
@@ -189,7 +189,7 @@ def draw_gates(panel: Panel, result: States, found: Examination) -> None:
     panel.write_heading(f"Share of units and timesteps with a closed, half-open and open gate{more}; "
                         "the diamond is the mean")  # fmt: skip
     names = [f"{gate.name} {gate.layer:,}" if several else gate.name for gate in gates]
-    labels = [f"{name} (±1)" if gate.name == SIGNED else name for name, gate in zip(names, gates, strict=True)]
+    labels = [f"{name} (±1)" if gate.activation == SIGNED else name for name, gate in zip(names, gates, strict=True)]
     rows = [Row(label, gate.mean, number(gate.mean.value), INK) for label, gate in zip(labels, gates, strict=True)]
     ax = panel.dots(rows, "share of units and timesteps; mean", is_log=False, bounds=(0.0, 1.0), above=1)
     for line in ax.get_lines():
@@ -200,7 +200,7 @@ def draw_gates(panel: Panel, result: States, found: Examination) -> None:
         ax.barh(place, closed, color=BLUE, height=0.62, zorder=1.3)
         ax.barh(place, opened, left=1 - opened, color=ORANGE, height=0.62, zorder=1.3)
         mean = gate.mean
-        if gate.name == SIGNED:
+        if gate.activation == SIGNED:
             mean = Interval(*((part + 1) / 2 for part in (mean.value, mean.low, mean.high)))
         whisker(ax, mean, place, INK, "D")
     ax.legend(

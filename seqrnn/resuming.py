@@ -1,10 +1,11 @@
-"""Decides whether a command line starts a new run or resumes one.
+"""Decides whether a command line, or a config, starts a new run or resumes one.
 
-``resume=RUN_DIR`` resumes the run in that directory, with the config that it was started with. It never reaches
-hydra, which would compose today's conf/ and make a directory of its own. ``resume=auto`` resumes the run in hydra's
-run directory if it is this very run, unfinished; so does a job that its scheduler has put back into the queue.
+``resume=RUN_DIR`` among the overrides resumes the run in that directory with the config that it was started with. It
+never reaches hydra, which would compose today's conf/ and make a directory of its own. A config may also have the key
+``resume``, from whichever file: ``auto`` resumes the run in the run directory, and a directory the run in it,
+if that is this very run. A job that its scheduler has put back into the queue resumes in the same way.
 
-Imports nothing that is slow, so that errors and help come at once.
+Imports nothing that is slow, so that errors and --help come at once.
 """
 
 from __future__ import annotations
@@ -19,84 +20,80 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from seqrnn import config_files
-from seqrnn.checkpoints.identity import CHANGEABLE, EXTENDING, differences, flattened, identity, prefixes
+from seqrnn.checkpoints.identity import CHANGEABLE, EXTENDING, differences, identity
 from seqrnn.errors import ConfigError, UserError, did_you_mean
+from seqrnn.keys import flattened, prefixes
 from seqrnn.recording.provenance import scheduler_job
-from seqrnn.rundir.names import DIAGNOSIS
+from seqrnn.rundir.names import CONFIG
 from seqrnn.rundir.request import RunRequest
 
 Values = dict[str, Any]
-INFORMATIVE = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"}  # hydra's flags that run nothing
+MOST_DIFFERENCES = 5  # that an error names
 
 
-def finished_result(request: RunRequest) -> float | None:
-    """Returns the test loss of a run that has finished and is not made longer, and says so; None otherwise. Makes the
-    diagnosis of such a run if diagnose=true asks for one and there is none, as after a kill during the diagnosis."""
-    from seqrnn.rundir.reader import RunReader, left_behind
+def finished_summary(request: RunRequest) -> dict[str, Any] | None:
+    """Returns the summary of a run that has finished and is not made longer; None if there is something to train."""
+    from seqrnn.rundir.reader import RunReader, was_not_closed
 
-    if not request.resuming or left_behind(request.directory):
+    if not request.resuming or was_not_closed(request.directory):
         return None
     try:
         summary = RunReader(request.directory).summary()
         before = flattened(RunReader(request.directory).config())
     except UserError:
-        return None  # killed before it wrote them
+        return None  # the process was killed before it wrote them
     now = flattened(request.values)
-    if summary.get("status") != "finished" or any(now.get(key) != before.get(key) for key in EXTENDING):
-        return None
-    print(
-        f"{request.directory}: finished after {summary['updates']:,} updates; nothing to do (a larger "
-        "schedule.epochs or schedule.max_updates would resume it)"
-    )
-    if request.values.get("diagnose") is True and not (request.directory / DIAGNOSIS).exists():
-        from seqrnn.cli import reporting
-
-        with reporting.importing():
-            from seqrnn.diagnosis.session import diagnose_finished_run
-        diagnose_finished_run(
-            request.directory, list(request.values.get("plugins") or []), bool(request.values.get("smoke"))
-        )
-    return float(summary["test"]["loss"])
+    is_longer = any(now.get(key) != before.get(key) for key in EXTENDING)
+    return None if is_longer or summary.get("status") != "finished" else summary
 
 
-def requested(arguments: Sequence[str]) -> RunRequest | None:
-    """Returns the run that ``resume=RUN_DIR`` names; None where the command line does not say it.
+def named_run(overrides: Sequence[str], flags: Sequence[str] = ()) -> RunRequest | None:
+    """Returns the run that ``resume=RUN_DIR`` among ``overrides`` names; None where they do not name one.
+
+    Args:
+        flags: of the command line; a run is resumed without any.
 
     Raises:
         ConfigError: all that is wrong with the command line.
         DataError: there is no such run, or its config cannot be read.
     """
-    named = [text for text in arguments if text.lstrip("+").partition("=")[0] == "resume"]
-    where = named[-1].partition("=")[2] if named else ""
-    if where in ("", "null", "auto") or INFORMATIVE & {*arguments}:
+    naming = [text for text in overrides if text.lstrip("+").partition("=")[0] == "resume"]
+    where = _value(naming[-1]) if naming else ""
+    if where in ("", "null", "auto"):
         return None
     from seqrnn.rundir.reader import RunReader
 
     directory = Path(where).expanduser()
-    others = [text for text in arguments if text not in named]
-    problems = [f"resume={where}: given more than once"] if len(named) > 1 else []
-    for flag in (text for text in others if text.startswith("-")):
+    others = [text for text in overrides if text not in naming]
+    problems = [f"resume={where}: given more than once"] if len(naming) > 1 else []
+    for flag in flags:
         problems.append(
             f"{flag}: only one run can be resumed at a time; leave it out"
             if flag in ("-m", "--multirun")
             else f"{flag}: a run is resumed with its own config; leave it out"
         )
-    overrides = [text for text in others if not text.startswith("-")]
     values = RunReader(directory).config()
     _complete(values)
-    for text in overrides:
+    for text in others:
         problems += _apply(values, text)
-    unnamed = (
-        set(values.get("plugins") or []) if not any(text.startswith("plugins=") for text in overrides) else set()
-    )
-    if unnamed:
+    names_plugins = any(text.startswith("plugins=") for text in others)
+    plugins = [] if names_plugins else sorted(map(str, values.get("plugins") or []))
+    if plugins:
         problems.append(
-            f"plugins: the run uses {', '.join(sorted(map(str, unnamed)))}, and modules are code: say "
-            f"'plugins=[{','.join(sorted(map(str, unnamed)))}]' to import them"
+            f"plugins: the run uses {', '.join(plugins)}, and modules are code: write "
+            f"'plugins=[{','.join(plugins)}]' to import them"
         )
     if problems:
         raise ConfigError(*problems)
-    return RunRequest(values, directory, overrides, resuming=True)
+    return RunRequest(values, directory, others, resuming=True)
+
+
+def _value(override: str) -> str:
+    """Returns the value of an override without hydra's quotes; where hydra cannot parse it, as it was typed."""
+    try:
+        return str(OverridesParser.create().parse_override(override).value())
+    except Exception:
+        return override.partition("=")[2]
 
 
 def _complete(values: Values) -> None:
@@ -139,27 +136,40 @@ def _apply(values: Values, text: str) -> list[str]:
     return []
 
 
-def recognised(request: RunRequest) -> RunRequest:
-    """Returns the request, resuming if its directory holds this very run and ``resume=auto`` or a requeued job asks.
+def follow_setting(request: RunRequest) -> RunRequest:
+    """Returns the request as the key ``resume`` of its config, or a scheduler that put the job back into its queue,
+    would have it: resuming, or as it is.
 
     Raises:
-        ConfigError: resume=auto, and the directory holds another run.
+        ConfigError: the directory that is to be resumed holds another run.
+        DataError: ``resume`` names a directory that holds no run.
     """
-    from seqrnn.rundir.names import CONFIG
     from seqrnn.rundir.reader import RunReader
 
-    if not (request.directory / CONFIG).is_file():
+    setting = request.values.get("resume")
+    is_named = setting not in (None, "auto")
+    if is_named:
+        request = replace(
+            request, directory=Path(str(setting)).expanduser(), values={**request.values, "resume": None}
+        )
+    elif not (request.directory / CONFIG).is_file():
         return request
-    queued = requeued(request.directory)
-    if request.values.get("resume") != "auto" and not queued:
+    queued = None if is_named else requeued(request.directory)
+    if setting is None and not queued:
         return request
     found = differences(identity(request.values), identity(RunReader(request.directory).config()))
     if found:
-        raise ConfigError(
-            f"{request.directory}: holds another run, so it cannot be resumed: {'; '.join(found[:5])}; choose "
-            "another directory with hydra.run.dir=DIR"
+        remedy = (
+            f"with resume={setting} on the command line, it is resumed with its own config"
+            if is_named
+            else "choose another directory with hydra.run.dir=DIR"
         )
-    return replace(request, resuming=True, reason=f"requeued as {queued}" if queued else "resume=auto")
+        raise ConfigError(
+            f"{request.directory}: holds another run, so it cannot be resumed: "
+            f"{'; '.join(found[:MOST_DIFFERENCES])}; {remedy}"
+        )
+    reason = f"requeued as {queued}" if queued else "" if is_named else "resume=auto"
+    return replace(request, resuming=True, reason=reason)
 
 
 def requeued(directory: Path) -> str | None:

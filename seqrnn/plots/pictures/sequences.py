@@ -1,32 +1,34 @@
-"""predictions.png of any other regression task."""
+"""predictions.png of a regression task that asks for no other picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from seqrnn.plots import style
+from seqrnn.plots import lines, style
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BAND, BLUE, GREEN, GREY, INK, INPUTS, ORANGE, PALE, SMALL, VERMILLION, Array
 
-FEW = 8  # judged timesteps in a sequence that do not make a line
+KIND = "regression"
+FEW = 8  # judged timesteps of a sequence that do not make a line
 MOST_PANELS = 4  # outputs or inputs
 MOST_TIMESTEPS = 3000  # of the first sequence
 MOST_SEQUENCES = 60  # whose points are drawn side by side
 MOST_DOTS = 5000
 ZOOMED = 150  # timesteps
+MOST_ANIMATED = 400  # timesteps
 
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
-    """The first test sequence: inputs (blue), targets (orange), outputs (green) and the absolute error, the stretch
-    where it is largest, and how errors are distributed over all test sequences. Where a sequence has but few judged
-    timesteps: the judged targets and outputs of the first sequences, side by side.
+    """Draws the first test sequence: inputs (blue), targets (orange), outputs (green) and the absolute error, the
+    stretch where it is largest, and the distribution of the errors over all test sequences. Where a sequence has only
+    few judged timesteps, draws the judged targets and outputs of the first sequences side by side.
     """
     inputs, outputs = style.real(arrays["inputs"]), style.real(arrays["outputs"])
     valid = arrays["valid"].astype(bool)
@@ -37,8 +39,29 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     return _lines(inputs[:, 0], targets, outputs, arrays["starts"][:, 0], facts)
 
 
+def animate(
+    arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts
+) -> tuple[Figure, SubFigure, Callable[[Array], str]]:
+    """Draws the beginning of the first test sequence; where sequences have at most two timesteps, one sequence after
+    another."""
+    steps, count, features = arrays["targets"].shape
+    if steps > 2 or count == 1:
+        shown, axis = min(steps, MOST_ANIMATED), "timestep"
+
+        def select(values: Array) -> Array:
+            return values[:shown, 0]
+    else:
+        shown, axis = min(steps * count, MOST_ANIMATED), "timestep, of one test sequence after another"
+
+        def select(values: Array) -> Array:
+            return values.swapaxes(0, 1).reshape(-1, features)[:shown]
+
+    course = lines.Course(np.arange(shown, dtype=float), axis, select, True, (ORANGE, GREEN))
+    return lines.animate(course, arrays, outputs, facts)
+
+
 def _lines(inputs: Array, targets: Array, outputs: Array, starts: NDArray[Any], facts: Facts) -> Figure:
-    """inputs (T, I) and starts (T,) of the first sequence; targets and outputs (T, N, O) of all."""
+    """Draws inputs (T, I) and starts (T,) of the first sequence, and targets and outputs (T, N, O)."""
     shown = slice(0, MOST_TIMESTEPS)
     target, output, inputs = targets[shown, 0], outputs[shown, 0], inputs[shown]
     steps, count = output.shape
@@ -51,15 +74,15 @@ def _lines(inputs: Array, targets: Array, outputs: Array, starts: NDArray[Any], 
     heights = [*([] if together else [1.1]), *([2.2] if panels == 1 else [1.25] * panels), 0.9]
     bottom = 2.2
     which = f"The first of {outputs.shape[1]:,} test sequences" if outputs.shape[1] > 1 else "The test sequence"
-    says = f"{which}, of {len(outputs):,} timesteps"
+    caption = f"{which}, of {len(outputs):,} timesteps"
     for noun, drawn, whole in (
         ("timesteps", steps, len(outputs)),
         ("inputs", min(inputs.shape[1], MOST_PANELS), inputs.shape[1]),
         ("outputs", panels, count),
     ):
-        says += f"; {drawn:,} of {whole:,} {noun} are shown" if drawn < whole else ""
-    says += f".{_missing(targets, outputs)}"
-    figure, body = style.page(sum(heights) + bottom + 0.6, facts, says)
+        caption += f"; {drawn:,} of {whole:,} {noun} are shown" if drawn < whole else ""
+    caption += f".{_missing(targets, outputs)}"
+    figure, body = style.page(sum(heights) + bottom + 0.6, facts, caption)
     above, below = style.parts(body, heights=(sum(heights), bottom))
     axes = list(above.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
     x = np.arange(steps)
@@ -104,14 +127,14 @@ def _lines(inputs: Array, targets: Array, outputs: Array, starts: NDArray[Any], 
 
 
 def _points(targets: Array, outputs: Array, valid: NDArray[np.bool_], facts: Facts) -> Figure:
-    """targets and outputs (T, N, O): judged ones of the first sequences side by side, and all against each other."""
+    """Draws judged targets and outputs (T, N, O) of the first sequences side by side, and all against each other."""
     sequences = np.nonzero(valid.T)[0]  # of each judged target, in order
     count = min(outputs.shape[2], MOST_PANELS)
     judged_targets, judged_outputs = (values.swapaxes(0, 1)[valid.T] for values in (targets, outputs))
     shown = slice(0, int(np.searchsorted(sequences, MOST_SEQUENCES)))
     many = f"the first {MOST_SEQUENCES} of {valid.shape[1]:,}" if valid.shape[1] > MOST_SEQUENCES else "all"
-    says = f"The judged timesteps of {many} test sequences, side by side." + _missing(targets, outputs)
-    figure, body = style.page(1.2 + 1.6 * count + 2.6, facts, says)
+    caption = f"The judged timesteps of {many} test sequences, side by side." + _missing(targets, outputs)
+    figure, body = style.page(1.2 + 1.6 * count + 2.6, facts, caption)
     above, below = style.parts(body, heights=(1.0 + 1.6 * count, 2.6))
     axes = above.subplots(
         count + 1, 1, sharex=True, height_ratios=[*[2.0 if count == 1 else 1.4] * count, 0.9], squeeze=False
@@ -157,7 +180,7 @@ def _fit(ax: Axes, x: NDArray[Any], target: Array, output: Array, width: float =
 
 
 def _line(ax: Axes, x: NDArray[Any], y: Array, colour: str, label: str, width: float) -> None:
-    """A line; values without neighbours are dots."""
+    """Draws a line; values without neighbours are dots."""
     shown = np.isfinite(y)
     beside = np.zeros(len(y), bool)
     beside[1:] |= shown[:-1]
@@ -169,7 +192,7 @@ def _line(ax: Axes, x: NDArray[Any], y: Array, colour: str, label: str, width: f
 
 
 def _distribution(ax: Axes, targets: Array, outputs: Array) -> None:
-    """A histogram of the absolute errors of all test sequences, with logarithmic bins."""
+    """Draws a histogram of the absolute errors of all test sequences, with logarithmic bins."""
     error = np.abs(outputs - targets)
     error = error[np.isfinite(error)]
     style.axes(ax, x="|error|", y="share of test targets", title="errors of all test sequences")
@@ -213,20 +236,20 @@ def _distribution(ax: Axes, targets: Array, outputs: Array) -> None:
 
 
 def _largest(error: Array) -> slice:
-    """The stretch of ``ZOOMED`` timesteps with the largest sum of errors."""
+    """Returns the ``ZOOMED`` consecutive timesteps with the largest sum of errors."""
     sums = np.convolve(np.nan_to_num(error), np.ones(ZOOMED), "valid")
     first = int(np.argmax(sums))
     return slice(first, first + ZOOMED)
 
 
 def _same_scale(inputs: Array, targets: Array) -> bool:
-    """Whether one axis suits both."""
+    """Returns whether inputs and targets can share an axis."""
     (low, high), (low0, high0) = style.limits([inputs], 0), style.limits([targets], 0)
     whole = max(high, high0) - min(low, low0)
     return min(high - low, high0 - low0) > whole / 4
 
 
 def _missing(targets: Array, outputs: Array) -> str:
-    """Says so if there are outputs that cannot be drawn."""
+    """Returns a sentence about outputs that cannot be drawn, if there are any."""
     lost = int((~np.isfinite(outputs) & np.isfinite(targets)).sum())
     return f" {lost:,} outputs are not finite." if lost else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 
 from seqrnn.plots import images, style
 from seqrnn.plots.facts import Facts
-from seqrnn.plots.style import BLUE, GREY, INK, SMALL, TEXT, VERMILLION, Array
+from seqrnn.plots.style import BLUE, GREY, INK, ORANGE, SKY, SMALL, TEXT, VERMILLION, Array
 
+KIND = "classification"
 ACROSS, DOWN = 10, 2  # of the first test images
 WORST_ACROSS, WORST_DOWN = 5, 4  # of the mistakes
 MOST_ANNOTATED = 12  # classes whose numbers fit into the matrix
+ANIMATED = 10  # test sequences
+SHARE = 0.85  # of a column, that a probability of 1 fills
 
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
-    """The confusion matrix, with the accuracy on each class. Where the inputs look like images, also the first test
-    images with predicted and real class (mistakes in vermillion), and the mistakes that the network was surest of.
+    """Draws the confusion matrix, with the accuracy on each class. Where the inputs look like images, also draws the
+    first test images with predicted and real class (mistakes in vermillion), and the mistakes with the most probable
+    predictions.
     """
     outputs, targets = style.real(arrays["outputs"]), arrays["targets"].astype(int)
     predicted = np.argmax(np.where(np.isfinite(outputs), outputs, -np.inf), axis=1)
@@ -31,19 +35,19 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     matrix = np.zeros((classes, classes), int)
     np.add.at(matrix, (targets, predicted), 1)
     mistakes = int((predicted != targets).sum())
-    says = f"{mistakes:,} mistake{'s' * (mistakes != 1)} in {len(targets):,} test examples."
+    caption = f"{mistakes:,} mistake{'s' * (mistakes != 1)} in {len(targets):,} test examples."
     lost = int((~np.isfinite(outputs).all(axis=1)).sum())
-    says += f" {lost:,} have outputs that are not finite." if lost else ""
+    caption += f" {lost:,} have outputs that are not finite." if lost else ""
 
     if not images.are_images(arrays["example_inputs"]):
-        figure, body = style.page(4.4, facts, says)
+        figure, body = style.page(4.4, facts, caption)
         left, right = body.subplots(1, 2, width_ratios=(1.25, 1))
         _confusion(left, matrix)
         _by_class(right, matrix)
         return figure
 
     grid = 1.12 * DOWN
-    figure, body = style.page(grid + 4.3, facts, says)
+    figure, body = style.page(grid + 4.3, facts, caption)
     above, below = style.parts(body, heights=(grid, 4.3))
     inputs = style.real(arrays["example_inputs"]).swapaxes(0, 1)
     pictures = dict(zip(arrays["examples"].tolist(), inputs, strict=True))
@@ -52,6 +56,52 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     _confusion(left.subplots(1, 1), matrix)
     _mistakes(right, pictures, softmax(outputs), predicted, targets)
     return figure
+
+
+def animate(
+    arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts
+) -> tuple[Figure, SubFigure, Callable[[Array], str]]:
+    """Draws the probabilities of the classes of the first test sequences as bars, at the last timestep; the real
+    class is orange."""
+    targets = arrays["targets"][-1].astype(int)  # (n,)
+    inputs = style.real(arrays["inputs"])
+    count, classes = min(ANIMATED, len(targets)), outputs.shape[-1]
+    as_images = images.are_images(inputs)
+    heights = (0.85, 2.6) if as_images else (2.6,)
+    caption = "Test sequences, and the probability of each class; orange: the real class."
+    figure, body = style.page(sum(heights) + 0.6, facts, caption, facts.name)
+    panels = body.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    bars = []
+    for number in range(count):
+        if as_images:
+            panels[0].imshow(
+                inputs[:, number], cmap="gray_r", vmin=0, extent=(number, number + SHARE, 0, 1), aspect="auto"
+            )
+        colours = [ORANGE if name == targets[number] else SKY for name in range(classes)]
+        bars.append(panels[-1].barh(range(classes), np.zeros(classes), left=number, color=colours, height=0.8))
+    for ax in panels:
+        style.axes(ax)
+        ax.grid(False)
+        ax.set_xlim(-0.05, count)
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0, labelbottom=False)
+    if as_images:
+        panels[0].set_yticks([])
+    panels[-1].vlines(range(count), -0.5, classes - 0.5, color=GREY, linewidth=1)
+    panels[-1].set_ylim(classes - 0.4, -0.6)
+    panels[-1].set_ylabel("class", fontsize=TEXT)
+    if classes <= MOST_ANNOTATED:
+        panels[-1].set_yticks(range(classes))
+
+    def show(frame: Array) -> str:
+        probabilities = np.nan_to_num(softmax(frame[-1]))  # (n, O)
+        for row, rectangles in zip(probabilities, bars, strict=False):
+            for rectangle, share in zip(rectangles, row, strict=True):
+                rectangle.set_width(SHARE * float(share))
+        right = int((probabilities.argmax(axis=1)[:count] == targets[:count]).sum())
+        return f"{right} of {count} right"
+
+    return figure, body, show
 
 
 def _first(
@@ -82,7 +132,9 @@ def _mistakes(
     predicted: NDArray[np.intp],
     targets: NDArray[Any],
 ) -> None:
-    body.suptitle("The mistakes it was surest of", fontsize=TEXT, fontweight="bold", color=INK, x=0.02, ha="left")
+    body.suptitle(
+        "The mistakes with the highest probability", fontsize=TEXT, fontweight="bold", color=INK, x=0.02, ha="left"
+    )
     wrong = [index for index in pictures if index < len(targets) and predicted[index] != targets[index]]
     if not wrong:
         body.text(0.5, 0.5, "no mistakes", ha="center", fontsize=TEXT, color=GREY)
@@ -93,12 +145,14 @@ def _mistakes(
             images.show(ax, None, "", INK)
             continue
         index = wrong[number]
-        sure = 100 * probabilities[index, predicted[index]]
-        images.show(ax, pictures[index], f"{predicted[index]}, is {targets[index]}\n{sure:.3g} %", VERMILLION, SMALL)
+        probability = 100 * probabilities[index, predicted[index]]
+        images.show(
+            ax, pictures[index], f"{predicted[index]}, is {targets[index]}\n{probability:.3g} %", VERMILLION, SMALL
+        )
 
 
 def _confusion(ax: Axes, matrix: NDArray[Any]) -> None:
-    """Rows are real classes; colours are shares of their row, on a scale that shows small shares too."""
+    """Draws the matrix. Rows are real classes; colours are shares of a row, on a scale that shows small shares."""
     classes = len(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     ax.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0, 1))
@@ -117,7 +171,7 @@ def _confusion(ax: Axes, matrix: NDArray[Any]) -> None:
 
 
 def _by_class(ax: Axes, matrix: NDArray[Any]) -> None:
-    """Horizontal bars: which share of each class was recognised; beside them, out of how many."""
+    """Draws a bar for each class: the share that was recognised, and of how many."""
     classes, totals = len(matrix), matrix.sum(axis=1)
     shares = np.diag(matrix) / np.maximum(totals, 1)
     ax.barh(range(classes), shares, color=BLUE, height=0.7)
@@ -143,7 +197,7 @@ def _by_class(ax: Axes, matrix: NDArray[Any]) -> None:
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities over the last axis; NaN where a logit is."""
+    """Returns probabilities over the last axis; NaN where a logit is NaN."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Array = powers / powers.sum(axis=-1, keepdims=True)
     return probabilities

@@ -132,7 +132,7 @@ def test_batches_of_different_lengths_are_refused_where_they_are_evaluated(split
 
 
 def test_timesteps_without_a_target_may_have_any_target() -> None:
-    """Such as NaN where a value is missing, or class -1 behind the end of a sequence."""
+    """For example NaN where a value is missing, or class -1 after the end of a sequence."""
     first = torch.ones(6, 3, dtype=torch.bool)
     first[3:] = False
     missing = SOUND.chunk.targets.clone()
@@ -168,7 +168,7 @@ class Endless:
         return Chunk(torch.zeros(*extent, 2), torch.zeros(*extent, 2), flags, flags)
 
 
-def test_a_valid_target_is_not_looked_for_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_a_valid_target_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "SEARCHED", 10_000)
     batch = Endless([])
     check(splits(batch, "training"))
@@ -218,7 +218,7 @@ def test_training_data_that_is_not_finite_is_named_as_the_cause_of_a_loss_that_i
         train([[SOUND], [bad]], way)
 
 
-def test_the_cause_is_found_where_only_the_carried_state_knows_of_it() -> None:
+def test_the_cause_is_found_where_it_reached_the_loss_by_the_carried_state() -> None:
     """NaN among inputs without a target shows in the loss of a later window."""
     valid, starts = torch.ones(6, 3, dtype=torch.bool), torch.zeros(6, 3, dtype=torch.bool)
     valid[:4] = False
@@ -233,11 +233,11 @@ def test_a_training_that_diverges_on_sound_data_has_diverged() -> None:
         train([[large]], plain)
 
 
-# --- What evaluation leaves behind
+# --- Data that was first read in an evaluation
 
 
 class Keeping:
-    """A batch that keeps what it has read, as tasks that compute their data may."""
+    """A batch that keeps what it has read, as a task may that computes its data."""
 
     def __init__(self, batch: Stored) -> None:
         self.batch, self.streams, self.timesteps = batch, batch.streams, batch.timesteps

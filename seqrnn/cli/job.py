@@ -1,0 +1,63 @@
+"""The command ``python -m seqrnn.train``: hydra composes a config, and a job trains what it describes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from seqrnn import config_files, resuming
+from seqrnn.cli import arguments, reporting, workers
+from seqrnn.rundir.request import RunRequest
+
+
+@hydra.main(version_base="1.3", config_path=config_files.config_directory(), config_name="config")
+def train(config: DictConfig) -> float:
+    """Trains and tests what ``config`` describes; returns the test loss."""
+    context = HydraConfig.get()
+    directory = Path(context.runtime.output_dir)
+    number = None if context.mode == RunMode.RUN else context.job.num
+    with workers.in_worker(), reporting.reporting(directory, number):
+        with reporting.importing(directory):  # late, so that --help, --cfg and tab completion do not wait for torch
+            from seqrnn import api, settings
+        overrides = api.typed_overrides(context)
+        request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides))
+        if request.directory != directory:  # the config names the directory of a run to be resumed
+            reporting.remove_if_new_and_empty(directory)
+        return loss
+
+
+def resume(request: RunRequest) -> None:
+    """Resumes a run that was started before."""
+    with reporting.reporting(request.directory):
+        with reporting.importing():
+            from seqrnn import api
+        api.carry_out(request)
+
+
+def command() -> None:
+    """Does what the command line asks for."""
+    flags, overrides = arguments.split(sys.argv[1:])
+    if "--version" in flags:
+        print(arguments.versions())
+        return
+    sys.argv[1:] = arguments.arranged(sys.argv[1:])
+    shown = arguments.value_of(flags, "--cfg", "-c")
+    if arguments.INFORMATIVE & {*flags} or shown not in (None, "job"):
+        reporting.run_hydra(train)
+        return
+    request = resuming.named_run(overrides, [] if shown else [word for word in flags if word.startswith("-")])
+    if request is None and {"-m", "--multirun"} & {*flags}:
+        with workers.ending_with_us():
+            reporting.run_hydra(train)
+    elif request is None:
+        reporting.run_hydra(train)
+    elif shown:
+        print(yaml.safe_dump(request.values, sort_keys=False, allow_unicode=True), end="")
+    else:
+        resume(request)

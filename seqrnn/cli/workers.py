@@ -1,0 +1,127 @@
+"""Ends the jobs of a sweep that a launcher runs in other processes (joblib) when the command is told to end.
+
+Such a launcher kills its worker processes at once when its own process is interrupted, so that runs would lose what
+they trained since their last checkpoint; and if its own process is killed, the workers would train to the end of the
+sweep. Here the command first asks the jobs to end, and waits until they have written their checkpoints. A job ends,
+too, when the command's process has gone.
+
+Command and jobs share a folder, whose path the workers inherit in the environment. It has a file for each running
+job, named after its process, and a file ``stop`` as soon as no other job may begin.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from seqrnn.cli.interrupts import INTERRUPTED
+from seqrnn.errors import Interrupted
+
+VARIABLE = "SEQRNN_SWEEP"  # PROCESS:FOLDER
+STOP = "stop"
+WATCH_EVERY = 0.5  # seconds
+PATIENCE = 60.0  # seconds that the command waits for its jobs
+
+_parent: int | None = None  # of a worker: the command's process
+
+
+@contextmanager
+def ending_with_us() -> Iterator[None]:
+    """Wraps a sweep in the command's process: a signal that ends it first ends the jobs in its workers, in order.
+
+    Raises:
+        Interrupted: the signal came; the jobs have written their checkpoints.
+    """
+    with tempfile.TemporaryDirectory(prefix="seqrnn-sweep-") as name:
+        folder, ending = Path(name), False
+
+        def end(signum: int, frame: FrameType | None) -> None:
+            nonlocal ending
+            if not ending:  # a second signal does not wait
+                ending = True
+                _end_jobs(folder)
+            raise Interrupted(signum)
+
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+                    handlers[number] = signal.signal(number, end)
+        os.environ[VARIABLE] = f"{os.getpid()}:{folder}"
+        try:
+            yield
+        finally:
+            del os.environ[VARIABLE]
+            for number, before in handlers.items():
+                signal.signal(number, before)
+
+
+def _end_jobs(folder: Path) -> None:
+    """Asks all jobs to end, and waits until they have."""
+    (folder / STOP).touch()
+    asked: set[int] = set()
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        running = {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
+        for process in [*running]:
+            try:
+                os.kill(process, 0 if process in asked else signal.SIGTERM)
+            except OSError:  # it has gone without removing its file
+                running.discard(process)
+        if not running:
+            return
+        asked |= running
+        time.sleep(0.05)
+
+
+@contextmanager
+def in_worker() -> Iterator[None]:
+    """Wraps a job: in a worker of a sweep, the job ends when the command asks for it or is gone. Elsewhere, it does
+    nothing.
+
+    Raises:
+        Interrupted: the job is to end; or it is not to begin.
+    """
+    global _parent
+    command, _, name = os.environ.get(VARIABLE, "").partition(":")
+    is_worker = _parent is not None or (bool(command) and os.getppid() == int(command))
+    if not is_worker or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _parent, folder = int(command), Path(name)
+    file = folder / str(os.getpid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to workers too; the command passes it on
+    signal.signal(signal.SIGTERM, _end_job)
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(_parent, ended), daemon=True).start()
+    try:
+        with suppress(FileNotFoundError):  # the command has gone, and its folder with it
+            file.touch()
+        if (folder / STOP).exists() or os.getppid() != _parent:
+            raise Interrupted(signal.SIGTERM)
+        yield
+    finally:
+        ended.set()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a worker that dies between jobs takes the others with it
+        file.unlink(missing_ok=True)
+        if os.getppid() != _parent:
+            os._exit(INTERRUPTED)  # everything is written, and nobody is left to wait for
+
+
+def _end_job(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
+def _watch(parent: int, ended: threading.Event) -> None:
+    """Ends the job when the command's process has gone."""
+    while not ended.wait(WATCH_EVERY):
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return

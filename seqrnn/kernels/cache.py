@@ -1,0 +1,290 @@
+"""Keeps compiled code on disk: in which folder, in which file, with which checksum, and which process compiles it.
+
+Code from the disk runs as it is found. It is therefore kept only where nobody else can write, and each file begins
+with a checksum that is verified before anything else is read from it. Nothing here imports the compiler.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+Announce = Callable[[str], None]
+CHECKSUM_BYTES = 32
+SILENT_SECONDS = 1.5  # a shorter wait needs no announcement
+LONGEST_WAIT = 600.0  # seconds; the slowest machine that was tried, an emulated one, compiles for 120
+REMEDY = "set SEQRNN_CACHE_DIR to a folder of your own"
+
+_details_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where compiled code is kept.
+
+    Args:
+        path: the folder; None if code can be neither read nor kept.
+        reason: why code cannot be kept; empty if it can.
+    """
+
+    path: Path | None
+    reason: str = ""
+
+
+@cache
+def find_folder(version: str) -> Folder:
+    """Finds, and if need be makes, the folder for the code of one version of the kernels.
+
+    It lies in SEQRNN_CACHE_DIR where that is set; otherwise in the user's cache directory, or among the temporary
+    files where the user's cache directory cannot be used. A folder that can only be read is the last choice.
+    """
+    readable, reasons = [], []
+    for base in _bases():
+        path = base / "kernels" / version
+        try:
+            for folder in (*reversed(path.parents), path):
+                folder.mkdir(mode=0o700, exist_ok=True)  # one by one: makedirs would leave the parents to the umask
+            for folder in (base, path.parent, path):
+                _check_private(folder, folder.stat())
+        except OSError as error:
+            reasons.append(describe(error, path))
+            continue
+        if os.access(path, os.W_OK):
+            return Folder(path)
+        readable.append(path)
+        reasons.append(f"{path}: cannot be written")
+    return Folder(readable[0] if readable else None, "; ".join([*reasons, REMEDY]))
+
+
+def _bases() -> list[Path]:
+    named = os.environ.get("SEQRNN_CACHE_DIR")
+    if named:
+        return [Path(named).absolute()]
+    bases = [user_cache_path("seqrnn")]
+    with suppress(OSError):  # there may be no folder for temporary files
+        bases.append(Path(tempfile.gettempdir()) / f"seqrnn-{_user()}")
+    return [base for base in bases if base.is_absolute()]  # that of a user without a home begins with "~"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(getattr(os, "getuid", int)())
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    """Checks that only this user can write to a file or folder.
+
+    Raises:
+        PermissionError: others can.
+    """
+    if sys.platform == "win32":
+        return
+    if status.st_uid != os.getuid():
+        raise PermissionError(0, f"belongs to user {status.st_uid}, who could put code there", str(path))
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = f"others could put code there, as its mode is {mode:04o} (chmod go-w {path})"
+        raise PermissionError(0, what, str(path))
+
+
+def describe(error: OSError, path: Path) -> str:
+    """Says what went wrong, and where: at ``path`` if the error does not know."""
+    return f"{error.filename or path}: {error.strerror or error}"
+
+
+def fetch(
+    folder: Folder, name: str, key: bytes, compile_: Callable[[], bytes], announce: Announce | None
+) -> bytes | None:
+    """Reads a piece of compiled code; where there is none, compiles and keeps it.
+
+    Args:
+        name: of the function.
+        key: what the code depends on, apart from the version that ``folder`` belongs to.
+        compile_: compiles the function, and returns the code to keep.
+        announce: called with a line for the user about whatever takes time or goes wrong.
+
+    Returns:
+        The code that was read; None if ``compile_`` was called.
+    """
+    file = CodeFile(folder.path, name, key) if folder.path else None
+    if file is not None:
+        with suppress(OSError):  # announced below, if it is still wrong when no other process can be writing
+            code = file.read()
+            if code is not None:
+                return code
+    with file.locked(announce) if file is not None and not folder.reason else nullcontext():
+        code = file.read_or_discard(announce) if file is not None else None
+        if code is None:
+            _compile_and_keep(folder, file, name, compile_, announce)
+        return code
+
+
+def _compile_and_keep(
+    folder: Folder, file: CodeFile | None, name: str, compile_: Callable[[], bytes], announce: Announce | None
+) -> None:
+    if folder.reason:
+        _tell(announce, f"compiling {name} for this process only", f": {folder.reason}")
+    else:
+        _tell(announce, f"compiling {name} for this processor", f" (once; will be kept in {folder.path})")
+    began = time.perf_counter()
+    code = compile_()
+    seconds = f"compiled {name} in {time.perf_counter() - began:.1f} s"
+    if file is not None and not folder.reason:
+        try:
+            file.write(code)
+        except OSError as error:
+            problem = describe(error, file.path.parent)
+            _tell(announce, f"{seconds}, for this process only", f": it cannot be kept, {problem}; {REMEDY}")
+            return
+    _tell(announce, seconds)
+
+
+def _tell(announce: Announce | None, text: str, detail: str = "") -> None:
+    """Announces a line. The detail at its end is announced only once in a process."""
+    if announce is not None:
+        announce(f"  {text}" if detail in _details_told else f"  {text}{detail}")
+        _details_told.add(detail)
+
+
+class CodeFile:
+    """A file with a piece of compiled code: first a checksum, then the code.
+
+    The file is only ever replaced as a whole, so reading it needs no lock.
+    """
+
+    def __init__(self, folder: Path, name: str, key: bytes) -> None:
+        self.name, self.key = name, key
+        self.path = folder / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}.code"
+        self.owner = self.path.with_suffix(".owner")
+
+    def read(self) -> bytes | None:
+        """Reads the code, if there is any.
+
+        Raises:
+            OSError: the file cannot be read, or what it holds must not be run.
+        """
+        try:
+            with self.path.open("rb") as file:
+                _check_private(self.path, os.fstat(file.fileno()))
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+        if checksum != self._checksum(code):
+            raise OSError(0, "damaged (its checksum does not match)", str(self.path))
+        return code
+
+    def read_or_discard(self, announce: Announce | None) -> bytes | None:
+        """Reads the code, if there is any; removes and announces a file that cannot be used."""
+        try:
+            return self.read()
+        except OSError as error:
+            _tell(announce, f"{describe(error, self.path)}; discarded, to be compiled again")
+        with suppress(OSError):
+            self.path.unlink()
+        return None
+
+    def write(self, code: bytes) -> None:
+        """Replaces the file.
+
+        Raises:
+            OSError: it is as it was.
+        """
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".tmp", delete=False) as file:
+                temporary = Path(file.name)
+                file.write(self._checksum(code) + code)
+            temporary.replace(self.path)
+        except BaseException:
+            if temporary is not None:
+                with suppress(OSError):
+                    temporary.unlink()
+            raise
+
+    @contextmanager
+    def locked(self, announce: Announce | None) -> Iterator[None]:
+        """Keeps other processes from compiling the same code meanwhile; first waits for one that does.
+
+        The lock only saves work: without it, two processes would write the same. So where the disk knows no locks,
+        or the owner of the lock does not release it, the block runs without the lock.
+        """
+        lock = FileLock(self.path.with_suffix(".lock"))
+        if not self._acquire(lock, announce):
+            yield
+            return
+        try:
+            with suppress(OSError):
+                self.owner.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
+            yield
+        finally:
+            with suppress(OSError):
+                self.owner.unlink()
+            with suppress(OSError):
+                lock.release()
+
+    def _acquire(self, lock: FileLock, announce: Announce | None) -> bool:
+        began, is_announced, ended_before = time.monotonic(), False, ""
+        while True:
+            try:
+                lock.acquire(timeout=SILENT_SECONDS)
+                return True
+            except Timeout:  # which is an OSError too
+                pass
+            except (OSError, NotImplementedError):
+                return False
+            owner, has_ended = self._find_owner()
+            if has_ended and owner == ended_before:  # found twice: a new owner has had the time to say so
+                _tell(announce, f"{owner} has ended, but {lock.lock_file} is still locked: going on without the lock")
+                return False
+            ended_before = owner if has_ended else ""
+            waited = time.monotonic() - began
+            if waited >= LONGEST_WAIT:
+                minutes = f"{waited / 60:.0f} minutes"
+                _tell(announce, f"{owner} has been compiling {self.name} for {minutes}: going on without waiting")
+                return False
+            if not is_announced:
+                _tell(announce, f"waiting for {owner}, which compiles the same code ({self.name})")
+                is_announced = True
+
+    def _find_owner(self) -> tuple[str, bool]:
+        """Finds which process holds the lock, and whether it is known to have ended."""
+        try:
+            number, host = self.owner.read_text(encoding="utf-8").split()
+            pid = int(number)
+        except (OSError, ValueError):
+            return "another process", False
+        if host != socket.gethostname():
+            return f"process {pid} on {host}", False
+        return f"process {pid}", _has_ended(pid)
+
+    def _checksum(self, code: bytes) -> bytes:
+        return hashlib.sha256(hashlib.sha256(self.key).digest() + code).digest()
+
+
+def _has_ended(pid: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end the process there
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False

@@ -1,0 +1,55 @@
+"""Chooses the picture of a run's predictions: the one that its task asks for, or that of its kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Protocol, cast
+
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from seqrnn.plots import pictures
+from seqrnn.plots.facts import Facts
+from seqrnn.plots.style import Array
+
+DEFAULTS = {"regression": "sequences", "classification": "classes"}
+Arrays = Mapping[str, NDArray[Any]]
+ShowFrame = Callable[[Array], str]
+
+
+class PredictionsPicture(Protocol):
+    """What a file in ``seqrnn/plots/pictures`` has."""
+
+    KIND: str  # of the tasks that it can draw: regression or classification
+
+    def draw(self, arrays: Arrays, facts: Facts) -> Figure:
+        """Draws predictions.png.
+
+        Args:
+            arrays: those of predictions.npz, checked (``seqrnn.plots.arrays``).
+        """
+
+    def animate(self, arrays: Arrays, outputs: Array, facts: Facts) -> tuple[Figure, SubFigure, ShowFrame]:
+        """Draws the first frame of an animation.
+
+        Args:
+            arrays: those of snapshots.npz, checked.
+            outputs: of the F frames that are shown, (F, T, n, O).
+
+        Returns:
+            The figure, its body, and a function that changes the figure to the outputs (T, n, O) of another frame and
+            returns a line about it.
+        """
+
+
+def find(facts: Facts) -> PredictionsPicture:
+    """Returns the picture that the task of a run asks for; the default of its kind, if there is none of that name."""
+    known = {module.name for module in iter_modules(pictures.__path__)}
+    for name in (facts.picture.name, DEFAULTS[facts.kind]):
+        if name in known:  # only then: the name may come from a received file
+            picture = cast(PredictionsPicture, import_module(f"{pictures.__name__}.{name}"))
+            if facts.kind == picture.KIND:
+                return picture
+    raise AssertionError(f"no picture for {facts.kind}")

@@ -1,0 +1,123 @@
+"""A file is written whole or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqrnn.rundir import atomic
+from seqrnn.rundir.atomic import remove_unfinished, replacing
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is there already."""
+    path = tmp_path / "weights.npz"
+    path.write_text("before")
+    return path
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("name", ["weights.npz", "new.png", "no suffix"])
+def test_the_new_file_takes_the_place_of_the_old_one(name: str, durable: bool, path: Path) -> None:
+    target = path.with_name(name)
+    with replacing(target, durable=durable) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == target.suffix
+        temporary.write_text("after")
+        assert path.read_text() == "before"
+    assert target.read_text() == "after"
+    assert names(path.parent) == sorted({"weights.npz", name})
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()]
+)
+def test_an_error_in_between_leaves_the_old_file_and_nothing_else(error: BaseException, path: Path) -> None:
+    with suppress(type(error)), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert names(path.parent) == ["weights.npz"]
+
+
+def test_a_new_file_that_fails_its_check_leaves_the_old_one(path: Path) -> None:
+    def check(temporary: Path) -> None:
+        assert temporary.read_text() == "damaged"
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"), replacing(path, check=check) as temporary:
+        temporary.write_text("damaged")
+    assert path.read_text() == "before"
+    assert names(path.parent) == ["weights.npz"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(path: Path) -> None:
+    def write() -> None:
+        with replacing(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("after")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "before"
+    assert names(path.parent) == ["weights.npz"]
+
+
+def test_a_killed_process_leaves_the_old_file_and_what_it_leaves_is_removed_later(path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        for name in ("weights.npz", "no suffix"):
+            with replacing(path.with_name(name)) as temporary:
+                temporary.write_text("half")
+                if name == "no suffix":
+                    os._exit(9)  # as SIGKILL does: nothing is cleaned up
+    os.waitpid(child, 0)
+    assert len(names(path.parent)) == 2
+    (path.parent / ".lock").touch()
+    (path.parent / "notes.tmp.txt").touch()
+    remove_unfinished(path.parent)
+    assert names(path.parent) == [".lock", "notes.tmp.txt", "weights.npz"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(path: Path) -> None:
+    link = path.with_name("link.npz")
+    link.symlink_to(path)
+    with replacing(link) as temporary:
+        temporary.write_text("after")
+    assert (link.read_text(), path.read_text(), link.is_symlink()) == ("after", "before", False)
+
+
+def test_a_durable_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        calls.append("directory" if os.path.isdir(handle) else "file")  # noqa: PTH112
+        sync(handle)
+
+    def replaced(self: Path, target: Path) -> Any:
+        calls.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replaced)
+    with replacing(path) as temporary:
+        temporary.write_text("quick")
+    assert calls == ["replace"]
+    with replacing(path, durable=True) as temporary:
+        temporary.write_text("durable")
+    assert calls[1:] == ["file", "replace", "directory"]
