@@ -16,6 +16,7 @@ from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import Cell
+from seqrnn.optimizers import tensors_remembered
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values
 from seqrnn.tasks.protocol import Task
@@ -120,7 +121,7 @@ def problems_of(values: Values) -> list[str]:
     found += _group_problems("task", groups["task"], _try_task)
     found += _group_problems("model", groups["model"], _try_network, Network)
     found += _group_problems("optimizer", groups["optimizer"], _try_optimizer)
-    return found
+    return found or _size_problems(values)
 
 
 def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
@@ -135,6 +136,36 @@ def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:
         f"{key}: scores the best evaluation, and checkpoint.best=null keeps none; set checkpoint.best=loss, or "
         "schedule.keep=last"
     ]
+
+
+def _size_problems(values: Values) -> list[str]:
+    """Returns the problem of a network whose parameters do not fit into memory, which are not allocated to see that.
+
+    On a CPU, their gradients and what the optimizer remembers of them count too. Activations do not count, nor what
+    the first and the last layer have for more than one input and one output: the task decides over that.
+    """
+    available = device.available_memory()
+    network = network_without_values(values["model"], 1, 1)
+    if network is None or available is None:
+        return []
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    context = device.device_context(values["device"], values["precision"])
+    on_cpu = context.device.type == "cpu"
+    copies = 2 + tensors_remembered(values["optimizer"]) if on_cpu else 1
+    needed = numbers * copies * context.dtype.itemsize
+    if needed <= available:
+        return []
+    model = values["model"]
+    sizes = " ".join(f"model.{key}={model[key]}" for key in ("hidden_size", "num_layers") if key in model)
+    what = "their gradients and what the optimizer remembers of them " if on_cpu else ""
+    return [
+        f"{sizes or 'model.name=' + model['name']}: {numbers:,} parameters {'with ' + what if what else ''}take "
+        f"{_gigabytes(needed)}, and {_gigabytes(available)} of memory are available; make the network smaller"
+    ]
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
 
 
 def _group_problems(

@@ -1,4 +1,4 @@
-"""device, precision, threads, deterministic and seed: how this process computes."""
+"""How this process computes: the keys device, precision, threads, deterministic and seed; and in how much memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar
 
 import torch
@@ -14,11 +15,11 @@ from seqrnn.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float64", "bf16-mixed"]
-ONE_THREAD_UP_TO = 8192  # hidden units times streams: no more work than that is not worth sharing
+ONE_THREAD_UP_TO = 8192  # hidden units times streams: less work than that is slower in several threads
 
 
 class Movable(Protocol):
-    """What can be copied to a device: a chunk of a task's data."""
+    """Something that can be copied to a device: a chunk of a task's data."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self: ...
 
@@ -46,9 +47,10 @@ class DeviceContext:
 
 
 def device_context(device: Device, precision: Precision) -> DeviceContext:
-    """
+    """Returns the context for the config's keys ``device`` and ``precision``.
+
     Raises:
-        ConfigError: cuda was asked for, or is needed, and there is none.
+        ConfigError: cuda is asked for, or needed for the precision, and there is none.
     """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
@@ -68,7 +70,7 @@ def device_context(device: Device, precision: Precision) -> DeviceContext:
 
 
 def describe(device: torch.device) -> str:
-    """For people: ``cpu (2 threads)``, or the GPU's name."""
+    """Returns a description for people: ``cpu (2 threads)``, or the GPU's name."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -85,8 +87,53 @@ def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work
     torch.manual_seed(seed)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads((1 if work <= ONE_THREAD_UP_TO else cores) if threads == "auto" else threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
-    # What torch.use_deterministic_algorithms does too, which imports torch's compiler to tell it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
+    # The same as torch.use_deterministic_algorithms, which would import torch's compiler.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
+
+
+def available_memory() -> int | None:
+    """Returns how many bytes this process can still take before the system runs out of memory, swap space included;
+    None where the system does not tell."""
+    found = [_unused_memory(), _unused_by_group(), _unused_address_space()]
+    return min((number for number in found if number is not None), default=None)
+
+
+def _unused_memory() -> int | None:
+    """What Linux estimates for programs that start now."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        return 1024 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0))
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+def _unused_by_group() -> int | None:
+    """What the limit of a container leaves (control groups, version 2 or 1). Cached files are not counted as used."""
+    for folder, limit, used, cached in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, taken = (int((Path(folder) / name).read_text(encoding="ascii")) for name in (limit, used))
+            rows = (line.split() for line in (Path(folder) / "memory.stat").read_text(encoding="ascii").splitlines())
+            files = {row[0]: int(row[1]) for row in rows}
+            return max(0, most - taken + files.get(cached, 0))
+        except (OSError, ValueError, IndexError):  # there is no such group, or no limit ("max")
+            continue
+    return None
+
+
+def _unused_address_space() -> int | None:
+    """What ``ulimit -v`` leaves."""
+    try:
+        import resource  # not on Windows
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - pages * resource.getpagesize())

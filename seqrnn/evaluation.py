@@ -21,8 +21,14 @@ EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a predictor makes of N whole sequences: inputs (T, N, I), targets (T, N, O) or (T, N), outputs
-    (T, N, O); valid and starts (T, N)."""
+    """The outputs of a predictor for N whole sequences, and their data.
+
+    Args:
+        inputs: (T, N, I).
+        targets: (T, N, O), or (T, N) class indices.
+        outputs: (T, N, O).
+        valid, starts: (T, N); see ``seqrnn.tasks.protocol.Chunk``.
+    """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
@@ -31,25 +37,25 @@ class Predictions:
     starts: NDArray[np.bool_]
 
     def judged(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Outputs and targets where the target is valid: (N', O), and (N', O) or (N',)."""
+        """Returns outputs (N', O) and targets (N', O) or (N',) of the N' valid targets."""
         return self.outputs[self.valid], self.targets[self.valid]
 
 
 def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) -> Predictions:
-    """Runs a network, in evaluation mode, over whole sequences, carrying its state from the first timestep to the
-    last, whatever schedule it was trained with."""
+    """Returns the predictions of a network, in evaluation mode, for whole sequences. The state is carried from the
+    first timestep to the last, whatever schedule the network was trained with."""
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode(), context.precision():
-            parts = [_respond(network, batch, context) for batch in batches]
+            parts = [_predict_batch(network, batch, context) for batch in batches]
     finally:
         network.train(was_training)
     return Predictions(*(np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True)))
 
 
-def _respond(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
-    """Inputs, targets, outputs, valid and starts of one batch, whole."""
+def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
+    """Returns inputs, targets, outputs, valid and starts of a whole batch."""
     state, chunks = network.initial_state(batch.streams), []
     for start in range(0, batch.timesteps, EVALUATION_CHUNK):
         with torch.inference_mode(False):  # a task may keep what it makes, and training may use it too
@@ -62,14 +68,14 @@ def _respond(network: Network, batch: Batch, context: DeviceContext) -> list[NDA
 
 
 def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:
-    """The loss per valid target, and the task's metrics."""
+    """Returns the loss per valid target, and the task's metrics."""
     outputs, targets = predictions.judged()
     losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
     return {"loss": losses.mean(dtype=torch.float64).item(), **task.metrics(outputs, targets)}
 
 
 def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:
-    """The same scores, by name, of the task's trivial predictors on the same sequences."""
+    """Returns the same scores of the task's trivial predictors, by their names, on the same sequences."""
     values = (predictions.inputs, predictions.targets, predictions.valid, predictions.starts)
     chunk = Chunk(*(torch.from_numpy(value) for value in values))
     return {

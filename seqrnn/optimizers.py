@@ -1,12 +1,12 @@
-"""optimizer=NAME: the optimizers of torch.optim that suit recurrent networks, by name.
+"""The optimizers of torch.optim that suit recurrent networks, for optimizer=NAME.
 
-Each takes the network's parameters; their documentation, with sources, is torch.optim's.
+Each function takes the network's parameters. torch.optim documents the algorithms, with sources.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from seqrnn import registry
 from seqrnn.bounds import BelowOne, NonNegative, Positive
 from seqrnn.errors import ConfigError
 from seqrnn.registry import register
@@ -24,16 +25,29 @@ NOT_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 @cache
 def light(kind: Any) -> Callable[..., Optimizer]:
-    """A class of torch.optim, without ``torch._dynamo``: the first call of torch's own imports it, which takes a
-    second, and does no more than keep torch.compile out of these methods.
+    """Returns a class of torch.optim whose methods do not import ``torch._dynamo``.
 
-    Each method is torch's own beneath its wrappers. Where a version of torch has none, it stays as it is, and all
-    that is lost is the time.
+    Torch wraps these methods to keep torch.compile out of them, and the first call of a wrapper imports the compiler,
+    which takes a second. Each method of the returned class is torch's own without its wrapper. Where a version of
+    torch has no wrapper, the method stays as it is.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in NOT_COMPILED if hasattr(kind, name)}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
     found: Callable[..., Optimizer] = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
     return found
+
+
+def tensors_remembered(settings: Mapping[str, Any]) -> int:
+    """Returns how many tensors as large as a parameter an optimizer remembers for each, as a trial step shows."""
+    parameter = Parameter(torch.zeros(2))
+    optimizer: Optimizer = registry.build("optimizer", settings, [parameter])
+    parameter.grad = torch.zeros(2)
+    try:
+        optimizer.step()
+    except Exception:  # one from elsewhere may need more for a step, such as a closure
+        return 0
+    state = optimizer.state[parameter].values()
+    return sum(isinstance(value, torch.Tensor) and value.shape == parameter.shape for value in state)
 
 
 @register("optimizer", "sgd")
@@ -57,7 +71,7 @@ def adam(
     amsgrad: bool,
     weight_decay: NonNegative,
 ) -> Optimizer:
-    """Adam (Kingma & Ba 2015); its weight decay is added to the gradient."""
+    """Adam (Kingma & Ba 2015). Weight decay is added to the gradient."""
     return light(torch.optim.Adam)(
         parameters, lr=lr, betas=(float(beta1), float(beta2)), eps=eps, amsgrad=amsgrad, weight_decay=weight_decay
     )

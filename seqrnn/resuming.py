@@ -24,7 +24,7 @@ from seqrnn.checkpoints.identity import CHANGEABLE, EXTENDING, differences, iden
 from seqrnn.errors import ConfigError, UserError, did_you_mean
 from seqrnn.keys import flattened, prefixes
 from seqrnn.recording.provenance import scheduler_job
-from seqrnn.rundir.names import CONFIG
+from seqrnn.rundir.names import CHECKPOINTS, CONFIG
 from seqrnn.rundir.request import RunRequest
 
 Values = dict[str, Any]
@@ -85,6 +85,7 @@ def named_run(overrides: Sequence[str], flags: Sequence[str] = ()) -> RunRequest
         )
     if problems:
         raise ConfigError(*problems)
+    _check_version(directory)
     return RunRequest(values, directory, others, resuming=True)
 
 
@@ -94,6 +95,13 @@ def _value(override: str) -> str:
         return str(OverridesParser.create().parse_override(override).value())
     except Exception:
         return override.partition("=")[2]
+
+
+def _check_version(directory: Path) -> None:
+    """Refuses a run of another version before its config is compared with today's keys."""
+    from seqrnn.checkpoints.manager import check_version
+
+    check_version(directory / CHECKPOINTS)
 
 
 def _complete(values: Values) -> None:
@@ -157,6 +165,7 @@ def follow_setting(request: RunRequest) -> RunRequest:
     queued = None if is_named else requeued(request.directory)
     if setting is None and not queued:
         return request
+    _check_version(request.directory)
     found = differences(identity(request.values), identity(RunReader(request.directory).config()))
     if found:
         remedy = (

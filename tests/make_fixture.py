@@ -1,6 +1,6 @@
-"""Makes tests/fixtures/run: a small run, stopped in the middle, in today's format of checkpoints.
+"""Makes tests/fixtures/run: a small run that was stopped in the middle, in today's format of checkpoints.
 
-Run it from the repository's root when a new format comes, into a directory of another name, and keep the old one:
+Run it from the repository's root when the format changes, after removing the old directory:
 
     PYTHONPATH=.:tests python tests/make_fixture.py tests/fixtures/run
 """

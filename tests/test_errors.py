@@ -84,7 +84,11 @@ MISTAKES = {
     "a nested key": (["suggested.epochs=0", "schedule.epochs=1"], ["suggested.epochs=0: should be greater"]),
     "a nested value": (["model.init_std.head.weight=big"], ["model.init_std.head.weight=big: should be"]),
     "a seed beyond all bounds": (["seed=18446744073709551616"], ["seed=18446744073709551616: should be less"]),
-    "more than fits in memory": (["model.hidden_size=1000000"], ["out of memory", "make the network"]),
+    "a layer that does not fit": (["model.hidden_size=1000000"], ["model.hidden_size=1000000", "make the network"]),
+    "layers that do not fit": (
+        ["model=lstm", "model.hidden_size=20000", "model.num_layers=1000"],
+        ["model.hidden_size=20000 model.num_layers=1000: 3,19", "of memory are available; make the network smaller"],
+    ),
     "a directory that is none": (["--config-dir", "nowhere"], ["nowhere"]),
     "no matrix to be orthogonal": (
         ["model=indrnn", "model.recurrent_init=orthogonal"],

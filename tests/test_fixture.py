@@ -1,4 +1,4 @@
-"""A run that an earlier version of seqrnn has left goes on in this one."""
+"""A stopped run that was written by an earlier commit, in today's format of checkpoints, can be resumed."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from faults import part
+from faults import assert_same, left, part
 from helpers import Finished
 from make_fixture import ARGUMENTS
 from omegaconf import OmegaConf
+from test_checkpoint import signed
 from test_resume import values_of
 
 from seqrnn.rundir.reader import RunReader
 
-KEPT = Path(__file__).parent / "fixtures" / "run"
+STORED = Path(__file__).parent / "fixtures" / "run"
 
 
-def test_the_kept_run_goes_on(command: Callable[..., Finished], tmp_path: Path) -> None:
-    """With today's values of keys that there were not yet; and to rounding, which is another machine's."""
-    shutil.copytree(KEPT, "run")
+def test_the_stored_run_is_resumed(command: Callable[..., Finished], tmp_path: Path) -> None:
+    """The numbers agree to rounding, since the stored run may have been made on another machine."""
+    shutil.copytree(STORED, "run")
     finished = command("resume=run")
     assert finished.exit_code == 0, finished.err + finished.out
-    assert "goes on from update 9" in " ".join(finished.out.split())
+    assert "resumes from update 9" in " ".join(finished.out.split())
     part(values_of("task=integral", "model=lstm", **ARGUMENTS), tmp_path / "whole")
     run, whole = (RunReader(tmp_path / name).metrics() for name in ("run", "whole"))
     assert list(run) == list(whole)
@@ -31,8 +32,8 @@ def test_the_kept_run_goes_on(command: Callable[..., Finished], tmp_path: Path) 
         np.testing.assert_allclose(run[name], whole[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-def test_a_config_from_before_some_keys_is_completed(command: Callable[..., Finished]) -> None:
-    shutil.copytree(KEPT, "run")
+def test_keys_that_an_older_config_lacks_get_their_default_values(command: Callable[..., Finished]) -> None:
+    shutil.copytree(STORED, "run")
     path = Path("run", "config.yaml")
     values = OmegaConf.load(path)
     for key in ("checkpoint", "on_divergence", "logger"):
@@ -44,6 +45,22 @@ def test_a_config_from_before_some_keys_is_completed(command: Callable[..., Fini
 
 
 def test_it_is_small() -> None:
-    files = [path for path in KEPT.rglob("*") if path.is_file()]
+    files = [path for path in STORED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40_000
-    assert len(list((KEPT / "checkpoints").glob("*.safetensors"))) == 1
+    assert len(list((STORED / "checkpoints").glob("*.safetensors"))) == 1
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_one_clear_error(command: Callable[..., Finished]) -> None:
+    shutil.copytree(STORED, "run")
+    (path,) = Path("run", "checkpoints").glob("*.safetensors")
+    path.write_bytes(signed({"version": "1"}))
+    values = OmegaConf.load("run/config.yaml")
+    values["schedule"]["lr_step"] = values["schedule"].pop("lr_every")  # a key of that version
+    OmegaConf.save(values, "run/config.yaml")
+    before = left(Path("run"))
+    finished = command("resume=run")
+    assert finished.exit_code == 2
+    assert "written by an earlier seqrnn" in finished.err
+    assert "init_from=RUN_DIR" in finished.err
+    assert "lr_step" not in finished.err
+    assert_same(left(Path("run")), before)

@@ -16,18 +16,20 @@ import pytest
 import torch
 from helpers import StubTask, make_monitor, make_network, make_schedule, random_batch
 
-from seqrnn import loop
+from seqrnn import loop, registry
 from seqrnn.errors import DataError
-from seqrnn.kernels import compiler, recurrence, support
+from seqrnn.kernels import compiler, layout, recurrence, specification, support
+from seqrnn.kernels import network as network_module
 from seqrnn.kernels.cache import CodeFile, Folder
 from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.functions import exp, sigmoid, tanh
 from seqrnn.kernels.matmul import matmul, transpose
 from seqrnn.kernels.simd import lanes_of, load, pointer, store
-from seqrnn.kernels.steps import squared_norm
+from seqrnn.kernels.specification import CellSpecification, GateSpecification
+from seqrnn.kernels.steps import STEPS, Step, squared_norm
 from seqrnn.losses import LOSSES
 from seqrnn.models.protocol import State
-from seqrnn.strategies.compiled import Compiled
+from seqrnn.strategies.compiled import OTHER_SETTINGS, Compiled
 from seqrnn.tasks.protocol import Stored
 
 needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
@@ -246,7 +248,7 @@ def test_the_kernel_is_the_one_that_was_asked_for(kernel: str, compiled: bool, m
 
 SCRIPT = """
 import sys, numpy as np
-from seqrnn.kernels import compiler, recurrence
+from seqrnn.kernels import compiler, layout, recurrence
 import torch
 said = []
 recurrence.ready(torch.float64, said.append, gradients=False)
@@ -358,3 +360,91 @@ def test_whoever_compiles_does_so_alone_even_unannounced(tmp_path: Path, monkeyp
     function(np.ones(3))
     function(np.ones(4))
     assert len(held) == 1
+
+
+@pytest.mark.long
+def test_a_cell_from_outside_the_package_is_trained_by_its_compiled_twin() -> None:
+    plugins = Path(__file__).parent / "plugins"
+    path = os.pathsep.join([str(plugins), str(plugins.parent)])
+    result = subprocess.run(
+        [sys.executable, str(plugins / "train_momentum_rnn.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["Plain", "True", "Compiled", "True", "True"]
+
+
+def test_a_twin_that_is_registered_too_late_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    specification.compiled_modules()
+    monkeypatch.setattr(specification, "_registered", set())
+    assert "is not registered" in str(specification.obstacle_to_compiling("late"))
+    assert specification.register_compiled("late") == "late"
+    assert "late was registered after compiled" in str(specification.obstacle_to_compiling("late"))
+    assert "late" not in specification.compiled_modules()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gates": (GateSpecification("a", "tanh", "b"), GateSpecification("b", "sigmoid"))}, "no gate before it"),
+        (
+            {"gates": (GateSpecification("a", "sigmoid"), GateSpecification("b", "tanh", "a"),
+                       GateSpecification("c", "tanh"))},
+            "before the gates that have a state_scale",
+        ),
+        ({"saved": 0}, "saved=0: must be at least 1"),
+    ],
+    ids=range(3),
+)  # fmt: skip
+def test_a_specification_that_contradicts_itself_is_refused(changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CellSpecification(**changes)
+
+
+@pytest.mark.parametrize("name", registry.names("model"))
+def test_a_cell_has_the_blocks_and_the_state_that_its_specification_tells(name: str) -> None:
+    cell = make_network(name, 3, 1, hidden_size=4, num_layers=2).cell
+    told = cell.recurrence()
+    state = cell.initial_state(5)
+    told.check_state(state, 5)
+    assert all((part == 0).all() for part in state)
+    for layer in told.layers:
+        rows = layer.inputs + (1 if told.specification.independent else 4)
+        assert sum(matrix.numel() for matrix in layer.matrices) == rows * told.specification.blocks * 4
+        assert all(bias.numel() == told.specification.blocks * 4 for bias in layer.biases)
+        assert all(isinstance(matrix, torch.nn.Parameter) for matrix in layer.matrices)
+
+
+def test_work_space_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "available_memory", lambda: 1000)
+    network = make_network("gru")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    with pytest.raises(MemoryError, match=r"compiled code needs 0\.0 GB of work space, and 0\.0 GB are available"):
+        Compiled(network, LOSSES["mse"], optimizer, make_schedule(window=2, streams=3), (3, 6))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.optimizer.__name__)
+def test_an_entry_of_the_table_of_steps_names_what_torch_remembers(step: Step) -> None:
+    """With every setting on that makes torch remember more, and with none of them."""
+    optional = {setting for setting in step.tensors.values() if setting}
+    for settings in ({}, {name: 0.5 if name == "momentum" else True for name in optional}):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = step.optimizer([weight], lr=0.1, **settings)
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        numbers = np.zeros(layout.OPTIMIZER_FIELDS)
+        step.describe(optimizer.param_groups[0], numbers)
+        names = {name for name in step.tensors if step.remembers(name, numbers)} | set(step.scalars)
+        remembered = {name for name, value in optimizer.state[weight].items() if value is not None}
+        assert remembered == names | ({"step"} if step.counted else set())
+
+
+def test_a_step_applies_only_to_settings_that_its_entry_knows() -> None:
+    (adam,) = (step for step in STEPS if step.optimizer is torch.optim.Adam)
+    group = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], lr=0.1).param_groups[0]
+    assert adam.applies_to(group, OTHER_SETTINGS)
+    assert not adam.applies_to({**group, "maximize": True}, OTHER_SETTINGS)
+    assert not adam.applies_to({**group, "of_a_later_torch": 1}, OTHER_SETTINGS)

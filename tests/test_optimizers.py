@@ -109,3 +109,11 @@ def test_a_whole_number_is_as_good_as_one_with_a_point(name: str) -> None:
     fractions = {key: float(value) for key, value in whole.items()}
     pairs = zip(trained(values_of(name, **whole)), trained(values_of(name, **fractions)), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "count"),
+    [("sgd", {"momentum": 0.0}, 0), ("sgd", {"momentum": 0.9}, 1), ("adam", {}, 2), ("adam", {"amsgrad": True}, 3)],
+)
+def test_tensors_that_an_optimizer_remembers_are_counted(name: str, changes: dict[str, Any], count: int) -> None:
+    assert optimizers.tensors_remembered(values_of(name, lr=0.1, **changes)) == count

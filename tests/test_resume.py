@@ -1,4 +1,4 @@
-"""A run that was stopped and goes on ends, bit for bit, as the one that never was."""
+"""A run that was stopped and resumed ends, bit for bit, as the one that never was."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _values(*overrides: str) -> dict[str, Any]:
 
 
 def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **groups: Any) -> dict[str, Any]:
-    """A small config: what ``overrides`` choose, with changes to its groups; no checkpoint but the last."""
+    """Returns a small config with changes to its groups, which writes no checkpoint but the last."""
     values = deepcopy(_values(*overrides))
     values["schedule"] |= {**LENGTH, **(schedule or {})}
     values["checkpoint"]["every"] = None
@@ -52,7 +52,7 @@ def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **grou
 
 
 def assert_resumes(values: Mapping[str, Any], tmp_path: Path, *stops: int) -> None:
-    """Stopped at each of these updates, the run ends as it does without."""
+    """Checks that a run that is stopped at each of these updates ends like an uninterrupted one."""
     part(values, tmp_path / "whole")
     part(values, tmp_path / "parts", stop_at=stops[0])
     for stop in stops[1:]:
@@ -100,7 +100,7 @@ def test_every_optimizer(optimizer: str, changes: dict[str, Any], kernel: str, t
 
 
 @pytest.mark.parametrize("model", GROUPS["model"])
-def test_dropout_draws_on(model: str, tmp_path: Path) -> None:
+def test_dropout_resumes(model: str, tmp_path: Path) -> None:
     values = values_of(
         "task=integral", f"model={model}", "model.num_layers=2", "model.dropout=0.4", schedule=SCHEDULES["online"]
     )
@@ -115,14 +115,14 @@ def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lr_decay", ["plateau", "step", "onecycle", "constant"])
-def test_every_decay_goes_on(lr_decay: str, tmp_path: Path) -> None:
+def test_every_decay_resumes(lr_decay: str, tmp_path: Path) -> None:
     changes = {"lr_decay": lr_decay, "lr_every": 2, "lr_patience": 2, "evaluate_every": 2}
     changes["warmup"] = 0 if lr_decay == "onecycle" else 3
     assert_resumes(values_of("task=integral", schedule={**SCHEDULES["online"], **changes}), tmp_path, 9, 14)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 8])
-def test_patience_counts_on(stop: int, tmp_path: Path) -> None:
+def test_patience_resumes(stop: int, tmp_path: Path) -> None:
     values = values_of(
         "task=sine", "optimizer=sgd", optimizer={"lr": 1e-30}, schedule={"patience": 3, "epochs": 40, "window": None}
     )
@@ -130,19 +130,19 @@ def test_patience_counts_on(stop: int, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "parts" / "summary.json").read_text(encoding="utf-8"))["stopped_early"] is True
 
 
-def test_animations_and_pictures_go_on(tmp_path: Path) -> None:
+def test_animations_and_pictures_resume(tmp_path: Path) -> None:
     values = values_of("task=sincos", plots={"draw": True, "animation": True, "frames": 5})
     assert_resumes(values, tmp_path, 6)
     assert (tmp_path / "parts" / "animation.gif").exists()
 
 
-def test_vital_signs_go_on(tmp_path: Path) -> None:
+def test_vital_signs_resume(tmp_path: Path) -> None:
     assert_resumes(
         values_of("task=integral", "diagnose=true", schedule=SCHEDULES["overlapping windows"]), tmp_path, 9
     )
 
 
-def test_what_is_measured_only_since_a_stop_goes_to_json_alone(tmp_path: Path) -> None:
+def test_a_metric_that_is_new_since_resuming_is_written_to_json_alone(tmp_path: Path) -> None:
     values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
     part(values, tmp_path, stop_at=9)
     part(values, tmp_path, resuming=True, diagnose=True)
@@ -175,7 +175,7 @@ def test_any_schedule(
     planned = json.loads((folder / "whole" / "summary.json").read_text(encoding="utf-8"))["planned_updates"]
     at = sorted({stop for stop in stops if stop <= planned} | {data.draw(st.integers(1, planned))})
     for number, stop in enumerate(at):
-        part(values, folder / "parts", stop_at=stop, again=number > 0)
+        part(values, folder / "parts", stop_at=stop, resuming=number > 0)
     part(values, folder / "parts", resuming=True)
     assert_same(left(folder / "parts"), left(folder / "whole"))
 
@@ -183,8 +183,8 @@ def test_any_schedule(
 @needs_compiler
 @pytest.mark.parametrize(("first", "second"), [("torch", "compiled"), ("compiled", "torch")])
 @pytest.mark.parametrize("schedule", ["overlapping windows", "accumulated"])
-def test_another_strategy_goes_on_to_rounding(first: str, second: str, schedule: str, tmp_path: Path) -> None:
-    """What a GPU's strategies have written, a CPU's go on with, and the other way round."""
+def test_another_strategy_resumes_to_rounding(first: str, second: str, schedule: str, tmp_path: Path) -> None:
+    """The strategies of a CPU can resume what those of a GPU have written, and the other way round."""
     values = values_of("task=integral", "precision=float64", schedule=SCHEDULES[schedule])
     one, other = ({**values, "kernel": kernel} for kernel in (first, second))
     part(one, tmp_path / "whole")
@@ -192,14 +192,16 @@ def test_another_strategy_goes_on_to_rounding(first: str, second: str, schedule:
     part(other, tmp_path / "parts", resuming=True)
     weights = [left(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
     assert weights[0] == pytest.approx(weights[1], rel=1e-9)
-    assert "no longer bit for bit" in (tmp_path / "parts" / "train.log").read_text(encoding="utf-8")
+    assert "may differ in their last bits" in " ".join(
+        (tmp_path / "parts" / "train.log").read_text(encoding="utf-8").split()
+    )
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize(("first", "second"), [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_gpu_and_a_cpu_go_on_from_each_other(first: str, second: str, schedule: str, tmp_path: Path) -> None:
+def test_a_gpu_and_a_cpu_resume_each_others_runs(first: str, second: str, schedule: str, tmp_path: Path) -> None:
     values = values_of("task=integral", "precision=float64", schedule=SCHEDULES[schedule], deterministic=True)
     part(values, tmp_path / "whole", device=first)
     part(values, tmp_path / "parts", stop_at=5, device=first)

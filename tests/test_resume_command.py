@@ -60,7 +60,7 @@ def test_a_finished_run_without_checkpoints_is_not_made_anew(command: Command) -
     before = left(Path("run"))
     refused = command("resume=run", "schedule.epochs=8")
     assert refused.exit_code == 2
-    assert "has no checkpoint to go on from" in " ".join((refused.out + refused.err).split())
+    assert "has no checkpoint to resume from" in " ".join((refused.out + refused.err).split())
     assert left(Path("run")) == before
 
 
@@ -82,7 +82,7 @@ def test_a_run_cannot_be_made_shorter_than_it_is(less: str, command: Command) ->
     assert refused.exit_code == 2
     said = " ".join((refused.out + refused.err).split())
     assert less in said
-    assert "the run is beyond them, at 4; it can be made longer" in said
+    assert "the run has made 4; it can be made longer" in said
     assert left(Path("run")) == before
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(how: str, comman
     assert finished.exit_code == 0, finished.err
     said = " ".join(finished.out.split())
     assert "000000000006.safetensors: damaged" in said
-    assert "goes on from update 4 (000000000004.safetensors)" in said
+    assert "resumes from update 4 (000000000004.safetensors)" in said
     assert left(Path("run")) == left(tmp_path / "whole")
 
 

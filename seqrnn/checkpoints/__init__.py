@@ -1,1 +1,1 @@
-"""Checkpoints: what a run needs to go on from where it was, on disk."""
+"""Checkpoints: everything that a run needs to be resumed, on disk."""

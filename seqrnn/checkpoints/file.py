@@ -1,10 +1,12 @@
-"""The format of a checkpoint: a safetensors file that says what its tensors are, with a checksum of all its bytes.
+"""The format of a checkpoint: a safetensors file with a description of its tensors and a checksum of all its bytes.
 
     8 bytes   N, little-endian          N bytes   header: JSON          the rest   tensors, raw
 
 The header's ``__metadata__`` holds ``format``, ``version``, ``sha256`` (of the whole file, with the sum itself as
 zeros) and ``state``: the tree as JSON, in which ``{"$tensor": NAME}`` stands for a tensor. Any safetensors tool can
-open it; nothing in it is pickled, compressed or run, and what it declares must be what it holds.
+open it. Nothing in it is pickled, compressed or executed, and its header must describe exactly what follows it.
+
+Version 2 has other names in its tree than version 1, and is the only one that is read.
 """
 
 from __future__ import annotations
@@ -22,90 +24,99 @@ from torch import Tensor
 from seqrnn.errors import DataError
 from seqrnn.rundir.atomic import replacing
 
-FORMAT, VERSION = "seqrnn checkpoint", 1
+FORMAT, VERSION = "seqrnn checkpoint", 2
 TENSOR = "$tensor"
-LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
-AT_ONCE = 2**20
+LARGEST_HEADER = 100_000_000  # bytes; the limit of safetensors
+BLOCK = 2**20  # bytes that are read at a time
 ZEROS = b"0" * 64
-SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # inside of a text, its quotes would be escaped
+SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # does not match within a text, where quotes are escaped
 
-Tree = dict[str, Any]  # of dicts, lists, numbers, texts, None and tensors
+Tree = dict[str, Any]  # nested dicts and lists of numbers, texts, None and tensors
 
 
 class Damaged(DataError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose bytes are not those that were written."""
 
 
-class Newer(DataError):
-    """A checkpoint in a format that this version of seqrnn does not know."""
+class OtherVersion(DataError):
+    """A checkpoint of an earlier or a newer version of seqrnn, in a format that this one cannot read."""
 
 
 def write(path: Path, tree: Tree) -> None:
-    """Writes a checkpoint, whole or not at all: what was at ``path`` before stays until the new one is on the disk
-    and reads back.
+    """Writes a checkpoint, whole or not at all: the file that was at ``path`` before stays until the new one is on
+    the disk and has been read back.
 
     Raises:
-        OSError: it cannot be written.
-        Damaged: it does not read back.
+        OSError: the file cannot be written.
+        Damaged: the bytes that are read back are others than those that were written.
     """
-    with replacing(path, durable=True, check=_check) as temporary:
-        temporary.write_bytes(_encoded(tree))
+    with replacing(path, durable=True, check=check) as temporary:
+        temporary.write_bytes(_file_content(tree))
 
 
 def read(path: Path) -> Tree:
-    """A checkpoint's tree, its tensors on the CPU.
+    """Returns the tree of a checkpoint, with its tensors on the CPU.
 
     Raises:
-        Damaged: not every byte is as it was written.
-        Newer: it is in a newer format.
+        Damaged: the file cannot be read, or some of its bytes are not those that were written.
+        OtherVersion: it is in an earlier or a newer format.
     """
-    metadata = _check(path)
+    metadata = check(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tree: Tree = _grown(json.loads(metadata["state"]), file)
+            tree: Tree = _decode(json.loads(metadata["state"]), file)
     except Exception as error:
         raise Damaged(f"{path}: damaged: {error}") from None
     return tree
 
 
-def _check(path: Path) -> dict[str, str]:
-    """The metadata of a sound checkpoint. Its size is known before memory is taken, and the file is summed up in
-    pieces before anything in it is believed."""
+def check(path: Path) -> dict[str, str]:
+    """Checks a checkpoint and returns its metadata. Sizes are checked before memory is allocated, and the checksum
+    before anything in the file is interpreted.
+
+    Raises:
+        Damaged, OtherVersion: see ``read``.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, LARGEST_HEADER):
-                raise Damaged(f"{path}: damaged: {size:,} bytes, shorter than it should be")
+                raise Damaged(f"{path}: damaged: it has {size:,} bytes, and should have more")
             header = file.read(length)
             found = SUM.search(header)
             if not found:
-                raise Damaged(f"{path}: damaged: no checkpoint of seqrnn's")
+                raise Damaged(f"{path}: damaged: it has no checksum of a seqrnn checkpoint")
             digest = hashlib.sha256(length.to_bytes(8, "little"))
             digest.update(header[: found.start(1)] + ZEROS + header[found.end(1) :])
-            while piece := file.read(AT_ONCE):
-                digest.update(piece)
+            while block := file.read(BLOCK):
+                digest.update(block)
         if digest.hexdigest().encode() != found[1]:
-            raise Damaged(f"{path}: damaged: its checksum does not fit what it holds")
+            raise Damaged(f"{path}: damaged: its checksum is not that of its content")
         metadata: dict[str, str] = json.loads(header)["__metadata__"]
         if metadata["format"] != FORMAT:
-            raise Damaged(f"{path}: damaged: {metadata['format']!r} is no checkpoint of seqrnn's")
+            raise Damaged(f"{path}: damaged: its format is {metadata['format']!r}, not {FORMAT!r}")
         version = int(metadata["version"])
     except OSError as error:
         raise Damaged(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{path}: damaged: {error!r}") from None
     if version > VERSION:
-        raise Newer(
-            f"{path}: written by a newer seqrnn (format {version}, and this one reads up to {VERSION}): install that "
-            "one to go on, or move the file away to go on from the checkpoint before it"
+        raise OtherVersion(
+            f"{path}: written by a newer seqrnn (format {version}, and this one reads {VERSION}): install that "
+            "version to resume the run, or move the file away to resume from the checkpoint before it"
+        )
+    if version < VERSION:
+        raise OtherVersion(
+            f"{path}: written by an earlier seqrnn (format {version}, and this one reads {VERSION}): start a new run "
+            "from its weights with init_from=RUN_DIR, or install that version to resume the run"
         )
     return metadata
 
 
-def _encoded(tree: Tree) -> bytearray:
+def _file_content(tree: Tree) -> bytearray:
     tensors: dict[str, Tensor] = {}
-    state = json.dumps(_felled(tree, "", tensors))
+    state = json.dumps(_encode(tree, "", tensors))
     metadata = {"format": FORMAT, "version": str(VERSION), "sha256": ZEROS.decode(), "state": state}
     content = bytearray(safetensors.torch.save(tensors, metadata))
     found = SUM.search(content)
@@ -114,23 +125,24 @@ def _encoded(tree: Tree) -> bytearray:
     return content
 
 
-def _felled(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The tree for JSON; its tensors go to ``tensors``."""
+def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Returns a tree for JSON, and adds its tensors to ``tensors``."""
     if isinstance(value, Tensor):
         tensors[name] = value.contiguous()
         return {TENSOR: name}
     if isinstance(value, dict):
-        return {key: _felled(part, f"{name}/{key}".lstrip("/"), tensors) for key, part in value.items()}
+        return {key: _encode(part, f"{name}/{key}".lstrip("/"), tensors) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_felled(part, f"{name}/{index}", tensors) for index, part in enumerate(value)]
+        return [_encode(part, f"{name}/{index}", tensors) for index, part in enumerate(value)]
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _grown(value: Any, file: Any) -> Any:
+def _decode(value: Any, file: Any) -> Any:
+    """Returns a tree from JSON, with its tensors read from an open safetensors file."""
     if isinstance(value, dict):
         if set(value) == {TENSOR}:
             return file.get_tensor(value[TENSOR]).clone()
-        return {key: _grown(part, file) for key, part in value.items()}
-    return [_grown(part, file) for part in value] if isinstance(value, list) else value
+        return {key: _decode(part, file) for key, part in value.items()}
+    return [_decode(part, file) for part in value] if isinstance(value, list) else value

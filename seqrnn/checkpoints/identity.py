@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: its config, without the keys that may change when it is resumed."""
+"""The identity of a run: its config without the keys that may change when it is resumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqrnn.keys import flattened, prefixes
 
 Values = dict[str, Any]
 
-# The keys that may change when a run is resumed, and what they decide. Any other key would make it another run.
+# The keys that may change when a run is resumed, and what they decide. Another value of any other key is another run.
 CHANGEABLE = {
     "schedule.epochs": "how long it lasts",
     "schedule.max_updates": "how long it lasts",
@@ -18,8 +18,8 @@ CHANGEABLE = {
     "device": "where it computes",
     "threads": "where it computes",
     "kernel": "where it computes: compiled code is not everywhere",
-    "task.data_dir": "where the data lies; that it is the same is checked",
-    "task.download": "whether missing data is fetched; that it is the same is checked",
+    "task.data_dir": "where the data is stored; it is checked that the data is the same",
+    "task.download": "whether missing data is downloaded; it is checked that the data is the same",
     "log_every": "what it writes down",
     "logger": "what it writes down",
     "plots": "what it draws",
@@ -27,7 +27,7 @@ CHANGEABLE = {
     "checkpoint": "when it writes checkpoints",
     "on_divergence": "what happens when it diverges",
     "rollback": "what happens when it diverges",
-    "plugins": "modules are code: they are imported where you name them yourself",
+    "plugins": "which modules are imported: they are code, so a command must name them itself",
 }
 EXTENDING = {"schedule.epochs", "schedule.max_updates", "schedule.patience", "schedule.keep"}
 

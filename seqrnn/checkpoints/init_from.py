@@ -1,4 +1,4 @@
-"""init_from: a run that starts from another one's weights."""
+"""``init_from``: a run that starts from the weights of another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def start_from(source: str, network: nn.Module) -> Origin:
         Where they are from, and their hash.
 
     Raises:
-        DataError: they cannot be read, or are not those of such a network.
+        DataError: they cannot be read, or are not those of a network like this one.
     """
     path = Path(source).expanduser()
     directory, name = (path, WEIGHTS) if path.is_dir() else (path.parent, path.name)
@@ -42,8 +42,11 @@ def start_from(source: str, network: nn.Module) -> Origin:
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:
     """Gives a network other weights.
 
+    Args:
+        where: what stands before each problem.
+
     Raises:
-        DataError: they are not those of such a network; each parameter that does not fit is named.
+        DataError: they are not those of a network like this one; names each parameter that does not fit.
     """
     check_weights(network, weights, where)
     network.load_state_dict(dict(weights))

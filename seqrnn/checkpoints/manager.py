@@ -1,4 +1,4 @@
-"""Which checkpoints of a run there are, when the next one is due, and which is the newest that can be read."""
+"""Manages the checkpoints of a run: when the next one is due, how many are kept, which one a run is resumed from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from seqrnn.checkpoints.file import Damaged, Tree
 from seqrnn.errors import DataError
 from seqrnn.settings import CheckpointSettings
 
-SHARE = 0.01  # of a run's time, at most, that checkpoints by the clock take
+SHARE = 0.01  # of a run's time that checkpoints by the clock take at most
+PATTERN = "[0-9]*.safetensors"
 
 
 class CheckpointManager:
-    """The checkpoints in a directory, each in a file that is named for how many updates lie behind it.
+    """Manages the checkpoints in a directory, each in a file named for the number of updates that have been made.
 
     Args:
-        clock: seconds that only ever go forward.
+        clock: returns seconds that never go backward.
     """
 
     def __init__(
@@ -27,10 +28,10 @@ class CheckpointManager:
         self.directory, self.settings = directory, settings
         self._clock = clock
         self._written, self._cost = clock(), 0.0
-        self.position: int | None = None  # of the newest
+        self.position: int | None = None  # updates of the schedule at the newest checkpoint
 
     def is_due(self, position: int) -> bool:
-        """Whether it is time for the next checkpoint, so many updates of the schedule into the run."""
+        """Returns whether the next checkpoint is due after so many updates of the schedule."""
         if not self.settings.keep or position == self.position:
             return False
         if self.settings.updates:
@@ -39,10 +40,10 @@ class CheckpointManager:
         return seconds is not None and self._clock() - self._written >= max(seconds, self._cost / SHARE)
 
     def write(self, position: int, state: Callable[[], Tree]) -> None:
-        """Writes what ``state`` gives, and then removes those that are too many.
+        """Writes what ``state`` returns, and then removes the oldest checkpoints, but for ``checkpoint.keep``.
 
         Raises:
-            OSError: it cannot be written; those from before are there.
+            OSError: the checkpoint cannot be written; the earlier ones are still there.
         """
         if not self.settings.keep:
             return
@@ -54,30 +55,47 @@ class CheckpointManager:
         self._cost = self._written - began
 
     def paths(self) -> list[Path]:
-        """Of all checkpoints, the newest first."""
-        return sorted(self.directory.glob("[0-9]*.safetensors"), reverse=True)
+        """Returns the paths of all checkpoints, the newest first."""
+        return sorted(self.directory.glob(PATTERN), reverse=True)
 
     def newest(self, say: Callable[[str], None]) -> tuple[Path, Tree] | None:
-        """The newest checkpoint that can be read; those before it are named and put aside. None: there is none, and
-        never was.
+        """Returns the newest checkpoint that is not damaged; None: there are no checkpoints. Newer ones, which are
+        damaged, are renamed.
+
+        Args:
+            say: called with a message about each damaged checkpoint.
 
         Raises:
-            DataError: there are some, and none can be read; or one is in a newer format.
+            DataError: all checkpoints are damaged, or one is in the format of another version.
         """
         paths = self.paths()
         for path in paths:
             try:
                 tree = file.read(path)
             except Damaged as error:
-                say(f"{error}; it is left out")
+                say(f"{error}; it is ignored")
                 continue
-            for damaged in paths[: paths.index(path)]:  # now that one is there to go on from
+            for damaged in paths[: paths.index(path)]:  # only now that there is one to resume from
                 damaged.replace(damaged.with_suffix(".damaged"))
             self.position = int(path.stem)
             return path, tree
         if paths:
             raise DataError(
-                f"{self.directory}: none of its {len(paths)} checkpoints can be read, so there is nothing to go on "
-                "from; put one back from a copy, or start the run anew"
+                f"{self.directory}: none of its {len(paths)} checkpoints can be read, so the run cannot be resumed; "
+                "put one back from a copy, or start a new run"
             )
         return None
+
+
+def check_version(directory: Path) -> None:
+    """Checks that the run whose checkpoints are in a directory was written in the format of this version.
+
+    Raises:
+        OtherVersion: its newest checkpoint that is not damaged is in another format.
+    """
+    for path in sorted(directory.glob(PATTERN), reverse=True):
+        try:
+            file.check(path)
+        except Damaged:
+            continue
+        return

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: heard at once, answered where it can be gone on with."""
+"""Signals that ask a run to end: received at once, and answered where the run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from typing import Any
 
 from seqrnn.errors import Interrupted
 
-HEARD = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+HANDLED = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 
 class Signals:
-    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 end the run in order. A second Ctrl-C ends it
-    at once. A signal that the process ignores is ignored still.
+    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 end the run after a checkpoint. A second Ctrl-C
+    ends it at once. Signals that the process ignores are still ignored.
 
-    A handler that somebody has installed before (a scheduler's library, say) has the last word: it is called when the
-    run has written its checkpoint, and if it returns, the run goes on.
+    A handler that was installed before, such as one of a scheduler's library, decides: it is called when the run has
+    written its checkpoint, and if it returns, the run continues.
     """
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
-        self._waiting: list[tuple[int, FrameType | None]] = []
+        self._pending: list[tuple[int, FrameType | None]] = []
         self._deferred = self._interrupted = False
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():  # no other may
-            for signum in HEARD:
+        if threading.current_thread() is threading.main_thread():  # only it may set handlers
+            for signum in HANDLED:
                 before = signal.getsignal(signum)
-                if before is not signal.SIG_IGN and before is not None:  # None: not Python's to replace
+                if before is not signal.SIG_IGN and before is not None:  # None: it was not installed from Python
                     self._before[signum] = before
-                    signal.signal(signum, self._hear)
+                    signal.signal(signum, self._receive)
         return self
 
     def __exit__(
@@ -43,16 +45,16 @@ class Signals:
         for signum, before in self._before.items():
             signal.signal(signum, before)
         if error is None:
-            self.answer()  # what came while everything was written down
+            self.answer()  # signals that came while files were written
 
     @property
-    def waiting(self) -> bool:
-        """Whether a signal has been heard that is not answered yet."""
-        return bool(self._waiting)
+    def pending(self) -> bool:
+        """Whether a signal has been received that is not answered yet."""
+        return bool(self._pending)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within it, signals wait until somebody answers them."""
+        """Within it, signals wait for ``answer``."""
         before, self._deferred = self._deferred, True
         try:
             yield
@@ -60,24 +62,24 @@ class Signals:
             self._deferred = before
 
     def answer(self) -> None:
-        """Does what the signals heard so far ask for.
+        """Ends the run, or calls the earlier handler, for each signal that has been received.
 
         Raises:
-            Interrupted: the run is to end. A handler from before may end it in its own way.
+            Interrupted: the run is to end. An earlier handler may raise something else.
         """
-        while self._waiting:
-            signum, frame = self._waiting.pop(0)
+        while self._pending:
+            signum, frame = self._pending.pop(0)
             before = self._before[signum]
             if not callable(before) or before is signal.default_int_handler:
                 raise Interrupted(signum)
             before(signum, frame)
-            self._interrupted = False  # it has decided that the run goes on
+            self._interrupted = False  # the earlier handler returned, so the run continues
 
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or signum == signal.SIGINT
-        self._waiting.append((signum, frame))
+        self._pending.append((signum, frame))
         if not self._deferred:
             self.answer()
         elif signum == signal.SIGINT and os.isatty(2):

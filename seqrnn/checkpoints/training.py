@@ -1,4 +1,4 @@
-"""A training that can be left and gone on with: all that decides how it goes on, its checkpoints, and setbacks."""
+"""A training that can be stopped and resumed: its complete state, its checkpoints, and its rollbacks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from seqrnn.strategies.protocol import Strategy
 from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
 from seqrnn.tasks.protocol import Task
 
-FINGERPRINTED = 1024  # timesteps of each kind of data
-SAME = ("torch", "numpy", "seqrnn")  # versions that a run must keep to go on bit for bit
+FINGERPRINTED = 1024  # timesteps of each of training, validation and test data
+PACKAGES = ("torch", "numpy", "seqrnn")  # whose versions a resumed run must share to be bit for bit the same
 
 
 class Training:
-    """Trains a run's network, and writes checkpoints on the way.
+    """Trains a run's network, and writes checkpoints.
 
     Args:
-        signals: those that ask for an end; it comes between updates, behind a checkpoint.
+        signals: the signals that ask for an end, which are answered between updates, after a checkpoint.
     """
 
     def __init__(
@@ -52,33 +52,34 @@ class Training:
         if components.settings.checkpoint.updates:
             monitor.end_blocks_at_multiples_of(components.settings.checkpoint.updates)
 
-    def begin(self, again: bool, why: str = "", origin: Origin | None = None) -> None:
-        """Makes ready to train from the beginning, or from the newest checkpoint if the run goes on.
+    def begin(self, resuming: bool, reason: str = "", origin: Origin | None = None) -> None:
+        """Prepares to train from the beginning or, if the run is resumed, from its newest checkpoint.
 
         Args:
-            why: it goes on, if nobody has said so by name.
-            origin: of the weights of a new run.
+            reason: why the run is resumed, if the user did not name its directory.
+            origin: where the weights of a new run are from; None: they are new.
 
         Raises:
-            DataError: there are checkpoints, and none can be gone on from; there are none, and the run has finished.
-            ConfigError: it is to be shorter than it is already.
+            DataError: there are checkpoints, and the run cannot be resumed from any; or there are none, and it has
+                finished.
+            ConfigError: the run is to be shorter than it is already.
         """
         notes: list[str] = []
-        found = self.manager.newest(notes.append) if again else None
+        found = self.manager.newest(notes.append) if resuming else None
         if found:
             path, tree = found
             self._restore(path, tree)
-            self._refuse_less()
+            self._refuse_shorter()
             self.recorder.restore_history(tree["recorder"])
             self.recorder.history["resumed"] += 1
             notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
             where = f"from update {self.monitor.progress.updates:,} ({path.name})"
-            notes.append(f"goes on {where}{f': {why}' if why else ''}")
-        elif again:
-            self._refuse_anew()
+            notes.append(f"resumes {where}{f': {reason}' if reason else ''}")
+        elif resuming:
+            self._refuse_restart()
             self.recorder.history["resumed"] += 1
             self.recorder.rewind(None)
-            notes.append(f"goes on from the beginning: it had no checkpoint yet{f' ({why})' if why else ''}")
+            notes.append(f"starts again: the run had no checkpoint yet{f' ({reason})' if reason else ''}")
             if self.components.settings.init_from:
                 origin = init_from.start_from(self.components.settings.init_from, self.components.network)
         if origin:
@@ -87,11 +88,11 @@ class Training:
         self.recorder.begin(self.monitor, notes)
 
     def train(self) -> None:
-        """Trains to the end.
+        """Trains to the end, with rollbacks where the config asks for them.
 
         Raises:
-            Diverged: the loss, the gradient or a weight became NaN or infinite, once too often.
-            Interrupted: a signal asked for an end.
+            Diverged: the loss, the gradient or a weight became NaN or infinite, and there is no further rollback.
+            Interrupted: a signal asked for an end, and a checkpoint has been written.
         """
         while True:
             try:
@@ -110,8 +111,8 @@ class Training:
 
     def _pause(self) -> None:
         position = self.monitor.progress.position
-        rolls_back = self.components.settings.on_divergence == "rollback" and self.manager.position is None
-        if self.signals.waiting or self.monitor.finished or rolls_back or self.manager.is_due(position):
+        needs_first = self.components.settings.on_divergence == "rollback" and self.manager.position is None
+        if self.signals.pending or self.monitor.finished or needs_first or self.manager.is_due(position):
             self._write(position)
         self.signals.answer()
 
@@ -128,7 +129,7 @@ class Training:
         self.recorder.write_best()
 
     def _state(self) -> Tree:
-        """Everything that decides how the run goes on."""
+        """Returns everything that the rest of the run depends on."""
         sampler, schedule = self.cursor.sampler, self.components.schedule
         batch = sampler.current_batch
         pending_carries = schedule.pending_carries(batch.timesteps, sampler.window) if batch else []
@@ -147,15 +148,15 @@ class Training:
             "decay": self.cursor.decay.state(),
             "monitor": self.monitor.state(),
             "generators": generators,
-            # A finished run's other files do not wait for the disk either, which takes longer than a short run.
+            # Syncing takes longer than a short run, and the other files of a finished run are not synced either.
             "recorder": self.recorder.state(durable=not self.monitor.finished),
         }
 
     def _restore(self, path: Path, tree: Tree) -> None:
-        """Takes everything over from a checkpoint but what has been recorded.
+        """Restores everything from a checkpoint but the recorder.
 
         Raises:
-            DataError: it is not this run's.
+            DataError: the checkpoint is not one of this run.
         """
         try:
             changed = differences(identity(self.components.values), tree["config"])
@@ -190,43 +191,45 @@ class Training:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise DataError(f"{path}: does not fit this run: {error!r}") from error
 
-    def _refuse_anew(self) -> None:
-        """
+    def _refuse_restart(self) -> None:
+        """Refuses to start a finished run again.
+
         Raises:
-            DataError: what the run came to would be lost.
+            DataError: the run has finished, and its results would be lost.
         """
         try:
             finished = RunReader(self.recorder.directory).summary().get("status") == "finished"
         except DataError:
-            return  # killed before it said anything
+            return  # killed before it wrote a summary
         if finished:
             raise DataError(
-                f"{self.recorder.directory}: has finished, and has no checkpoint to go on from (checkpoint.keep=0, "
+                f"{self.recorder.directory}: has finished, and has no checkpoint to resume from (checkpoint.keep=0, "
                 "or removed); start a new run from its weights with init_from=RUN_DIR"
             )
 
-    def _refuse_less(self) -> None:
-        """
+    def _refuse_shorter(self) -> None:
+        """Refuses to make a run shorter than it is already: its config would not be the one that it was made with.
+
         Raises:
-            ConfigError: the run is to be shorter than it is, and its config would no longer be what it was made by.
+            ConfigError: more updates have been made than are planned.
         """
         progress = self.monitor.progress
         if progress.position > progress.planned_updates:
             schedule = self.components.schedule
             raise ConfigError(
                 f"schedule.epochs={schedule.epochs}, schedule.max_updates={schedule.max_updates or 'null'}: that is "
-                f"{progress.planned_updates:,} updates, and the run is beyond them, at {progress.position:,}; it can "
-                "be made longer, not shorter"
+                f"{progress.planned_updates:,} updates, and the run has made {progress.position:,}; it can be made "
+                "longer, not shorter"
             )
 
     def _roll_back(self, error: Diverged) -> None:
-        """Goes back to the newest checkpoint, with smaller steps from there on.
+        """Restores the newest checkpoint, and lowers the learning rate from there on.
 
         Raises:
-            Diverged: that is not wanted, or has been done often enough.
+            Diverged: the config asks for no rollback, or for no more of them.
         """
-        settings, setbacks = self.components.settings, self.recorder.history["rollbacks"]
-        if settings.on_divergence != "rollback" or len(setbacks) >= settings.rollback.times:
+        settings, rollbacks = self.components.settings, self.recorder.history["rollbacks"]
+        if settings.on_divergence != "rollback" or len(rollbacks) >= settings.rollback.times:
             raise error
         try:
             found = self.manager.newest(self.recorder.terminal.print)
@@ -241,15 +244,15 @@ class Training:
         self.recorder.rewind(tree["recorder"])
         progress.train_seconds, progress.evaluate_seconds = spent
         self.cursor.decay.scale *= settings.rollback.factor
-        setbacks.append(
+        rollbacks.append(
             {"problem": str(error), "after": diverged, "back_to": progress.updates, "scale": self.cursor.decay.scale}
         )
         self.recorder.terminal.print(
             f"{error.problems[0].partition(';')[0]}; back to update {progress.updates:,}, with "
-            f"{self.cursor.decay.scale:g} times the learning rate ({len(setbacks)} of {settings.rollback.times})"
+            f"{self.cursor.decay.scale:g} times the learning rate ({len(rollbacks)} of {settings.rollback.times})"
         )
         self.manager.position = None
-        self._write(progress.position)  # so that a kill does not undo it
+        self._write(progress.position)  # a run that is killed after this does not roll back a second time
 
     def _data(self) -> str:
         if not self._fingerprint:
@@ -259,21 +262,23 @@ class Training:
     def _made_with(self) -> dict[str, str]:
         versions = provenance.versions()
         return {
-            **{name: versions[name] for name in SAME},
+            **{name: versions[name] for name in PACKAGES},
             "device": self.components.context.device.type,
             "threads": str(torch.get_num_threads()),
             "strategy": type(self.strategy).__name__.lower(),
         }
 
     def _changes(self, was: Mapping[str, str]) -> list[str]:
-        """What is not as it was, so that numbers may differ in their last bits."""
+        """Returns a note on what has changed since, so that numbers may differ in their last bits."""
         now = self._made_with()
         changed = [f"{name} {was.get(name)} → {now[name]}" for name in now if was.get(name) != now[name]]
-        return [f"note: {', '.join(changed)}: no longer bit for bit the run it would have been"] if changed else []
+        if not changed:
+            return []
+        return [f"note: {', '.join(changed)}: numbers may differ in their last bits from an uninterrupted run's"]
 
 
 def fingerprint(task: Task, streams: int) -> str:
-    """A hash of the data that a task reads: of the beginning of each kind, and of whatever it calls its own."""
+    """Returns a hash of the beginning of a task's training, validation and test data, and of its own fingerprint."""
     digest = hashlib.sha256()
     for batches in (task.train(0, streams), task.validation(), task.test()):
         chunk = batches[0].read(0, min(batches[0].timesteps, FINGERPRINTED))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seqrnn.device import available_memory
 from seqrnn.kernels import dispatch, layout
 from seqrnn.kernels.specification import CellSpecification, Recurrence
 
@@ -143,9 +144,24 @@ class FlatNetwork:
             (layout.OUT_W_T, (hidden or H) * outputs),
         ):
             table[field] = space.take(count)
-        work = np.zeros(space.size, self.p.numpy().dtype)
+        dtype = self.p.numpy().dtype
+        check_memory(space.size * dtype.itemsize)
+        work = np.zeros(space.size, dtype)
         work[0] = 1
         return work
+
+
+def check_memory(needed: int) -> None:
+    """Checks that there is memory for so many bytes of work space, since Linux hands out more than there is.
+
+    Raises:
+        MemoryError: there is not.
+    """
+    available = available_memory()
+    if available is not None and needed > available:
+        raise MemoryError(
+            f"compiled code needs {needed / 1e9:,.1f} GB of work space, and {available / 1e9:,.1f} GB are available"
+        )
 
 
 def cell_number(specification: CellSpecification) -> int:

@@ -42,6 +42,7 @@ from seqrnn.kernels.network import (
     Space,
     aligned,
     cell_number,
+    check_memory,
     describe_cell,
     place_columns,
     place_rows,
@@ -310,6 +311,8 @@ class _Workspace:
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
         self.key = (size, dtype)
+        if size > LARGEST_KEPT:
+            check_memory(size * dtype.itemsize)
         unused = self.free.get(self.key)
         self.array: Array = unused.pop() if unused else torch.empty(size, dtype=dtype).numpy()
 

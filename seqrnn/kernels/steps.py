@@ -196,7 +196,7 @@ class Step:
 
     optimizer: Any
     kernel: Any
-    settings: Mapping[str, int | tuple[int, ...]]
+    settings: Mapping[str, int | tuple[int, int]]
     tensors: Mapping[str, str | None]
     scalars: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     counted: bool = True
@@ -218,6 +218,12 @@ class Step:
         known = {*self.settings, *self.required, *others}
         required = all(group.get(name, value) == value for name, value in self.required.items())
         return required and known.issuperset(group)
+
+    def remembers(self, name: str, numbers: NDArray[np.float64]) -> bool:
+        """Returns whether the step remembers one of its tensors with the settings in ``numbers``."""
+        setting = self.tensors[name]
+        place = None if setting is None else self.settings[setting]
+        return place is None or bool(numbers[place] > 0)
 
 
 _ADAM = {
