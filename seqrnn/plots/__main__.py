@@ -20,6 +20,7 @@ from pathlib import Path
 
 from seqrnn import plots
 from seqrnn.cli import reporting
+from seqrnn.diagnosis.page import draw_diagnosis
 from seqrnn.errors import DataError, printable
 
 
@@ -36,6 +37,7 @@ def draw_all(directories: Sequence[Path]) -> None:
                 directory,
                 survive=DataError if reporting.wants_traceback() else Exception,
                 announce=lambda path: print(printable(str(path))),
+                others=[draw_diagnosis],
             )
         except DataError as error:
             problems += error.problems
