@@ -47,7 +47,7 @@ def synchronize(device: str) -> None:
 
 
 def torch_pass(cell: str, size: Size, device: str) -> Callable[[], Any]:
-    """torch.nn's."""
+    """Returns a forward and backward pass of torch.nn's cell."""
     module = TORCH[cell](size.I, size.H).to(device)
     x, gradient = (torch.randn(size.T, size.B, n, device=device) for n in (size.I, size.H))
 
@@ -60,7 +60,7 @@ def torch_pass(cell: str, size: Size, device: str) -> Callable[[], Any]:
 
 
 def seqrnn_pass(cell: str, size: Size, device: str, kernel: str) -> Callable[[], Any]:
-    """seqrnn's recurrence, by one of its kernels."""
+    """Returns a forward and backward pass of seqrnn's recurrence, by one of its kernels."""
     settings = {"hidden_size": size.H, "num_layers": 1, "dropout": 0.0, **OWN_SETTINGS[cell]}
     module = registry.build("model", {"name": cell, **settings}, size.I)
     head = {"head": "linear", "head_size": 1, "head_bias": True, "recurrent_init": "default", "init_std": {}}
@@ -76,11 +76,11 @@ def seqrnn_pass(cell: str, size: Size, device: str, kernel: str) -> Callable[[],
 
 
 def jax_pass(cell: str, size: Size, device: str) -> tuple[Callable[[], Any], float]:
-    """A jitted lax.scan and its gradient; with the seconds that compiling it took."""
+    """Returns a jitted lax.scan with its gradient, and the seconds that its compilation took."""
     import numpy as np
 
-    from benchmarks.jax_rivals import common
-    from benchmarks.jax_rivals.common import jax, jnp
+    from benchmarks.jax_implementations import common
+    from benchmarks.jax_implementations.common import jax, jnp
 
     common.use(device)
     rng = np.random.default_rng(0)
@@ -102,8 +102,8 @@ def jax_pass(cell: str, size: Size, device: str) -> tuple[Callable[[], Any], flo
 
 
 def products(a: Any, w: Any) -> dict[str, Callable[[], Any]]:
-    """Ways to multiply a (m, k) by w (n, k) transposed, by library. None is the fastest everywhere: MKL, which
-    torch.mm calls, leaves half of an AMD core idle, where oneDNN, which torch's LSTM calls, does not."""
+    """Returns products of a (m, k) with the transpose of w (n, k), by library. None is the fastest everywhere: MKL,
+    which torch.mm calls, leaves half of an AMD core idle; oneDNN, which torch's LSTM calls, does not."""
     turned, out = w.T, a.new_empty(len(a), len(w))
     found: dict[str, Callable[[], Any]] = {"torch.mm": lambda: torch.mm(a, turned, out=out)}
     if a.device.type == "cpu":
@@ -127,9 +127,9 @@ def gemm_peak(device: str, seconds: float) -> dict[str, float]:
 
 
 def gemm_seconds(gates: int, size: Size, device: str, seconds: float) -> float:
-    """What the matrix products of one forward and backward pass take, one after another, and nothing else, each by
-    the fastest library: T of the state and T of its gradient; those of the inputs and of the weights once, over
-    all timesteps."""
+    """Returns the seconds of the matrix products of one forward and backward pass, one after another, each by the
+    fastest library: T of the state and T of its gradient; those of the inputs and of the weights once, over all
+    timesteps."""
     rows, wide = size.T * size.B, gates * size.H
     needed = [  # how often, and m, k, n of (m, k) @ (k, n)
         (1, rows, size.I, wide),

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import cells, measure, plots, rival
+from benchmarks import cells, implementation, measure, plots
 from benchmarks.cells import Size
 from benchmarks.measure import Setup, duration, median
 from benchmarks.report import Section, Table
-from benchmarks.seqrnn_rival import compose, overrides
+from benchmarks.seqrnn_implementation import overrides
 from seqrnn.components import build_components
 from seqrnn.plugins import load_components
+from seqrnn.settings import composed_values
 from seqrnn.training import fit
 
 SWEEPS = {
@@ -53,11 +54,11 @@ def measure_size(size: Size, name: str, setup: Setup, seconds: float) -> dict[st
 
 
 def measure_streams(setup: Setup) -> list[dict[str, Any]]:
-    """integral_accumulated, a whole training, over longer and longer streams."""
-    words = overrides("integral_accumulated", rival.Options(device=setup.device), None)
+    """Returns seconds per timestep of whole trainings of integral_accumulated, over longer and longer streams."""
+    words = overrides("integral_accumulated", implementation.Options(device=setup.device), None)
     found: list[dict[str, Any]] = []
     for length in LENGTHS[:2] if setup.quick else LENGTHS:
-        values = compose([*words, f"task.train_timesteps={length}", f"schedule.evaluate_every={length}"])
+        values = composed_values([*words, f"task.train_timesteps={length}", f"schedule.evaluate_every={length}"])
         began = time.perf_counter()
         seconds = [fit(build_components(values)).train_seconds / length for _ in range(setup.rounds)]
         found.append({"at": length, "seconds_per_timestep": {"seqrnn": seconds}})

@@ -45,7 +45,7 @@ def measure_section(setup: Setup) -> Section:
 
 
 def measure_cell(cell: str, size: Size, setup: Setup, seconds: float) -> dict[str, Any]:
-    """Seconds of a pass: per implementation a list of rounds, each the shortest call."""
+    """Returns seconds of a pass: per implementation a list of rounds, each the shortest call."""
     passes = {}
     if cell in cells.TORCH:
         passes["torch.nn"] = cells.torch_pass(cell, size, setup.device)

@@ -15,7 +15,7 @@ PACKAGES = ("seqrnn", "torch", "numpy", "numba", "jax", "jaxlib", "hydra-core", 
 
 
 def describe(device: str, core: int | None) -> dict[str, Any]:
-    """The machine, its versions and the revision, for the results."""
+    """Returns the machine, its versions and the revision, for the results."""
     import torch
 
     facts = {
@@ -37,7 +37,7 @@ def describe(device: str, core: int | None) -> dict[str, Any]:
 
 
 def in_a_line(facts: dict[str, Any]) -> str:
-    """For people."""
+    """Returns the facts in a line for people."""
     place = facts.get("gpu") or f"{facts['cpu']}, {facts['cores']} cores, {facts['cpu_capability']}, one thread"
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if name != "seqrnn")
     return f"{place}; Python {facts['python']}, {versions}; revision {facts['git_revision'] or 'unknown'}"

@@ -23,10 +23,10 @@ class Setup:
 
     Args:
         quick: in seconds, to see that all works; the figures mean little.
-        rounds: how often each rival has its turn.
+        rounds: how often each implementation has its turn.
         device: ``cpu`` or ``cuda``.
         data_dir: where MNIST/raw is; None: leave MNIST out.
-        share: how much of each recipe is trained.
+        share: how much of each experiment is trained.
         pictures: where pictures for the documentation go.
     """
 
@@ -65,14 +65,14 @@ def python(*arguments: str, folder: Path | None = None) -> tuple[str, float]:
     return result.stdout, seconds
 
 
-def rival(module: str, *arguments: str) -> Any:
-    """What a rival's command measured."""
+def implementation(module: str, *arguments: str) -> Any:
+    """Returns what an implementation's command measured."""
     output, _ = python("-m", module, *arguments)
     return json.loads(output.splitlines()[-1])
 
 
 def seqrnn_summary(*overrides: str) -> tuple[Any, float]:
-    """The summary of a run in a process of its own, and the seconds of the whole process."""
+    """Returns the summary of a run in a process of its own, and the seconds of the whole process."""
     with tempfile.TemporaryDirectory() as folder:
         _, seconds = python("-m", "seqrnn.train", *overrides, f"hydra.run.dir={folder}/run")
         return json.loads((Path(folder) / "run" / "summary.json").read_text(encoding="utf-8")), seconds
@@ -88,7 +88,7 @@ def in_turn(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 
 
 def best_of(function: Callable[[], Any], seconds: float, synchronize: Callable[[], Any] = lambda: None) -> float:
-    """The shortest call of a function, in seconds, within so many seconds of calls (at least three)."""
+    """Returns the shortest call of a function, in seconds, within so many seconds of calls (at least three)."""
     best, calls, end = float("inf"), 0, time.perf_counter() + seconds
     while calls < 3 or time.perf_counter() < end:
         began = time.perf_counter()
@@ -104,17 +104,17 @@ def median(values: Sequence[float]) -> float:
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the ratios of what was measured in the same round."""
+    """Returns the median of the ratios of what was measured in the same round."""
     return median([value / other for value, other in zip(values, others, strict=True)])
 
 
 def spread(values: Sequence[float]) -> str:
-    """``±3 %``: half the range, relative to the median."""
+    """Returns ``±3 %``: half the range, relative to the median."""
     return f"±{50 * (max(values) - min(values)) / median(values):.0f} %"
 
 
 def duration(seconds: float) -> str:
-    """For people: three digits and a unit."""
+    """Returns seconds for people: three digits and a unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{digits(seconds / size)} {unit}"
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Returns three significant digits, without an exponent."""
     if value != value:
         return "–"
     places = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2 if abs(value) >= 0.0995 else 4

@@ -39,13 +39,15 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def recipes(seconds: dict[str, dict[str, float]], path: Path) -> Path:
-    """Seconds of training by recipe and rival, side by side."""
+def experiments(seconds: dict[str, dict[str, float]], path: Path) -> Path:
+    """Draws seconds of training by experiment and implementation, side by side."""
     figure, axes = plt.subplots(figsize=(9, 3.8), layout="constrained")
-    rivals = [name for name in ("plain", "seqrnn_torch", "jax", "seqrnn") if any(name in s for s in seconds.values())]
-    height = 0.8 / len(rivals)
-    for number, name in enumerate(rivals):
-        places = [row + (number - (len(rivals) - 1) / 2) * height for row in range(len(seconds))]
+    implementations = [
+        name for name in ("plain", "seqrnn_torch", "jax", "seqrnn") if any(name in s for s in seconds.values())
+    ]
+    height = 0.8 / len(implementations)
+    for number, name in enumerate(implementations):
+        places = [row + (number - (len(implementations) - 1) / 2) * height for row in range(len(seconds))]
         values = [found.get(name, float("nan")) for found in seconds.values()]
         bars = axes.barh(places, values, 0.9 * height, color=COLOURS[name], label=NAMES.get(name, name))
         axes.bar_label(bars, [label(value) for value in values], padding=3, fontsize=7.5, color="#333333")
@@ -67,7 +69,7 @@ def label(seconds: float) -> str:
 
 
 def kernels(raw: dict[str, Any], path: Path) -> Path:
-    """Time of a pass by size, as a multiple of the arithmetic limit."""
+    """Draws the time of a pass by size, as a multiple of the arithmetic limit."""
     shown = [(cell, found) for cell, found in raw["cells"].items() if "torch.nn" in found[0]["seconds"]]
     figure, grid = plt.subplots(1, len(shown), figsize=(4 * len(shown), 4), layout="constrained", sharey=True)
     for axes, (cell, found) in zip(grid if len(shown) > 1 else [grid], shown, strict=True):
@@ -93,7 +95,7 @@ def kernels(raw: dict[str, Any], path: Path) -> Path:
 
 
 def growth(raw: dict[str, Any], path: Path) -> Path:
-    """Microseconds per timestep, a panel per sweep."""
+    """Draws microseconds per timestep, a panel per sweep."""
     figure, grid = plt.subplots(1, len(raw), figsize=(3 * len(raw), 3.4), layout="constrained", sharey=True)
     for axes, (name, found) in zip(grid, raw.items(), strict=True):
         for which in found[0]["seconds_per_timestep"]:

@@ -55,7 +55,7 @@ class Section:
 
 
 def write(folder: Path, name: str, section: Section, machine: dict[str, Any]) -> None:
-    """A section's figures and tables, in a folder of results."""
+    """Writes a section's figures and tables into a folder of results."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "results": section.raw}, indent=1, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")

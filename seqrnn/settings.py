@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field
 
 from seqrnn.bounds import Count, Natural
-from seqrnn.composition import OPEN_MAPPINGS
+from seqrnn.composition import OPEN_MAPPINGS, compose
 from seqrnn.device import Device, Precision
 from seqrnn.errors import ConfigError
 from seqrnn.keys import flattened
@@ -109,6 +110,15 @@ def plain(config: DictConfig) -> Values:
             # model.init_std.head.weight=1 is composed as {head: {weight: 1}}, and names the parameter head.weight.
             values[group][name] = flattened(values[group][name])
     return {str(key): value for key, value in values.items()}
+
+
+def composed_values(overrides: Sequence[str]) -> Values:
+    """Returns the config that ``overrides`` describe, as plain values; it is not checked yet.
+
+    Raises:
+        ConfigError: everything that is wrong with the overrides.
+    """
+    return plain(compose(overrides))
 
 
 def plugins_of(values: Values) -> list[str]:

@@ -1,14 +1,11 @@
-"""Many runs of ``seqrnn.train``, side by side and resumable; what came out of them, from their summaries alone."""
+"""Makes many runs, several at a time, and collects their results from their summaries alone."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import multiprocessing
-import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -18,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import seqrnn
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
 
-FINISHED = ("finished", "diverged")  # what need not be run again
+FINISHED = ("finished", "diverged")  # statuses of runs that are complete
 Numbers = NDArray[np.float64]
 
 
@@ -30,8 +28,8 @@ class Sweep:
     """One config under several seeds.
 
     Args:
-        name: of its folder; two sweeps of one name are taken for the same.
-        overrides: what the command line says, the seed apart.
+        name: of its folder; each sweep has another.
+        overrides: without the seed.
     """
 
     name: str
@@ -43,7 +41,7 @@ class Sweep:
 
 
 def summary_of(directory: Path) -> dict[str, Any] | None:
-    """The summary of a run that is over; None if there is none, or it was interrupted."""
+    """Returns the summary of a run that is over; None if there is none, or it was interrupted."""
     try:
         summary: dict[str, Any] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -52,15 +50,15 @@ def summary_of(directory: Path) -> dict[str, Any] | None:
 
 
 def missing(sweep: Sweep, folder: Path) -> list[int]:
-    """The seeds that have not been run."""
+    """Returns the seeds that have not been run."""
     return [seed for seed in sweep.seeds if summary_of(sweep.directory(folder, seed)) is None]
 
 
-def make(sweeps: Sequence[Sweep], folder: Path, processes: int, say: Callable[[str], None]) -> None:
-    """Runs what has not been run yet, several sweeps side by side.
+def make(sweeps: Sequence[Sweep], folder: Path, processes: int, announce: Callable[[str], None]) -> None:
+    """Trains the missing runs of some sweeps, several sweeps at a time.
 
     Raises:
-        RuntimeError: a sweep failed; what was made before is there.
+        RuntimeError: a run could not be made; those made before it are kept.
     """
     waiting = [sweep for sweep in dict.fromkeys(sweeps) if missing(sweep, folder)]
     spawn = multiprocessing.get_context("spawn")
@@ -72,55 +70,30 @@ def make(sweeps: Sequence[Sweep], folder: Path, processes: int, say: Callable[[s
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            say(f"{number}/{len(waiting)}  {futures[future].name}")
+            announce(f"{number}/{len(waiting)}  {futures[future].name}")
 
 
 def run_sweep(sweep: Sweep, folder: Path) -> None:
-    """One hydra multirun, in this process: ``python -m seqrnn.train -m …``, its output in a file."""
-    from seqrnn import train
+    """Trains the missing seeds of a sweep in this process. What a run prints goes to its train.log alone.
 
-    seeds = missing(sweep, folder)
-    for seed in seeds:
-        shutil.rmtree(sweep.directory(folder, seed), ignore_errors=True)  # what an interrupted run left
-    (folder / sweep.name).mkdir(parents=True, exist_ok=True)
-    log = folder / sweep.name / f"log-from-seed-{seeds[0]}.txt"
-    before = sys.argv
-    sys.argv = [
-        "seqrnn-train", "-m", *sweep.overrides, f"seed={','.join(map(str, seeds))}",
-        f"hydra.sweep.dir={quoted(folder / sweep.name)}", "hydra.sweep.subdir='seed-${seed}'",
-    ]  # fmt: skip
-    try:
-        with log.open("w", encoding="utf-8") as file, _output_to(file.fileno()):
-            train.main()
-    except SystemExit as stop:
-        if stop.code not in (0, None, 3):  # 3: a run diverged, and its summary says so
-            raise RuntimeError(f"{sweep.name}: no result; {log} says why") from None
-    finally:
-        sys.argv = before
+    Raises:
+        RuntimeError: a run could not be made; the message says why.
+    """
+    for seed in missing(sweep, folder):
+        directory = sweep.directory(folder, seed)
+        shutil.rmtree(directory, ignore_errors=True)  # of an interrupted run
+        try:
+            seqrnn.run([*sweep.overrides, f"seed={seed}", f"hydra.run.dir={quoted(directory)}"], quiet=True)
+        except seqrnn.Diverged:
+            continue  # its summary says so
+        except seqrnn.UserError as error:
+            raise RuntimeError(f"{sweep.name}, seed {seed}: {error}") from None
 
 
 def quoted(path: Path) -> str:
-    """A path as a value that hydra takes as it is."""
+    """Returns a path as a quoted value for hydra."""
     text = str(path).replace("'", r"\'")
     return f"'{text}'"
-
-
-@contextlib.contextmanager
-def _output_to(file: int) -> Any:
-    """Sends what this process prints to a file, whoever prints it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 @dataclass(frozen=True)
@@ -136,19 +109,19 @@ class Result:
 
     @property
     def typical(self) -> float:
-        """The geometric mean of the test errors."""
+        """Returns the geometric mean of the test errors."""
         return geometric_mean(self.test)
 
     @property
     def interval(self) -> Interval:
-        """Of that mean, by Student's t on the logarithms."""
+        """Returns the interval of that mean, by Student's t on the logarithms."""
         if not np.isfinite(self.test).all():
             return Interval(math.inf, 0.0, math.inf)
         return intervals.of_ratio(self.test, np.ones_like(self.test))
 
 
 def collect(sweep: Sweep, folder: Path, metric: str = "mae") -> Result:
-    """What the runs of a sweep came to, read from their summary.json.
+    """Returns the errors of the runs of a sweep, read from their summary.json.
 
     Raises:
         RuntimeError: a run is missing.
@@ -179,13 +152,13 @@ def geometric_mean(values: Numbers) -> float:
 
 
 def tuned(results: Sequence[Result]) -> int:
-    """Which of several results has the least validation error: so the test data chooses nothing."""
+    """Returns the index of the result with the least validation error; test data plays no part."""
     return int(np.argmin([geometric_mean(result.validation) for result in results]))
 
 
 def ratio(result: Result, other: Result) -> Interval:
-    """How many times the error of ``other`` that of ``result`` is, over the seeds that both have: pairs, which share
-    initial weights and test data."""
+    """Returns the error of ``result`` as a multiple of that of ``other``, over the seeds that both have. Runs of a
+    seed are paired: they share initial weights and test data."""
     common = [seed for seed in result.seeds if seed in other.seeds]
     errors = [np.array([one.test[one.seeds.index(seed)] for seed in common]) for one in (result, other)]
     if not np.isfinite(errors).all():

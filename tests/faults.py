@@ -1,4 +1,4 @@
-"""Runs that things happen to: processes that are killed at any instant, and what they leave, compared bit for bit.
+"""Runs in processes that can be killed at any instant, whose files are compared bit for bit.
 
 A server imports and compiles everything once and forks a child for each run, so that a run costs none of it. The
 server has no thread, and each child is a process of its own that may be killed.
@@ -177,7 +177,7 @@ def serving() -> Iterator[Server]:
 
 
 def wait_for(path: Path, child: Child | None = None, seconds: float = 30.0) -> None:
-    """Until a file is there and not empty."""
+    """Waits until a file is there and not empty."""
     end = time.monotonic() + seconds
     while not (path.is_file() and path.stat().st_size):
         assert time.monotonic() < end, f"{path} did not come"
@@ -185,7 +185,8 @@ def wait_for(path: Path, child: Child | None = None, seconds: float = 30.0) -> N
 
 
 def left(directory: Path) -> dict[str, Any]:
-    """All that a run leaves, but for times: what must be the same, bit for bit, however often it was stopped."""
+    """Returns the content of a run's files without times: what must be the same, bit for bit, however often it was
+    stopped."""
     found: dict[str, Any] = {}
     for path in sorted(directory.iterdir()):
         match path.name:
@@ -237,7 +238,7 @@ class StopAt:
 def part(
     values: Mapping[str, Any], directory: Path, *, stop_at: int | None = None, resuming: bool = False, **changes: Any
 ) -> None:
-    """A run in this process, from the beginning (if ``resuming``, from its newest checkpoint) to its end, or to the
+    """Makes a run in this process, from the beginning or (``resuming``) its newest checkpoint to its end, or to the
     checkpoint of update ``stop_at`` of the schedule. ``changes`` are keys at the top of the config."""
     changed = {**values, **changes}
     if stop_at is not None:

@@ -1,4 +1,4 @@
-"""The benchmarks: rivals train and learn, arithmetic and tables are right. What they measure is not tested."""
+"""The benchmarks: implementations train and learn, arithmetic and tables are right. Figures are not tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cells, data, measure, plots, report, rival, seqrnn_rival
+from benchmarks import cells, data, implementation, measure, plots, report, seqrnn_implementation
 from benchmarks.cells import Size
 from benchmarks.plain import integral_accumulated, integral_forgetting, sincos_lstm, sine_online
 from seqrnn.plugins import load_components
@@ -24,33 +24,41 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("recipe", PLAIN)
-def test_plain_and_seqrnn_make_equally_many_updates_of_equal_size(recipe: str) -> None:
+@pytest.mark.parametrize("experiment", PLAIN)
+def test_plain_and_seqrnn_make_equally_many_updates_of_equal_size(experiment: str) -> None:
     load_components()
-    module, share = PLAIN[recipe]
-    options = rival.Options(share=min(share, 0.05))
-    plain, ours = module.train(options), seqrnn_rival.train(recipe, None, options)
+    module, share = PLAIN[experiment]
+    options = implementation.Options(share=min(share, 0.05))
+    plain, ours = module.train(options), seqrnn_implementation.train(experiment, None, options)
     assert (plain.updates, plain.timesteps) == (ours.updates, ours.timesteps)
-    assert plain.updates == max(1, round(seqrnn_rival.UPDATES[recipe] * options.share))
+    assert plain.updates == max(1, round(seqrnn_implementation.UPDATES[experiment] * options.share))
     assert plain.test.keys() == ours.test.keys()
     assert plain.seconds > 0
     assert ours.seconds > 0
 
 
-@pytest.mark.parametrize(("recipe", "worst"), [("sine_online", 0.08), ("sincos_lstm", 0.12)])
-def test_a_plain_script_learns_what_the_recipe_teaches(recipe: str, worst: float) -> None:
-    assert PLAIN[recipe][0].train(rival.Options()).test["mse"] < worst
+@pytest.mark.parametrize(("experiment", "worst"), [("sine_online", 0.08), ("sincos_lstm", 0.12)])
+def test_a_plain_script_learns_the_experiment(experiment: str, worst: float) -> None:
+    assert PLAIN[experiment][0].train(implementation.Options()).test["mse"] < worst
 
 
 @pytest.mark.parametrize(
-    "recipe", ["sine_online", "sincos_lstm", "integral_accumulated", "integral_accumulated_folded"]
+    "experiment", ["sine_online", "sincos_lstm", "integral_accumulated", "integral_accumulated_folded"]
 )
-def test_jax_makes_the_same_updates(recipe: str) -> None:
+def test_jax_makes_the_same_updates(experiment: str) -> None:
     pytest.importorskip("jax", reason="needs the extra seqrnn[benchmark]")
-    command = [sys.executable, "-m", f"benchmarks.jax_rivals.{recipe}", "--share", "0.01", "--repeats", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.jax_implementations.{experiment}",
+        "--share",
+        "0.01",
+        "--repeats",
+        "2",
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     trainings = json.loads(result.stdout)["trainings"]
-    assert trainings[0]["updates"] == seqrnn_rival.UPDATES[recipe.removesuffix("_folded")] // 100
+    assert trainings[0]["updates"] == seqrnn_implementation.UPDATES[experiment.removesuffix("_folded")] // 100
     assert trainings[0]["test"] == trainings[1]["test"]
     assert math.isfinite(trainings[0]["train_loss"])
 
@@ -125,7 +133,7 @@ def test_pictures_are_drawn(tmp_path: Path) -> None:
         "stream length": [{"at": 10, "seconds_per_timestep": {"seqrnn": [1.0]}}]
     }
     for path in (
-        plots.recipes({"sine_online": {"plain": 1.0, "seqrnn": 0.1}}, tmp_path / "recipes.png"),
+        plots.experiments({"sine_online": {"plain": 1.0, "seqrnn": 0.1}}, tmp_path / "experiments.png"),
         plots.kernels({"cells": {"gru": [cell]}}, tmp_path / "kernels.png"),
         plots.growth(growth, tmp_path / "growth.png"),
     ):

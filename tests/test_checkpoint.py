@@ -1,4 +1,4 @@
-"""The checkpoint file: what goes in comes out, or an error says that it does not."""
+"""The checkpoint file: what was written is read, or there is an error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ trees = st.recursive(
 
 @hypothesis_settings(max_examples=100)
 @given(tree=st.dictionaries(st.text(), trees, max_size=4))
-def test_any_tree_comes_back(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_tree_is_read_as_it_was_written(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("tree") / "1.safetensors"
     file.write(path, tree)
     assert same(file.read(path), tree)
@@ -89,7 +89,7 @@ def test_one_flipped_byte_anywhere_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99])
-def test_one_cut_short_is_found(share: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_found(share: float, tmp_path: Path) -> None:
     path = tmp_path / "1.safetensors"
     file.write(path, TREE)
     content = path.read_bytes()
@@ -98,7 +98,7 @@ def test_one_cut_short_is_found(share: float, tmp_path: Path) -> None:
         file.read(path)
 
 
-def test_one_with_more_behind_it_is_found(tmp_path: Path) -> None:
+def test_a_file_with_appended_bytes_is_found(tmp_path: Path) -> None:
     path = tmp_path / "1.safetensors"
     file.write(path, TREE)
     path.write_bytes(path.read_bytes() + b"\0")
@@ -107,7 +107,7 @@ def test_one_with_more_behind_it_is_found(tmp_path: Path) -> None:
 
 
 def signed(metadata: dict[str, str], tensors: dict[str, Any] | None = None, data: bytes = b"") -> bytes:
-    """A file with a sound checksum and whatever one likes in it."""
+    """Returns a file with a correct checksum and any metadata, tensors and data."""
     own = {"format": "seqrnn checkpoint", "version": str(file.VERSION), "state": "{}", "sha256": "0" * 64, **metadata}
     header = json.dumps({"__metadata__": own, **(tensors or {})}, separators=(",", ":")).encode()
     content = bytearray(struct.pack("<Q", len(header)) + header + data)
@@ -148,7 +148,7 @@ class Evil:
 
 
 def hostile(tmp_path: Path) -> dict[str, bytes]:
-    """Files that somebody has made on purpose; all but the first two have a sound checksum."""
+    """Returns hostile files; all but the first two have a correct checksum."""
     torch.save({"model": Evil(tmp_path / "created")}, tmp_path / "torch")
     huge = {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
     deep = "[" * 100_000
@@ -170,7 +170,7 @@ def hostile(tmp_path: Path) -> dict[str, bytes]:
     "a header far longer than the file", "a state that nests without end", "a state that is a pickle",
     "a tensor that is not there", "another format", "a version that is no number",
 ])  # fmt: skip
-def test_what_somebody_has_made_on_purpose_is_refused_and_runs_nothing(name: str, tmp_path: Path) -> None:
+def test_a_hostile_file_is_refused_and_executes_nothing(name: str, tmp_path: Path) -> None:
     path = tmp_path / "1.safetensors"
     path.write_bytes(hostile(tmp_path)[name])
     with pytest.raises(Damaged):
@@ -178,7 +178,9 @@ def test_what_somebody_has_made_on_purpose_is_refused_and_runs_nothing(name: str
     assert not (tmp_path / "created").exists()
 
 
-def test_what_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "1.safetensors"
     file.write(path, {"a": 1})
     with pytest.raises(TypeError, match="a checkpoint cannot hold a object"):
@@ -196,7 +198,7 @@ def test_what_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatc
     assert [found.name for found in tmp_path.iterdir()] == ["1.safetensors"]
 
 
-def test_what_does_not_read_back_does_not_replace_the_one_before(
+def test_a_checkpoint_that_does_not_read_back_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "1.safetensors"
@@ -222,7 +224,7 @@ class Clock:
         return self.now
 
 
-def test_the_newest_stay_and_the_others_go(tmp_path: Path) -> None:
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, CheckpointSettings(every=10, keep=2, best=None))
     for position in (10, 20, 30):
         assert manager.is_due(position)
@@ -232,7 +234,7 @@ def test_the_newest_stay_and_the_others_go(tmp_path: Path) -> None:
     assert [path.stem for path in manager.paths()] == ["000000000030", "000000000020"]
 
 
-def test_by_the_clock_they_take_no_more_than_their_share(tmp_path: Path) -> None:
+def test_checkpoints_by_the_clock_take_at_most_one_percent_of_the_time(tmp_path: Path) -> None:
     clock = Clock()
     manager = CheckpointManager(tmp_path, CheckpointSettings(every="2s", keep=1, best=None), clock)
 
@@ -250,7 +252,7 @@ def test_by_the_clock_they_take_no_more_than_their_share(tmp_path: Path) -> None
     assert manager.is_due(2)
 
 
-def test_those_that_are_damaged_are_named_and_put_aside(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_named_and_renamed(tmp_path: Path) -> None:
     manager, said = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None)), []
     for position in (1, 2, 3):
         manager.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
@@ -264,7 +266,7 @@ def test_those_that_are_damaged_are_named_and_put_aside(tmp_path: Path) -> None:
     assert manager.position == 2
 
 
-def test_with_none_that_can_be_read_there_is_an_error(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None))
     assert manager.newest(print) is None
     (tmp_path / "000000000003.safetensors").write_bytes(b"")
@@ -273,7 +275,7 @@ def test_with_none_that_can_be_read_there_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "000000000003.safetensors").exists()  # nothing is put aside for nothing
 
 
-def test_none_is_written_where_none_is_kept(tmp_path: Path) -> None:
+def test_with_keep_0_no_checkpoint_is_written(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=0, best=None))
     assert not manager.is_due(1)
     manager.write(1, dict)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 
-from seqrnn import config_files, registry, settings, smoke
+from seqrnn import config_files, registry, smoke
 from seqrnn.components import build_components, problems_of
 from seqrnn.plugins import load_components
+from seqrnn.settings import composed_values
 from seqrnn.training import fit
 
 CONF = Path(config_files.config_directory())
@@ -22,8 +22,7 @@ GROUPS = {
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return settings.plain(compose("config", overrides=list(overrides)))
+    return composed_values(overrides)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -86,7 +85,7 @@ def test_a_task_chooses_a_schedule_and_the_command_line_has_the_last_word() -> N
     assert composed("experiment=sine_online", "model.hidden_size=9")["model"]["hidden_size"] == 9
 
 
-def test_the_source_recipes_are_what_they_were() -> None:
+def test_the_source_experiments_are_what_they_were() -> None:
     """The constants of the four source experiments: changing one is changing the experiment."""
     expected: dict[str, dict[str, Any]] = {
         "sine_online": {

@@ -1,4 +1,4 @@
-"""What a machine does to a run: a full disk, one that cannot be written, no memory, threads that fail."""
+"""Faults of the machine: a full disk, a directory that cannot be written, no memory, threads that fail."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ import seqrnn.checkpoints.file, seqrnn.plots, seqrnn.rundir.writer
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
+    """Mounts a disk of two megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
@@ -69,7 +69,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     moment: str, server: Server, disk: Path, tmp_path: Path
 ) -> None:
     line = [*RUN[:-1], f"plots.draw={str(moment == 'a picture').lower()}"]
@@ -91,8 +91,8 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     assert_same(left(disk / "run"), left(tmp_path / "run"))
 
 
-def test_a_file_that_may_not_grow_is_named_and_the_checkpoint_before_it_stays(server: Server, tmp_path: Path) -> None:
-    """Where no disk can be mounted: the kernel refuses to let any file grow beyond a limit."""
+def test_a_file_that_may_not_grow_is_named_and_the_earlier_checkpoint_stays(server: Server, tmp_path: Path) -> None:
+    """Uses a limit on the size of files, which works where no disk can be mounted."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))"
     before = f"{FILL}\ndef fill():\n    {limit}\nfill_before(seqrnn.checkpoints.file, '_encoded', 3)"
     ended = server.run(*RUN, cwd=tmp_path, before=before)
@@ -106,7 +106,7 @@ def test_a_file_that_may_not_grow_is_named_and_the_checkpoint_before_it_stays(se
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
 
 
-def test_a_directory_that_goes_away_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_directory_that_is_removed_is_named(server: Server, tmp_path: Path) -> None:
     gone = "import shutil\ndef fill():\n    shutil.rmtree('run')\n"
     ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, '_encoded', 2)")
     assert ended.exit_code == 2
@@ -125,7 +125,7 @@ if sys.platform == "linux":  # CAP_DAC_OVERRIDE, with which root may write where
 """
 
 
-def test_a_directory_that_cannot_be_written_any_more_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_directory_that_becomes_read_only_is_named(server: Server, tmp_path: Path) -> None:
     closed = f"{WITHOUT_PRIVILEGE}\ndef fill():\n    os.chmod('run', 0o555); os.chmod('run/checkpoints', 0o555)\n"
     if os.getuid() == 0 and sys.platform != "linux":
         pytest.skip("root may write anywhere, and only on Linux is it known here how it gives that up")

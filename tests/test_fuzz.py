@@ -1,4 +1,4 @@
-"""Thousands of inputs that nobody thought of: each gives a result, or an error that says so, and nothing else.
+"""Thousands of random inputs: each gives a result, or an error message, and nothing else.
 
 By default there are some tens, and the same ones every time; ``-m long`` tries all. ``SEQRNN_FUZZ=20 pytest -m long
 tests/test_fuzz.py`` tries twenty times as many, other ones each time.
@@ -97,7 +97,7 @@ model.init_std.head.weight suggested.nosuch plots suggested task model.name _tar
 1.2 é task.ключ hydra.job.name hydra.verbose hydra.mode hydra.nosuch hydra.job.chdir hydra.output_subdir
 hydra.help.header hydra.searchpath hydra/launcher hydra/job_logging hydra.job.num hydra.callbacks.x._target_
 hydra.launcher._target_ hydra.job_logging.root defaults task@model model@x experiment
-""")  # keys that are nobody's, or hydra's
+""")  # keys that do not exist, and keys of hydra
 
 
 def keys_of(values: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,7 +110,7 @@ def keys_of(values: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 @cache
 def all_keys() -> dict[str, dict[str, Any]]:
-    """For each choice of a group, the keys with their values that there are then; for ``""``, those of all."""
+    """Returns, for each choice of a group, its keys with their values; for ``""``, the keys of all choices."""
     found: dict[str, dict[str, Any]] = {"": {}}
     with initialize_config_dir(config_files.config_directory(), version_base="1.3"):
         for group in ("task", "model", "optimizer", "schedule"):
@@ -123,7 +123,7 @@ def all_keys() -> dict[str, dict[str, Any]]:
 
 
 def like(value: Any, rng: random.Random) -> str:
-    """A value of the same kind, which is sound more often than not."""
+    """Returns a value of the same kind, which is valid more often than not."""
     if isinstance(value, bool):
         return rng.choice(["true", "false"])
     if isinstance(value, int):
@@ -145,7 +145,7 @@ def any_value(rng: random.Random) -> str:
 
 
 def a_line(rng: random.Random) -> list[str]:
-    """Overrides of a command line; a third of the lines is sound."""
+    """Returns overrides of a command line; a third of the lines is valid."""
     if rng.random() < 0.1:
         line = [f"experiment={rng.choice(GROUPS['experiment'])}"]
         values = all_keys()[""]
@@ -154,9 +154,9 @@ def a_line(rng: random.Random) -> list[str]:
         values = {key: value for choice in line for key, value in all_keys()[choice].items()}
         values |= {key: value for key, value in all_keys()[""].items() if "." not in key or key.startswith("plots.")}
         line = rng.sample(line, 4)[: rng.choice([2, 4, 4, 4])]
-    is_tame = rng.random() < 0.4
+    is_plain = rng.random() < 0.4
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
-        if is_tame:
+        if is_plain:
             key = rng.choice(list(values))
             line.append(f"{key}={like(values[key], rng)}")
             continue
@@ -178,7 +178,7 @@ def a_line(rng: random.Random) -> list[str]:
 
 @contextmanager
 def bounded_memory() -> Iterator[None]:
-    """What asks for too much memory gets none, instead of everybody else's."""
+    """Limits the memory of this process, so that a line that asks for too much fails instead of swapping."""
     resource = pytest.importorskip("resource")
     status = Path("/proc/self/statm")
     if not status.exists():
@@ -195,13 +195,13 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Finished]]:
-    """Does what the command does, without what takes it longest: hydra composes once and not twice, parses each file
-    once, and what does not compose is not diagnosed."""
+    """Does what the command does, without the slow parts: hydra composes once, each file is parsed once,
+    and the errors of lines that cannot be composed are not explained."""
     load = cache(OmegaConf.load)
     monkeypatch.setattr(OmegaConf, "load", lambda file: copy.deepcopy(load(str(getattr(file, "name", file)))))
 
     def run(*line: str) -> Finished:
-        code, said, directory = 0, "", Path(line[-1].partition("=")[2])
+        code, message, directory = 0, "", Path(line[-1].partition("=")[2])
         capfd.readouterr()
         try:
             config = compose("config", list(line), return_hydra_config=True)
@@ -209,7 +209,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             config.hydra.job.num, config.hydra.mode = 0, RunMode.RUN
             HydraConfig.instance().set_config(config)
         except Exception as error:  # which the command diagnoses, whatever it is
-            code, said = 2, composition._first_lines(error)
+            code, message = 2, composition._first_lines(error)
         else:
             with open_dict(config):
                 del config["hydra"]
@@ -218,7 +218,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
             except SystemExit as stop:
                 code = int(stop.code or 0)
         out, err = capfd.readouterr()
-        return Finished(code, out, err + errors.printable(said), directory)
+        return Finished(code, out, err + errors.printable(message), directory)
 
     all_keys()
     with initialize_config_dir(config_files.config_directory(), version_base="1.3"):
@@ -283,7 +283,7 @@ HYDRA = [
 
 @pytest.fixture(autouse=True)
 def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a line sets up for logging ends with its test."""
+    """Restores logging after each test."""
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logging.root, "level", logging.WARNING)
 
@@ -317,7 +317,7 @@ def test_any_line_of_overrides_is_answered_by_a_process_of_its_own(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def runs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two real run directories that have every file there is."""
+    """Two real run directories with every kind of file."""
     folder = tmp_path_factory.mktemp("runs")
     for task in ("sincos", "mnist"):
         line = (f"task={task}", "smoke=true", "plots.animation=true", f"hydra.run.dir={task}")
@@ -326,7 +326,7 @@ def runs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 
 def bytes_changed(data: bytes, rng: random.Random) -> bytes:
-    """Bits flipped, a piece cut out or put in twice, the end cut off, or bytes put in."""
+    """Returns the data with bits flipped, a piece removed or repeated, the end removed, or bytes inserted."""
     for _ in range(rng.choice([1, 1, 2, 5])):
         place, length = rng.randrange(len(data) + 1), rng.choice([1, 4, 64])
         match rng.randrange(6):
@@ -358,7 +358,7 @@ VALUES: list[Any] = [
 
 
 def value_changed(values: Any, rng: random.Random) -> Any:
-    """One value, anywhere in a tree of them, is another, or gone."""
+    """Returns a tree of values in which one value is replaced or removed."""
     keys = list(values) if isinstance(values, dict) else []
     if not keys or rng.random() < 0.1:
         return rng.choice(VALUES)
@@ -370,7 +370,7 @@ def value_changed(values: Any, rng: random.Random) -> Any:
 
 
 def array_changed(arrays: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """One of the arrays is of another shape, type or content, or gone."""
+    """Returns the arrays with one of another shape, type or content, or without one."""
     name = rng.choice(list(arrays))
     array = arrays[name]
     match rng.randrange(8):
@@ -396,8 +396,8 @@ def array_changed(arrays: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 
 def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
-    """A copy of a run directory in which one file is damaged, and what that was. Of the other files only those are
-    copied that are needed to draw something from it."""
+    """Returns a copy of a run directory in which one file is damaged, and a description of the damage. Of the other
+    files, only those are copied that a picture needs."""
     name = rng.choice([CONFIG, SUMMARY, METRICS_JSONL, PREDICTIONS, SNAPSHOTS, SAMPLES])
     if not (run / name).exists():
         name = CONFIG
@@ -447,7 +447,7 @@ def test_any_damage_to_a_run_directory_is_a_line_or_nothing(
         assert code in (0, 2), what
         assert (code == 2) == bool(err), f"{what}: {err}"
         assert "Traceback" not in err, f"{what}: {err}"
-        assert "does not fit together" not in err, f"{what}: {err}"  # somebody thought of it
+        assert "does not fit together" not in err, f"{what}: {err}"  # every damage has a message of its own
         assert not set("\x1b\x07\u202e") & set(out + err), f"{what}: {out} {err}"
         assert time.monotonic() - begun < SLOWEST, what
         assert {name: (directory / name).read_bytes() for name in before} == before

@@ -26,14 +26,14 @@ KILLS = 30
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory where possible: what a killed process has written is there all the same, and it is quick."""
+    """Returns a directory, in memory where possible: files of a killed process stay there too, and it is fast."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
 
 
 def resume_run(server: Server, name: str, folder: Path, **more: Any) -> str:
-    """Goes on with a run, if it had got so far as to be one; returns what it said."""
+    """Resumes a run, if there is one yet; returns its output."""
     if not (folder / name / "config.yaml").exists():
         ended = server.run(*RUN, *PICTURES, f"hydra.run.dir={name}", cwd=folder, **more)
     else:
@@ -45,7 +45,7 @@ def resume_run(server: Server, name: str, folder: Path, **more: Any) -> str:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server, folder: Path) -> None:
+def test_a_run_killed_at_random_instants_ends_like_an_uninterrupted_one(server: Server, folder: Path) -> None:
     began = time.monotonic()
     assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
     lasts = time.monotonic() - began
@@ -66,7 +66,7 @@ def test_killed_at_random_instants_it_ends_as_if_it_had_not_been(server: Server,
 
 
 @pytest.mark.long
-def test_killed_again_and_again_it_still_arrives(server: Server, folder: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_still_finishes(server: Server, folder: Path) -> None:
     assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
     rng = random.Random(1)
     for number in range(8):
@@ -85,7 +85,7 @@ SHORT = ("schedule.max_updates=60", "plots.draw=false", "task.train_timesteps=20
 
 @pytest.fixture(scope="module")
 def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the short run leaves that nobody kills."""
+    """Returns the files of an uninterrupted short run."""
     folder = tmp_path_factory.mktemp("short")
     assert server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder).exit_code == 0
     return left(folder / "run")
@@ -94,10 +94,10 @@ def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["fsync", "replace", "ftruncate", "unlink"])
-def test_killed_before_every_single_step_of_a_write(
+def test_a_run_killed_before_each_step_of_a_write_can_be_resumed(
     call: str, server: Server, folder: Path, short: dict[str, Any]
 ) -> None:
-    """The run is killed right before its first call of a function that changes the disk, then before its second …"""
+    """Kills the run right before its first call of a function that changes the disk, then before its second, …"""
     for number in range(1, 100):
         name = f"run{number}"
         before = f"killed_at({call!r}, {number})"
@@ -113,7 +113,7 @@ def test_killed_before_every_single_step_of_a_write(
 
 
 @pytest.mark.parametrize("number", [2, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 3, 4, 5))])
-def test_killed_while_it_goes_on_it_goes_on_again(
+def test_a_run_killed_while_it_is_being_resumed_can_be_resumed(
     number: int, server: Server, folder: Path, short: dict[str, Any]
 ) -> None:
     for call in ("ftruncate", "replace", "fsync"):
@@ -135,7 +135,7 @@ def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path, sh
     assert_same(left(folder / "run"), short)
 
 
-def test_metrics_that_lost_rows_are_said_to_have(server: Server, folder: Path) -> None:
+def test_missing_rows_of_metrics_are_reported(server: Server, folder: Path) -> None:
     server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder, before="killed_at('fsync', 9)")
     path = folder / "run" / "metrics.csv"
     path.write_bytes(path.read_bytes()[:200])

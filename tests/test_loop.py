@@ -1,4 +1,4 @@
-"""The training loop against a slow reference that is written from the words of the design alone."""
+"""Compares the training loop with a slow reference that shares no code with it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def elman_step(w: Weights, layer: int, x: Tensor, state: list[Tensor]) -> list[T
 
 
 def gates(w: Weights, layer: int, x: Tensor, h: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the input and what the state contribute to each gate, in torch's order."""
+    """Yields what the input and what the state contribute to each gate, in torch's order."""
     from_input = x @ w[f"cell.stack.weight_ih_l{layer}"].T + w[f"cell.stack.bias_ih_l{layer}"]
     from_state = h @ w[f"cell.stack.weight_hh_l{layer}"].T + w[f"cell.stack.bias_hh_l{layer}"]
     size = h.shape[1]
@@ -194,7 +194,7 @@ def reference_training(
 
 
 class SGD(torch.optim.SGD):
-    """An optimizer that no strategy knows by name: it is handed the gradients."""
+    """An optimizer of a type that compiled code does not have: torch takes its steps."""
 
 
 def assert_trains_like_the_reference(
@@ -206,7 +206,7 @@ def assert_trains_like_the_reference(
     changes: Mapping[str, Any] = MappingProxyType({}),
     **cuts: Any,
 ) -> list[list[Tensor]]:
-    """Runs both, compares the gradient of every step and the weights in the end; returns those gradients."""
+    """Compares the gradient of every step and the final weights with the reference; returns those gradients."""
     others = {"relu": ("rnn", {"nonlinearity": "relu"}), "clip": ("indrnn", {"activation": "clip"})}
     model, changes = others.get(cell, (cell, changes))
     network = make_network(model, num_layers=layers, hidden_size=3, **changes)
@@ -240,7 +240,7 @@ def assert_trains_like_the_reference(
 
 
 def two_epochs(**options: Any) -> list[list[Stored]]:
-    """Batches of different lengths and widths, in another order in each epoch; one has no valid target at all."""
+    """Returns batches of different lengths and streams, in another order in each epoch; one has no valid target."""
     return [
         [
             random_batch(11, 3, seed=1, **options),
@@ -396,7 +396,7 @@ def test_an_update_without_a_valid_target_makes_no_step(make_strategy: MakeStrat
 
 
 def forward(network: Any, batch: Stored) -> Tensor:
-    """Outputs of the whole sequences at once; a sequence starts anew where ``starts`` says."""
+    """Returns the outputs of whole sequences, whose state is reset where ``starts`` is set."""
     outputs, state = [], network.initial_state(batch.streams)
     for t in range(batch.timesteps):
         fresh = network.initial_state(batch.streams)
@@ -527,7 +527,7 @@ def test_scores_are_means_over_valid_targets_for_the_network_and_for_the_baselin
 
 
 class Constant(torch.nn.Module):
-    """Answers the same whatever it is asked."""
+    """A network whose outputs do not depend on its inputs."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -550,7 +550,7 @@ def weights_after_a_run(
     evaluate_every: int = 5,
     carry: bool = True,
 ) -> list[Tensor]:
-    """A short run in float32, with dropout where that can be, built from its seed alone."""
+    """Returns the weights after a short run in float32, with dropout where the strategy allows it."""
     torch.manual_seed(seed)
     task = make_task("integral", seed, train_timesteps=180, sequence_length=60, validation_timesteps=20)
     dropout = 0.5 if make_strategy is plain else 0.0
@@ -722,9 +722,7 @@ def test_evaluations_come_first_when_due_and_last_and_max_updates_is_exact(
     ("changes", "positions"),
     [({}, range(0, 201, 10)), ({"evaluate_every": 40}, range(0, 201, 40)), ({"max_updates": 20}, range(21))],
 )
-def test_evaluations_keep_their_pace_where_few_updates_have_a_valid_target(
-    changes: dict[str, Any], positions: range
-) -> None:
+def test_evaluations_count_updates_without_a_valid_target(changes: dict[str, Any], positions: range) -> None:
     script = [(1.0, 1, 0.0), *[(0.0, 0, 0.0)] * 3] * 50  # as mnist gives with windows of a quarter of an image
     _, rows, evaluated_at = run_script(script, log_every=1000, **changes)
     assert evaluated_at == [math.ceil(position / 4) for position in positions]

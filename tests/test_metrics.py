@@ -1,4 +1,4 @@
-"""Metrics and losses against answers worked out by hand."""
+"""Compares metrics and losses with values that were worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn from a run directory alone, whatever the run left in it."""
+"""Pictures are drawn from a run directory alone, whatever a run has written into it."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_sequences_judged_at_their_last_timestep_are_shown_side_by_side() -> Non
 
 
 @pytest.mark.parametrize("outputs", [math.nan, math.inf, 1e38])
-def test_outputs_that_are_not_finite_are_said_to_be_so(outputs: float) -> None:
+def test_outputs_that_are_not_finite_are_counted_in_the_caption(outputs: float) -> None:
     arrays = sequences(60)
     arrays["outputs"][10:] = outputs
     figure = sequences_picture.draw(arrays, facts(status="diverged"))
@@ -286,10 +286,10 @@ def test_nothing_valid_and_nothing_wrong() -> None:
 )
 def test_classes_of_any_number_with_any_number_of_mistakes(mistakes: int, shape: dict[str, int]) -> None:
     figure = classes_picture.draw(classes(mistakes, **shape), facts(**CLASSES))
-    said = words(figure)
-    assert f"{mistakes} mistake{'s' * (mistakes != 1)} in" in said
-    assert ("no mistakes" in said) == (mistakes == 0)
-    assert ("Accuracy by class" in said) == (shape.get("steps") == 5)  # no images
+    text = words(figure)
+    assert f"{mistakes} mistake{'s' * (mistakes != 1)} in" in text
+    assert ("no mistakes" in text) == (mistakes == 0)
+    assert ("Accuracy by class" in text) == (shape.get("steps") == 5)  # no images
     if mistakes != 40:
         figure.draw_without_rendering()
 
@@ -324,8 +324,8 @@ def test_the_baselines_are_named_and_do_not_squeeze_the_curves() -> None:
     losses = {"zero": 0.0, "tiny (floor)": 1e-30, "cost in $": 0.5, "mine": 2}
     baselines = {name: {"loss": value} for name, value in losses.items()}
     figure = loss.draw(columns, facts(validation_baselines=baselines))
-    said = words(figure)
-    assert {"zero 0.00 ↓", "tiny 1.00e-30 ↓", r"cost in \$ 0.500", "mine 2.00"} <= set(said.splitlines())
+    text = words(figure)
+    assert {"zero 0.00 ↓", "tiny 1.00e-30 ↓", r"cost in \$ 0.500", "mine 2.00"} <= set(text.splitlines())
     low, high = next(ax for ax in figure.findobj() if getattr(ax, "get_yscale", str)() == "log").get_ylim()
     assert 1e-3 < low < 0.01
     assert 2 < high < 20
@@ -362,7 +362,7 @@ def test_names_at_the_edge_are_moved_apart_as_little_as_need_be() -> None:
     np.testing.assert_allclose(moved, [0.2, 0.40667, 0.50667, 0.60667], atol=1e-5)
 
 
-def test_the_title_tells_the_score_and_what_to_know_about_it() -> None:
+def test_the_title_has_the_score_and_the_notes_what_a_reader_must_know() -> None:
     assert facts().title == "integral with gru: test MAE 0.0120 (constant 0.350)"
     assert facts(loss="mse").title == "integral with gru: test MSE 0.000400 (constant 0.140)"
     assert facts(**CLASSES).title == "integral with gru: test accuracy 91.00 % (constant 11.00 %)"
@@ -373,10 +373,10 @@ def test_the_title_tells_the_score_and_what_to_know_about_it() -> None:
     assert facts().recipe == "adam (lr 0.01), 16 streams, window 100, update every 200, state carried, seed 3"
     smoke = Facts({**CONFIG, "smoke": True}, {**SUMMARY, "data_note": "stand-in digits", "status": "interrupted"})
     assert len(smoke.notes) == 3
-    said = words(style.page(1, smoke, "")[0])
-    assert "smoke run" in said
-    assert "stand-in digits" in said
-    assert "interrupted after 300" in said
+    text = words(style.page(1, smoke, "")[0])
+    assert "smoke run" in text
+    assert "stand-in digits" in text
+    assert "interrupted after 300" in text
 
 
 # Drawing again

@@ -42,7 +42,7 @@ def _values(*overrides: str) -> dict[str, Any]:
 
 
 def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **groups: Any) -> dict[str, Any]:
-    """A small config: what ``overrides`` choose, with changes to its groups; no checkpoint but the last."""
+    """Returns a small config with changes to its groups, which writes no checkpoint but the last."""
     values = deepcopy(_values(*overrides))
     values["schedule"] |= {**LENGTH, **(schedule or {})}
     values["checkpoint"]["every"] = None
@@ -52,7 +52,7 @@ def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **grou
 
 
 def assert_resumes(values: Mapping[str, Any], tmp_path: Path, *stops: int) -> None:
-    """Stopped at each of these updates, the run ends as it does without."""
+    """Checks that a run that is stopped at each of these updates ends like an uninterrupted one."""
     part(values, tmp_path / "whole")
     part(values, tmp_path / "parts", stop_at=stops[0])
     for stop in stops[1:]:
@@ -144,7 +144,7 @@ def test_vital_signs_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_diagnosis")
-def test_what_is_measured_only_since_a_stop_goes_to_json_alone(tmp_path: Path) -> None:
+def test_a_metric_that_is_new_since_resuming_is_written_to_json_alone(tmp_path: Path) -> None:
     values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
     part(values, tmp_path, stop_at=9)
     part(values, tmp_path, resuming=True, diagnose=True)

@@ -1,4 +1,4 @@
-"""Whole runs, from the command line to the files they leave behind."""
+"""Whole runs, from the command line to the files in the run directory."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_every_experiment_smoke_runs_with_all_its_artefacts(experiment: str, com
     for scores in summary["baselines"].values():
         assert set(scores) == set(summary["test"])
     assert summary["versions"]["torch"] == torch.__version__.partition("+")[0] or summary["versions"]["torch"]
-    if is_mnist:  # nobody must take stand-in digits for MNIST
+    if is_mnist:  # synthetic digits must not be taken for MNIST
         assert "not MNIST" in summary["data_note"]
         assert "not MNIST" in finished.out
         assert "not MNIST" in (finished.directory / "train.log").read_text(encoding="utf-8")
 
 
-def test_the_terminal_says_what_runs_how_it_did_and_where_it_is(command: Command) -> None:
+def test_the_terminal_shows_what_runs_its_scores_and_its_directory(command: Command) -> None:
     finished = command("task=sine", "model=gru", "schedule.epochs=3", "seed=5")
     lines = finished.out.splitlines()
     assert lines[0] == "seqrnn: sine with gru"
@@ -111,7 +111,7 @@ def test_rows_are_written_at_once_a_second_later_or_at_the_end(
     assert steps() == [0, 1, 2, 3]
 
 
-def test_metrics_read_in_pandas_and_say_the_same_in_csv_and_json(command: Command) -> None:
+def test_pandas_reads_the_metrics_and_csv_and_json_hold_the_same(command: Command) -> None:
     finished = command(
         "task=sincos", "model=rnn", "schedule.epochs=1", "schedule.evaluate_every=25", "log_every=10"
     )  # fmt: skip
@@ -173,7 +173,7 @@ def test_the_recorded_config_is_what_ran(command: Command) -> None:
     assert list(overrides) == ["experiment=integral_accumulated", "smoke=true", "model.hidden_size=7"]
 
 
-def test_a_sweep_gives_each_job_a_directory_and_goes_on_past_a_failure(command: Command, tmp_path: Path) -> None:
+def test_a_sweep_gives_each_job_a_directory_and_continues_after_a_failure(command: Command, tmp_path: Path) -> None:
     finished = command("-m", "task=sine", "model=elman,gru", "model.hidden_size=0,3", "smoke=true",
                        f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
     assert finished.exit_code == 2  # of the jobs that failed
@@ -261,7 +261,7 @@ def test_patience_ends_a_run_early(command: Command) -> None:
     assert finished.summary["updates"] == 10
 
 
-def test_a_window_longer_than_the_sequence_is_mentioned_once(command: Command) -> None:
+def test_a_window_longer_than_the_sequence_is_noted_once(command: Command) -> None:
     finished = command("task=sine", "schedule=tbptt", "schedule.window=500", "schedule.max_updates=3")
     assert finished.out.count("longer than the sequences of 20 timesteps") == 1
 

@@ -35,7 +35,7 @@ def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
 
 
 def groups_of(schedule: Schedule, batches: Sequence[Sequences]) -> list[list[tuple[Sequences, Window]]]:
-    """The windows of each update of a run over such epochs."""
+    """Returns the windows of each update of a run over such epochs."""
     ranges = WindowSampler(schedule, lambda epoch: batches).take(10**9)
     return [schedule.windows_of(update) for update in split_updates(ranges, schedule.passes)]
 
@@ -58,7 +58,7 @@ def test_a_window_reaches_back_as_far_as_it_may_and_no_further(cuts: dict[str, A
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
-def test_the_state_before_a_window_was_kept_by_the_window_that_first_led_there(
+def test_the_state_before_a_window_was_kept_by_exactly_one_earlier_window(
     cuts: dict[str, Any], timesteps: int
 ) -> None:
     windows = list(make_schedule(**cuts).cut(timesteps))
@@ -84,7 +84,7 @@ def test_windows_from_a_later_timestep_on_are_those_of_the_whole_sequence(
     batches=st.lists(st.tuples(TIMESTEPS, st.integers(1, 4)), min_size=1, max_size=4),
     most=st.integers(1, 60),
 )
-def test_groups_hold_all_windows_in_order_alike_and_no_more_than_asked_for(
+def test_groups_hold_all_windows_in_order_with_equal_extents_and_within_the_limit(
     cuts: dict[str, Any], batches: list[tuple[int, int]], most: int
 ) -> None:
     schedule = make_schedule(**cuts)
@@ -115,7 +115,7 @@ def test_updates_group_all_windows_in_order_and_only_the_last_group_may_be_small
     epochs=st.integers(1, 3),
     max_updates=st.none() | st.integers(1, 50),
 )
-def test_counts_are_those_of_what_is_generated(
+def test_counts_are_those_of_the_windows_and_updates(
     cuts: dict[str, Any], timesteps: list[int], epochs: int, max_updates: int | None
 ) -> None:
     schedule = make_schedule(**cuts, epochs=epochs, max_updates=max_updates)
@@ -169,7 +169,7 @@ def test_an_epoch_that_is_repeated_unchanged_is_one_range() -> None:
 
 
 @given(window=st.none() | st.integers(1, 12), timesteps=st.lists(TIMESTEPS, min_size=1, max_size=4))
-def test_the_stride_is_a_window_and_an_update_is_a_stride_unless_said_otherwise(
+def test_by_default_the_stride_is_a_window_and_an_update_is_a_stride(
     window: int | None, timesteps: list[int]
 ) -> None:
     batches = batches_of(timesteps)
@@ -229,7 +229,7 @@ def test_a_count_is_a_positive_integer_and_nothing_like_one(key: str, value: Any
     assert reason in problem
 
 
-def test_all_that_does_not_fit_together_is_said_at_once() -> None:
+def test_all_lengths_that_do_not_fit_together_are_reported_at_once() -> None:
     changes = {"window": 5, "stride": 6, "update_every": 7, "warmup": 3, "lr_decay": "onecycle"}
     problems = registry.problems_with(Schedule, {**SCHEDULE, **changes}, "schedule")
     assert [problem.split("=")[0] for problem in problems] == [

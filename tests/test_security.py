@@ -1,5 +1,5 @@
-"""A run directory received from a stranger: nothing in it is run, nothing outside of it is touched, what it claims of
-its size is not believed, and what it says is shown as it is written."""
+"""A run directory received from a stranger: nothing in it is run, nothing outside of it is read or written, the sizes
+that its files declare are checked, and texts in it are shown as they are written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOM = 2**29  # bytes
 
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
-    """Half a GiB more than there is now, and no more."""
+    """Allows half a GiB of memory more than is in use now."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + ROOM, limits[1]))
@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def refusal(read: Callable[[], Any]) -> str:
-    """What the reader says, in one line."""
+    """Returns the reader's error, which is one line."""
     with pytest.raises(DataError) as caught:
         read()
     (problem,) = caught.value.problems
@@ -58,7 +58,7 @@ def refusal(read: Callable[[], Any]) -> str:
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return Path.touch, (Path("sprung"),)
@@ -68,7 +68,7 @@ class Trap:
 
 
 def bomb(levels: int = 40) -> str:
-    """Nine of nine of nine … of a word."""
+    """Returns YAML whose aliases stand for nine of nine of nine … of a word."""
     lines = ["a0: &a0 lol"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
     return "\n".join(lines)
@@ -129,7 +129,7 @@ def test_a_recorded_config_is_read_as_it_was_written(run: Path) -> None:
     assert config["task"] == {"_target_": "os.getcwd"}  # a word like any other
 
 
-def test_what_reads_imports_no_plugin(
+def test_a_command_that_reads_a_run_imports_no_plugin_that_its_user_has_not_named(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sprung_plugin.py").write_text("raise SystemExit('ran')")
@@ -145,7 +145,7 @@ def test_what_reads_imports_no_plugin(
     assert "list of module names" in refusal(RunReader(run).plugins)
 
 
-# Sizes are not believed
+# Declared sizes are checked
 
 
 def npy(header: str, data: bytes = b"", magic: bytes = b"\x93NUMPY\x01\x00") -> bytes:
@@ -165,7 +165,7 @@ def archive(members: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> byte
 
 
 def zip_bomb(declared: int) -> bytes:
-    """An array of zeros, a thousandth of whose size is in the file."""
+    """Returns an archive of an array of zeros, which is a thousand times larger than the file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file, file.open("a.npy", "w", force_zip64=True) as out:
         out.write(npy(header(f"({declared // 8},)")))
@@ -180,8 +180,8 @@ def saved(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
-def lied(data: bytes) -> bytes:
-    """The directory of the archive says that an array has 100 bytes, of which there are more."""
+def misdeclared(data: bytes) -> bytes:
+    """Returns the archive with a directory that declares 100 bytes for an array that has more."""
     place = data.rindex(b"PK\x01\x02")
     return data[: place + 24] + struct.pack("<I", 100) + data[place + 28 :]
 
@@ -204,7 +204,10 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a member that is no array": (lambda: archive({"a.npy": pickle.dumps(Trap())}), "cannot be read"),
     "many members": (lambda: archive({f"{n}.npy": b"" for n in range(65)}), "at most 64 arrays"),
     "another packing": (lambda: archive({"a.npy": npy(header("(1,)"), bytes(8))}, zipfile.ZIP_LZMA), "packed"),
-    "a size that is not true": (lambda: lied(archive({"a.npy": npy(header("(90,)"), bytes(720))})), "cannot be read"),
+    "a size that is too small": (
+        lambda: misdeclared(archive({"a.npy": npy(header("(90,)"), bytes(720))})),
+        "cannot be read",
+    ),
     "a comment": (lambda: saved(a=np.zeros(1))[:-2] + b"\x01\x00x", "its end is missing"),
     "half": (lambda: saved(a=np.zeros(100))[:-300], "its end is missing"),
     "a flipped bit": (lambda: saved(a=np.zeros(100)).replace(bytes(50), bytes(49) + b"\x01", 1), "cannot be read"),
@@ -347,7 +350,7 @@ def test_a_sparse_file_of_any_size_is_not_read(run: Path, bounded_memory: None) 
         assert expected in refusal(read)
 
 
-# Nothing outside is touched
+# Nothing outside is read or written
 
 
 def test_links_are_replaced_and_what_they_lead_to_stays(run: Path, tmp_path: Path) -> None:
@@ -407,7 +410,7 @@ def test_a_picture_that_cannot_be_written_is_a_line_and_the_others_are_drawn(
 # What is shown
 
 
-def test_what_a_terminal_would_obey_is_shown_as_its_code() -> None:
+def test_control_characters_are_shown_as_their_codes() -> None:
     assert printable("naïve 時間 🙂") == "naïve 時間 🙂"
     assert printable("\x1b[2J\x07\r\n") == r"\x1b[2J\x07\r\n"
     assert printable("\u202egpj\u2066\ud800\x9b") == r"\u202egpj\u2066\ud800\x9b"
@@ -435,8 +438,8 @@ def test_a_name_is_written_into_pictures_as_it_is(name: str, tmp_path: Path) -> 
     (directory / "summary.json").write_text(json.dumps({**SUMMARY, **summary}))
     assert len(plots.draw(directory)) == 1
     figure = loss.draw({"timesteps": np.arange(2.0), "train_loss": np.ones(2)}, facts({"name": name}, **summary))
-    said = words(figure)
-    assert "\x1b" not in said
+    text = words(figure)
+    assert "\x1b" not in text
     math = [text for text in figure.findobj(Text) if text.get_text().count("$") > text.get_text().count("\\$")]
     assert all("mathdefault" in text.get_text() for text in math)
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, a run that two processes want, and the queue of a scheduler."""
+"""Signals that ask a run to end, two processes that write one run, and jobs that a scheduler requeues."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ plain.Plain.__call__ = stopping
 
 @pytest.fixture(scope="module")
 def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the run leaves that nothing happens to."""
+    """Returns the files of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     assert server.run(*RUN, "hydra.run.dir=run", cwd=folder).exit_code == 0
     return left(folder / "run")
 
 
 def said(text: str) -> str:
-    """Without the line breaks of a narrow screen."""
+    """Returns a text without the line breaks of a narrow screen."""
     return " ".join(text.split())
 
 
@@ -69,7 +69,7 @@ def summary_of(directory: Path) -> dict[str, object]:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
+def test_a_signal_ends_the_run_after_a_checkpoint_and_the_last_line_resumes_it(
     signum: signal.Signals, code: int, server: Server, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     child = server.start(*RUN, "hydra.run.dir=a run", cwd=tmp_path, before=stopping_at(50))
@@ -90,21 +90,21 @@ def test_a_signal_ends_the_run_in_order_and_the_last_line_goes_on_with_it(
     assert_same(left(tmp_path / "a run"), whole)
 
 
-def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint_before(server: Server, tmp_path: Path) -> None:
-    heard = """
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_earlier_checkpoint(server: Server, tmp_path: Path) -> None:
+    record = """
 import seqrnn.checkpoints.signals as signals
-real_hear = signals.Signals._hear
-def hear(self, signum, frame):
-    with open("heard", "w") as file:
+real_receive = signals.Signals._receive
+def receive(self, signum, frame):
+    with open("received", "w") as file:
         file.write("once")
-    real_hear(self, signum, frame)
-signals.Signals._hear = hear
+    real_receive(self, signum, frame)
+signals.Signals._receive = receive
 """
     every = (*RUN, "checkpoint.every=50")
-    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + heard)
+    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + record)
     wait_for(tmp_path / "at 70")  # where it stays
     child.send(signal.SIGINT)
-    wait_for(tmp_path / "heard")
+    wait_for(tmp_path / "received")
     child.send(signal.SIGINT)
     assert child.wait().exit_code == 130
     assert summary_of(tmp_path / "run")["status"] == "interrupted"
@@ -114,7 +114,7 @@ signals.Signals._hear = hear
     assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
 
 
-def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server, tmp_path: Path) -> None:
+def test_a_signal_that_comes_while_results_are_written_waits(server: Server, tmp_path: Path) -> None:
     before = (
         "import seqrnn.rundir.writer as run\n"
         "real = run.RunWriter.write_weights\n"
@@ -129,7 +129,7 @@ def test_a_signal_while_everything_is_written_down_waits_for_that(server: Server
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
-def test_two_processes_cannot_go_on_with_one_run(
+def test_two_processes_cannot_resume_one_run(
     server: Server, command: Callable[..., Finished], tmp_path: Path
 ) -> None:
     child = server.start(*RUN, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(50))
@@ -158,7 +158,7 @@ for number in (signal.SIGUSR1, signal.SIGTERM):
 """
 
 
-def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(
+def test_a_handler_of_a_scheduler_is_called_after_the_checkpoint(
     server: Server, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     job = {"SUBMITIT_LOCAL_JOB_ID": "4711"}
@@ -185,7 +185,7 @@ def test_a_scheduler_s_handler_has_the_last_word_and_finds_the_checkpoint(
     assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
 
 
-def test_slurm_s_requeue_is_known_by_its_restart(server: Server, tmp_path: Path) -> None:
+def test_a_job_that_slurm_requeued_is_resumed(server: Server, tmp_path: Path) -> None:
     queue = {"SLURM_JOB_ID": "12"}
     short = (*RUN, "schedule.max_updates=50", "checkpoint.every=10", "hydra.run.dir=run")
     killed = server.run(*short, cwd=tmp_path, environment=queue, before="killed_at('fsync', 12)")
@@ -196,7 +196,7 @@ def test_slurm_s_requeue_is_known_by_its_restart(server: Server, tmp_path: Path)
     assert "requeued as slurm job 12" in said(again.out)
 
 
-def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: Path) -> None:
+def test_auto_resumes_only_a_run_with_the_same_config(server: Server, tmp_path: Path) -> None:
     short = (*RUN, "schedule.max_updates=50", "checkpoint.every=10", "resume=auto", "hydra.run.dir=run")
     assert server.run(*short, cwd=tmp_path, before="killed_at('fsync', 12)").exit_code == -signal.SIGKILL
     other = server.run(*short, "optimizer.lr=0.1", cwd=tmp_path)
@@ -209,7 +209,7 @@ def test_auto_goes_on_with_this_very_run_and_no_other(server: Server, tmp_path: 
     assert ": resume=auto" in said(again.out)
 
 
-def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
+def test_ignored_signals_stay_ignored_and_handlers_are_restored() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
@@ -227,7 +227,7 @@ def test_what_is_ignored_is_ignored_still_and_handlers_come_back() -> None:
     assert all(signal.getsignal(number) is handler for number, handler in before.items())
 
 
-def test_in_another_thread_signals_are_left_alone() -> None:
+def test_in_another_thread_no_handler_is_installed() -> None:
     def run() -> None:
         with Signals() as signals, signals.deferred():
             found.append(signal.getsignal(signal.SIGTERM) is before)

@@ -1,4 +1,4 @@
-"""Ways to compute updates against each other: compiled and folded ones make what the plain ones make.
+"""Compares the strategies with each other: compiled and folded updates are those of the plain strategy.
 
 tests/test_loop.py holds all of them to a reference that shares no code with any.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ from torch import Tensor, nn
 from seqrnn import device, evaluation, loop, registry
 from seqrnn.components import Components, build_components
 from seqrnn.errors import ConfigError, DataError, Diverged
-from seqrnn.kernels import support
+from seqrnn.kernels import layout, support
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.rundir.reader import RunReader
@@ -64,7 +66,7 @@ OTHERS = [
 
 
 class SGD(torch.optim.SGD):
-    """An optimizer that no strategy knows by name: it is handed the gradients."""
+    """An optimizer of a type that compiled code does not have: torch takes its steps."""
 
 
 def run(
@@ -77,7 +79,7 @@ def run(
     context: device.DeviceContext = CPU64,
     calls: Sequence[int] = (10**6,),
 ) -> UpdateStats:
-    """Makes all updates of a run, so many per call in turn; returns what they came to."""
+    """Makes all updates of a run, as many per call as ``calls`` says in turn; returns their figures."""
     strategy, asked = make(network, task, optimizer, schedule, context), cycle(calls)
     sampler = WindowSampler(schedule, lambda epoch: task.train(epoch, schedule.streams))
     decay = schedule.decay(schedule.count_updates(task.train(0, schedule.streams)))
@@ -93,7 +95,7 @@ def run(
 def gradients(
     make: MakeStrategy, network: Network, task: StubTask, schedule: Schedule, context: device.DeviceContext = CPU64
 ) -> list[list[Tensor]]:
-    """The gradient of each update, as optimizers are given it; the weights stay as they are."""
+    """Returns the gradient of each update, as an optimizer gets it; the weights do not change."""
     found: list[list[Tensor]] = []
     optimizer = SGD(network.parameters(), lr=0.0)
     optimizer.register_step_pre_hook(
@@ -108,7 +110,7 @@ def weights_of(network: nn.Module) -> list[Tensor]:
 
 
 def assert_close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
-    """Equal to ``tolerance``, relative to the largest number of each tensor's fellows."""
+    """Checks that tensors are equal to ``tolerance``, relative to the largest number in all of them."""
     largest = max(float(tensor.abs().max()) for tensor in expected)
     assert math.isfinite(largest)
     for one, other in zip(found, expected, strict=True):
@@ -137,7 +139,7 @@ def assert_equal_training(
     tolerance: float = 1e-10,
     **changes: Any,
 ) -> None:
-    """The same weights in the end, and the same figures of every update."""
+    """Checks that the final weights and the figures of every update are the same."""
     trained = []
     for strategy in (make, plain):
         network = make_network(model, task.input_size, task.output_size, **changes)
@@ -156,7 +158,8 @@ def assert_equal_training(
 def mixed_task(
     sizes: tuple[int, int] = (2, 2), loss: str = "mse", epochs: int = 2, streams: int = 5, **options: Any
 ) -> StubTask:
-    """Batches of unequal lengths and streams, in another order in each epoch; one has no valid target at all."""
+    """Returns a task with batches of different lengths and streams, in another order in each epoch; one batch has no
+    valid target."""
     shapes = [(11, 3), (4, min(streams, 2)), (7, 1), (9, streams)]
     data = []
     for epoch in range(epochs):
@@ -220,7 +223,9 @@ SIZES = [(1, 1, 1), (6, 2, 3), (15, 3, 1), (16, 8, 2), (17, 20, 10), (33, 5, 17)
 @needs_compiler
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
 @pytest.mark.parametrize(("hidden", "inputs", "outputs"), SIZES)
-def test_no_size_is_too_odd_for_vectors(model: str, hidden: int, inputs: int, outputs: int) -> None:
+def test_sizes_that_are_no_multiples_of_a_vector_are_computed_correctly(
+    model: str, hidden: int, inputs: int, outputs: int
+) -> None:
     task, schedule = mixed_task((inputs, outputs)), make_schedule(**MIXED)
     changes = {"hidden_size": hidden, "num_layers": 2, "head": "mlp", "head_size": hidden + 1}
     assert_equal_gradients(compiled, model, task, schedule, **changes)
@@ -237,7 +242,7 @@ def test_no_size_is_too_odd_for_vectors(model: str, hidden: int, inputs: int, ou
 @needs_compiler
 @pytest.mark.parametrize("streams", [1, 2, 3, 4, 5, 31])
 @pytest.mark.parametrize("window", [1, 2, 3, None])
-def test_no_number_of_streams_is_too_odd_for_vectors(streams: int, window: int | None) -> None:
+def test_any_number_of_streams_is_computed_correctly(streams: int, window: int | None) -> None:
     task = StubTask([[random_batch(7, streams)]])
     for model in ("rnn", "gru", "indrnn"):
         assert_equal_gradients(compiled, model, task, make_schedule(window=window), hidden_size=9)
@@ -245,7 +250,7 @@ def test_no_number_of_streams_is_too_odd_for_vectors(streams: int, window: int |
 
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
-    """A network, data and a schedule, any of them."""
+    """Draws a network, data and a schedule."""
     name = draw(st.sampled_from(sorted(NETWORKS)))
     model, changes = NETWORKS[name]
     loss = draw(st.sampled_from(sorted(LOSSES)))
@@ -378,7 +383,7 @@ def test_the_optimizers_that_are_tried_differ(monkeypatch: pytest.MonkeyPatch) -
 
 
 class Eager(torch.optim.Adam):
-    """Not quite Adam: it doubles the rate."""
+    """An Adam that doubles its learning rate at each step."""
 
     def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
@@ -435,7 +440,9 @@ UNKNOWN = {
 @needs_nothing
 @pytest.mark.parametrize("repeated", [False, True], ids=["other data in each epoch", "the same data"])
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_optimizers_from_elsewhere_train_right_as_well(make: MakeStrategy, name: str, repeated: bool) -> None:
+def test_optimizers_that_compiled_code_does_not_have_train_correctly(
+    make: MakeStrategy, name: str, repeated: bool
+) -> None:
     schedule = make_schedule(window=3, update_every=6, epochs=7, clip_norm=0.2, lr_decay="cosine")
     task = StubTask([[random_batch(11, 3)]]) if repeated else mixed_task(epochs=7)
     trained = []
@@ -449,7 +456,7 @@ def test_optimizers_from_elsewhere_train_right_as_well(make: MakeStrategy, name:
     np.testing.assert_allclose(made.rates, same.rates, rtol=1e-12)
 
 
-def test_frozen_weights_stay() -> None:
+def test_frozen_weights_do_not_change() -> None:
     schedule, trained = make_schedule(window=3, update_every=6, clip_norm=0.1), []
     for way in (folded, plain):
         network = make_network("gru")
@@ -481,7 +488,7 @@ def test_frozen_weights_stay() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("repeated", [False, True], ids=["other data in each epoch", "the same data"])
-def test_how_many_updates_are_made_at_once_changes_no_bit(
+def test_the_number_of_updates_per_call_changes_no_bit(
     make: MakeStrategy, repeated: bool, cuts: dict[str, Any], whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = make_schedule(**cuts, epochs=6, clip_norm=0.3, lr_decay="cosine")
@@ -518,13 +525,59 @@ def test_single_precision_stays_close_over_a_thousand_updates(model: str) -> Non
         assert float((found.double() - expected).norm() / expected.norm()) < 1e-5
 
 
+@cache
+def compiled_cut() -> Any:
+    """Returns a compiled function that cuts all windows of a batch, as compiled updates do, into rows of a table."""
+    from seqrnn.kernels import update
+    from seqrnn.kernels.simd import offset, pointer
+
+    cut, fields = update.cut, layout.WINDOW_FIELDS
+
+    @numba.njit
+    def cut_all(table: Any, part: Any, count: int, rows: Any) -> None:
+        c, p, windows = pointer(table), pointer(part), pointer(rows)
+        for number in range(count):
+            cut(c, p, number, offset(windows, number * fields))
+
+    return cut_all
+
+
+@needs_compiler
+@given(cuts=lengths(12), timesteps=st.integers(1, 40), streams=st.integers(1, 3), carry=st.booleans())
+@hypothesis_settings(max_examples=150)
+def test_compiled_code_cuts_the_windows_of_the_schedule(
+    cuts: dict[str, Any], timesteps: int, streams: int, carry: bool
+) -> None:
+    schedule = make_schedule(**cuts, carry=carry, streams=streams)
+    engine = compiled_strategy.Engine(make_network("gru"), LOSSES["mse"], schedule, (streams, timesteps))
+    windows = list(schedule.cut(timesteps))
+    part = np.zeros(layout.PART_FIELDS, np.int64)
+    part[[layout.PART_STREAMS, layout.PART_TIMESTEPS]] = streams, timesteps
+    found = np.zeros((len(windows), layout.WINDOW_FIELDS), np.int64)
+    compiled_cut()(engine.flat.table, part, len(windows), found.reshape(-1))
+    for number, (row, window) in enumerate(zip(found, windows, strict=True)):
+        kept = carry and schedule.window is not None and window.keep < timesteps
+        expected = {
+            layout.W_STREAMS: streams,
+            layout.W_LENGTH: window.stop - window.start,
+            layout.W_LEAD: window.fresh - window.start,
+            layout.W_DATA: window.start * streams,
+            layout.W_FIRST: number == 0,
+            layout.W_KEEP: window.keep - window.start if kept else 0,
+        }
+        assert {field: row[field] for field in expected} == expected
+        if carry and schedule.window and window.start:  # the state comes from where an earlier window has put it
+            (keeper,) = (earlier for earlier in range(number) if windows[earlier].keep == window.start)
+            assert row[layout.W_SLOT] == found[keeper][layout.W_SLOT]
+
+
 # --- When a run is over, and what it writes down
 
 
 @needs_nothing
 @pytest.mark.parametrize("name", ["losses", "gradients", "weights"])
 @pytest.mark.parametrize("update_every", [None, 6])
-def test_a_divergence_stops_at_the_same_update_with_the_same_words_and_weights(
+def test_a_divergence_stops_at_the_same_update_with_the_same_message_and_weights(
     make: MakeStrategy, update_every: int | None, name: str
 ) -> None:
     ends = []
@@ -577,7 +630,7 @@ ENDINGS: dict[str, dict[str, Any]] = {
 @needs_nothing
 @pytest.mark.parametrize("log_every", [1, 3, 5, 1000])
 @pytest.mark.parametrize("name", ENDINGS)
-def test_the_rows_of_metrics_are_those_of_the_plain_way(make: MakeStrategy, name: str, log_every: int) -> None:
+def test_the_rows_of_metrics_are_those_of_the_plain_strategy(make: MakeStrategy, name: str, log_every: int) -> None:
     schedule = make_schedule(window=3, update_every=6, epochs=4, **ENDINGS[name])
     task = mixed_task(epochs=4)
     judged = task.validation()
@@ -652,7 +705,7 @@ def test_how_many_windows_are_folded_at_a_time_does_not_change_the_gradient(
 
 
 def cell_calls(strategy: Any, network: Network, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
-    """Timesteps and streams of each call of the cell in an update, and whether there will be gradients."""
+    """Returns a list to which each call of the cell adds its timesteps, its streams and whether it has gradients."""
     calls: list[tuple[int, int, bool]] = []
     cell = network.recur
 
@@ -687,7 +740,7 @@ def test_folding_calls_a_cell_a_few_times_for_many_windows(
 
 
 class Noisy(nn.Module):
-    """A cell that this package does not know; with ``noise``, it draws random numbers."""
+    """A cell from outside of this package; with ``noise``, it draws random numbers."""
 
     def __init__(self, inputs: int, noise: float) -> None:
         super().__init__()
@@ -742,7 +795,7 @@ def way_of(run_: Components) -> type:
     ],
     ids=str,
 )
-def test_the_fastest_way_is_chosen(overrides: list[str], expected: type) -> None:
+def test_the_fastest_strategy_is_chosen(overrides: list[str], expected: type) -> None:
     cuts = ["schedule.window=2", "schedule.update_every=50"]
     keys = {override.split("=")[0] for override in overrides}
     cuts = [cut for cut in cuts if cut.split("=")[0] not in keys]
@@ -790,7 +843,7 @@ def test_training_with_dropout_is_that_of_one_window_after_another_bit_for_bit(k
     ],
     ids=["a cell from elsewhere", "cuda", "mixed precision"],
 )
-def test_a_kernel_that_cannot_be_had_is_refused_with_the_obstacle_and_a_remedy(
+def test_a_kernel_that_is_not_available_is_refused_with_the_obstacle_and_a_remedy(
     context: device.DeviceContext, cell: nn.Module | None, obstacle: str
 ) -> None:
     run_ = experiment("model=gru", "kernel=compiled")

@@ -20,7 +20,7 @@ from seqrnn.tasks.protocol import stored
 from studies import runs
 from studies.integral import arms, exact, forgetting
 from studies.integral.arms import ACCUMULATED, FORGETTING, Arm
-from studies.integral.forgetting import AGES, SETTLE, STRETCH, Memory
+from studies.integral.forgetting import AGES, SETTLE, STRETCH, ErrorsByAge
 from studies.integral.sections import SECTIONS
 from studies.runs import Result, Sweep
 
@@ -111,10 +111,10 @@ def test_an_arm_trains_as_often_as_it_says(arm: Arm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arm", "recipe"), [(ACCUMULATED, "integral_accumulated"), (FORGETTING, "integral_forgetting")]
+    ("arm", "experiment"), [(ACCUMULATED, "integral_accumulated"), (FORGETTING, "integral_forgetting")]
 )
-def test_the_authors_schedules_are_arms(arm: Arm, recipe: str) -> None:
-    ours, theirs = composed(*arm.overrides), composed(f"experiment={recipe}")
+def test_the_authors_schedules_are_arms(arm: Arm, experiment: str) -> None:
+    ours, theirs = composed(*arm.overrides), composed(f"experiment={experiment}")
     for group in ("model", "optimizer"):
         assert ours[group] == theirs[group]
     assert {**ours["task"], "test_sequences": 100} == theirs["task"]
@@ -130,9 +130,9 @@ def test_the_base_of_the_study_sweeps_by_itself() -> None:
 def test_a_gap_is_what_the_latest_points_are_better_by() -> None:
     old = np.full((3, len(AGES)), 0.3)
     old[:, 0] = [0.1, 0.2, 0.3]
-    found = Memory(old, fresh=np.array([0.2, 0.4, 0.6])).gap
+    found = ErrorsByAge(old, fresh=np.array([0.2, 0.4, 0.6])).gap
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
-    assert Memory(old, np.array([0.3, 0.3, 0.3])).relative(AGES[1]).value == pytest.approx(1)
+    assert ErrorsByAge(old, np.array([0.3, 0.3, 0.3])).relative(AGES[1]).value == pytest.approx(1)
 
 
 def test_a_snapshot_judges_the_stretches_of_each_age() -> None:
@@ -199,7 +199,7 @@ def test_the_command_makes_runs_once_and_counts_them(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_wrong_line_is_told(words: list[str], says: str, tmp_path: Path) -> None:
-    told = study(*words, output=tmp_path)
-    assert told.returncode == 2
-    assert says in told.stderr
+def test_a_wrong_command_line_is_refused(words: list[str], says: str, tmp_path: Path) -> None:
+    refused = study(*words, output=tmp_path)
+    assert refused.returncode == 2
+    assert says in refused.stderr

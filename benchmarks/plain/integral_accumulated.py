@@ -7,11 +7,11 @@ import time
 import torch
 from torch import nn
 
-from benchmarks import data, rival
+from benchmarks import data, implementation
 from benchmarks.plain.integral_forgetting import Network, test
 
 
-def train(options: rival.Options) -> rival.Training:
+def train(options: implementation.Options) -> implementation.Training:
     torch.manual_seed(options.seed)
     device = options.device
     updates = max(1, round(5_000 * options.share))
@@ -38,8 +38,10 @@ def train(options: rival.Options) -> rival.Training:
             optimizer.step()
             optimizer.zero_grad()
     seconds = time.perf_counter() - began
-    return rival.Training(seconds, updates, timesteps, rival.last_tenth(losses), test(network, device))
+    return implementation.Training(
+        seconds, updates, timesteps, implementation.last_tenth(losses), test(network, device)
+    )
 
 
 if __name__ == "__main__":
-    rival.plain_command(train)
+    implementation.plain_command(train)

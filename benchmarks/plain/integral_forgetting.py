@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from benchmarks import data, rival
+from benchmarks import data, implementation
 
 
 class Network(nn.Module):
@@ -23,14 +23,14 @@ class Network(nn.Module):
 
 
 def test(network: Network, device: str) -> dict[str, float]:
-    """The mean absolute error on new sequences."""
+    """Returns the mean absolute error on new sequences."""
     with torch.no_grad():
         x, y = (torch.from_numpy(values).unsqueeze(-1).to(device) for values in data.integral_test())  # (T, N, 1)
         outputs, _ = network(x, torch.zeros(1, x.shape[1], 50, device=device))
         return {"mae": (outputs - y).abs().mean().item()}
 
 
-def train(options: rival.Options) -> rival.Training:
+def train(options: implementation.Options) -> implementation.Training:
     torch.manual_seed(options.seed)
     device = options.device
     timesteps = round(125_000 * options.share) * 2
@@ -55,8 +55,10 @@ def train(options: rival.Options) -> rival.Training:
         optimizer.step()
         losses.append(loss.item())
     seconds = time.perf_counter() - began
-    return rival.Training(seconds, timesteps // 2, timesteps, rival.last_tenth(losses), test(network, device))
+    return implementation.Training(
+        seconds, timesteps // 2, timesteps, implementation.last_tenth(losses), test(network, device)
+    )
 
 
 if __name__ == "__main__":
-    rival.plain_command(train)
+    implementation.plain_command(train)

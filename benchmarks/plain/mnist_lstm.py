@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from benchmarks import rival
+from benchmarks import implementation
 
 
 class Network(nn.Module):
@@ -29,7 +29,7 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
         return (network(images).argmax(dim=1) == labels).float().mean().item()
 
 
-def train(options: rival.Options) -> rival.Training:
+def train(options: implementation.Options) -> implementation.Training:
     torch.manual_seed(options.seed)
     device = options.device
     training = MNIST(options.data_dir, train=True, transform=ToTensor())
@@ -58,15 +58,15 @@ def train(options: rival.Options) -> rival.Training:
             accuracy(network, test_images[:2000], test_labels[:2000])
             evaluating += time.perf_counter() - paused
     seconds = time.perf_counter() - began
-    return rival.Training(
+    return implementation.Training(
         seconds - evaluating,
         len(losses),
         28 * images,
-        rival.last_tenth(losses),
+        implementation.last_tenth(losses),
         {"accuracy": accuracy(network, test_images, test_labels)},
         with_evaluation=seconds,
     )
 
 
 if __name__ == "__main__":
-    rival.plain_command(train)
+    implementation.plain_command(train)

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from benchmarks import data, rival
+from benchmarks import data, implementation
 
 
 class Network(nn.Module):
@@ -21,7 +21,7 @@ class Network(nn.Module):
         return self.head(h)
 
 
-def train(options: rival.Options) -> rival.Training:
+def train(options: implementation.Options) -> implementation.Training:
     torch.manual_seed(options.seed)
     device = options.device
     windows = max(1, round(100 * options.share))
@@ -43,8 +43,8 @@ def train(options: rival.Options) -> rival.Training:
     with torch.no_grad():
         x, y = (torch.from_numpy(v).T.reshape(10, 20, 1).to(device) for v in data.sincos(100, 120))
         mse = loss_function(network(x), y).item()
-    return rival.Training(seconds, windows, 10 * windows, rival.last_tenth(losses), {"mse": mse})
+    return implementation.Training(seconds, windows, 10 * windows, implementation.last_tenth(losses), {"mse": mse})
 
 
 if __name__ == "__main__":
-    rival.plain_command(train)
+    implementation.plain_command(train)

@@ -6,10 +6,10 @@ import time
 
 import torch
 
-from benchmarks import data, rival
+from benchmarks import data, implementation
 
 
-def train(options: rival.Options) -> rival.Training:
+def train(options: implementation.Options) -> implementation.Training:
     torch.manual_seed(options.seed)
     device = options.device
     inputs, targets = (torch.from_numpy(values).reshape(-1, 1, 1).to(device) for values in data.sine())
@@ -43,8 +43,10 @@ def train(options: rival.Options) -> rival.Training:
             c = torch.tanh(torch.cat([x, c], dim=1) @ W1)
             outputs.append(c @ W2)
         mse = (torch.stack(outputs) - targets).pow(2).mean().item()
-    return rival.Training(seconds, epochs * 20, epochs * 20, rival.last_tenth(losses) / 20, {"mse": mse})
+    return implementation.Training(
+        seconds, epochs * 20, epochs * 20, implementation.last_tenth(losses) / 20, {"mse": mse}
+    )
 
 
 if __name__ == "__main__":
-    rival.plain_command(train)
+    implementation.plain_command(train)

@@ -74,8 +74,8 @@ class Compiled:
         self.numbers[layout.CLIP_NORM] = schedule.clip_norm or 0.0
         first.flat.table[layout.STEP_KIND] = self.step_kind if shares == 1 else layout.NO_STEP
         self.views = first.flat.views(self.gradient)
-        self.remembered = self._allocate_remembered()
-        self.arrays = [flat.numpy() for flat in self.remembered.values()]
+        self.step_state = self._allocate_step_state()
+        self.arrays = [flat.numpy() for flat in self.step_state.values()]
         self.arrays += [np.empty(0, first.dtype)] * (3 - len(self.arrays))  # compiled code never reads them
         inputs, outputs = int(first.flat.layers[0, layout.INPUTS]), int(first.flat.table[layout.OUTPUTS])
         sizes = Sizes(DataFormat(inputs, outputs, loss is cross_entropy), streams, timesteps)
@@ -203,7 +203,7 @@ class Compiled:
             return
         strategy_state.load_group_settings(self.optimizer, state)
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        for flat in self.remembered.values():
+        for flat in self.step_state.values():
             flat.zero_()
         for name, flat in self._step_state():
             for parameter, view in self.flat.views(flat):
@@ -222,9 +222,9 @@ class Compiled:
             values = [float(stored[name]) for stored in state.parameters.values() if name in stored]
             self.numbers[place] = values[0] if values else start
 
-    def _allocate_remembered(self) -> dict[str, torch.Tensor]:
-        """Returns what the optimizer remembers of all parameters, flat, by torch's names; what its settings leave out
-        has no numbers."""
+    def _allocate_step_state(self) -> dict[str, torch.Tensor]:
+        """Returns the optimizer's state of all parameters, flat, by torch's names; parts that its settings leave out
+        are empty."""
         if self.step_kind == layout.NO_STEP:
             return {}
         step = STEPS[self.step_kind]
@@ -234,8 +234,8 @@ class Compiled:
         }
 
     def _step_state(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields what the optimizer remembers of all parameters, flat, with torch's names."""
-        return ((name, flat) for name, flat in self.remembered.items() if len(flat))
+        """Returns the parts of the optimizer's state that its settings use, flat, with torch's names."""
+        return ((name, flat) for name, flat in self.step_state.items() if len(flat))
 
     def _carried(self, streams: int, before: int) -> State:
         """Returns the parts (L, B, H) of the carried state before a timestep."""

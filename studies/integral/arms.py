@@ -49,12 +49,12 @@ class Arm:
 
     @property
     def step(self) -> int:
-        """The stride."""
+        """Returns the stride."""
         return self.stride or min(self.window, self.update_every)
 
     @property
     def work(self) -> int:
-        """Timesteps of all windows: those that overlap are run through again."""
+        """Returns the timesteps of all windows; where windows overlap, timesteps count several times."""
         return self.points * self.window // self.step
 
     @property
@@ -63,7 +63,7 @@ class Arm:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The command line, the seed apart."""
+        """Returns the overrides, without the seed."""
         return (
             "experiment=integral_study",
             f"schedule.window={self.window}",
@@ -82,7 +82,7 @@ FORGETTING = Arm(update_every=2)
 
 
 def rates(arm: Arm, decay: str = "cosine") -> list[Arm]:
-    """The arm with each of several step sizes, to choose from."""
+    """Returns the arm with each of several step sizes, to choose from."""
     values = TUNED
     if arm.work > LIGHT:
         values = (0.0002, 0.0005, 0.001) if arm.streams * arm.update_every <= FEW else (0.001, 0.002, 0.005)
@@ -92,7 +92,7 @@ def rates(arm: Arm, decay: str = "cosine") -> list[Arm]:
 
 
 def step_sizes() -> list[Arm]:
-    """Step size × update_every, constant and decayed: window 2, one stream."""
+    """Returns the arms of step size × update_every, constant and decayed: window 2, one stream."""
     return [
         Arm(update_every=every, rate=rate, decay=decay)
         for decay in ("constant", "cosine")
@@ -102,37 +102,39 @@ def step_sizes() -> list[Arm]:
 
 
 def windows() -> list[tuple[int, int]]:
-    """(window, update_every): one stream, so equal points, and equal updates along a row of equal update_every."""
+    """Returns pairs (window, update_every) of one stream: equal points everywhere, and equal updates where
+    update_every is equal."""
     return [(window, every) for window in WINDOWS for every in EVERY]
 
 
 def reach() -> list[Arm]:
-    """Window × update_every: at the author's step size, and at several that decay."""
+    """Returns the arms of window × update_every, at the author's step size and at several that decay."""
     cells = [Arm(window=window, update_every=every) for window, every in windows()]
     return [arm for cell in cells for arm in [cell, *rates(cell)]]
 
 
 def side_by_side(window: int, streams: int) -> Arm:
-    """50 points to an update, whether of one stream or of several; a stride of 2, so that gradients reach back
-    equally far."""
+    """Returns an arm with 50 points to an update, of one stream or of several, and a stride of 2, so that gradients
+    reach back equally far."""
     every = 50 // streams
     return Arm(window, every, streams, stride=None if min(window, every) == 2 else 2)
 
 
 def parallel() -> list[Arm]:
-    """Window × streams: equal points, equal updates, equal reach."""
+    """Returns the arms of window × streams: equal points, equal updates, equal reach."""
     cells = [side_by_side(window, streams) for window in WINDOWS for streams in STREAMS]
     return [arm for cell in cells for arm in [cell, *rates(cell)]]
 
 
 def carried() -> list[Arm]:
-    """Carry, by window: an update every 250 points of one stream."""
+    """Returns the arms with and without carry, by window: an update every 250 points of one stream."""
     cells = [Arm(window=window, update_every=250, carry=carry) for window in (2, 50, 250) for carry in (True, False)]
     return [arm for cell in cells for arm in rates(cell)]
 
 
 def longer() -> list[Arm]:
-    """More points at the same schedule, so more updates; and more streams, so more points in the same updates."""
+    """Returns arms with more points at the same schedule, so with more updates, and arms with more streams, so with
+    more points in the same updates."""
     cells = [
         *(Arm(points=points) for points in (POINTS, 4 * POINTS, 16 * POINTS)),
         *(Arm(points=points, update_every=2) for points in (POINTS, 4 * POINTS)),
@@ -143,6 +145,6 @@ def longer() -> list[Arm]:
 
 
 def everything() -> list[Arm]:
-    """All arms, each once."""
+    """Returns all arms, each once."""
     arms = [*step_sizes(), *reach(), *parallel(), *carried(), *longer(), *rates(Arm(10, 10), "constant")]
     return list(dict.fromkeys(arms))

@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import measure
-from seqrnn import device, evaluation, plots, registry
-from seqrnn.components import build_network
-from seqrnn.plugins import load_components
-from seqrnn.rundir.reader import RunReader
+from seqrnn import api, device, evaluation, plots, registry
 from studies.integral.arms import SEEDS
 from studies.integral.study import Study
 from studies.runs import summary_of
 
 NAME = "integral_exact"
-CHOSEN_BY = SEEDS  # seeds whose errors were seen when the recipe was chosen
+CHOSEN_BY = SEEDS  # seeds whose errors were seen when the settings were chosen
 OTHERS = (5, 6, 7, 8, 9)
 LONG = {"test_sequences": 10, "test_timesteps": 100_000}
 SHORT = {"test_sequences": 10, "test_timesteps": 1_000}
@@ -46,7 +43,7 @@ class Exact:
 
     @property
     def change(self) -> float:
-        """The error in the last tenth as a multiple of that in the first, all streams together: drift."""
+        """Returns the error in the last tenth as a multiple of that in the first, all streams together: drift."""
         return float(self.parts[-1].mean() / self.parts[0].mean())
 
 
@@ -59,7 +56,7 @@ def made(study: Study, seeds: tuple[int, ...]) -> list[Exact]:
 
 
 def judge(directory: Path, lengths: dict[str, int]) -> Exact:
-    """The test errors of a run, and those on longer streams of its task, in tenths."""
+    """Returns the test errors of a run, and those on longer streams of its task, in tenths."""
     summary = summary_of(directory)
     assert summary is not None, directory
     errors = long_errors(directory, lengths)
@@ -69,21 +66,22 @@ def judge(directory: Path, lengths: dict[str, int]) -> Exact:
 
 
 def long_errors(directory: Path, lengths: dict[str, int]) -> Numbers:
-    """Absolute errors (T, N) of a run's trained network on test streams of its task that are as long as told; the
-    state is carried from the first timestep to the last."""
-    run = RunReader(directory)
-    config, summary = run.config(), run.summary()
-    load_components()
-    task = registry.build("task", {**config["task"], **lengths}, summary["seed"])
-    network = build_network(config["model"], summary["input_size"], summary["output_size"])
-    network.load_state_dict(run.weights())
+    """Returns absolute errors (T, N) of a run's trained network on test streams of its task. The state is carried
+    from the first timestep to the last.
+
+    Args:
+        lengths: settings of the task that replace those of the run.
+    """
+    run = api.load(directory)
+    network = run.network()
+    task = registry.build("task", {**run.config["task"], **lengths}, run.summary["seed"])
     found = evaluation.predict(network, task.test(), device.DeviceContext(torch.device("cpu"), torch.float32))
     errors: Numbers = np.abs(found.outputs - found.targets)[..., 0].astype(np.float64)
     return errors
 
 
 def picture(study: Study, seed: int, path: Path) -> Path:
-    """The picture that the run itself makes of its first test sequence."""
+    """Draws the picture that the run itself makes of its first test sequence; returns its path."""
     directory = study.folder / "runs" / NAME / f"seed-{seed}"
     plots.draw(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,11 +91,11 @@ def picture(study: Study, seed: int, path: Path) -> Path:
 
 
 def clock(rounds: int, share: float) -> list[dict[str, float]]:
-    """Seconds of the plain script of integral_accumulated, training alone, and of integral_exact: training alone, and
-    the whole command, start and test included. In turn, on one thread.
+    """Returns seconds of the plain script of integral_accumulated (its training) and of integral_exact (its training,
+    and the whole command with start and test), measured in turn, on one thread.
 
     Args:
-        share: of the plain script's updates; less than 1 only to see that all works.
+        share: of the plain script's updates; less than 1 only for a quick check.
     """
     plain_words = ["benchmarks.plain.integral_accumulated", "--share", str(share)]
     words = ["experiment=integral_exact", "device=cpu", "threads=1", "plots.draw=false"]

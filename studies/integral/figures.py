@@ -41,12 +41,12 @@ class Heat:
 
 
 def page(height: float, title: str, says: str) -> tuple[Figure, Any]:
-    """A page of the common style, without a run behind it."""
+    """Returns a page of the common style that belongs to no run."""
     return style.page(height, Facts({}, {}), says, title)
 
 
 def heat_maps(maps: Sequence[Heat], axes: tuple[str, str], title: str, says: str, path: Path) -> Path:
-    """Heat maps side by side: a number in each cell, the author's schedules framed."""
+    """Draws heat maps side by side, with a number in each cell and frames around the author's schedules."""
     figure, body = page(1.0 + 0.48 * len(maps[0].rows), title, says)
     panels = body.subplots(1, len(maps), squeeze=False)[0]
     for ax, heat in zip(panels, maps, strict=True):
@@ -76,7 +76,7 @@ def _heat(ax: Axes, heat: Heat) -> None:
 
 
 def effects(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], title: str, says: str, path: Path) -> Path:
-    """What each change does to the error: a dot and its interval, on a scale of factors."""
+    """Draws what each change does to the error: a dot and its interval, on a scale of factors."""
     count = sum(len(rows) + 1 for _, rows in groups)
     figure, body = page(0.7 + 0.24 * count, title, says)
     ax = body.subplots()
@@ -115,7 +115,7 @@ def effects(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], title:
 def against_updates(
     lines: Sequence[tuple[str, str, str, Sequence[tuple[float, Interval]]]], title: str, says: str, path: Path
 ) -> Path:
-    """Errors against the number of updates: (label, colour, line style, points) for each line."""
+    """Draws errors against the number of updates: (label, colour, line style, points) for each line."""
     figure, body = page(3.4, title, says)
     ax = body.subplots()
     for label, colour, kind, points in lines:
@@ -139,7 +139,7 @@ def against_updates(
 def memory(
     lines: Sequence[tuple[str, str, Sequence[tuple[int, Interval]]]], title: str, says: str, path: Path
 ) -> Path:
-    """The error on what was trained on some timesteps ago, as a share of that on fresh data."""
+    """Draws the error on what was trained on some timesteps ago, as a share of that on fresh data."""
     figure, body = page(3.0, title, says)
     ax = body.subplots()
     ages = [age for age, _ in lines[0][2]]

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import hydra
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqrnn import config_files, settings, smoke
+from seqrnn import smoke
 from seqrnn.components import Components, build_components
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
@@ -23,6 +22,7 @@ from seqrnn.monitor import Progress
 from seqrnn.plugins import load_components
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.strict_json import to_json
+from seqrnn.settings import composed_values
 from seqrnn.tasks.protocol import Batch
 from seqrnn.training import fit, planned_updates
 from studies.runs import Sweep
@@ -36,25 +36,29 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Mean absolute errors of one arm, by seed: ``old`` (S, ages) on what it trained on, ``fresh`` (S,) at the same
-    times on other data; averages over the snapshots of a run."""
+class ErrorsByAge:
+    """Mean absolute errors of one arm, by seed, averaged over the snapshots of a run.
+
+    Args:
+        old: on timesteps that it trained on, by how long ago that was: (S, ages).
+        fresh: at the same times on other data: (S,).
+    """
 
     old: Numbers
     fresh: Numbers
 
     def relative(self, age: int) -> Interval:
-        """The error on stretches of an age, as a multiple of the error on fresh data."""
+        """Returns the error on stretches of an age, as a multiple of the error on fresh data."""
         return intervals.of_ratio(self.old[:, AGES.index(age)], self.fresh)
 
     @property
     def gap(self) -> Interval:
-        """The recency gap: by what share the error is smaller on the latest timesteps than on fresh ones."""
+        """Returns the recency gap: by what share the error is smaller on the latest timesteps than on fresh ones."""
         latest = self.relative(0)
         return Interval(1 - latest.value, 1 - latest.high, 1 - latest.low)
 
 
-def measure(sweep: Sweep, seeds: Sequence[int], folder: Path, processes: int) -> Memory:
+def measure(sweep: Sweep, seeds: Sequence[int], folder: Path, processes: int) -> ErrorsByAge:
     """Trains a config under each of some seeds, as ``seqrnn.train`` does, and measures on the way; what ``folder``
     holds already is not measured again."""
     paths = {seed: folder / f"{sweep.name}_seed-{seed}.json" for seed in seeds}
@@ -66,14 +70,13 @@ def measure(sweep: Sweep, seeds: Sequence[int], folder: Path, processes: int) ->
         for future in futures:
             future.result()
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths.values()]
-    return Memory(*(np.array([run[name] for run in found], np.float64) for name in ("old", "fresh")))
+    return ErrorsByAge(*(np.array([run[name] for run in found], np.float64) for name in ("old", "fresh")))
 
 
 def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
-    """One run; its errors, averaged over the snapshots, go to ``path``."""
+    """Trains one run, and writes its errors, averaged over the snapshots, to ``path``."""
     load_components()
-    with hydra.initialize_config_dir(config_files.config_directory(), version_base="1.3"):
-        values = settings.plain(hydra.compose("config", [*overrides, f"seed={seed}", "device=cpu"]))
+    values = composed_values([*overrides, f"seed={seed}", "device=cpu"])
     run = build_components(smoke.shrink(values) if values["smoke"] else values)
     trained, fresh = run.task.train(0, run.schedule.streams)[0], run.task.test()[0]
     errors: list[Numbers] = []  # (1 + ages,) each
@@ -92,7 +95,7 @@ def follow(overrides: Sequence[str], seed: int, path: Path) -> None:
 
 
 def snapshot(run: Components, trained: Batch, fresh: Batch, position: int) -> Numbers:
-    """Mean absolute errors of the network as it is: on fresh stretches, and on those of each age; NaN where
+    """Returns mean absolute errors of the network as it is: on fresh stretches, and on those of each age; NaN where
     the run is not as old as that.
 
     Args:
@@ -109,8 +112,8 @@ def snapshot(run: Components, trained: Batch, fresh: Batch, position: int) -> Nu
 
 
 def judged(run: Components, inputs: Tensor, targets: Tensor) -> Numbers:
-    """The mean absolute error over the last ``STRETCH`` timesteps of each of N sequences (T, N, ·), run from a zero
-    state."""
+    """Returns the mean absolute error over the last ``STRETCH`` timesteps of each of N sequences (T, N, ·); each
+    starts from a zero state."""
     inputs, targets = (values.to(run.context.device, run.context.dtype) for values in (inputs, targets))
     network = run.network
     with torch.no_grad():

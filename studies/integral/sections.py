@@ -21,7 +21,7 @@ COMPROMISE = Arm(window=10, update_every=10)  # what others than the author's sc
 
 
 def step_sizes(study: Study) -> Section:
-    """Step size × update_every."""
+    """Returns the section on step size × update_every."""
     study.make_arms(arms.step_sizes())
     maps, title = [], {"constant": "constant", "cosine": "decaying to 0 (cosine)"}
     for decay in ("constant", "cosine"):
@@ -56,7 +56,7 @@ def _best_constant(study: Study, arm: Arm) -> Arm:
 
 
 def reach(study: Study) -> Section:
-    """Window × update_every."""
+    """Returns the section on window × update_every."""
     study.make_arms(arms.reach())
     columns = [f"{every:,}" for every in arms.EVERY]
     grid = [[Arm(window=window, update_every=every) for every in arms.EVERY] for window in arms.WINDOWS]
@@ -86,7 +86,7 @@ def reach(study: Study) -> Section:
 
 
 def parallel(study: Study) -> Section:
-    """Window × streams."""
+    """Returns the section on window × streams."""
     study.make_arms(arms.parallel())
     grid = [[arms.side_by_side(window, streams) for streams in arms.STREAMS] for window in arms.WINDOWS]
     tuned = [[study.tuned(arm) for arm in row] for row in grid]
@@ -114,7 +114,7 @@ def parallel(study: Study) -> Section:
 
 
 def carried(study: Study) -> Section:
-    """Carry."""
+    """Returns the section on carrying the state."""
     study.make_arms(arms.carried())
     rows = []
     for window in (2, 50, 250):
@@ -127,7 +127,7 @@ def carried(study: Study) -> Section:
 
 
 def longer(study: Study) -> Section:
-    """Points and updates."""
+    """Returns the section on the number of points and updates."""
     study.make_arms([*arms.longer(), *arms.step_sizes()])
     lines = []
     kinds = [
@@ -163,7 +163,7 @@ def longer(study: Study) -> Section:
 
 
 def effects(study: Study) -> Section:
-    """What each change does by itself: to the author's repair, and undone, to what is good."""
+    """Returns the section on each change alone: made to the author's repair, and undone in a good schedule."""
     study.make_arms(arms.everything())
     best, author = study.tuned(COMPROMISE), ACCUMULATED
     more = study.tuned(replace(COMPROMISE, points=16 * POINTS))
@@ -229,7 +229,7 @@ def _ranked(study: Study, base: Arm, changes: Sequence[tuple[str, Arm]]) -> list
 
 
 def forgets(study: Study) -> Section:
-    """Forgetting itself."""
+    """Returns the section on forgetting."""
     decayed = replace(FORGETTING, decay="cosine")
     study.make_arms([FORGETTING, decayed, ACCUMULATED, *arms.rates(COMPROMISE)])
     kinds = [
@@ -268,9 +268,9 @@ def forgets(study: Study) -> Section:
 
 
 def solved(study: Study) -> Section:
-    """integral_exact."""
+    """Returns the section on integral_exact."""
     groups = {
-        "0 to 4, by which the recipe was chosen": exact.made(study, exact.CHOSEN_BY),
+        "0 to 4, by which the settings were chosen": exact.made(study, exact.CHOSEN_BY),
         "5 to 9, which it had not seen": exact.made(study, exact.OTHERS),
     }
     found = [one for group in groups.values() for one in group]
@@ -297,7 +297,7 @@ def solved(study: Study) -> Section:
 
 
 def clock(study: Study) -> Section:
-    """integral_exact against the plain script of integral_accumulated, in time."""
+    """Returns the section on the time of integral_exact beside that of the plain script of integral_accumulated."""
     rounds = exact.clock(1 if study.quick else 3, 0.01 if study.quick else 1.0)
     rows = [
         [
@@ -329,7 +329,7 @@ def _changes(study: Study, base: Arm, changed: Sequence[tuple[str, Arm]]) -> lis
 
 
 def _error(study: Study, arm: Arm) -> str:
-    """For people: the geometric mean of the test errors, and its interval."""
+    """Returns the geometric mean of the test errors and its interval, for people."""
     found = study.result(arm).interval
     return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 

@@ -14,21 +14,21 @@ from studies.runs import Result, Sweep
 
 @dataclass(frozen=True)
 class Study:
-    """Where runs lie and pictures go, and how much of it all is made.
+    """The folders and the size of a study.
 
     Args:
-        folder: of runs and other results; kept between calls.
-        pictures: where pictures go.
-        quick: every run shrunk to a moment, to see that all works; the figures mean nothing.
-        processes: side by side.
-        say: tells people how far it is.
+        folder: of runs and other results; what is in it is not made a second time.
+        pictures: the folder of pictures.
+        quick: shrinks every run to seconds, as a test; the figures mean nothing.
+        processes: at a time.
+        announce: prints how many sweeps have been made.
     """
 
     folder: Path
     pictures: Path
     quick: bool
     processes: int
-    say: Callable[[str], None] = print
+    announce: Callable[[str], None] = print
     known: dict[Arm, Result] = field(default_factory=dict)
 
     def sweep(self, name: str, overrides: Sequence[str], seeds: Sequence[int]) -> Sweep:
@@ -40,8 +40,8 @@ class Study:
         return self.sweep(arm.name, arm.overrides, arm.seeds)
 
     def make(self, sweeps: Sequence[Sweep]) -> None:
-        """Runs what has not been run yet."""
-        runs.make(sweeps, self.folder / "runs", self.processes, self.say)
+        """Trains the missing runs."""
+        runs.make(sweeps, self.folder / "runs", self.processes, self.announce)
 
     def make_arms(self, arms: Sequence[Arm]) -> None:
         self.make([self.of(arm) for arm in arms])
@@ -52,10 +52,10 @@ class Study:
         return self.known[arm]
 
     def tuned(self, arm: Arm, decay: str = "cosine") -> Arm:
-        """The arm at the best of its step sizes, by validation error."""
+        """Returns the arm at the best of its step sizes, by validation error."""
         choices = rates(arm, decay)
         return choices[runs.tuned([self.result(choice) for choice in choices])]
 
     def ratio(self, arm: Arm, other: Arm) -> Interval:
-        """The error of ``arm`` as a multiple of that of ``other``."""
+        """Returns the error of ``arm`` as a multiple of that of ``other``."""
         return runs.ratio(self.result(arm), self.result(other))

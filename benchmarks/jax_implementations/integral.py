@@ -1,4 +1,4 @@
-"""The integral recipes in JAX: GRU 1 → 50, mlp head, L1, Adam; all updates in one jit."""
+"""The integral experiments in JAX: GRU 1 → 50, mlp head, L1, Adam; all updates in one jit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, rival
-from benchmarks.jax_rivals import common
-from benchmarks.jax_rivals.common import jax, jnp
+from benchmarks import data, implementation
+from benchmarks.jax_implementations import common
+from benchmarks.jax_implementations.common import jax, jnp
 
 WINDOW = 2
 
 
 def window_loss(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """The mean loss of a window, x and y (2,), and the state behind it."""
+    """Returns the mean loss of a window, x and y (2,), and the state after it."""
     total = 0.0
     for n in range(WINDOW):
         h = common.gru_step(p, h, x[n, None] @ p["wi"] + p["bi"])
@@ -24,12 +24,13 @@ def window_loss(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def head(p: Any, h: Any) -> Any:
-    """(…, 50) -> (…)."""
+    """Returns outputs (…) for states (…, 50)."""
     return (jax.nn.relu(h @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"])[..., 0]
 
 
 def in_order(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """The mean loss of an update's windows, x and y (windows, 2), one after another, and the state behind them."""
+    """Returns the mean loss of an update's windows, x and y (windows, 2), one after another, and the state after
+    them."""
 
     def step(h: Any, window: Any) -> tuple[Any, Any]:
         loss, h = window_loss(p, jax.lax.stop_gradient(h), *window)
@@ -43,7 +44,8 @@ def in_order(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def folded(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    """The same from the same weights: a forward pass finds where each window starts, then all run side by side."""
+    """Returns the same from the same weights: a forward pass finds the state at the start of each window, then all
+    windows run side by side."""
 
     def step(h: Any, x: Any) -> tuple[Any, Any]:
         return common.gru_step(fixed, h, x[None] @ fixed["wi"] + fixed["bi"]), h
@@ -55,7 +57,7 @@ def folded(p: Any, h: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def train(loss_of: Any, p: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
-    """inputs, targets (updates, windows, 2)."""
+    """Returns inputs, targets (updates, windows, 2)."""
 
     def update(state: Any, point: Any) -> tuple[Any, Any]:
         p, moments, h = state
@@ -67,7 +69,7 @@ def train(loss_of: Any, p: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
 
 
 def test(p: Any) -> dict[str, float]:
-    """The mean absolute error on new sequences."""
+    """Returns the mean absolute error on new sequences."""
     x, y = data.integral_test()  # (T, N)
 
     def step(h: Any, x: Any) -> tuple[Any, Any]:
@@ -78,7 +80,9 @@ def test(p: Any) -> dict[str, float]:
     return {"mae": float(jnp.abs(outputs - y).mean())}
 
 
-def prepare(options: rival.Options, updates: int, windows: int, loss_of: Any = in_order) -> tuple[rival.Train, float]:
+def prepare(
+    options: implementation.Options, updates: int, windows: int, loss_of: Any = in_order
+) -> tuple[implementation.Train, float]:
     common.use(options.device)
     rng = np.random.default_rng(options.seed)
     p = common.recurrent(rng, 3, 1, 50) | {
@@ -94,8 +98,10 @@ def prepare(options: rival.Options, updates: int, windows: int, loss_of: Any = i
     )
     ready, compile_seconds = common.compiled(partial(train, loss_of), p, inputs, targets)
 
-    def run(options: rival.Options) -> rival.Training:
+    def run(options: implementation.Options) -> implementation.Training:
         (trained, losses), seconds = common.timed(ready, p, inputs, targets)
-        return rival.Training(seconds, updates, timesteps, rival.last_tenth(losses.tolist()), test(trained))
+        return implementation.Training(
+            seconds, updates, timesteps, implementation.last_tenth(losses.tolist()), test(trained)
+        )
 
     return run, compile_seconds

@@ -1,4 +1,4 @@
-"""What a rival of a recipe measures, and the command that every rival is: it trains, and prints one line of JSON.
+"""What an implementation of an experiment measures, and its command, which trains and prints one line of JSON.
 
 python -m benchmarks.plain.sine_online --repeats 3
 """
@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """What all rivals are told.
+    """The settings that all implementations share.
 
     Args:
         seed: of weights and data.
-        share: how much of the recipe is trained: the first so many of its updates.
+        share: of the updates of the experiment that are made.
         device: ``cpu`` or ``cuda``.
         data_dir: where MNIST/raw is.
     """
@@ -39,7 +39,7 @@ class Training:
         timesteps: over all streams.
         train_loss: mean of the last tenth of the updates.
         test: a score on test data, by name.
-        with_evaluation: seconds of the loop with the evaluations that the recipe makes on its way.
+        with_evaluation: seconds of the training loop and of the evaluations in it.
     """
 
     seconds: float
@@ -54,17 +54,17 @@ Train = Callable[[Options], Training]
 
 
 def last_tenth(losses: list[float]) -> float:
-    """The mean of the last tenth of a list."""
+    """Returns the mean of the last tenth of a list."""
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
 
 
 def command(prepare: Callable[[Options], tuple[Train, float]], parser: argparse.ArgumentParser | None = None) -> None:
-    """Runs a rival: trains ``--repeats`` times, but not again once ``--budget`` seconds have gone by.
+    """Runs an implementation: trains ``--repeats`` times, but not again once ``--budget`` seconds have gone by.
 
     Args:
-        prepare: gives what trains, and the seconds that compiling it took.
-        parser: with the rival's own arguments, which it has read already.
+        prepare: returns a function that trains, and the seconds that its compilation took.
+        parser: with the implementation's own arguments; None: it has none.
     """
     parser = parser or argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=Options.seed)
@@ -73,17 +73,17 @@ def command(prepare: Callable[[Options], tuple[Train, float]], parser: argparse.
     parser.add_argument("--data-dir", default=Options.data_dir)
     parser.add_argument("--repeats", type=int, default=1, help="trainings in this process, one after the other")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds after which none is begun")
-    said = parser.parse_args()
-    options = Options(said.seed, said.share, said.device, said.data_dir)
+    arguments = parser.parse_args()
+    options = Options(arguments.seed, arguments.share, arguments.device, arguments.data_dir)
     train, compile_seconds = prepare(options)
     began, trainings = time.perf_counter(), []
-    while len(trainings) < said.repeats and (not trainings or time.perf_counter() - began < said.budget):
+    while len(trainings) < arguments.repeats and (not trainings or time.perf_counter() - began < arguments.budget):
         trainings.append(asdict(train(options)))
     print(json.dumps({"compile_seconds": compile_seconds, "trainings": trainings}))
 
 
 def plain_command(train: Train) -> None:
-    """Runs a rival in plain PyTorch, on one thread."""
+    """Runs an implementation in plain PyTorch, on one thread."""
     import torch
 
     torch.set_num_threads(1)

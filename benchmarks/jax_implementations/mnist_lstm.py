@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import rival
-from benchmarks.jax_rivals import common
-from benchmarks.jax_rivals.common import jax, jnp
+from benchmarks import implementation
+from benchmarks.jax_implementations import common
+from benchmarks.jax_implementations.common import jax, jnp
 
 BATCH = 64
 
 
 def read(data_dir: str, part: str) -> tuple[Any, Any]:
-    """Images (N, 28, 28) and labels (N,), from the uncompressed files."""
+    """Returns images (N, 28, 28) and labels (N,), from the uncompressed files."""
     folder = Path(data_dir) / "MNIST" / "raw"
     images = np.fromfile(folder / f"{part}-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 28, 28)
     labels = np.fromfile(folder / f"{part}-labels-idx1-ubyte", np.uint8)[8:]
@@ -23,7 +23,7 @@ def read(data_dir: str, part: str) -> tuple[Any, Any]:
 
 
 def logits_of(p: Any, images: Any) -> Any:
-    """(B, 28, 28) bytes -> (B, 10)."""
+    """Returns logits (B, 10) for images (B, 28, 28) of bytes."""
     x = images.transpose(1, 0, 2).astype(jnp.float32) / 255  # (T, B, I)
     gi = x @ p["wi"] + p["bi"]
 
@@ -41,7 +41,7 @@ def loss_of(p: Any, images: Any, labels: Any) -> Any:
 
 
 def train(p: Any, images: Any, labels: Any, order: Any) -> tuple[Any, Any]:
-    """order (N,): the images in the order in which they are read; the last batch may be small."""
+    """Trains on images in an order (N,); the last batch may be small."""
 
     def update(state: Any, chosen: Any) -> tuple[Any, Any]:
         p, moments = state
@@ -56,7 +56,7 @@ def train(p: Any, images: Any, labels: Any, order: Any) -> tuple[Any, Any]:
     return state[0], losses
 
 
-def prepare(options: rival.Options) -> tuple[rival.Train, float]:
+def prepare(options: implementation.Options) -> tuple[implementation.Train, float]:
     common.use(options.device)
     rng = np.random.default_rng(options.seed)
     p = common.recurrent(rng, 4, 28, 64) | {
@@ -68,16 +68,16 @@ def prepare(options: rival.Options) -> tuple[rival.Train, float]:
     order = jnp.asarray(rng.permutation(count))
     ready, compile_seconds = common.compiled(train, p, images, labels, order)
 
-    def run(options: rival.Options) -> rival.Training:
+    def run(options: implementation.Options) -> implementation.Training:
         (trained, losses), seconds = common.timed(ready, p, images, labels, order)
         test_images, test_labels = read(options.data_dir, "t10k")
         accuracy = float((logits_of(trained, test_images).argmax(axis=1) == test_labels).mean())
-        return rival.Training(
-            seconds, len(losses), 28 * count, rival.last_tenth(losses.tolist()), {"accuracy": accuracy}
+        return implementation.Training(
+            seconds, len(losses), 28 * count, implementation.last_tenth(losses.tolist()), {"accuracy": accuracy}
         )
 
     return run, compile_seconds
 
 
 if __name__ == "__main__":
-    rival.command(prepare)
+    implementation.command(prepare)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, rival
-from benchmarks.jax_rivals import common
-from benchmarks.jax_rivals.common import jax, jnp
+from benchmarks import data, implementation
+from benchmarks.jax_implementations import common
+from benchmarks.jax_implementations.common import jax, jnp
 
 
 def forward(p: Any, x: Any) -> Any:
-    """(T,) -> (T,), from a zero state."""
+    """Returns outputs (T,) for inputs (T,), from a zero state."""
     gi = x[:, None] @ p["wi"] + p["bi"]
 
     def step(state: Any, gi: Any) -> tuple[Any, Any]:
@@ -37,7 +37,7 @@ def train(p: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
     return p, losses
 
 
-def prepare(options: rival.Options) -> tuple[rival.Train, float]:
+def prepare(options: implementation.Options) -> tuple[implementation.Train, float]:
     common.use(options.device)
     rng = np.random.default_rng(options.seed)
     p = common.recurrent(rng, 4, 1, 32) | {
@@ -48,14 +48,16 @@ def prepare(options: rival.Options) -> tuple[rival.Train, float]:
     inputs, targets = (jnp.asarray(values) for values in data.sincos(0, windows))
     ready, compile_seconds = common.compiled(train, p, inputs, targets)
 
-    def run(options: rival.Options) -> rival.Training:
+    def run(options: implementation.Options) -> implementation.Training:
         (trained, losses), seconds = common.timed(ready, p, inputs, targets)
         x, y = data.sincos(100, 120)
         mse = float(jnp.square(jax.vmap(lambda x: forward(trained, x))(x) - y).mean())
-        return rival.Training(seconds, windows, 10 * windows, rival.last_tenth(losses.tolist()), {"mse": mse})
+        return implementation.Training(
+            seconds, windows, 10 * windows, implementation.last_tenth(losses.tolist()), {"mse": mse}
+        )
 
     return run, compile_seconds
 
 
 if __name__ == "__main__":
-    rival.command(prepare)
+    implementation.command(prepare)

@@ -1,4 +1,4 @@
-"""What the rivals in JAX share: cells, Adam, and compiling ahead of time."""
+"""What the implementations in JAX share: cells, Adam, and compiling ahead of time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def use(device: str) -> None:
 
 
 def uniform(rng: np.random.Generator, size: int, *shape: int) -> Any:
-    """torch's initial weights: uniform in ±1/√size."""
+    """Returns torch's initial weights: uniform in ±1/√size."""
     return jnp.asarray(rng.uniform(-(size**-0.5), size**-0.5, shape), jnp.float32)
 
 
 def recurrent(rng: np.random.Generator, gates: int, inputs: int, hidden: int) -> Parameters:
-    """The weights of a cell with so many gates."""
+    """Returns the weights of a cell with so many gates."""
     return {
         "wi": uniform(rng, hidden, inputs, gates * hidden),
         "wh": uniform(rng, hidden, hidden, gates * hidden),
@@ -38,12 +38,12 @@ def recurrent(rng: np.random.Generator, gates: int, inputs: int, hidden: int) ->
 
 
 def rnn_step(p: Parameters, h: Any, gi: Any) -> Any:
-    """torch's RNN; gi is x wi + bi."""
+    """Makes a step of torch's RNN; gi is x wi + bi."""
     return jnp.tanh(gi + h @ p["wh"] + p["bh"])
 
 
 def gru_step(p: Parameters, h: Any, gi: Any) -> Any:
-    """torch's GRU; gi is x wi + bi."""
+    """Makes a step of torch's GRU; gi is x wi + bi."""
     gh = h @ p["wh"] + p["bh"]
     ri, zi, ni = jnp.split(gi, 3, axis=-1)
     rh, zh, nh = jnp.split(gh, 3, axis=-1)
@@ -53,7 +53,7 @@ def gru_step(p: Parameters, h: Any, gi: Any) -> Any:
 
 
 def lstm_step(p: Parameters, state: Any, gi: Any) -> Any:
-    """torch's LSTM; the state is (h, c), gi is x wi + bi."""
+    """Makes a step of torch's LSTM; the state is (h, c), gi is x wi + bi."""
     h, c = state
     i, f, g, o = jnp.split(gi + h @ p["wh"] + p["bh"], 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -61,13 +61,13 @@ def lstm_step(p: Parameters, state: Any, gi: Any) -> Any:
 
 
 def adam_start(parameters: Parameters) -> tuple[Any, Any, Any]:
-    """First and second moments, and the number of steps."""
+    """Returns first and second moments, and the number of steps."""
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     return zeros, zeros, jnp.zeros((), jnp.float32)
 
 
 def adam(parameters: Any, gradients: Any, moments: Any, lr: float) -> tuple[Any, Any]:
-    """One step of Adam with torch's defaults; returns parameters and moments."""
+    """Makes a step of Adam with torch's defaults; returns parameters and moments."""
     m, v, steps = moments
     steps = steps + 1
     m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
@@ -78,14 +78,14 @@ def adam(parameters: Any, gradients: Any, moments: Any, lr: float) -> tuple[Any,
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
-    """The function, compiled for such arguments, and the seconds that took."""
+    """Returns a function compiled for such arguments, and the seconds that its compilation took."""
     began = time.perf_counter()
     ready = jax.jit(function).lower(*arguments).compile()
     return ready, time.perf_counter() - began
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What it returns, when it is all there, and the seconds that took."""
+    """Returns the result of a function when all of it is there, and the seconds that it took."""
     began = time.perf_counter()
     result = jax.block_until_ready(function(*arguments))
     return result, time.perf_counter() - began

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from benchmarks import rival
-from benchmarks.jax_rivals.integral import prepare
+from benchmarks import implementation
+from benchmarks.jax_implementations.integral import prepare
 
 if __name__ == "__main__":
-    rival.command(partial(prepare, updates=5_000, windows=25))
+    implementation.command(partial(prepare, updates=5_000, windows=25))

@@ -1,6 +1,6 @@
-"""A recipe in seqrnn, trained several times in one process.
+"""An experiment in seqrnn, trained several times in one process.
 
-python -m benchmarks.seqrnn_rival sine_online --kernel torch --repeats 3
+python -m benchmarks.seqrnn_implementation sine_online --kernel torch --repeats 3
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import argparse
 import sys
 from typing import Any
 
-import hydra
 import torch
 
-from benchmarks import rival
-from seqrnn import config_files, evaluation, settings
+from benchmarks import implementation
+from seqrnn import evaluation
 from seqrnn.components import build_components
 from seqrnn.plugins import load_components
+from seqrnn.settings import composed_values
 from seqrnn.training import fit
 
 UPDATES = {
@@ -28,40 +28,29 @@ UPDATES = {
 SCORE = {"sine": "mse", "sincos": "mse", "mnist": "accuracy", "integral": "mae"}
 
 
-def overrides(recipe: str, options: rival.Options, kernel: str | None) -> list[str]:
-    """The command line of a recipe, without the command."""
-    words = [f"experiment={recipe}", f"seed={options.seed}", f"device={options.device}", "threads=1"]
+def overrides(experiment: str, options: implementation.Options, kernel: str | None) -> list[str]:
+    """Returns the overrides that describe an experiment."""
+    words = [f"experiment={experiment}", f"seed={options.seed}", f"device={options.device}", "threads=1"]
     if options.share < 1:
-        words.append(f"schedule.max_updates={max(1, round(UPDATES[recipe] * options.share))}")
-    if recipe == "mnist_lstm":
+        words.append(f"schedule.max_updates={max(1, round(UPDATES[experiment] * options.share))}")
+    if experiment == "mnist_lstm":
         words.append(f"task.data_dir={options.data_dir}")
     if kernel is not None:
         words.append(f"kernel={kernel}")
     return words
 
 
-def compose(words: list[str]) -> Any:
-    """The config that a command line describes, as plain values."""
-    with hydra.initialize_config_dir(config_files.config_directory(), version_base="1.3"):
-        return settings.plain(hydra.compose("config", words))
-
-
-def has_kernels() -> bool:
-    """Whether this version of seqrnn lets one choose between kernels."""
-    return "kernel" in compose([])
-
-
-def train(recipe: str, kernel: str | None, options: rival.Options) -> rival.Training:
-    """Trains a recipe once."""
+def train(experiment: str, kernel: str | None, options: implementation.Options) -> implementation.Training:
+    """Trains an experiment once."""
     rows: list[dict[str, Any]] = []
-    run = build_components(compose(overrides(recipe, options, kernel)))
+    run = build_components(composed_values(overrides(experiment, options, kernel)))
     progress = fit(run, record=rows.append, announce=lambda text: print(text, file=sys.stderr))
     if options.device == "cuda":
         torch.cuda.synchronize()
     late = [row["train_loss"] for row in rows if row["updates"] > 0.9 * progress.updates and row["train_loss"]]
     score = evaluation.score(evaluation.predict(run.network, run.task.test(), run.context), run.task, run.loss)
     name = SCORE[run.values["task"]["name"]]
-    return rival.Training(
+    return implementation.Training(
         progress.train_seconds,
         progress.updates,
         progress.timesteps,
@@ -73,11 +62,13 @@ def train(recipe: str, kernel: str | None, options: rival.Options) -> rival.Trai
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("recipe", choices=list(UPDATES))
+    parser.add_argument("experiment", choices=list(UPDATES))
     parser.add_argument("--kernel")
-    said, _ = parser.parse_known_args()
+    arguments, _ = parser.parse_known_args()
     load_components()
-    rival.command(lambda options: (lambda options: train(said.recipe, said.kernel, options), 0.0), parser)
+    implementation.command(
+        lambda options: (lambda options: train(arguments.experiment, arguments.kernel, options), 0.0), parser
+    )
 
 
 if __name__ == "__main__":

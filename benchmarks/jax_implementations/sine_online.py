@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import data, rival
-from benchmarks.jax_rivals import common
-from benchmarks.jax_rivals.common import jax, jnp
+from benchmarks import data, implementation
+from benchmarks.jax_implementations import common
+from benchmarks.jax_implementations.common import jax, jnp
 
 
 def step(weights: Any, c: Any, x: Any) -> tuple[Any, Any]:
-    """The new context (6,) and the output."""
+    """Returns the new context (6,) and the output."""
     W1, W2 = weights
     c = jnp.tanh(jnp.concatenate([x[None], c]) @ W1)
     return c, (c @ W2)[0]
@@ -36,7 +36,7 @@ def train(weights: Any, inputs: Any, targets: Any, epochs: int) -> tuple[Any, An
     return jax.lax.scan(epoch, weights, None, length=epochs)
 
 
-def prepare(options: rival.Options) -> tuple[rival.Train, float]:
+def prepare(options: implementation.Options) -> tuple[implementation.Train, float]:
     common.use(options.device)
     rng = np.random.default_rng(options.seed)
     weights = (
@@ -47,14 +47,16 @@ def prepare(options: rival.Options) -> tuple[rival.Train, float]:
     epochs = max(1, round(300 * options.share))
     ready, compile_seconds = common.compiled(lambda w, x, y: train(w, x, y, epochs), weights, inputs, targets)
 
-    def run(options: rival.Options) -> rival.Training:
+    def run(options: implementation.Options) -> implementation.Training:
         (trained, losses), seconds = common.timed(ready, weights, inputs, targets)
         _, outputs = jax.lax.scan(lambda c, x: step(trained, c, x), jnp.zeros(6), inputs)
         mse = float(jnp.square(outputs - targets).mean())
-        return rival.Training(seconds, epochs * 20, epochs * 20, rival.last_tenth(losses.tolist()) / 20, {"mse": mse})
+        return implementation.Training(
+            seconds, epochs * 20, epochs * 20, implementation.last_tenth(losses.tolist()) / 20, {"mse": mse}
+        )
 
     return run, compile_seconds
 
 
 if __name__ == "__main__":
-    rival.command(prepare)
+    implementation.command(prepare)

@@ -1,13 +1,13 @@
-"""RECIPES: seconds of training of the source experiments, in plain PyTorch, seqrnn and JAX."""
+"""EXPERIMENTS: seconds of training of the source experiments, in plain PyTorch, seqrnn and JAX."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import machine, measure, plots, rival
+from benchmarks import implementation, machine, measure, plots
 from benchmarks.measure import Setup, digits, duration, median, times
 from benchmarks.report import Section, Table
-from benchmarks.seqrnn_rival import UPDATES, has_kernels, overrides
+from benchmarks.seqrnn_implementation import UPDATES, overrides
 
 JAX = {name: [name] for name in UPDATES} | {
     "integral_accumulated": ["integral_accumulated", "integral_accumulated_folded"]
@@ -22,53 +22,55 @@ GOAL = {  # plain PyTorch's seconds over seqrnn's
 
 
 def measure_section(setup: Setup) -> Section:
-    recipes = [name for name in UPDATES if name != "mnist_lstm" or setup.data_dir is not None]
-    raw = {recipe: measure_recipe(recipe, setup) for recipe in recipes}
+    experiments = [name for name in UPDATES if name != "mnist_lstm" or setup.data_dir is not None]
+    raw = {experiment: measure_experiment(experiment, setup) for experiment in experiments}
     seconds = {
-        recipe: {name: median(warm(rounds)) for name, rounds in rivals(runs).items()} for recipe, runs in raw.items()
+        experiment: {name: median(warm(rounds)) for name, rounds in implementations(runs).items()}
+        for experiment, runs in raw.items()
     }
-    picture = plots.recipes(seconds, setup.pictures / "benchmark_recipes.png")
+    picture = plots.experiments(seconds, setup.pictures / "benchmark_experiments.png")
     return Section([speed(raw), ratios(raw), quality(raw)], raw, [picture])
 
 
-def rivals(runs: dict[str, Any]) -> dict[str, list[Any]]:
-    """The rounds of those that are compared."""
+def implementations(runs: dict[str, Any]) -> dict[str, list[Any]]:
+    """Returns the rounds of the implementations that are compared."""
     found = {name: runs[name] for name in ("plain", "seqrnn_torch", "seqrnn") if name in runs}
     return found | {"jax": best_jax(runs)} if has_jax(runs) else found
 
 
-def measure_recipe(recipe: str, setup: Setup) -> dict[str, list[Any]]:
-    """Each rival's measurements, a list of rounds."""
-    share = setup.share * (0.02 if setup.quick and recipe.startswith("integral") else 0.1 if setup.quick else 1.0)
-    options = rival.Options(share=share, device=setup.device, data_dir=setup.data_dir or "data")
+def measure_experiment(experiment: str, setup: Setup) -> dict[str, list[Any]]:
+    """Returns each implementation's measurements, a list of rounds."""
+    share = setup.share * (0.02 if setup.quick and experiment.startswith("integral") else 0.1 if setup.quick else 1.0)
+    options = implementation.Options(share=share, device=setup.device, data_dir=setup.data_dir or "data")
     words = ["--share", str(share), "--device", setup.device, "--data-dir", options.data_dir]
     words += ["--repeats", "2" if setup.quick else "7"]
-    runs: dict[str, Any] = {"plain": lambda: measure.rival(f"benchmarks.plain.{recipe}", *words)}
-    if has_kernels():
-        torch_words = [recipe, "--kernel", "torch", *words]
-        runs["seqrnn_torch"] = lambda: measure.rival("benchmarks.seqrnn_rival", *torch_words)
-    runs["seqrnn"] = lambda: measure.rival("benchmarks.seqrnn_rival", recipe, *words)
-    runs["seqrnn_process"] = lambda: measure.seqrnn_summary(*overrides(recipe, options, None), "plots.draw=false")[0]
+    runs: dict[str, Any] = {"plain": lambda: measure.implementation(f"benchmarks.plain.{experiment}", *words)}
+    torch_words = [experiment, "--kernel", "torch", *words]
+    runs["seqrnn_torch"] = lambda: measure.implementation("benchmarks.seqrnn_implementation", *torch_words)
+    runs["seqrnn"] = lambda: measure.implementation("benchmarks.seqrnn_implementation", experiment, *words)
+    runs["seqrnn_process"] = lambda: measure.seqrnn_summary(
+        *overrides(experiment, options, None), "plots.draw=false"
+    )[0]
     if machine.installed("jax"):
-        for name in JAX[recipe]:
-            runs[f"jax{name.removeprefix(recipe)}"] = lambda name=name: measure.rival(
-                f"benchmarks.jax_rivals.{name}", *words
+        for name in JAX[experiment]:
+            runs[f"jax{name.removeprefix(experiment)}"] = lambda name=name: measure.implementation(
+                f"benchmarks.jax_implementations.{name}", *words
             )
     return measure.in_turn(runs, setup.rounds)
 
 
 def first(rounds: list[Any]) -> list[float]:
-    """Seconds of the first training of each process."""
+    """Returns seconds of the first training of each process."""
     return [found["trainings"][0]["seconds"] for found in rounds]
 
 
 def warm(rounds: list[Any]) -> list[float]:
-    """Seconds of the best training of each process behind its first, or of the only one."""
+    """Returns seconds of the best training of each process after its first one, or of the only one."""
     return [min(training["seconds"] for training in found["trainings"][1:] or found["trainings"]) for found in rounds]
 
 
 def best_jax(runs: dict[str, Any]) -> list[Any]:
-    """The rounds of the fastest rival in JAX."""
+    """Returns the rounds of the fastest implementation in JAX."""
     return min((runs[name] for name in runs if name.startswith("jax")), key=lambda rounds: median(warm(rounds)))
 
 
@@ -77,10 +79,10 @@ def has_jax(runs: dict[str, Any]) -> bool:
 
 
 def speed(raw: dict[str, Any]) -> Table:
-    columns = ["recipe", "updates", "plain PyTorch", "seqrnn, kernel=torch", "seqrnn", "JAX", "JAX compiles in"]
+    columns = ["experiment", "updates", "plain PyTorch", "seqrnn, kernel=torch", "seqrnn", "JAX", "JAX compiles in"]
     rows = []
-    for recipe, runs in raw.items():
-        row = [recipe, f"{runs['plain'][0]['trainings'][0]['updates']:,}"]
+    for experiment, runs in raw.items():
+        row = [experiment, f"{runs['plain'][0]['trainings'][0]['updates']:,}"]
         for name in ("plain", "seqrnn_torch", "seqrnn"):
             row.append(duration(median(warm(runs[name]))) if name in runs else "–")
         if has_jax(runs):
@@ -92,21 +94,29 @@ def speed(raw: dict[str, Any]) -> Table:
         rows.append(row)
     return Table(
         "Training, without evaluation, compilation and first calls", columns, rows,
-        "Medians over rounds of the best training in a process. JAX trains the whole recipe in one jitted call; of "
-        "two ways to write it, the faster one.",
+        "Medians over rounds of the best training in a process. JAX trains the whole experiment in one jitted call; "
+        "of two ways to write it, the faster one.",
     )  # fmt: skip
 
 
 def ratios(raw: dict[str, Any]) -> Table:
-    columns = ["recipe", "plain ÷ seqrnn", "goal", "JAX ÷ seqrnn", "fresh process: plain", "seqrnn", "plain ÷ seqrnn"]
+    columns = [
+        "experiment",
+        "plain ÷ seqrnn",
+        "goal",
+        "JAX ÷ seqrnn",
+        "fresh process: plain",
+        "seqrnn",
+        "plain ÷ seqrnn",
+    ]
     rows = []
-    for recipe, runs in raw.items():
+    for experiment, runs in raw.items():
         plain, ours = warm(runs["plain"]), warm(runs["seqrnn"])
         cold, ours_cold = first(runs["plain"]), [found["train_seconds"] for found in runs["seqrnn_process"]]
         rows.append([
-            recipe,
+            experiment,
             times(measure.ratio(plain, ours)),
-            f"≥ {GOAL[recipe]}×",
+            f"≥ {GOAL[experiment]}×",
             times(measure.ratio(warm(best_jax(runs)), ours)) if has_jax(runs) else "–",
             duration(median(cold)),
             duration(median(ours_cold)),
@@ -120,15 +130,15 @@ def ratios(raw: dict[str, Any]) -> Table:
 
 
 def quality(raw: dict[str, Any]) -> Table:
-    """That all have learned: one seed, so equal only in size."""
-    columns = ["recipe", "measure", "plain PyTorch", "seqrnn, kernel=torch", "seqrnn", "JAX"]
+    """Returns losses and scores, which show that all have learned; of one seed, so they agree only in size."""
+    columns = ["experiment", "measure", "plain PyTorch", "seqrnn, kernel=torch", "seqrnn", "JAX"]
     rows = []
-    for recipe, runs in raw.items():
+    for experiment, runs in raw.items():
         name = next(iter(runs["plain"][0]["trainings"][0]["test"]))
-        found = rivals(runs)
-        compared = [found.get(rival) for rival in ("plain", "seqrnn_torch", "seqrnn", "jax")]
+        found = implementations(runs)
+        compared = [found.get(name) for name in ("plain", "seqrnn_torch", "seqrnn", "jax")]
         for what in ("training loss", f"test {name}"):
-            row = [recipe if what == "training loss" else "", what]
+            row = [experiment if what == "training loss" else "", what]
             for rounds in compared:
                 training = rounds[0]["trainings"][0] if rounds else None
                 value = training and (training["train_loss"] if what == "training loss" else training["test"][name])

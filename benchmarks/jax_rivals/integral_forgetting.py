@@ -1,9 +1,0 @@
-"""integral_forgetting in JAX: all 125,000 updates in one jit."""
-
-from functools import partial
-
-from benchmarks import rival
-from benchmarks.jax_rivals.integral import prepare
-
-if __name__ == "__main__":
-    rival.command(partial(prepare, updates=125_000, windows=1))
