@@ -18,6 +18,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+<<<<<<< HEAD
+from seqrnn import plots
+from seqrnn.cli import reporting
+from seqrnn.diagnosis.page import draw_diagnosis
+from seqrnn.errors import DataError, printable
+=======
 from seqrnn.cli.interrupts import exiting_at_once
 
 with exiting_at_once():  # what is slow to import
@@ -25,6 +31,7 @@ with exiting_at_once():  # what is slow to import
     from seqrnn.cli import reporting
     from seqrnn.errors import DataError, printable
     from seqrnn.plots import style  # noqa: F401  imports matplotlib
+>>>>>>> api
 
 
 def draw_all(directories: Sequence[Path]) -> None:
@@ -40,6 +47,7 @@ def draw_all(directories: Sequence[Path]) -> None:
                 directory,
                 survive=DataError if reporting.wants_traceback() else Exception,
                 announce=lambda path: print(printable(str(path))),
+                others=[draw_diagnosis],
             )
         except DataError as error:
             problems += error.problems
