@@ -47,15 +47,13 @@ class Terminal:
         self._file: IO[str] = log_path.open("a", encoding="utf-8")
         # In a notebook, rich would show each line as an output of its own, and what goes to the log as well.
         self._screen = Screen(highlight=False, quiet=quiet, force_jupyter=False)
-        self._bar_console = self._screen
+        self._bar_console: Console = self._screen
         # A notebook draws a progress bar by ipywidgets.
         notebook = Console(quiet=quiet)
         if notebook.is_jupyter and find_spec("ipywidgets") is not None:
             self._bar_console = notebook
         self._draws_bar = self._screen.is_terminal or self._bar_console is notebook
-        self._log = Console(
-            file=self._file, width=LOG_WIDTH, highlight=False, color_system=None, force_jupyter=False
-        )
+        self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None, force_jupyter=False)
         self._bar: Bar | None = None
         self._interval = DRAW_EVERY if self._draws_bar else LINE_EVERY
         self._last_shown = time.monotonic()
