@@ -24,6 +24,7 @@ SUPPLIED = {  # by kind: the positional arguments of its components
     "task": "the seed",
     "model": "the number of inputs",
     "optimizer": "the parameters",
+    "instrument": "nothing",
 }
 KINDS = tuple(SUPPLIED)
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

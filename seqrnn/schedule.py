@@ -40,7 +40,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Sized)
 
 
 def distinct(batches: Sequence[AnyBatch]) -> Iterable[tuple[AnyBatch, int]]:
-    """Returns batches, each with the number of batches that have its timesteps and streams.
+    """Returns batches in order, each with the number of consecutive batches that have its timesteps and streams.
 
     A sequence that makes its batches only when they are asked for, and that may be endless, can have a method
     ``distinct`` that returns this without making them all.

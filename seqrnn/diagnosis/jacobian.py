@@ -1,20 +1,19 @@
-"""The recurrence's Jacobian along real trajectories: what one timestep makes of a small change of the state.
+"""The recurrence's Jacobian along real trajectories: how one timestep changes a small perturbation of the state.
 
 J = ∂s_t/∂s_{t−1}, where s is all that the cell remembers: all parts of its state, of all layers. A change of the
 state grows in one step by at most the largest singular value of J, and, were J the same at every step, in the long
-run by its spectral radius |λ|max per step. Bengio et al. (1994) and Pascanu et al. (2013), arXiv:1211.5063, tell
+run by its spectral radius |λ|max per step. Bengio et al. (1994) and Pascanu et al. (2013), arXiv:1211.5063, derive
 from these whether gradients vanish or explode.
 
-Caveats: J changes from step to step, and the spectral radius of a product is not the product of the radii: the
-gradients themselves (gradient reach) have the last word. The largest singular value depends on the units' scales.
+Caveats: J changes from step to step, and the spectral radius of a product is not the product of the radii: where the
+two disagree, the gradients themselves (gradient reach) are decisive. The largest singular value depends on the units'
+scales.
 
-Any cell will do: each state is put side by side as often as it has numbers, so that one pass forward and one backward
+It works for every cell: each state is repeated as often as it has numbers, so that one pass forward and one backward
 give all rows of J.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.diagnosis.intervals import Interval, of_mean
+from seqrnn.diagnosis.state_records import Jacobian
 from seqrnn.diagnosis.trajectories import Steps
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
@@ -33,30 +33,12 @@ MOST_NUMBERS = 512  # S of a state; the eigenvalues of a larger one would take l
 DRAWN = 4  # points whose eigenvalues are kept for a picture
 
 
-@dataclass(frozen=True)
-class Jacobian:
-    """
-    Args:
-        points: at how many points of real trajectories.
-        spectral_radius: |λ|max, its mean over the points.
-        largest_singular_value: the same; how much a change can grow in one timestep.
-        share_above_one: of the points, those whose spectral radius is above 1.
-        eigenvalues: of ``DRAWN`` points, each a list of [real part, imaginary part].
-    """
-
-    points: int
-    spectral_radius: Interval
-    largest_singular_value: Interval
-    share_above_one: Interval
-    eigenvalues: list[list[list[float]]]
-
-
 def along(network: Network, steps: Steps) -> Jacobian | None:
-    """At points that are spread evenly over the steps; None if the state is larger than ``MOST_NUMBERS``."""
+    """Returns it at points spread evenly over the steps; None if the state is larger than ``MOST_NUMBERS``."""
     numbers = sum(part.shape[0] * part.shape[2] for part in steps.before)
     if numbers > MOST_NUMBERS:
         return None
-    inside = (~steps.starts).nonzero().flatten()  # nothing is carried to where a sequence begins
+    inside = (~steps.starts).nonzero().flatten()  # no state is carried to where a sequence begins
     candidates = inside if len(inside) else torch.arange(len(steps.starts))
     points = max(FEWEST_POINTS, min(POINTS, int(WORK / numbers**3)))
     if len(candidates) > points:
@@ -64,10 +46,10 @@ def along(network: Network, steps: Steps) -> Jacobian | None:
     matrices = torch.cat([_at(network, steps, part) for part in torch.split(candidates, max(1, 4096 // numbers))])
     eigenvalues = torch.linalg.eigvals(matrices).numpy()  # (P, S)
     radii, norms = np.abs(eigenvalues).max(axis=1), torch.linalg.matrix_norm(matrices, 2).numpy()
-    cases = steps.cases[candidates].numpy()
+    groups = steps.groups[candidates].numpy()
 
     def mean(values: NDArray[np.float64]) -> Interval:
-        return of_mean([values[cases == case].mean() for case in np.unique(cases)])
+        return of_mean([values[groups == group].mean() for group in np.unique(groups)])
 
     drawn = eigenvalues[np.linspace(0, len(eigenvalues) - 1, min(DRAWN, len(eigenvalues))).astype(int)]
     return Jacobian(
@@ -80,13 +62,14 @@ def along(network: Network, steps: Steps) -> Jacobian | None:
 
 
 def _at(network: Network, steps: Steps, chosen: Tensor) -> Tensor:
-    """Jacobians (P, S, S) at some of the steps."""
+    """Returns Jacobians (P, S, S) at some of the steps."""
     there = chosen.to(steps.inputs.device)
     return jacobians(network, steps.inputs[there], tuple(part[:, there] for part in steps.before))
 
 
 def jacobians(network: Network, inputs: Tensor, state: State) -> Tensor:
-    """∂s_t/∂s_{t−1} (P, S, S), on the CPU, of one timestep with ``inputs`` (P, I) from ``state``, parts (L, P, H)."""
+    """Returns ∂s_t/∂s_{t−1} (P, S, S), on the CPU, of one timestep with ``inputs`` (P, I) from ``state``, parts
+    (L, P, H)."""
     points = len(inputs)
     numbers = sum(part.shape[0] * part.shape[2] for part in state)
     before = tuple(part.repeat_interleave(numbers, dim=1).requires_grad_() for part in state)  # (L, P · S, H)
@@ -101,7 +84,7 @@ def jacobians(network: Network, inputs: Tensor, state: State) -> Tensor:
         # One number to differentiate: given the seeds themselves, torch would import its symbolic shapes (a second).
         total = sum((part * seed).sum() for part, seed in zip(after, seeds, strict=True))
         gradients: tuple[Tensor | None, ...] = (None,) * len(before)
-        if isinstance(total, Tensor) and total.requires_grad:  # else the cell forgets everything
+        if isinstance(total, Tensor) and total.requires_grad:  # otherwise the cell forgets everything
             gradients = torch.autograd.grad(total, before, allow_unused=True)
     rows = [
         (torch.zeros_like(part) if gradient is None else gradient).transpose(0, 1).flatten(1)

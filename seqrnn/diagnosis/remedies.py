@@ -10,75 +10,74 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from seqrnn import config_files
-from seqrnn.diagnosis.examination import Examination
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.instruments.truncation import Truncation
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change, Remedy
 
-STREAMS = 16  # that a single one becomes; more are quadrupled
-ACCUMULATED = 50  # timesteps
+STREAMS = 16  # instead of fewer; more are quadrupled
+ACCUMULATED = 50  # timesteps of an update
 GATES = ("gru", "lstm")
-KEPT = (
-    "hidden_size",
-    "num_layers",
-    "dropout",
-    "head",
-    "head_size",
-    "head_bias",
-    "recurrent_init",
-    "kernel",
-)  # by all
+KEPT = (  # by another cell
+    "hidden_size", "num_layers", "dropout", "head", "head_size", "head_bias", "recurrent_init",
+)  # fmt: skip
 GROUPS = ("task", "model", "optimizer", "schedule", "experiment")
-OWN_CUT = {"schedule.stride": None, "schedule.update_every": None}
+WHOLE_WINDOWS = {"schedule.stride": None, "schedule.update_every": None}
 
 
-def remedies_for(names: Sequence[str], found: Examination, subject: Subject) -> list[Remedy]:
-    """Those of the remedies named that change anything here."""
-    values, components = subject.values, subject.components
+def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
+    """Returns those of the named remedies that change this run's config."""
+    values, components = run.values, run.components
     schedule, model, lr = components.schedule, values["model"], float(values["optimizer"]["lr"])
-    faithful = found.truncation.faithful if found.truncation else None
-    window = max(faithful, getattr(components.task, "reach", None) or 0) if faithful else None
-    wider = {"schedule.window": window, **OWN_CUT} if schedule.window and window and window > schedule.window else {}
+    truncation = found.get(Truncation)
+    sufficient = truncation.sufficient_window if truncation else None
+    window = max(sufficient, getattr(components.task, "reach", None) or 0) if sufficient else None
+    wider = (
+        {"schedule.window": window, **WHOLE_WINDOWS}
+        if schedule.window and window and window > schedule.window
+        else {}
+    )
     streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
-    more: Change = {"schedule.streams": streams} if _has_streams(subject, streams) else {}
+    more: Change = {"schedule.streams": streams} if _has_streams(run, streams) else {}
     constant = schedule.lr_decay == "constant"
     decay: Change = {"schedule.lr_decay": "cosine"} if constant else {}
 
-    known: dict[str, list[Change]] = {}
+    possible: dict[str, list[Change]] = {}
     if wider:
-        known["longer window"] = _at_rates(wider, lr, (1, 5, 25))
+        possible["longer window"] = _at_rates(wider, lr, (1, 5, 25))
     if not schedule.carry:
-        known["carried state"] = _at_rates({"schedule.carry": True}, lr, (1,))
+        possible["carried state"] = _at_rates({"schedule.carry": True}, lr, (1,))
     if more:
-        known["more streams"] = _at_rates(more, lr, (1, 5, 25))
+        possible["more streams"] = _at_rates(more, lr, (1, 5, 25))
     if more or wider:
-        known["wider batch"] = _at_rates({**wider, **more, **decay}, lr, (1, 5, 25, 100))
-    if schedule.window and subject.update_timesteps < ACCUMULATED:
+        possible["wider batch"] = _at_rates({**wider, **more, **decay}, lr, (1, 5, 25, 100))
+    if schedule.window and run.update_timesteps < ACCUMULATED:
         stride = schedule.stride or schedule.window
-        known["longer accumulation"] = _at_rates(
+        possible["longer accumulation"] = _at_rates(
             {"schedule.update_every": stride * -(-ACCUMULATED // stride)}, lr, (1, 5)
         )
     if decay:
-        known["decaying rate"] = _at_rates(decay, lr, (1, 4))
-    known["smaller steps"] = _at_rates({}, lr, (1 / 4, 1 / 16))
-    known["larger steps"] = _at_rates({}, lr, (4, 16))
-    known["longer training"] = _at_rates({}, lr, (1,))
+        possible["decaying rate"] = _at_rates(decay, lr, (1, 4))
+    possible["smaller steps"] = _at_rates({}, lr, (1 / 4, 1 / 16))
+    possible["larger steps"] = _at_rates({}, lr, (4, 16))
+    possible["longer training"] = _at_rates({}, lr, (1,))
     if model.get("recurrent_init") == "default":
-        known["orthogonal start"] = [{"model.recurrent_init": "orthogonal"}]
+        possible["orthogonal start"] = [{"model.recurrent_init": "orthogonal"}]
     if model["name"] not in GATES and "hidden_size" in model:
-        known["gated cell"] = [{"model": _cell("gru", model)}]
+        possible["gated cell"] = [{"model": _cell("gru", model)}]
     if schedule.clip_norm is None or schedule.clip_norm > 1:
-        known["clipped gradients"] = [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}]
+        possible["clipped gradients"] = [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}]
     if values["optimizer"]["name"] == "adam":
-        known["weight decay"] = [{"optimizer.weight_decay": 1e-4}, {"optimizer.weight_decay": 1e-3}]
+        possible["weight decay"] = [{"optimizer.weight_decay": 1e-4}, {"optimizer.weight_decay": 1e-3}]
     return [
-        Remedy(name, known[name], 4 if name == "longer training" else 1)
+        Remedy(name, possible[name], 4 if name == "longer training" else 1)
         for name in dict.fromkeys(names)
-        if name in known
+        if name in possible
     ]
 
 
 def combined(change: Change, remedy: Remedy, lr: float) -> Remedy:
-    """A remedy on top of a change that has been found to help, at the learning rate found there and around it."""
+    """Returns a remedy added to a change that helps, at the learning rate of that change and rates around it."""
     rate = float(change.get("optimizer.lr", lr))
     added = {key: value for key, value in remedy.variants[0].items() if key != "optimizer.lr"}
     factors = (1, 1 / 4, 4) if remedy.length == 1 else (1,)
@@ -90,17 +89,17 @@ def _at_rates(change: Change, lr: float, factors: Sequence[float], always: bool 
     return [change if factor == 1 and not always else {**change, "optimizer.lr": rate} for factor, rate in rates]
 
 
-def _has_streams(subject: Subject, streams: int) -> bool:
-    return subject.components.task.train(0, streams)[0].streams >= streams
+def _has_streams(run: TrainedRun, streams: int) -> bool:
+    return run.components.task.train(0, streams)[0].streams >= streams
 
 
 def _cell(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of another cell of the same size."""
+    """Returns the settings of another cell of the same size."""
     return {**_defaults(name), **{key: model[key] for key in KEPT if key in model}, "init_std": {}}
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """What ``model=NAME`` sets."""
+    """Returns what ``model=NAME`` sets."""
     return {**_conf("config.yaml")["model"], **_conf(f"model/{name}.yaml")}
 
 
@@ -109,36 +108,36 @@ def _conf(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def overrides_of(change: Change, subject: Subject) -> list[str]:
-    """A change as overrides; what would not change anything is left out."""
+def overrides_of(change: Change, run: TrainedRun) -> list[str]:
+    """Returns a change as overrides; keys that have the value already are left out."""
     found = []
     for key, value in change.items():
         if key == "model":
-            found += _another_cell(value, subject)
-        elif _now(subject, key) != value:
+            found += _another_cell(value, run)
+        elif _current(run, key) != value:
             found.append(f"{key}={_as_typed(value)}")
     return found
 
 
-def _another_cell(model: Mapping[str, Any], subject: Subject) -> list[str]:
-    """It as overrides; what an experiment says of the cell that it is not must go."""
+def _another_cell(model: Mapping[str, Any], run: TrainedRun) -> list[str]:
+    """Returns another cell as overrides, which also remove what an experiment sets for its own cell."""
     usual = _defaults(model["name"])
     found = [f"model={model['name']}"]
     found += [f"model.{key}={_as_typed(model[key])}" for key in KEPT if model[key] != usual[key]]
-    for text in subject.overrides:
+    for text in run.overrides:
         path = Path(config_files.config_directory()) / "experiment" / f"{text.removeprefix('experiment=')}.yaml"
         if text.startswith("experiment=") and path.is_file():
-            said = _conf(f"experiment/{path.name}").get("model") or {}
-            found += [f"~model.{key}" for key in said if key not in usual]
-            found += ["~model.init_std", "+model.init_std={}"] if said.get("init_std") else []
+            settings = _conf(f"experiment/{path.name}").get("model") or {}
+            found += [f"~model.{key}" for key in settings if key not in usual]
+            found += ["~model.init_std", "+model.init_std={}"] if settings.get("init_std") else []
     return found
 
 
-def lengthened(change: Change, length: int, subject: Subject) -> dict[str, Any]:
-    """The change, with the epochs or updates that make a run so many times as long."""
+def lengthened(change: Change, length: int, run: TrainedRun) -> dict[str, Any]:
+    """Returns the change, with the epochs or updates that make a run so many times as long."""
     if length == 1:
         return dict(change)
-    schedule = subject.components.schedule
+    schedule = run.components.schedule
     if schedule.max_updates is None:
         return {**change, "schedule.epochs": schedule.epochs * length}
     return {
@@ -148,13 +147,13 @@ def lengthened(change: Change, length: int, subject: Subject) -> dict[str, Any]:
     }
 
 
-def command(change: Change, subject: Subject) -> str:
-    """The line that runs it again, changed."""
-    new = overrides_of(change, subject)
+def command(change: Change, run: TrainedRun) -> str:
+    """Returns the command line that trains the run again, changed."""
+    new = overrides_of(change, run)
     keys = {text.partition("=")[0] for text in new}
     kept = [
         text
-        for text in subject.overrides
+        for text in run.overrides
         if (key := text.lstrip("+~").partition("=")[0]) not in keys
         and not key.startswith(("hydra.", "hydra/"))
         and not ("model" in keys and key.partition(".")[0] == "model" and key.removeprefix("model.") not in KEPT)
@@ -162,19 +161,19 @@ def command(change: Change, subject: Subject) -> str:
     return shlex.join(["python", "-m", "seqrnn.train", *kept, *new])
 
 
-def not_ours(line: str) -> list[str]:
-    """The config files that a line chooses and that are not in conf/: it needs --config-dir or hydra.searchpath,
-    which no run writes down."""
+def unknown_config_files(line: str) -> list[str]:
+    """Returns the config files that a command line chooses and that are not in conf/: it needs --config-dir or
+    hydra.searchpath, which a run does not record."""
     chosen = (text.split("=", 1) for text in shlex.split(line) if "=" in text)
     files = [f"{group}/{name}.yaml" for group, name in chosen if group in GROUPS and name != "null"]
     return [name for name in files if not (Path(config_files.config_directory()) / name).is_file()]
 
 
-def _now(subject: Subject, key: str) -> Any:
-    context: Any = subject.values
+def _current(run: TrainedRun, key: str) -> Any:
+    value: Any = run.values
     for part in key.split("."):
-        context = context[part]
-    return context
+        value = value[part]
+    return value
 
 
 def _as_typed(value: Any) -> str:

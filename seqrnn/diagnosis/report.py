@@ -1,38 +1,21 @@
-"""A diagnosis in words (diagnosis.md) and in numbers (diagnosis.json)."""
+"""A diagnosis in words: diagnosis.md, and what the terminal shows of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from seqrnn.diagnosis.examination import Examination
-from seqrnn.diagnosis.findings import Finding
-from seqrnn.diagnosis.intervals import LEVEL, Interval, number
-from seqrnn.diagnosis.remedies import not_ours
-from seqrnn.diagnosis.subject import Subject
-from seqrnn.diagnosis.verdict import Tried, Verdict
+from seqrnn.diagnosis.diagnosis import Diagnosis, TriedRemedy, Verdict
+from seqrnn.diagnosis.instrument import Finding
+from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.record import Record
+from seqrnn.diagnosis.remedies import unknown_config_files
 
-VERSION = 1  # of the format
 DIVERGED = 1e6  # effect of a remedy
 
 
-def to_values(found: Examination, verdict: Verdict, subject: Subject, seconds: float) -> dict[str, Any]:
-    """All that was measured and said, as plain values."""
-    return {
-        "version": VERSION,
-        "task": subject.values["task"]["name"],
-        "model": subject.values["model"]["name"],
-        "schedule": subject.values["schedule"],
-        "level": LEVEL,
-        "seconds": seconds,
-        "verdict": asdict(verdict),
-        "instruments": asdict(found),
-    }
-
-
 def summary(verdict: Verdict) -> str:
-    """The verdict, in Markdown."""
+    """Returns the verdict in Markdown."""
     return "\n".join(_summary(verdict))
 
 
@@ -40,38 +23,38 @@ def _summary(verdict: Verdict) -> Iterator[str]:
     yield verdict.headline
     yield ""
     for place, cause in enumerate(verdict.causes, 1):
-        yield f"{place}. **{cause.finding.title}.** {cause.finding.says}"
+        yield f"{place}. **{cause.finding.title}.** {cause.finding.description}"
         yield from _evidence(cause.finding)
         if cause.tried:
             yield f"    - {_best(cause.tried)}"
     if verdict.notes:
         yield ""
-        yield "Worth knowing, and no reason to change anything:" if verdict.solved else "Worth knowing:"
+        yield "Other observations, and no reason to change anything:" if verdict.solved else "Other observations:"
         yield ""
         for finding in verdict.notes:
-            yield f"- **{finding.title}.** {finding.says}"
+            yield f"- **{finding.title}.** {finding.description}"
             yield from _evidence(finding)
     tried = {one.remedy: one for cause in verdict.causes for one in cause.tried}
-    tried |= {one.remedy: one for one in verdict.others}
+    tried |= {one.remedy: one for one in verdict.other_trials}
     if tried:
         yield ""
         yield "| tried | loss × | |"
         yield "|---|---|---|"
         for one in sorted(tried.values(), key=lambda one: one.effect.value):
             effect = "diverges, or cannot be trained" if one.effect.value > DIVERGED else str(one.effect)
-            sure = "helps" if one.helps else "harms" if one.effect.low > 1 else "no sure effect"
-            yield f"| {one.remedy}: `{' '.join(one.overrides)}` | {effect} | {sure} |"
+            judgement = "helps" if one.helps else "harms" if one.effect.low > 1 else "no certain effect"
+            yield f"| {one.remedy}: `{' '.join(one.overrides)}` | {effect} | {judgement} |"
 
 
 def _evidence(finding: Finding) -> Iterator[str]:
-    return (f"    - {evidence.what}: {evidence.measured}" for evidence in finding.evidence)
+    return (f"    - {evidence.quantity}: {evidence.interval}" for evidence in finding.evidence)
 
 
-def _best(tried: Sequence[Tried]) -> str:
+def _best(tried: Sequence[TriedRemedy]) -> str:
     best = min(tried, key=lambda one: one.effect.value)
     names = ", ".join(one.remedy for one in tried)
     if not best.helps:
-        return f"tried: {names}; none with a sure effect"
+        return f"tried: {names}; none with a certain effect"
     return (
         f"best of {names}: {best.remedy}, loss × {best.effect}"
         if len(tried) > 1
@@ -79,25 +62,26 @@ def _best(tried: Sequence[Tried]) -> str:
     )
 
 
-def promise(advice: Tried) -> str:
-    """What trials say of the advice, and what it costs."""
+def trial_of_advice(advice: TriedRemedy) -> str:
+    """Returns what the advice brought in trials, and what it costs."""
     cost = f", on {advice.length} times as many timesteps" if advice.length > 1 else ""
     return f"In trials, this brought the loss to {advice.effect} of what it was{cost}."
 
 
-def to_markdown(found: Examination, verdict: Verdict, subject: Subject) -> str:
-    """The whole page."""
-    return "\n".join(_page(found, verdict, subject)) + "\n"
-
-
-def elsewhere(verdict: Verdict) -> str:
-    """What the line to run next does not say, if anything."""
-    files = not_ours(verdict.command or "")
+def config_reminder(verdict: Verdict) -> str:
+    """Returns which config files the command needs that are not in seqrnn's own conf/; empty if none."""
+    files = unknown_config_files(verdict.command or "")
     return f"Add the --config-dir or hydra.searchpath that has {', '.join(files)}." if files else ""
 
 
-def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[str]:
-    yield f"# Diagnosis: {subject.values['task']['name']} with {subject.values['model']['name']}"
+def to_markdown(diagnosis: Diagnosis) -> str:
+    """Returns diagnosis.md."""
+    return "\n".join(_page(diagnosis)) + "\n"
+
+
+def _page(diagnosis: Diagnosis) -> Iterator[str]:
+    verdict = diagnosis.verdict
+    yield f"# Diagnosis: {diagnosis.task} with {diagnosis.model}"
     yield ""
     yield summary(verdict)
     yield ""
@@ -106,43 +90,54 @@ def _page(found: Examination, verdict: Verdict, subject: Subject) -> Iterator[st
         yield ""
         yield f"    {verdict.command}"
         yield ""
-        if reminder := elsewhere(verdict):
+        if reminder := config_reminder(verdict):
             yield reminder
             yield ""
-        yield promise(verdict.advice)
+        yield trial_of_advice(verdict.advice)
         yield ""
-    yield f"Brackets hold {LEVEL:.0%} confidence intervals. Trials: {verdict.trials}"
+    yield f"Brackets hold {diagnosis.level:.0%} confidence intervals. Trials: {verdict.trials_note}"
     yield ""
     yield "## What was measured"
     yield ""
     yield "![What was measured](diagnosis.png)"
-    for name, measured in asdict(found).items():
-        if isinstance(measured, dict) and name != "missing":
-            yield ""
-            yield f"### {name.capitalize()}"
-            yield ""
-            yield "| | |"
-            yield "|---|---|"
-            yield from (f"| {key} | {value} |" for key, value in _rows(measured))
-    if found.missing:
+    for name, result in diagnosis.results.items():
+        yield ""
+        yield f"### {name.capitalize()}"
+        yield ""
+        yield "| | |"
+        yield "|---|---|"
+        yield from (f"| {key} | {value} |" for key, value in _rows(result))
+    if diagnosis.missing:
         yield ""
         yield "## What was not measured"
         yield ""
-        yield from (f"- {name}: {reason}" for name, reason in found.missing.items())
+        yield from (f"- {name}: {reason}" for name, reason in diagnosis.missing.items())
 
 
-def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """What fits into a table: no curves."""
-    for key, value in values.items():
-        name = f"{prefix}{key.replace('_', ' ')}"
-        if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
-            yield name, str(Interval(**value))
-        elif isinstance(value, dict):
-            yield from _rows(value, f"{name}: ")
-        elif isinstance(value, list) and value and all(isinstance(part, dict) and "name" in part for part in value):
-            for part in value:
-                yield from _rows({k: v for k, v in part.items() if k != "name"}, f"{part['name']}, ")
-        elif isinstance(value, bool) or value is None or isinstance(value, str):
-            yield name, "–" if value is None else str(value)
-        elif isinstance(value, int | float):
-            yield name, number(value)
+def _rows(record: Record, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields names and values for a table; lists of numbers are left out."""
+    for key, value in record:
+        yield from _row(f"{prefix}{key.replace('_', ' ')}", value)
+
+
+def _row(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Interval):
+        yield name, _interval(name, value)
+    elif isinstance(value, Record):
+        yield from _rows(value, f"{name}: ")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _row(f"{name}: {key}", part)
+    elif isinstance(value, list) and value and all(isinstance(part, Record) for part in value):
+        for part in value:
+            yield from _rows(part, f"{getattr(part, 'name', name)}, ")
+    elif isinstance(value, bool | str) or value is None:
+        yield name, "–" if value is None else str(value)
+    elif isinstance(value, int | float):
+        yield name, number(value)
+
+
+def _interval(name: str, interval: Interval) -> str:
+    if name == "decoding: reach" and interval.value < 0:
+        return "not even the present can be decoded"
+    return str(interval)

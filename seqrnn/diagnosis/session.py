@@ -1,4 +1,4 @@
-"""A diagnosis from beginning to end: examined, judged, written down, told."""
+"""A diagnosis from beginning to end: examines a run, judges it, writes the diagnosis, and shows it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from time import perf_counter
 from rich.console import Console
 from rich.markdown import Markdown
 
-from seqrnn import plots
-from seqrnn.diagnosis import report
+from seqrnn.diagnosis import page, report
+from seqrnn.diagnosis.diagnosis import Diagnosis
 from seqrnn.diagnosis.examination import examine
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.intervals import LEVEL
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.verdict import judge
 from seqrnn.errors import printable
 from seqrnn.rundir.writer import write_diagnosis
 
-SECONDS = 30.0
+SECONDS = 30.0  # for trials of remedies
 
 
 def diagnose_finished_run(
@@ -55,7 +56,7 @@ def diagnose(
     """Diagnoses a run, and writes diagnosis.md, diagnosis.json and diagnosis.png into its directory.
 
     Args:
-        seconds: for trials of remedies, about; None: 30.
+        seconds: about how long trials of remedies may take; None: ``SECONDS``.
         plugins: modules to import that the run needs.
 
     Raises:
@@ -64,24 +65,32 @@ def diagnose(
     began = perf_counter()
     console = console or Console()
     with console.status("reading the run") as status:
-        subject = Subject(directory, plugins)
-        found = examine(subject, lambda text: status.update(f"{text} …"))
-        verdict = judge(
-            found, subject, SECONDS if seconds is None else seconds, lambda text: status.update(f"{text} …")
-        )
+
+        def announce(text: str) -> None:
+            status.update(f"{text} …")
+
+        run = TrainedRun(directory, plugins)
+        found = examine(run, announce)
+        verdict = judge(found, run, SECONDS if seconds is None else seconds, announce)
         spent = perf_counter() - began
-        write_diagnosis(
-            directory,
-            report.to_values(found, verdict, subject, spent),
-            report.to_markdown(found, verdict, subject),
+        diagnosis = Diagnosis(
+            task=run.values["task"]["name"],
+            model=run.values["model"]["name"],
+            schedule=run.values["schedule"],
+            level=LEVEL,
+            seconds=spent,
+            verdict=verdict,
+            results=found.results,
+            missing=dict(found.missing),
         )
-        status.update("drawing …")
-        plots.draw_diagnosis(directory)
+        write_diagnosis(directory, diagnosis.model_dump(), report.to_markdown(diagnosis))
+        announce("drawing")
+        page.draw_diagnosis(directory)
     console.print(Markdown(report.summary(verdict)))
     if verdict.command and verdict.advice:
-        console.print(f"\n{report.promise(verdict.advice)}")
+        console.print(f"\n{report.trial_of_advice(verdict.advice)}")
         console.print(verdict.command, soft_wrap=True, markup=False, highlight=False, style="bold")
-        if reminder := report.elsewhere(verdict):
+        if reminder := report.config_reminder(verdict):
             console.print(reminder, soft_wrap=True, markup=False, highlight=False)
-    page = printable(str(directory / "diagnosis.md"))
-    console.print(f"\n{page} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)
+    path = printable(str(directory / "diagnosis.md"))
+    console.print(f"\n{path} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)

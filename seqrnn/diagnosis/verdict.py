@@ -4,172 +4,142 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from seqrnn.diagnosis.examination import Examination
-from seqrnn.diagnosis.findings import Evidence, Finding, findings_of, floor_of, is_solved
-from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
+from seqrnn.diagnosis.findings import findings_of, floor_of, is_solved
+from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
+from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.intervals import number
 from seqrnn.diagnosis.remedies import combined, command, lengthened, overrides_of, remedies_for
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Remedy, Trial, Trials
 
 ALWAYS = ("wider batch", "decaying rate", "longer training")  # tried whatever was found
-WORTH = 0.9  # of the loss: what is added to a remedy must bring it lower than that
+WORTH = 0.9  # of the loss: a remedy that is added to another one must bring it lower than that
 MOST = 1  # remedies that are added to the best one, before a longer training is
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A trial, as it can be pasted.
-
-    Args:
-        overrides: those of the change, and of the length.
-        length: how many times as many timesteps.
-    """
-
-    remedy: str
-    overrides: list[str]
-    length: int
-    effect: Interval
-    loss: float
-    helps: bool
-
-
-@dataclass(frozen=True)
-class Cause:
-    """A finding, and what has become of its remedies."""
-
-    finding: Finding
-    tried: list[Tried]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """
-    Args:
-        headline: in a sentence.
-        solved: whether nothing is left to be learned that would show.
-        causes: the largest first: by what its remedies brought.
-        notes: findings that are worth knowing, and no causes; if all is solved, all findings.
-        others: remedies that were tried without a finding that asks for them.
-        advice: the best combination, if any helped.
-        command: the line that follows it.
-        trials: how they were made, or why they were not.
-    """
-
-    headline: str
-    solved: bool
-    evidence: Interval | None
-    causes: list[Cause]
-    notes: list[Finding]
-    others: list[Tried]
-    advice: Tried | None
-    command: str | None
-    trials: str
-
-
 def judge(
-    found: Examination, subject: Subject, seconds: float, announce: Callable[[str], None] = lambda text: None
+    found: Examination, run: TrainedRun, seconds: float, announce: Callable[[str], None] = lambda text: None
 ) -> Verdict:
-    """Judges an examination; tries remedies for about so many ``seconds``, unless there is nothing to mend."""
-    findings, solved = findings_of(found, subject), is_solved(found)
-    trials, results = Trials(subject, seconds), dict[str, Trial]()
+    """Judges an examination; tries remedies for about so many ``seconds``, unless the task is solved."""
+    findings, solved = findings_of(found), is_solved(found)
+    trials, results = Trials(run, seconds), dict[str, Trial]()
     if solved:
-        said = "None were made: there is nothing to mend."
+        note = "None were made: the task is solved."
     elif seconds <= 0 or trials.obstacle:
-        said = f"None were made: {trials.obstacle or 'none were asked for'}."
+        note = f"None were made: {trials.obstacle or 'the time for trials was 0 s'}."
     else:
         names = [name for finding in findings for name in finding.remedies]
-        remedies = {remedy.name: remedy for remedy in remedies_for([*names, *ALWAYS], found, subject)}
+        remedies = {remedy.name: remedy for remedy in remedies_for([*names, *ALWAYS], found, run)}
         results = {trial.name: trial for trial in trials.run(list(remedies.values()), announce)}
-        said = (
+        note = (
             f"Each is a training from scratch on {trials.timesteps:,} timesteps"
             f"{'' if trials.whole else ', a part of the run'}, or on more where these take no longer; effects are of "
             f"{next(iter(results.values())).seeds} seeds in pairs."
         )
         findings = _with_underfit(findings, results)
     causes = [
-        Cause(finding, [_pasted(results[name], subject) for name in finding.remedies if name in results])
+        Cause(finding=finding, tried=[_tried(results[name], run) for name in finding.remedies if name in results])
         for finding in findings
         if finding.remedies and not solved
     ]
     causes.sort(key=lambda cause: min((tried.effect.value for tried in cause.tried), default=math.inf))
     asked = {tried.remedy for cause in causes for tried in cause.tried}
-    best = _combine(trials, remedies, results, subject, announce) if results else None
-    advice = _pasted(best, subject) if best else None
+    best = _combine(trials, remedies, results, run, announce) if results else None
+    baselines = found.get(Baselines)
     return Verdict(
         headline=_headline(found, solved, causes),
         solved=solved,
-        evidence=found.baselines.ratio if found.baselines else None,
+        loss_ratio=baselines.ratio if baselines else None,
         causes=causes,
         notes=[finding for finding in findings if solved or not finding.remedies],
-        others=[_pasted(trial, subject) for name, trial in results.items() if name not in asked],
-        advice=advice,
-        command=command(lengthened(best.change, best.length, subject), subject) if best else None,
-        trials=said,
+        other_trials=[_tried(trial, run) for name, trial in results.items() if name not in asked],
+        advice=_tried(best, run) if best else None,
+        command=command(lengthened(best.change, best.length, run), run) if best else None,
+        trials_note=note,
     )
 
 
 def _with_underfit(findings: list[Finding], results: dict[str, Trial]) -> list[Finding]:
-    """That a longer training is better is a finding too, whatever the end of this one looked like."""
+    """Adds the finding that training is short if a longer one is better, whatever the end of this one looked like."""
     longer = results.get("longer training")
     if longer is None or longer.effect.high >= WORTH or any(finding.name == "underfit" for finding in findings):
         return findings
-    says = f"Four times as long, it comes to {number(longer.effect.value)} of the loss."
-    evidence = [Evidence("loss of a training four times as long, by that of one as it is", longer.effect)]
-    return [*findings, Finding("underfit", "Training is short", says, evidence, ["longer training"])]
+    short = Finding(
+        name="underfit",
+        title="Training is short",
+        description=f"A training four times as long has {number(longer.effect.value)} of the loss.",
+        evidence=[
+            Evidence(
+                quantity="loss of a training four times as long, by that of one as it is", interval=longer.effect
+            )
+        ],
+        remedies=["longer training"],
+    )
+    return [*findings, short]
 
 
 def _combine(
     trials: Trials,
     remedies: dict[str, Remedy],
     results: dict[str, Trial],
-    subject: Subject,
+    run: TrainedRun,
     announce: Callable[[str], None],
 ) -> Trial | None:
-    """The best remedy, with others on top as long as they add to it, and a longer training at the end."""
-    lr = float(subject.values["optimizer"]["lr"])
+    """Returns the best remedy, with others added as long as they improve it, and with a longer training at the end;
+    None if no remedy helps."""
+    lr = float(run.values["optimizer"]["lr"])
     helpful = sorted((trial for trial in results.values() if trial.helps), key=lambda trial: trial.effect.value)
     parts = [trial for trial in helpful if trial.name != "longer training"]
     best = parts[0] if parts else None
     if best is None:
         return helpful[0] if helpful else None
-    names = [trial.name for trial in parts[1:] if not _within(trial, best)][:MOST]
+    names = [trial.name for trial in parts[1:] if not _changes_only_what(trial, best)][:MOST]
     for name in [*names, *(["longer training"] if "longer training" in remedies else [])]:
         announce(f"trying {best.name} with {name}")
         remedy = combined(best.change, remedies[name], lr)
-        (trial,) = trials.run([Remedy(f"{best.name} + {name}", remedy.variants, remedy.length)])
-        if trial.helps and trial.loss < WORTH * best.loss:
-            best = trial
+        for trial in trials.run([Remedy(f"{best.name} + {name}", remedy.variants, remedy.length)]):
+            if trial.helps and trial.loss < WORTH * best.loss:
+                best = trial
     return best
 
 
-def _within(trial: Trial, best: Trial) -> bool:
-    """Whether a remedy only changes what the best one changes too."""
+def _changes_only_what(trial: Trial, best: Trial) -> bool:
+    """Whether a remedy changes no other key than the best one does."""
     return set(trial.change) - {"optimizer.lr"} <= set(best.change)
 
 
-def _pasted(trial: Trial, subject: Subject) -> Tried:
-    overrides = overrides_of(lengthened(trial.change, trial.length, subject), subject)
-    return Tried(trial.name, overrides, trial.length, trial.effect, trial.loss, trial.helps)
+def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
+    return TriedRemedy(
+        remedy=trial.name,
+        overrides=overrides_of(lengthened(trial.change, trial.length, run), run),
+        length=trial.length,
+        effect=trial.effect,
+        loss=trial.loss,
+        helps=trial.helps,
+    )
 
 
 def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
-    if found.baselines is None or found.baselines.ratio is None:
+    baselines = found.get(Baselines)
+    if baselines is None or baselines.ratio is None:
         return "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
-    share = f"its loss is {found.baselines.ratio} of that of {found.baselines.best}, the best trivial predictor"
+    loss = f"its loss is {baselines.ratio} of that of {baselines.best}, the best trivial predictor"
+    if not math.isfinite(baselines.ratio.value):
+        loss = f"its loss, compared with that of {baselines.best}, the best trivial predictor, {baselines.ratio}"
     if floor := floor_of(found):
         return (
-            f"It is as good as can be: its loss is {floor.ratio} of that of {floor.name}, below which nobody comes. "
-            "What is left to be changed is the task."
+            f"It is as good as possible: its loss is {floor.ratio} of that of {floor.name}, the least loss that any "
+            "predictor can have. Only another task could bring it lower."
         )
     if solved:
-        return f"A clean bill: it has learned the task; {share}."
+        return f"Nothing is wrong: it has learned the task; {loss}."
     if any(cause.finding.name == "nothing_learned" for cause in causes):
-        return f"It has learned {'next to nothing' if found.baselines.ratio.high < 1 else 'nothing'}: {share}."
-    if found.baselines.ratio.high >= 1:
-        found_with = " What holds it back, the largest cause first:" if causes else ""
-        return f"Whether it has learned anything is not sure: {share}.{found_with}"
+        return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}."
+    if baselines.ratio.high >= 1:
+        then = " What holds it back, the largest cause first:" if causes else ""
+        return f"It is not certain that it has learned anything: {loss}.{then}"
     if not causes:
-        return f"It has learned a part: {share}. No cause was found with confidence."
-    return f"It has learned a part: {share}. What holds it back, the largest cause first:"
+        return f"It has learned a part: {loss}. No cause was found with confidence."
+    return f"It has learned a part: {loss}. What holds it back, the largest cause first:"

@@ -1,13 +1,13 @@
-"""Vital signs: what can be told of a network in a moment, at each evaluation of a training (diagnose=true).
+"""Vital signs: what can be measured of a network in a moment, at each evaluation of a training (diagnose=true).
 
-They go into the metrics as they are, without intervals, to be seen as they change:
+They go into the metrics, without intervals, so that their change is seen:
 
-    half_life        timesteps after which a gradient has half its strength (see ``seqrnn.diagnosis.reach``)
-    truncation       cosine of the schedule's gradient with the full one (see ``seqrnn.diagnosis.truncation``)
+    half_life        timesteps after which a gradient has half its strength (see ``instruments.reach``)
+    truncation       cosine of the schedule's gradient with the full one (see ``instruments.truncation``)
     saturated        share of the cell's outputs beyond ±0.99 (cells whose outputs stay within ±1)
     rank             effective rank of the cell's outputs (Roy & Vetterli 2007)
 
-Nothing here draws at random or touches the network: a training with vital signs is bit for bit that without.
+Nothing here draws random numbers or changes the network: a training with vital signs is bit for bit that without.
 """
 
 from __future__ import annotations
@@ -19,9 +19,15 @@ import torch
 from torch import Tensor
 
 from seqrnn.components import Components
-from seqrnn.diagnosis.reach import curve_of, gradient_norms, half_life
-from seqrnn.diagnosis.subject import Stretch
-from seqrnn.diagnosis.truncation import compare, gradient, states_along
+from seqrnn.diagnosis.gradients import (
+    compare,
+    gradient_norms,
+    half_life,
+    reach_curve,
+    states_along,
+    windowed_gradient,
+)
+from seqrnn.diagnosis.trained_run import Excerpt
 from seqrnn.tasks.protocol import Chunk
 
 TIMESTEPS, STREAMS = 128, 16  # that are looked at
@@ -32,7 +38,7 @@ class Vitals:
     """Measures a network that is being trained.
 
     Args:
-        experiment: the run; the sequences are the first of those that are evaluated.
+        components: of the run; the sequences are the first of the validation data.
     """
 
     def __init__(self, components: Components) -> None:
@@ -49,11 +55,11 @@ class Vitals:
         )
 
     def __call__(self) -> dict[str, float]:
-        """The vital signs of the network as it is, by name."""
+        """Returns the vital signs of the network as it is, by name."""
         components, chunk, schedule = self.components, self.chunk, self.components.schedule
         network = copy.deepcopy(components.network).eval()
         timesteps, streams = chunk.valid.shape
-        states = states_along(network, Stretch(chunk, network.initial_state(streams)))
+        states = states_along(network, Excerpt(chunk, network.initial_state(streams)))
         ending = chunk.valid[-1]
         norms = gradient_norms(
             network,
@@ -63,14 +69,14 @@ class Vitals:
             network.initial_state(int(ending.sum())),
         )
         arguments = network, components.loss, chunk, states
-        full = gradient(*arguments, timesteps, timesteps, carry=True)
+        full = windowed_gradient(*arguments, timesteps, timesteps, carry=True)
         cut = full
         if (schedule.window is not None and schedule.window < timesteps) or not schedule.carry:
-            cut = gradient(*arguments, schedule.window, schedule.stride, schedule.carry)
+            cut = windowed_gradient(*arguments, schedule.window, schedule.stride, schedule.carry)
         with torch.no_grad():
             outputs, _ = network.recur(chunk.inputs, network.initial_state(streams))  # (T, B, H)
         return {
-            "half_life": half_life(curve_of(norms)),
+            "half_life": half_life(reach_curve(norms)),
             "truncation": compare(cut, full)[0],
             "saturated": float((outputs.abs() > LIMIT).double().mean()),
             "rank": _effective_rank(outputs.flatten(0, 1).double()),
@@ -78,7 +84,7 @@ class Vitals:
 
 
 def _effective_rank(outputs: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of centred outputs (N, H)."""
+    """Returns exp of the entropy of the normalised singular values of centred outputs (N, H)."""
     values = torch.linalg.svdvals(outputs - outputs.mean(dim=0))
     shares = values / values.sum().clamp_min(1e-30)
     entropy = -(shares * shares.clamp_min(1e-30).log()).sum()

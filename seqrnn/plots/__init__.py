@@ -4,10 +4,10 @@
     predictions.png  what the trained network predicts of the test data (seqrnn.plots.picture)
     animation.gif    the fit as it improved (runs with plots.animation=true)
     samples.png      training examples (classification)
-    diagnosis.png    what a diagnosis says and was measured on (runs that python -m seqrnn.diagnose has looked at)
 
-``python -m seqrnn.plots RUN_DIR`` draws them again. No window is ever opened, and nothing global is changed: figures
-are matplotlib objects without pyplot, drawn with matplotlib's own defaults, whatever a matplotlibrc says.
+``python -m seqrnn.plots RUN_DIR`` draws them, and diagnosis.png (``seqrnn.diagnosis.page``), again. No window is ever
+opened, and nothing global is changed: figures are matplotlib objects without pyplot, drawn with matplotlib's own
+defaults, whatever a matplotlibrc says.
 
 Everything is imported when something is drawn: matplotlib is slow, and ``python -m seqrnn.plots`` imports this file
 before it can remove the current directory, which may come from anyone, from the module search path.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as in typing, which is not imported here
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -25,12 +25,14 @@ def draw(
     directory: Path,
     survive: type[Exception] | None = None,
     announce: Callable[[Path], object] = lambda path: None,
+    others: Sequence[Callable[[Path], list[Path]]] = (),
 ) -> list[Path]:
     """Draws every picture that a run directory has data for, also where the run diverged or was interrupted.
 
     Args:
         survive: errors that keep only their own picture from being drawn; None: DataError.
         announce: called with each file when it has been written.
+        others: draw further pictures from the directory; each returns the files that it wrote.
 
     Returns:
         The files written. Each is written whole or not at all.
@@ -43,7 +45,7 @@ def draw(
     _quiet_matplotlib()
     from seqrnn.plots import drawing
 
-    return drawing.draw(directory, survive or DataError, announce)
+    return drawing.draw(directory, survive or DataError, announce, others)
 
 
 def draw_samples(directory: Path) -> list[Path]:
@@ -56,18 +58,6 @@ def draw_samples(directory: Path) -> list[Path]:
     from seqrnn.plots import drawing
 
     return drawing.draw_samples(directory)
-
-
-def draw_diagnosis(directory: Path) -> list[Path]:
-    """Draws ``diagnosis.png``: what a diagnosis says, and what it was measured on.
-
-    Raises:
-        DataError: it is not a run directory, or a file of it is missing or damaged.
-    """
-    _quiet_matplotlib()
-    from seqrnn.plots import drawing
-
-    return drawing.draw_diagnosis(directory)
 
 
 def _quiet_matplotlib() -> None:

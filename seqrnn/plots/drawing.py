@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from seqrnn.errors import DataError
 from seqrnn.plots import arrays, loss, picture, style
 from seqrnn.plots.facts import Facts
-from seqrnn.rundir import bounded
-from seqrnn.rundir.names import DIAGNOSIS, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
+from seqrnn.rundir.names import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
 from seqrnn.rundir.reader import RunReader
 
 
-def draw(directory: Path, survive: type[Exception], announce: Callable[[Path], object]) -> list[Path]:
+def draw(
+    directory: Path,
+    survive: type[Exception],
+    announce: Callable[[Path], object],
+    others: Sequence[Callable[[Path], list[Path]]],
+) -> list[Path]:
     """Draws every picture that there is data for (``seqrnn.plots.draw``)."""
     run = RunReader(directory)
     facts = Facts(run.config(), run.summary())
@@ -46,12 +51,11 @@ def draw(directory: Path, survive: type[Exception], announce: Callable[[Path], o
     def samples() -> list[Path]:
         return draw_samples(directory) if run.has(SAMPLES) else []
 
-    def diagnosis() -> list[Path]:
-        return draw_diagnosis(directory) if run.has(DIAGNOSIS) else []
-
     paths: list[Path] = []
     problems: list[str] = []
-    for draw_one in (losses, predictions, animated, samples, diagnosis):
+    pictures: list[Callable[[], list[Path]]] = [losses, predictions, animated, samples]
+    pictures += [partial(other, directory) for other in others]
+    for draw_one in pictures:
         try:
             with style.defaults():
                 drawn = draw_one()
@@ -88,17 +92,3 @@ def draw_samples(directory: Path) -> list[Path]:
     found = arrays.checked(run.samples(), arrays.SAMPLES, directory / SAMPLES)
     with style.defaults():
         return [style.save(samples.draw(found, Facts(run.config(), summary)), directory / "samples.png")]
-
-
-def draw_diagnosis(directory: Path) -> list[Path]:
-    """Draws ``diagnosis.png`` (``seqrnn.plots.draw_diagnosis``)."""
-    from seqrnn.plots import diagnosis, measured
-
-    run = RunReader(directory)
-    metrics = run.metrics()
-    if metrics:
-        arrays.check_columns(metrics, directory / METRICS_JSONL)
-    found = measured.checked(bounded.read_json(bounded.resolve_inside(directory, DIAGNOSIS)), directory / DIAGNOSIS)
-    with style.defaults():
-        page = diagnosis.draw(found, Facts(run.config(), run.summary()), metrics)
-        return [style.save(page, directory / "diagnosis.png", colours=256)]

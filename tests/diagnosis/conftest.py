@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from subjects import make_run
+from runs import make_run
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 from helpers import StubTask, make_task
-from subjects import Linear, by_hand
+from runs import Linear, by_hand
 from torch import nn
 
 from seqrnn import evaluation
-from seqrnn.diagnosis import baselines
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.instruments import baselines
+from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import stored
 
 
 def constant(value: float, inputs: int = 1, outputs: int = 1) -> tuple[Linear, nn.Linear]:
-    """A network that says the same whatever it hears."""
+    """Returns a network with a constant output."""
     head = nn.Linear(1, outputs)
     with torch.no_grad():
         head.weight.zero_()
@@ -50,9 +51,9 @@ def guess(streams: int = 40, timesteps: int = 30) -> Guess:
     return Guess([[stored(x, x)]])
 
 
-def measured(value: float, task: Any) -> baselines.Baselines:
+def measured(value: float, task: Any) -> Baselines:
     cell, head = constant(value, task.input_size, task.output_size)
-    return baselines.measure(by_hand(cell, task, head=head))
+    return baselines.BaselinesInstrument().measure(by_hand(cell, task, head=head))
 
 
 def test_a_network_that_says_what_a_baseline_says_has_a_ratio_of_one() -> None:
@@ -95,13 +96,13 @@ def test_the_interval_is_as_wide_as_sequences_differ() -> None:
     assert wide.ratio is not None
     assert narrow.ratio is not None
     assert wide.ratio.high - wide.ratio.low > 8 * (narrow.ratio.high - narrow.ratio.low)
-    assert wide.over == "40 sequences"
+    assert wide.independent == "40 sequences"
 
 
 def test_a_part_of_many_sequences_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "MOST", 100)
     found = measured(1.0, guess(40, 30))
-    assert (found.sequences, found.of) == (3, 40)
+    assert (found.sequences, found.all_sequences) == (3, 40)
     monkeypatch.setattr(baselines, "MOST", 10)
     assert measured(1.0, guess(40, 30)).sequences == 1
 
@@ -109,17 +110,17 @@ def test_a_part_of_many_sequences_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_constant_predictor_of_the_integral_is_worth_its_baseline() -> None:
     task = make_task("integral")
     cell, head = constant(0.0)
-    subject = by_hand(cell, task, head=head)
+    trained = by_hand(cell, task, head=head)
     chunk = task.test()[0].read(0, 300)
     with torch.no_grad():
         head.bias.fill_(float(task.baselines()["constant (median)"](chunk)[0, 0, 0]))
-    found = baselines.measure(subject)
+    found = baselines.BaselinesInstrument().measure(trained)
     of_median = next(one for one in found.baselines if one.name == "constant (median)")
     assert of_median.ratio.value == pytest.approx(1)
     scores = evaluation.score_baselines(
-        evaluation.predict(subject.components.network, task.test(), subject.components.context),
+        evaluation.predict(trained.components.network, task.test(), trained.components.context),
         task,
-        subject.components.loss,
+        trained.components.loss,
     )
     assert of_median.loss.value == pytest.approx(scores["constant (median)"]["loss"])
     assert of_median.metric == pytest.approx(scores["constant (median)"]["mae"])
@@ -131,10 +132,10 @@ def test_a_constant_predictor_of_the_integral_is_worth_its_baseline() -> None:
 def test_every_task_and_cell_has_numbers_that_agree_with_the_summary(
     task: str, model: str, diagnosed_run: Callable[..., Path]
 ) -> None:
-    subject = Subject(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"))
-    report = json.loads(to_json(dataclasses.asdict(baselines.measure(subject))))
-    assert report["loss"]["value"] == pytest.approx(subject.summary["test"]["loss"], rel=1e-4)
-    assert report["metric"] == pytest.approx(subject.summary["test"][report["metric_name"]], rel=1e-4)
+    trained = TrainedRun(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"))
+    report = json.loads(to_json(baselines.BaselinesInstrument().measure(trained).model_dump()))
+    assert report["loss"]["value"] == pytest.approx(trained.summary["test"]["loss"], rel=1e-4)
+    assert report["metric"] == pytest.approx(trained.summary["test"][report["metric_name"]], rel=1e-4)
     assert report["ratio"]["low"] <= report["ratio"]["value"] <= report["ratio"]["high"]
     for one in report["baselines"]:
-        assert one["loss"]["value"] == pytest.approx(subject.summary["baselines"][one["name"]]["loss"], rel=1e-4)
+        assert one["loss"]["value"] == pytest.approx(trained.summary["baselines"][one["name"]]["loss"], rel=1e-4)

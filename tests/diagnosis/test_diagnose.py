@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from runs import make_run
 from safetensors.torch import load_file, save_file
-from subjects import make_run
-from test_subject import edit_config, edit_summary
+from test_trained_run import edit_config, edit_summary
 
 from seqrnn import diagnose
-from seqrnn.diagnosis import forgetting, noise, truncation
+from seqrnn.diagnosis.instruments import forgetting, noise, truncation
 
 Run = Callable[..., Path]
 Command = Callable[..., tuple[int, str, str]]
@@ -26,9 +26,10 @@ FILES = ("diagnosis.json", "diagnosis.md", "diagnosis.png")
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs it in this process; returns exit code, output and errors."""
+    """Runs the command in this process; returns exit code, output and errors."""
     for module, name, value in (
-        (forgetting, "SECONDS", 0.2), (forgetting, "MOMENTS", 20), (truncation, "STRETCHES", 2), (noise, "PLACES", 4),
+        (forgetting, "SECONDS", 0.2), (forgetting, "MOMENTS", 20), (truncation, "EXCERPTS", 2),
+        (noise, "POSITIONS", 4),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     monkeypatch.delenv("COLUMNS", raising=False)
@@ -76,7 +77,7 @@ def test_every_task_and_cell_is_diagnosed(
     assert (values["task"], values["model"]) == (task, model)
     assert values["verdict"]["headline"] in (run / "diagnosis.md").read_text()
     assert values["verdict"]["command"] is None
-    missing = values["instruments"]["missing"]
+    missing = values["missing"]
     assert not set(missing) - {"drift", "memory", "forgetting"}, missing
     assert max(len(line) for line in out.splitlines()[:-1]) <= 80
     assert str(run / "diagnosis.md") in out

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from seqrnn.diagnosis import findings
-from seqrnn.diagnosis.examination import Examination
 from seqrnn.diagnosis.findings import findings_of, is_solved
-from seqrnn.diagnosis.forgetting import Forgetting
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.instruments import baselines, drift, forgetting, reach, states
+from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
+from seqrnn.diagnosis.instruments.drift import Drift
+from seqrnn.diagnosis.instruments.forgetting import Forgetting
+from seqrnn.diagnosis.instruments.memory import Decoding, MemoryCapacity
+from seqrnn.diagnosis.instruments.noise import Noise
+from seqrnn.diagnosis.instruments.reach import Reach
+from seqrnn.diagnosis.instruments.states import States, Units
+from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.intervals import Interval
-from seqrnn.diagnosis.noise import Noise
-from seqrnn.diagnosis.reach import Reach
-from seqrnn.diagnosis.truncation import Truncation
+from seqrnn.diagnosis.record import Record
 
-NOBODY: Any = None  # findings need no subject
+R = TypeVar("R", bound=Record)
 
 
 def at(value: float) -> Interval:
@@ -27,60 +31,90 @@ def at(value: float) -> Interval:
 
 
 ONE = at(1.0)
-REACH = Reach([1.0] * 101, [1, 10, 100], [ONE] * 3, at(100.0), ONE, 5, ONE, None, None, 20, 20)
-CUT = Truncation(100, [1, 5, 100], [ONE] * 3, [ONE] * 3, 5, ONE, ONE, 5, 16)
-FORGETTING = Forgetting([50], [ONE], ONE, ONE, at(0.0), ONE, 1.0, ONE, ONE, 1000, 20, {})
-NOISE = Noise(at(0.1), 10.0, 8, ONE, 32)
+BASELINES = Baselines(
+    sequences=9, all_sequences=9, independent="9 sequences", loss=ONE, metric=1.0, metric_name="mae", baselines=[],
+    best="constant", ratio=at(0.3),
+)  # fmt: skip
+REACH = Reach(
+    curve=[1.0] * 101, lags=[1, 10, 100], reach_at_lags=[ONE] * 3, half_life=at(100.0), rate=ONE, window=5,
+    reach_at_window=ONE, needed_lag=None, reach_at_needed_lag=None, segments=20, sequences=20,
+)  # fmt: skip
+CUT = Truncation(
+    horizon=100, windows=[1, 5, 100], cosines=[ONE] * 3, ratios=[ONE] * 3, schedule_window=5, cosine=ONE, ratio=ONE,
+    sufficient_window=5, excerpts=16,
+)  # fmt: skip
+FORGETTING = Forgetting(
+    ages=[50], losses=[ONE], upcoming_loss=ONE, validation_loss=ONE, recency_gap=at(0.0), validation_ratio=ONE,
+    lr_factor=1.0, averaged_ratio=ONE, continued_ratio=ONE, continued_timesteps=1000, moments=20, update_ratios={},
+)  # fmt: skip
+NOISE = Noise(scale=at(0.1), targets=10.0, consecutive=8, accumulation_efficiency=ONE, positions=32)
+DRIFT = Drift(
+    training_timesteps=50, timesteps=1000, streams=16, source="rollout", independent="16 streams", times=[],
+    losses=[],
+    first_loss=ONE, last_loss=ONE, growth=ONE,
+)  # fmt: skip
+
+
+def changed(result: R, **fields: Any) -> R:
+    return result.model_copy(update=fields)
 
 
 def examined(**changes: Any) -> Examination:
+    """Returns the results of a network without a finding, and with some of them replaced."""
     healthy: dict[str, Any] = {
-        "baselines": SimpleNamespace(ratio=at(0.3), best="constant", baselines=[]),
-        "reach": REACH, "truncation": CUT, "forgetting": FORGETTING, "noise": NOISE,
-        "states": SimpleNamespace(layers=[layer()]),
-        "memory": None, "drift": SimpleNamespace(growth=ONE, timesteps=1000), "missing": {},
+        "baselines": BASELINES, "reach": REACH, "truncation": CUT, "forgetting": FORGETTING, "noise": NOISE,
+        "states": units(layer()), "drift": DRIFT,
     }  # fmt: skip
-    return Examination(**{**healthy, **changes})
+    return Examination({**healthy, **changes}, {})
 
 
-def layer(saturated: Interval | None = None, dead: float = 0.0, duplicate: float = 0.0) -> Any:
-    share = at(0.1) if saturated is None else saturated
-    return SimpleNamespace(name="layer 1", units=10, saturated=share, dead=at(dead), duplicate=at(duplicate))
+def units(*layers: Units) -> States:
+    return States(steps=9, independent="9 sequences", layers=list(layers), gates=[], state_size=9, jacobian=None)
 
 
+def layer(saturated: Interval | None = None, dead: float = 0.0, duplicate: float = 0.0) -> Units:
+    return Units(
+        name="layer 1", units=10, saturated=at(0.1) if saturated is None else saturated, always_saturated=None,
+        dead=at(dead), duplicate=at(duplicate), effective_rank=ONE, participation_ratio=ONE,
+    )  # fmt: skip
+
+
+SLOW = changed(FORGETTING, lr_factor=0.0)
 Make = Callable[[Interval], Examination]
 # Name of the finding, its threshold, whether above it is wrong, and what is examined.
 CASES: list[tuple[str, float, bool, Make]] = [
-    ("nothing_learned", findings.NOTHING, True,
-     lambda i: examined(baselines=SimpleNamespace(ratio=i, best="constant", baselines=[]))),
-    ("window", findings.CUT, False, lambda i: examined(truncation=replace(CUT, cosine=i, faithful=50))),
+    ("nothing_learned", baselines.NOTHING, True,
+     lambda i: examined(baselines=changed(BASELINES, ratio=i))),
+    ("window", findings.BIASED, False, lambda i: examined(truncation=changed(CUT, cosine=i, sufficient_window=50))),
     ("noise", findings.NOISY, True,
-     lambda i: examined(noise=replace(NOISE, scale=i), forgetting=replace(FORGETTING, averaged=at(0.5), factor=0.0))),
-    ("noise", findings.THROWN, False,
-     lambda i: examined(noise=replace(NOISE, scale=at(9.0)), forgetting=replace(FORGETTING, averaged=i, factor=0.0))),
-    ("large_steps", findings.THROWN, False, lambda i: examined(forgetting=replace(FORGETTING, averaged=i))),
-    ("forgetting", findings.FORGETS, True, lambda i: examined(forgetting=replace(FORGETTING, gap=i))),
-    ("underfit", findings.GOES_ON, False, lambda i: examined(forgetting=replace(FORGETTING, change=i))),
-    ("vanishing", findings.VANISHED, False, lambda i: examined(reach=replace(REACH, at_window=i))),
-    ("vanishing", findings.VANISHED, False,
-     lambda i: examined(reach=replace(REACH, at_window=at(0.0), needed=3, at_needed=i))),
-    ("vanishing", findings.VANISHED, False,
-     lambda i: examined(reach=replace(REACH, window=None, at_window=None, at_lags=[ONE, ONE, i]))),
-    ("exploding", findings.EXPLODED, True,
-     lambda i: examined(reach=replace(REACH, window=None, at_window=None, at_lags=[ONE, i, ONE]))),
-    ("saturated", findings.SATURATED, True, lambda i: examined(states=SimpleNamespace(layers=[layer(), layer(i)]))),
-    ("memorised", findings.MEMORISED, True, lambda i: examined(forgetting=replace(FORGETTING, unseen_ratio=i))),
-    ("drift", findings.DRIFTS, True, lambda i: examined(drift=SimpleNamespace(growth=i, timesteps=1000))),
+     lambda i: examined(noise=changed(NOISE, scale=i), forgetting=changed(SLOW, averaged_ratio=at(0.5)))),
+    ("noise", forgetting.NOT_IMPROVED, False,
+     lambda i: examined(noise=changed(NOISE, scale=at(9.0)), forgetting=changed(SLOW, averaged_ratio=i))),
+    ("large_steps", forgetting.NOT_IMPROVED, False,
+     lambda i: examined(forgetting=changed(FORGETTING, averaged_ratio=i))),
+    ("forgetting", forgetting.FORGETS, True, lambda i: examined(forgetting=changed(FORGETTING, recency_gap=i))),
+    ("underfit", forgetting.STILL_LEARNING, False,
+     lambda i: examined(forgetting=changed(FORGETTING, continued_ratio=i))),
+    ("vanishing", reach.VANISHED, False, lambda i: examined(reach=changed(REACH, reach_at_window=i))),
+    ("vanishing", reach.VANISHED, False,
+     lambda i: examined(reach=changed(REACH, reach_at_window=at(0.0), needed_lag=3, reach_at_needed_lag=i))),
+    ("vanishing", reach.VANISHED, False,
+     lambda i: examined(reach=changed(REACH, window=None, reach_at_window=None, reach_at_lags=[ONE, ONE, i]))),
+    ("exploding", reach.EXPLODED, True,
+     lambda i: examined(reach=changed(REACH, window=None, reach_at_window=None, reach_at_lags=[ONE, i, ONE]))),
+    ("saturated", states.SATURATED, True, lambda i: examined(states=units(layer(), layer(i)))),
+    ("memorised", forgetting.MEMORISED, True, lambda i: examined(forgetting=changed(FORGETTING, validation_ratio=i))),
+    ("drift", drift.DRIFTS, True, lambda i: examined(drift=changed(DRIFT, growth=i))),
 ]  # fmt: skip
 
 
 def names(found: Examination) -> list[str]:
-    return [finding.name for finding in findings_of(found, NOBODY)]
+    return [finding.name for finding in findings_of(found)]
 
 
 def test_what_is_healthy_has_no_findings() -> None:
     assert names(examined()) == []
-    assert names(Examination(None, None, None, None, None, None, None, None, {})) == []
+    assert names(Examination({}, {})) == []
 
 
 @pytest.mark.parametrize(("name", "threshold", "above", "make"), CASES, ids=lambda value: str(value)[:20])
@@ -98,60 +132,66 @@ def test_a_finding_needs_the_whole_interval(name: str, threshold: float, above: 
 @pytest.mark.parametrize(("name", "threshold", "above", "make"), CASES, ids=lambda value: str(value)[:20])
 def test_a_finding_has_evidence_with_bounds(name: str, threshold: float, above: bool, make: Make) -> None:
     bad = threshold * (1.1 if above else 0.9)
-    (finding,) = [one for one in findings_of(make(at(bad)), NOBODY) if one.name == name]
+    (finding,) = [one for one in findings_of(make(at(bad))) if one.name == name]
     assert finding.evidence
-    first = finding.evidence[0].measured
+    first = finding.evidence[0].interval
     assert math.isfinite(first.low)
     assert math.isfinite(first.high)
-    assert finding.says.endswith(".")
-    assert "nan" not in finding.says
+    assert finding.description.endswith(".")
+    assert "nan" not in finding.description
 
 
 def test_a_window_is_only_too_short_if_a_longer_one_would_do_better() -> None:
-    assert "window" not in names(examined(truncation=replace(CUT, cosine=at(0.1), faithful=5)))
-    assert "window" not in names(examined(truncation=replace(CUT, cosine=at(0.1), faithful=50, schedule=None)))
+    assert "window" not in names(examined(truncation=changed(CUT, cosine=at(0.1), sufficient_window=5)))
+    assert "window" not in names(
+        examined(truncation=changed(CUT, cosine=at(0.1), sufficient_window=50, schedule_window=None))
+    )
 
 
 def test_windows_that_begin_with_nothing_are_to_be_carried_into() -> None:
     """Whatever their length: those of the curve are carried into."""
-    fresh = replace(CUT, cosine=at(0.1), faithful=5, carries=False)
-    (finding,) = findings_of(examined(truncation=fresh), NOBODY)
+    fresh = changed(CUT, cosine=at(0.1), sufficient_window=5, carry=False)
+    (finding,) = findings_of(examined(truncation=fresh))
     assert finding.remedies[0] == "carried state"
-    assert "schedule.carry=false" in finding.says
-    carried = next(iter(findings_of(examined(truncation=replace(fresh, carries=True, faithful=50)), NOBODY)))
+    assert "schedule.carry=false" in finding.description
+    carried = next(iter(findings_of(examined(truncation=changed(fresh, carry=True, sufficient_window=50)))))
     assert "carried state" not in carried.remedies
-    assert names(examined(truncation=replace(fresh, cosine=ONE))) == []
+    assert names(examined(truncation=changed(fresh, cosine=ONE))) == []
 
 
-def test_a_state_that_holds_nothing_does_not_hold_it_less_than_no_timesteps_back() -> None:
-    def said(reach: float) -> str:
-        memory: Any = SimpleNamespace(decoding=SimpleNamespace(of="targets", reach=at(reach)), needed=61)
-        return findings_of(examined(memory=memory), NOBODY)[0].says
+def test_a_state_from_which_nothing_can_be_decoded_is_described_in_words() -> None:
+    def description(reach: float) -> str:
+        decoding = Decoding(
+            quantity="targets", measure="r2", independent="9 sequences", lags=[], scores=[], autocorrelation=None,
+            threshold=0.5, reach=at(reach),
+        )  # fmt: skip
+        memory = MemoryCapacity(capacity=None, decoding=decoding, needed_timesteps=61)
+        return findings_of(examined(memory=memory))[0].description
 
-    assert said(-1.0).startswith("Not even the present targets can be told from its state; the task depends on 61")
-    assert said(8.0).startswith(
-        "The targets can be told from its state up to 8 timesteps back; the task depends on 61"
+    assert description(-1.0) == "Not even the present targets can be decoded from its state; the task depends on 61."
+    assert description(8.0) == (
+        "The targets can be decoded from its state up to 8 timesteps back; the task depends on 61."
     )
 
 
 def test_a_network_with_dead_or_duplicate_units_is_told() -> None:
-    assert "unused" in names(examined(states=SimpleNamespace(layers=[layer(), layer(dead=0.5)])))
-    assert "unused" in names(examined(states=SimpleNamespace(layers=[layer(duplicate=0.5)])))
-    assert "unused" not in names(examined(states=SimpleNamespace(layers=[layer(dead=0.2, duplicate=0.2)])))
+    assert "unused" in names(examined(states=units(layer(), layer(dead=0.5))))
+    assert "unused" in names(examined(states=units(layer(duplicate=0.5))))
+    assert "unused" not in names(examined(states=units(layer(dead=0.2, duplicate=0.2))))
 
 
 def test_steps_that_have_decayed_to_nothing_are_not_too_large() -> None:
-    thrown = replace(FORGETTING, averaged=at(0.5))
+    thrown = changed(FORGETTING, averaged_ratio=at(0.5))
     assert "large_steps" in names(examined(forgetting=thrown))
-    assert "large_steps" not in names(examined(forgetting=replace(thrown, factor=0.01)))
+    assert "large_steps" not in names(examined(forgetting=changed(thrown, lr_factor=0.01)))
 
 
 def test_neighbours_that_are_alike_speak_for_streams() -> None:
-    forgetting = replace(FORGETTING, averaged=at(0.5))
-    alike = examined(noise=replace(NOISE, scale=at(9.0), worth=at(0.2)), forgetting=forgetting)
-    different = examined(noise=replace(NOISE, scale=at(9.0), worth=at(1.0)), forgetting=forgetting)
+    averaged = changed(FORGETTING, averaged_ratio=at(0.5))
+    alike = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(0.2)), forgetting=averaged)
+    different = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(1.0)), forgetting=averaged)
     said = [
-        next(one.says for one in findings_of(found, NOBODY) if one.name == "noise") for found in (alike, different)
+        next(one.description for one in findings_of(found) if one.name == "noise") for found in (alike, different)
     ]
     assert "add streams rather than accumulate" in said[0]
     assert "add streams" not in said[1]
@@ -163,11 +203,11 @@ def test_neighbours_that_are_alike_speak_for_streams() -> None:
      (Interval(0.001, -math.inf, math.inf), False), (Interval(math.nan, math.nan, math.nan), False)],
 )  # fmt: skip
 def test_a_clean_bill_needs_the_whole_interval(ratio: Interval | None, solved: bool) -> None:
-    assert is_solved(examined(baselines=SimpleNamespace(ratio=ratio, best="constant", baselines=[]))) == solved
+    assert is_solved(examined(baselines=changed(BASELINES, ratio=ratio))) == solved
 
 
 @pytest.mark.parametrize(("ratio", "solved"), [(at(1.01), True), (at(1.2), False), (Interval(1.1, 0.3, 2.0), False)])
 def test_whoever_has_come_down_to_the_floor_is_as_good_as_can_be(ratio: Interval, solved: bool) -> None:
-    floor = SimpleNamespace(name="floor (noise)", ratio=ratio)
-    found = examined(baselines=SimpleNamespace(ratio=at(0.5), best="constant", baselines=[floor]))
+    floor = Baseline(name="floor (noise)", loss=ONE, metric=1.0, ratio=ratio)
+    found = examined(baselines=changed(BASELINES, ratio=at(0.5), baselines=[floor]))
     assert is_solved(found) == solved

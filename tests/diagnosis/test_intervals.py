@@ -174,17 +174,31 @@ def test_what_is_infinite_in_a_spread_is_large_and_not_left_out() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (1.0, "1.00"), (0.12345, "0.123"), (-0.5, "-0.500"), (12.345, "12.3"), (123.4, "123"),
-        (12345.6, "12,346"), (1e5, "1e+05"), (0.00012345, "0.00012"), (0.001, "0.00100"), (math.nan, "nan"),
-        (math.inf, "inf"), (-math.inf, "-inf"),
+        (0.0, "0"), (1.0, "1"), (-3.0, "-3"), (0.12345, "0.123"), (-0.5, "-0.500"), (12.345, "12.3"), (123.4, "123"),
+        (12345.6, "12,346"), (1e5, "1e+05"), (0.00012345, "0.00012"), (0.001, "0.00100"), (math.nan, "unknown"),
+        (math.inf, "∞"), (-math.inf, "−∞"),
     ],
 )  # fmt: skip
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_an_interval_is_written_with_its_bounds() -> None:
-    assert str(Interval(0.5, 0.25, math.inf)) == "0.500 [0.250, inf]"
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.5, 0.25, 0.75, "0.500 [0.250, 0.750]"),
+        (0.5, 0.25, math.inf, "0.500 [0.250, ∞]"),
+        (1.0, 1.0, 1.0, "1"),
+        (0.1, -math.inf, math.inf, "0.100 (too few samples for an interval)"),
+        (math.inf, 10.6, math.inf, "at least 10.6"),
+        (math.nan, -math.inf, 3.0, "at most 3"),
+        (math.inf, -math.inf, math.inf, "could not be measured"),
+        (math.nan, math.nan, math.nan, "could not be measured"),
+        (12345.6, 1e-9, 1e31, "12,346 [1e-09, 1e+31]"),
+    ],
+)
+def test_an_interval_is_written_with_its_bounds(value: float, low: float, high: float, text: str) -> None:
+    assert str(Interval(value, low, high)) == text
 
 
 def test_a_bound_that_is_no_number_is_none() -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import StubTask, make_network, make_task
-from subjects import Linear, by_hand, delay_line
+from runs import Linear, by_hand, delay_line
 from torch import Tensor
 
-from seqrnn.diagnosis import memory, readout
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis import readout
+from seqrnn.diagnosis.instruments import memory
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import stored
 
@@ -77,11 +78,11 @@ def test_without_an_input_that_varies_there_is_no_capacity_to_speak_of() -> None
 def test_the_past_is_decoded_as_far_back_as_a_delay_line_holds_it() -> None:
     found = memory.decoding_of(by_hand(delay_line(7), noise_task(lambda x: x)))
     assert found is not None
-    assert (found.of, found.measure) == ("targets", "r2")
+    assert (found.quantity, found.measure) == ("targets", "r2")
     assert (found.reach.value, found.reach.low, found.reach.high) == (6.0, 6.0, 6.0)
-    assert found.in_common is not None
-    assert found.in_common[0] == pytest.approx(1)
-    assert max(found.in_common[1:8]) < 0.05
+    assert found.autocorrelation is not None
+    assert found.autocorrelation[0] == pytest.approx(1)
+    assert max(found.autocorrelation[1:8]) < 0.05
     assert [score.value for score in found.scores[7:10]] == pytest.approx([0, 0, 0], abs=0.05)
 
 
@@ -116,7 +117,7 @@ def test_where_targets_come_once_in_a_sequence_inputs_are_decoded() -> None:
     task.epochs = [[dataclasses.replace(batch, chunk=dataclasses.replace(batch.chunk, valid=last))]]
     found = memory.decoding_of(by_hand(delay_line(5), task))
     assert found is not None
-    assert (found.of, found.reach.value) == ("inputs", 4.0)
+    assert (found.quantity, found.reach.value) == ("inputs", 4.0)
 
 
 def test_the_past_of_one_sequence_is_not_that_of_the_one_before_it() -> None:
@@ -134,7 +135,7 @@ def test_the_past_of_one_sequence_is_not_that_of_the_one_before_it() -> None:
 def test_a_readout_is_judged_by_what_it_was_not_fitted_to() -> None:
     """With as many units as timesteps, noise fits anything: and tells nothing."""
     rng = np.random.default_rng(0)
-    fit = readout.told(rng.normal(size=(100, 90)), rng.normal(size=(100, 1)), np.arange(100))
+    fit = readout.decoded(rng.normal(size=(100, 90)), rng.normal(size=(100, 1)), np.arange(100))
     assert float(readout.r2(fit.errors.sum(axis=0), fit.totals.sum(axis=0))[0]) < 0
 
 
@@ -214,13 +215,20 @@ def test_a_digit_is_all_of_its_rows() -> None:
 def test_every_task_and_cell_has_numbers_for_a_report(
     task: str, model: str, diagnosed_run: Callable[..., Path]
 ) -> None:
-    found = memory.measure(Subject(diagnosed_run(f"task={task}", f"model={model}", "smoke=true")))
-    report = json.loads(to_json(dataclasses.asdict(found)))
+    found = memory.MemoryInstrument().measure(
+        TrainedRun(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"))
+    )
+    report = json.loads(to_json(found.model_dump()))
     assert 0 < report["capacity"]["total"]["value"] <= report["capacity"]["state_size"] + 0.5
-    assert report["decoding"]["of"] == ("inputs" if task == "mnist" else "targets")
+    assert report["decoding"]["quantity"] == ("inputs" if task == "mnist" else "targets")
     assert len(report["decoding"]["scores"]) == len(report["decoding"]["lags"]) > 3
-    assert report["needed"] >= 2
+    assert report["needed_timesteps"] >= 2
 
 
 def test_a_task_that_says_nothing_of_its_reach() -> None:
-    assert memory.measure(by_hand(make_network("gru", 1, 1).cell, noise_task(lambda x: x))).needed is None
+    assert (
+        memory.MemoryInstrument()
+        .measure(by_hand(make_network("gru", 1, 1).cell, noise_task(lambda x: x)))
+        .needed_timesteps
+        is None
+    )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from helpers import registry
 from test_configs import composed
 
 from seqrnn.components import build_components, problems_of
 from seqrnn.diagnosis import remedies
-from seqrnn.diagnosis.examination import Examination
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.intervals import Interval
-from seqrnn.diagnosis.remedies import command, lengthened, not_ours, overrides_of, remedies_for
-from seqrnn.diagnosis.subject import Subject, Timeline
+from seqrnn.diagnosis.remedies import command, lengthened, overrides_of, remedies_for, unknown_config_files
+from seqrnn.diagnosis.trained_run import TrainedRun, TrainingData
 from seqrnn.diagnosis.trials import changed
-from seqrnn.diagnosis.truncation import Truncation
+from seqrnn.plugins import load_components
 
 SURE = Interval(0.5, 0.4, 0.6)
-NOTHING = Examination(None, None, None, None, None, None, None, None, {})
 NAMES = (
     "longer window", "more streams", "wider batch", "longer accumulation", "decaying rate", "smaller steps",
     "larger steps", "longer training", "orthogonal start", "gated cell", "clipped gradients",
@@ -29,20 +27,23 @@ NAMES = (
 SETTLED = ("plots.draw=false", "device=cpu")
 
 
-def found_with(faithful: int) -> Examination:
-    cut = Truncation(100, [1, 10], [SURE, SURE], [SURE, SURE], 1, SURE, SURE, faithful, 16)
-    return replace(NOTHING, truncation=cut)
+def found_with(sufficient: int) -> Examination:
+    cut = Truncation(
+        horizon=100, windows=[1, 10], cosines=[SURE, SURE], ratios=[SURE, SURE], schedule_window=1, cosine=SURE,
+        ratio=SURE, sufficient_window=sufficient, excerpts=16,
+    )  # fmt: skip
+    return Examination({"truncation": cut}, {})
 
 
-def subject_of(*overrides: str) -> Subject:
-    """A run that was not made, only composed."""
-    registry.load()
-    subject = object.__new__(Subject)
-    subject.values = composed(*overrides, *SETTLED)
-    subject.overrides = [*overrides, *SETTLED]
-    subject.components = build_components(subject.values)
-    subject.timeline = Timeline(subject.components)
-    return subject
+def run_of(*overrides: str) -> TrainedRun:
+    """Returns a run whose config was composed, and which was not trained."""
+    load_components()
+    trained = object.__new__(TrainedRun)
+    trained.values = composed(*overrides, *SETTLED)
+    trained.overrides = [*overrides, *SETTLED]
+    trained.components = build_components(trained.values)
+    trained.data = TrainingData(trained.components)
+    return trained
 
 
 def recomposed(line: str) -> dict[str, Any]:
@@ -70,50 +71,55 @@ RUNS = [
 
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> None:
-    subject = subject_of(*overrides)
-    offered = remedies_for(NAMES, found_with(20), subject)
+    trained = run_of(*overrides)
+    offered = remedies_for(NAMES, found_with(20), trained)
     assert len(offered) >= 4
     for remedy in offered:
         for variant in remedy.variants:
-            change = lengthened(variant, remedy.length, subject)
-            values = changed(subject.values, change)
+            change = lengthened(variant, remedy.length, trained)
+            values = changed(trained.values, change)
             assert problems_of(values) == [], remedy.name
-            assert recomposed(command(change, subject)) == values, remedy.name
+            assert recomposed(command(change, trained)) == values, remedy.name
 
 
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
-    subject = subject_of(*overrides)
-    for remedy in remedies_for(NAMES, found_with(20), subject):
+    trained = run_of(*overrides)
+    for remedy in remedies_for(NAMES, found_with(20), trained):
         for variant in remedy.variants:
-            change = lengthened(variant, remedy.length, subject)
-            assert overrides_of(change, subject), remedy.name
-            assert changed(subject.values, change) != subject.values
+            change = lengthened(variant, remedy.length, trained)
+            assert overrides_of(change, trained), remedy.name
+            assert changed(trained.values, change) != trained.values
 
 
 def test_without_a_change_the_line_is_that_of_the_run_itself() -> None:
-    subject = subject_of("task=sincos", "seed=3")
-    assert command({}, subject) == "python -m seqrnn.train task=sincos seed=3 plots.draw=false device=cpu"
+    trained = run_of("task=sincos", "seed=3")
+    assert command({}, trained) == "python -m seqrnn.train task=sincos seed=3 plots.draw=false device=cpu"
 
 
 def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dropped() -> None:
-    subject = subject_of("task=sincos", "optimizer.lr=0.1", "++schedule.window=5", "schedule=tbptt")
-    subject.overrides += ["hydra.run.dir=/somewhere/else", "+hydra.x=1", "hydra/launcher=joblib", "hydra.job.num=2"]
-    line = command({"optimizer.lr": 0.2, "schedule.window": 7}, subject)
+    trained = run_of("task=sincos", "optimizer.lr=0.1", "++schedule.window=5", "schedule=tbptt")
+    trained.overrides += ["hydra.run.dir=/somewhere/else", "+hydra.x=1", "hydra/launcher=joblib", "hydra.job.num=2"]
+    line = command({"optimizer.lr": 0.2, "schedule.window": 7}, trained)
     assert "hydra" not in line
     assert shlex.split(line)[3:] == [
         "task=sincos", "schedule=tbptt", "plots.draw=false", "device=cpu", "optimizer.lr=0.2", "schedule.window=7",
     ]  # fmt: skip
 
 
-def test_a_line_says_what_it_needs_that_is_not_ours() -> None:
-    assert not_ours("python -m seqrnn.train 'plugins=[echo]' task=echo model=gru seed=3") == ["task/echo.yaml"]
-    assert not_ours("python -m seqrnn.train experiment=integral_forgetting optimizer=sgd optimizer.lr=0.1") == []
+def test_a_line_says_what_it_needs_that_is_unknown_config_files() -> None:
+    assert unknown_config_files("python -m seqrnn.train 'plugins=[echo]' task=echo model=gru seed=3") == [
+        "task/echo.yaml"
+    ]
+    assert (
+        unknown_config_files("python -m seqrnn.train experiment=integral_forgetting optimizer=sgd optimizer.lr=0.1")
+        == []
+    )
 
 
 def test_what_a_shell_would_take_apart_is_quoted() -> None:
-    subject = subject_of("task=sine", "+model.init_std={head.weight: 0.3, head.bias: 0.1}", "plugins=[]")
-    line = command({"optimizer.lr": 0.5}, subject)
+    trained = run_of("task=sine", "+model.init_std={head.weight: 0.3, head.bias: 0.1}", "plugins=[]")
+    line = command({"optimizer.lr": 0.5}, trained)
     assert "'+model.init_std={head.weight: 0.3, head.bias: 0.1}'" in line
     assert recomposed(line)["model"]["init_std"] == {"head.weight": 0.3, "head.bias": 0.1}
 
@@ -137,35 +143,35 @@ def test_values_are_written_as_they_are_typed(value: Any, text: str) -> None:
 def test_a_longer_training_is_longer_in_epochs_and_in_updates(
     overrides: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
-    subject = subject_of("task=sincos", *overrides)
-    assert lengthened({"seed": 1}, 4, subject) == {"seed": 1, **expected}
-    assert lengthened({"seed": 1}, 1, subject) == {"seed": 1}
+    trained = run_of("task=sincos", *overrides)
+    assert lengthened({"seed": 1}, 4, trained) == {"seed": 1, **expected}
+    assert lengthened({"seed": 1}, 1, trained) == {"seed": 1}
 
 
-@pytest.mark.parametrize(("faithful", "window"), [(1, None), (2, None), (5, 5), (100, 100)])
-def test_a_longer_window_is_one_that_is_faithful_and_longer(faithful: int, window: int | None) -> None:
-    subject = subject_of("task=integral", "schedule.window=2")
-    subject.components.task.reach = None  # type: ignore[attr-defined]
-    offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(faithful), subject)}
+@pytest.mark.parametrize(("sufficient", "window"), [(1, None), (2, None), (5, 5), (100, 100)])
+def test_a_longer_window_is_one_that_is_sufficient_and_longer(sufficient: int, window: int | None) -> None:
+    trained = run_of("task=integral", "schedule.window=2")
+    trained.components.task.reach = None  # type: ignore[attr-defined]
+    offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(sufficient), trained)}
     assert ("longer window" in offered) == (window is not None)
     if window is not None:
         assert {variant["schedule.window"] for variant in offered["longer window"].variants} == {window}
 
 
 def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None:
-    subject = subject_of("task=integral", "schedule.window=2")
-    subject.components.task.reach = 10  # type: ignore[attr-defined]
-    (remedy,) = remedies_for(["longer window"], found_with(5), subject)
+    trained = run_of("task=integral", "schedule.window=2")
+    trained.components.task.reach = 10  # type: ignore[attr-defined]
+    (remedy,) = remedies_for(["longer window"], found_with(5), trained)
     assert {variant["schedule.window"] for variant in remedy.variants} == {10}
-    (remedy,) = remedies_for(["longer window"], found_with(50), subject)
+    (remedy,) = remedies_for(["longer window"], found_with(50), trained)
     assert {variant["schedule.window"] for variant in remedy.variants} == {50}
 
 
 def test_a_remedy_that_is_none_here_is_not_offered() -> None:
-    subject = subject_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd",
+    trained = run_of("task=sine", "model=gru", "schedule=full", "optimizer=sgd",
                          "model.recurrent_init=orthogonal",
                          "schedule.lr_decay=cosine", "schedule.clip_norm=0.5")  # fmt: skip
-    names = [remedy.name for remedy in remedies_for([*NAMES, "longer window", "nonsense"], NOTHING, subject)]
+    names = [remedy.name for remedy in remedies_for([*NAMES, "longer window", "nonsense"], Examination(), trained)]
     assert not {"longer window", "decaying rate", "orthogonal start", "gated cell", "clipped gradients",
                 "weight decay", "nonsense", "longer accumulation"} & set(names)  # fmt: skip
     assert len(names) == len(set(names))

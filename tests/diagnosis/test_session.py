@@ -42,7 +42,7 @@ def test_a_diagnosis_that_fails_leaves_the_run_finished(
     assert json.loads(Path("run/summary.json").read_text())["status"] == "finished"
     (line,) = [line for line in finished.err.splitlines() if "diagnosis" in line]
     assert message in line
-    assert line.endswith(("repeat it with: python -m seqrnn.diagnose run", str(Path("run").absolute())))
+    assert line.endswith(f"repeat it with: python -m seqrnn.diagnose {Path('run').absolute()}")
     assert "Traceback" not in finished.err
 
 

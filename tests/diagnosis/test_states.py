@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -13,17 +12,24 @@ import pytest
 import torch
 from helpers import StubTask, make_network, make_task, random_batch
 from numpy.typing import NDArray
-from subjects import Linear, by_hand
+from runs import Linear, by_hand
 from torch import Tensor
 
-from seqrnn.diagnosis import jacobian, states
-from seqrnn.diagnosis.subject import Subject
-from seqrnn.diagnosis.trajectories import cases_of, sampled_steps
-from seqrnn.kernels.specification import recurrence_of
+from seqrnn.diagnosis import activations, jacobian
+from seqrnn.diagnosis.budget import Budget
+from seqrnn.diagnosis.instruments import states
+from seqrnn.diagnosis.state_records import Gate, Units
+from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.trajectories import independent_groups, sampled_steps
+from seqrnn.kernels.specification import Activation, recurrence_of
 from seqrnn.rundir.strict_json import to_json
 
 T, B = 60, 20
-CASES = cases_of(T, B)[0].flatten()
+GROUPS = independent_groups(T, B)[0].flatten()
+
+
+def units_of(name: str, h: Tensor, groups: Tensor, activation: Activation) -> Units:
+    return activations.units_of(name, h, groups, activation, Budget(1e9))
 
 
 def noise(units: int, seed: int = 0) -> Tensor:
@@ -43,7 +49,7 @@ def test_dead_units_are_counted_and_small_ones_are_not_dead() -> None:
     h[:, 0], h[:, 1] = 0.0, 0.7  # silent; constant
     h[:, 2] *= 1e-4  # hardly varies
     h[:, 3] *= 1e-2  # varies little
-    found = states.units_of("layer 1", h, CASES, "tanh")
+    found = units_of("layer 1", h, GROUPS, "tanh")
     assert found.dead.value == pytest.approx(0.3)
     assert (found.dead.low, found.dead.high) == (found.dead.value, found.dead.value)
     assert found.duplicate.value == 0
@@ -52,7 +58,7 @@ def test_dead_units_are_counted_and_small_ones_are_not_dead() -> None:
 def test_a_rectified_unit_is_dead_when_it_is_always_zero_and_not_when_it_is_constant() -> None:
     h = noise(4).relu()
     h[:, 0], h[:, 1] = 0.0, 0.7
-    found = states.units_of("layer 1", h, CASES, "relu")
+    found = units_of("layer 1", h, GROUPS, "relu")
     assert found.dead.value == pytest.approx(0.25)
     assert found.saturated is None
     assert found.always_saturated is None
@@ -63,14 +69,14 @@ def test_duplicates_are_counted_with_both_and_whatever_their_sign_and_scale() ->
     h[:, 1] = -3 * h[:, 0] + 0.5
     h[:, 2] = h[:, 3] + 0.01 * noise(1, seed=1)[:, 0]
     h[:, 4] = h[:, 5] + 0.5 * noise(1, seed=2)[:, 0]  # alike, but no duplicate
-    assert states.units_of("layer 1", h, CASES, "tanh").duplicate.value == pytest.approx(0.4)
+    assert units_of("layer 1", h, GROUPS, "tanh").duplicate.value == pytest.approx(0.4)
 
 
 def test_saturation_is_counted_by_pairs_and_by_units() -> None:
     h = noise(4).clamp(-0.9, 0.9)
     h[:, 0] = 0.99
     h[: T * B // 2, 1] = -0.97  # half of the time
-    found = states.units_of("layer 1", h, CASES, "tanh")
+    found = units_of("layer 1", h, GROUPS, "tanh")
     assert found.saturated is not None
     assert found.saturated.value == pytest.approx(0.375)
     assert found.saturated.low <= 0.375 <= found.saturated.high
@@ -80,7 +86,7 @@ def test_saturation_is_counted_by_pairs_and_by_units() -> None:
 
 def test_a_clipped_unit_is_saturated_at_its_limits_alone() -> None:
     h = torch.tensor([0.0, 0.96, 1.0, 0.5], dtype=torch.float64).repeat(T * B, 1)
-    found = states.units_of("layer 1", h, CASES, "clip")
+    found = units_of("layer 1", h, GROUPS, "clip")
     assert found.saturated is not None
     assert found.saturated.value == pytest.approx(0.5)
 
@@ -89,7 +95,7 @@ def test_a_clipped_unit_is_saturated_at_its_limits_alone() -> None:
 def test_ranks_of_orthogonal_signals_of_equal_strength_are_their_number(rank: int) -> None:
     signals = orthonormal(rank)
     mixed = torch.from_numpy(signals @ np.linalg.qr(noise(8)[:8].numpy())[0][:rank])
-    found = states.units_of("layer 1", 5 + mixed, CASES, "tanh")
+    found = units_of("layer 1", 5 + mixed, GROUPS, "tanh")
     assert found.effective_rank.value == pytest.approx(rank, abs=1e-3)
     assert found.participation_ratio.value == pytest.approx(rank, abs=1e-3)
 
@@ -97,7 +103,7 @@ def test_ranks_of_orthogonal_signals_of_equal_strength_are_their_number(rank: in
 def test_ranks_of_unequal_signals_follow_their_formulas() -> None:
     strengths = np.array([4.0, 2.0, 1.0])
     signals = orthonormal(3) * strengths
-    found = states.units_of("layer 1", torch.from_numpy(signals), CASES, "tanh")
+    found = units_of("layer 1", torch.from_numpy(signals), GROUPS, "tanh")
     shares = strengths / strengths.sum()
     assert found.effective_rank.value == pytest.approx(math.exp(-(shares * np.log(shares)).sum()), rel=1e-6)
     assert found.participation_ratio.value == pytest.approx(21**2 / (256 + 16 + 1), rel=1e-6)
@@ -105,24 +111,24 @@ def test_ranks_of_unequal_signals_follow_their_formulas() -> None:
 
 
 def test_what_never_varies_has_no_rank_and_is_dead() -> None:
-    found = states.units_of("layer 1", torch.zeros(T * B, 3, dtype=torch.float64), CASES, "tanh")
+    found = units_of("layer 1", torch.zeros(T * B, 3, dtype=torch.float64), GROUPS, "tanh")
     assert (found.effective_rank.value, found.participation_ratio.value, found.dead.value) == (0.0, 0.0, 1.0)
 
 
 def test_few_sequences_are_cut_into_blocks_of_time() -> None:
-    cases, over = cases_of(100, 2)
-    assert over == "16 blocks of time of 2 sequences"
-    assert len(cases.unique()) == 16
-    assert cases[:12, 0].unique().tolist() == [0]
-    assert cases_of(100, 20)[1] == "20 sequences"
-    assert cases_of(5, 1)[0].flatten().tolist() == [0, 1, 2, 3, 4]
+    groups, independent = independent_groups(100, 2)
+    assert independent == "16 blocks of time of 2 sequences"
+    assert len(groups.unique()) == 16
+    assert groups[:12, 0].unique().tolist() == [0]
+    assert independent_groups(100, 20)[1] == "20 sequences"
+    assert independent_groups(5, 1)[0].flatten().tolist() == [0, 1, 2, 3, 4]
 
 
 # --- Gates
 
 
-def gates(subject: Subject) -> dict[tuple[int, str], states.Gate]:
-    return {(gate.layer, gate.name): gate for gate in states.measure(subject).gates}
+def gates(trained: TrainedRun) -> dict[tuple[int, str], Gate]:
+    return {(gate.layer, gate.name): gate for gate in states.StatesInstrument().measure(trained).gates}
 
 
 def test_gates_of_a_gru_whose_biases_were_set_by_hand() -> None:
@@ -147,13 +153,13 @@ def test_gates_of_a_gru_whose_biases_were_set_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])
 def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
-    subject = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
-    steps, recurrence = sampled_steps(subject), recurrence_of(subject.network.cell)
+    trained = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
+    steps, recurrence = sampled_steps(trained), recurrence_of(trained.network.cell)
     assert recurrence is not None
     below = steps.inputs
     for number, layer in enumerate(recurrence.layers):
         h = steps.before[0][number]
-        values = states._gate_values(layer, recurrence, below, h)
+        values = activations._gate_values(layer, recurrence, below, h)
         if name == "gru":
             _, update, candidate = values
             made = (1 - update) * candidate + update * h
@@ -183,7 +189,7 @@ def test_the_spectral_radius_of_a_linear_cell(radius: float) -> None:
     turn = torch.tensor([[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]])
     shear = torch.tensor([[1.0, 2.0], [0.0, 1.0]])  # a matrix that is not normal: its norm is above its radius
     W = (radius * shear @ turn @ shear.inverse()).double()
-    found = states.measure(by_hand(Linear(W, torch.eye(2)), task_of(2))).jacobian
+    found = states.StatesInstrument().measure(by_hand(Linear(W, torch.eye(2)), task_of(2))).jacobian
     assert found is not None
     assert found.spectral_radius.value == pytest.approx(radius, rel=1e-6)
     assert found.spectral_radius.low == pytest.approx(found.spectral_radius.high)
@@ -194,22 +200,22 @@ def test_the_spectral_radius_of_a_linear_cell(radius: float) -> None:
 
 @pytest.mark.parametrize("name", ["elman", "gru", "lstm"])
 def test_the_jacobian_of_a_cell_is_what_small_changes_of_its_state_make(name: str) -> None:
-    subject = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
-    steps = sampled_steps(subject)
+    trained = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
+    steps = sampled_steps(trained)
     inputs, state = steps.inputs[:3], tuple(part[:, :3] for part in steps.before)
     sizes = [(part.shape[0], part.shape[2]) for part in state]
 
     def step(flat: Tensor) -> Tensor:
         pieces = flat.split([layers * units for layers, units in sizes])
         given = tuple(piece.reshape(-1, 1, size[1]) for piece, size in zip(pieces, sizes, strict=True))
-        _, after = subject.network.cell(inputs[None, 2:], given)
+        _, after = trained.network.cell(inputs[None, 2:], given)
         return torch.cat([part.flatten() for part in after])
 
     flat = torch.cat([part[:, 2].flatten() for part in state]).detach()
     nudge = 1e-6 * torch.eye(len(flat), dtype=torch.float64)
     columns = [(step(flat + one) - step(flat - one)) / 2e-6 for one in nudge]
     expected = torch.stack(columns, dim=1).detach().numpy()
-    np.testing.assert_allclose(jacobian.jacobians(subject.network, inputs, state)[2], expected, atol=1e-7)
+    np.testing.assert_allclose(jacobian.jacobians(trained.network, inputs, state)[2], expected, atol=1e-7)
 
 
 def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
@@ -218,7 +224,7 @@ def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
             outputs = (inputs @ self.V.T).detach()
             return outputs, (outputs[-1:],)
 
-    found = states.measure(by_hand(Forgetful(torch.eye(2), torch.eye(2)), task_of(2))).jacobian
+    found = states.StatesInstrument().measure(by_hand(Forgetful(torch.eye(2), torch.eye(2)), task_of(2))).jacobian
     assert found is not None
     assert found.spectral_radius.value == 0
 
@@ -232,8 +238,10 @@ def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
 def test_every_task_and_cell_has_numbers_for_a_report(
     task: str, model: str, diagnosed_run: Callable[..., Path]
 ) -> None:
-    found = states.measure(Subject(diagnosed_run(f"task={task}", f"model={model}", "smoke=true")))
-    report = json.loads(to_json(dataclasses.asdict(found)))
+    found = states.StatesInstrument().measure(
+        TrainedRun(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"))
+    )
+    report = json.loads(to_json(found.model_dump()))
     assert report["layers"][-1]["units"] == 16
     assert report["jacobian"]["spectral_radius"]["value"] > 0
     assert all(0 < layer["effective_rank"]["value"] <= 16 + 1e-9 for layer in report["layers"])

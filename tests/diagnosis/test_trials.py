@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from subjects import make_run
+from runs import make_run
 
 from seqrnn.diagnosis import trials
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import FEWEST, FIRST_SEED, HOPELESS, Remedy, Trials, changed
 
 SMALL = (
@@ -35,7 +35,7 @@ def _few_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of(run: Path, seconds: float = 1e6) -> Trials:
-    return Trials(Subject(run), seconds)
+    return Trials(TrainedRun(run), seconds)
 
 
 RATE = "optimizer.lr"
@@ -82,7 +82,7 @@ def test_an_effect_is_of_pairs_on_seeds_that_nothing_was_chosen_on(
         ]
 
     monkeypatch.setattr(Trials, "losses", losses)
-    monkeypatch.setattr(Trials, "_as_long", lambda self, change: 1)
+    monkeypatch.setattr(Trials, "_length_in_same_time", lambda self, change: 1)
     (trial,) = of(run).run([Remedy("r", [{"x": "good"}, {"x": "lucky"}])])
     assert trial.change == {"x": "lucky"}
     assert trial.effect.value == pytest.approx(0.5)
@@ -123,9 +123,9 @@ def test_what_diverges_or_cannot_be_trained_is_not_chosen(bad: dict[str, Any], r
 def test_where_the_run_as_it_is_diverges_trials_still_say_something(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = Subject(run)
-    subject.values["optimizer"]["lr"], subject.values["schedule"]["clip_norm"] = 1e30, None
-    (trial,) = Trials(subject, 1e6).run([Remedy("smaller steps", [{RATE: 0.01}])])
+    trained = TrainedRun(run)
+    trained.values["optimizer"]["lr"], trained.values["schedule"]["clip_norm"] = 1e30, None
+    (trial,) = Trials(trained, 1e6).run([Remedy("smaller steps", [{RATE: 0.01}])])
     assert trial.helps
     assert trial.effect.value < 1e-6
 
@@ -134,15 +134,15 @@ def test_where_the_run_as_it_is_diverges_trials_still_say_something(
     ("seconds", "spent", "timesteps", "obstacle"),
     [(60.0, 0.5, 1.0, None), (60.0, 1.0, 1.0, None), (60.0, 2.0, 0.5, None), (60.0, 1000.0, None, "allow more")],
 )
-def test_trials_are_as_long_as_there_is_time_for(
+def test_trials_are_length_in_same_time_as_there_is_time_for(
     seconds: float, spent: float, timesteps: float | None, obstacle: str | None, run: Path
 ) -> None:
-    subject = Subject(run)
-    subject.summary["train_seconds"] = spent * 60 * trials.SHARE
-    found = Trials(subject, seconds)
+    trained = TrainedRun(run)
+    trained.summary["train_seconds"] = spent * 60 * trials.SHARE
+    found = Trials(trained, seconds)
     if timesteps is not None:
         assert found.timesteps == pytest.approx(
-            timesteps * subject.summary["timesteps"], rel=0.2 if timesteps < 1 else 0
+            timesteps * trained.summary["timesteps"], rel=0.2 if timesteps < 1 else 0
         )
         assert found.whole == (timesteps == 1.0)
     if timesteps == 1.0:
@@ -151,7 +151,7 @@ def test_trials_are_as_long_as_there_is_time_for(
         assert found.obstacle is not None
         assert obstacle in found.obstacle
         enough = int(found.obstacle.rpartition("--seconds ")[2])
-        assert Trials(subject, enough).obstacle is None
+        assert Trials(trained, enough).obstacle is None
 
 
 @pytest.mark.parametrize("length", [0.1, 1, 4])
@@ -165,7 +165,7 @@ def test_a_trial_is_of_as_many_timesteps_whatever_is_changed(
     from seqrnn.components import build_components
 
     found = of(run)
-    values = changed(found.subject.values, {**change, "seed": 1})
+    values = changed(found.original.values, {**change, "seed": 1})
     shortened = found._shortened(build_components(values), length)
     assert shortened is not None
     schedule, task = shortened.schedule, shortened.task
@@ -189,28 +189,28 @@ def test_what_is_faster_is_trained_longer_by_a_power_of_two(run: Path, monkeypat
 
     monkeypatch.setattr(Trials, "_train", train)
     found = of(run)
-    lengths = {name: found._as_long({"schedule.window": name, RATE: 3.0}) for name in paces if name}
+    lengths = {name: found._length_in_same_time({"schedule.window": name, RATE: 3.0}) for name in paces if name}
     assert lengths == {1: 8, 2: 8, 3: 1, 4: 1024, 5: 1}
-    assert found._as_long({"optimizer.name": 1}) == 1  # no other structure: it only seems to be faster
+    assert found._length_in_same_time({"optimizer.name": 1}) == 1  # no other structure: it only seems to be faster
     paces[None] = math.inf
-    assert of(run)._as_long({"schedule.window": 1}) == 1
+    assert of(run)._length_in_same_time({"schedule.window": 1}) == 1
 
 
-def test_nothing_is_written_and_the_subject_stays_as_it_was(
+def test_nothing_is_written_and_the_run_stays_as_it_was(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    subject = Subject(run)
-    values, weights = json.dumps(subject.values), [p.detach().clone() for p in subject.network.parameters()]
+    trained = TrainedRun(run)
+    values, weights = json.dumps(trained.values), [p.detach().clone() for p in trained.network.parameters()]
     torch.manual_seed(5)
     torch.set_num_threads(1)
     random, threads = torch.get_rng_state(), torch.get_num_threads()
-    Trials(subject, 1e6).run([Remedy("r", [{RATE: 0.1}])])
+    Trials(trained, 1e6).run([Remedy("r", [{RATE: 0.1}])])
     assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
     assert list(tmp_path.iterdir()) == []
-    assert json.dumps(subject.values) == values
-    assert all(torch.equal(old, new) for old, new in zip(weights, subject.network.parameters(), strict=True))
+    assert json.dumps(trained.values) == values
+    assert all(torch.equal(old, new) for old, new in zip(weights, trained.network.parameters(), strict=True))
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_num_threads() == threads
 

@@ -12,12 +12,12 @@ from helpers import CPU64, StubTask, lengths, make_network, make_schedule, rando
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from subjects import by_hand
+from runs import by_hand
 from torch import Tensor, nn
 
-from seqrnn.diagnosis import truncation
-from seqrnn.diagnosis.subject import Stretch, Subject
-from seqrnn.diagnosis.truncation import compare, gradient, states_along
+from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
+from seqrnn.diagnosis.instruments import truncation
+from seqrnn.diagnosis.trained_run import Excerpt, TrainedRun
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
@@ -48,10 +48,10 @@ def by_the_loop(
 
 
 def ours(network: Network, batch: Stored, schedule: Schedule, loss: str = "mse", **more: Any) -> Array:
-    stretch = Stretch(batch.chunk, network.initial_state(batch.streams))
-    states = states_along(network, stretch)
+    excerpt = Excerpt(batch.chunk, network.initial_state(batch.streams))
+    states = states_along(network, excerpt)
     parameters = list(network.parameters())
-    return gradient(
+    return windowed_gradient(
         network,
         LOSSES[loss],
         batch.chunk,
@@ -125,8 +125,8 @@ def test_the_gradient_between_two_timesteps_is_that_of_the_updates_there(
 
 def test_without_a_say_it_is_the_gradient_of_the_cell_alone() -> None:
     network, batch = make_network("gru"), random_batch(9, 2)
-    states = states_along(network, Stretch(batch.chunk, network.initial_state(2)))
-    found = gradient(network, LOSSES["mse"], batch.chunk, states, 3, 3, True)
+    states = states_along(network, Excerpt(batch.chunk, network.initial_state(2)))
+    found = windowed_gradient(network, LOSSES["mse"], batch.chunk, states, 3, 3, True)
     count = sum(parameter.numel() for parameter in network.cell.parameters())
     np.testing.assert_allclose(found, ours(network, batch, make_schedule(window=3))[:count], atol=1e-12)
 
@@ -134,7 +134,7 @@ def test_without_a_say_it_is_the_gradient_of_the_cell_alone() -> None:
 def test_states_along_a_stretch_begin_with_its_own_and_are_reset_at_starts() -> None:
     network, batch = make_network("lstm"), random_batch(5, 3, starts=0.3)
     own = tuple(torch.randn_like(part) for part in network.initial_state(3))
-    states = states_along(network, Stretch(batch.chunk, own))
+    states = states_along(network, Excerpt(batch.chunk, own))
     for stream in range(3):
         state = tuple(part[:, stream : stream + 1] for part in own)
         for timestep in range(5):
@@ -158,13 +158,13 @@ def test_two_gradients_are_compared_by_angle_and_by_length() -> None:
     assert compare(same, same)[0] <= 1.0
 
 
-def subject_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: Any) -> Subject:
-    subject = by_hand(
+def run_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: Any) -> TrainedRun:
+    trained = by_hand(
         cell, StubTask([[batch]], output_size=batch.chunk.targets.shape[2]), make_schedule(**schedule), head
     )
     counts = {"timesteps": batch.streams * batch.timesteps, "position": 1, "planned_updates": 1}
-    subject.summary = {**subject.summary, **counts}
-    return subject
+    trained.summary = {**trained.summary, **counts}
+    return trained
 
 
 @pytest.mark.parametrize("timesteps", [20, 100, 300])
@@ -178,7 +178,9 @@ def test_schedules_that_cut_nothing_have_cosine_one(
     for name, value in {"LONGEST": 64, "SHORTEST": 40, "STRETCHES": 2}.items():
         monkeypatch.setattr(truncation, name, value)
     cell = make_network("gru").cell
-    found = truncation.measure(subject_of(random_batch(timesteps, 2, starts=0.0), cell, **schedule))
+    found = truncation.TruncationInstrument().measure(
+        run_of(random_batch(timesteps, 2, starts=0.0), cell, **schedule)
+    )
     for interval in (found.cosine, found.ratio, found.cosines[-1], found.ratios[-1]):
         assert (interval.value, interval.low, interval.high) == pytest.approx((1.0, 1.0, 1.0), abs=1e-12)
     assert found.windows[-1] == found.horizon
@@ -186,7 +188,9 @@ def test_schedules_that_cut_nothing_have_cosine_one(
 
 def test_a_window_as_long_as_short_sequences_cuts_nothing_without_carry() -> None:
     cell = make_network("gru").cell
-    found = truncation.measure(subject_of(random_batch(14, 4, starts=0.0), cell, window=14, carry=False))
+    found = truncation.TruncationInstrument().measure(
+        run_of(random_batch(14, 4, starts=0.0), cell, window=14, carry=False)
+    )
     assert found.cosine.value == pytest.approx(1.0, abs=1e-12)
 
 
@@ -223,12 +227,12 @@ def test_the_bias_of_a_window_of_one_is_what_is_worked_out_by_hand(weight: float
     before = torch.cat([torch.zeros(1, 3), x[:-1, :, 0]])
     targets = (1.5 * before + 0.5 * x[:, :, 1]) - before - weight * x[:, :, 1]  # so that e_t = x_{t−1} + weight u_t
     batch = stored(x, targets.unsqueeze(-1))
-    subject = subject_of(batch, Delayed(), second_unit(), window=1)
-    found = truncation.measure(subject)
+    trained = run_of(batch, Delayed(), second_unit(), window=1)
+    found = truncation.TruncationInstrument().measure(trained)
     cosines, ratios = [], []
-    for stretch in subject.ahead(32, found.horizon, streams=8):
-        chunk = stretch.chunk
-        h = stretch.state[0][0][:, 0] / 1.5
+    for excerpt in trained.upcoming(32, found.horizon, streams=8):
+        chunk = excerpt.chunk
+        h = excerpt.state[0][0][:, 0] / 1.5
         past = torch.cat([h[None], chunk.inputs[:-1, :, 0]])
         past = torch.where(chunk.starts, torch.zeros_like(past), past)
         error = past + weight * chunk.inputs[:, :, 1]
@@ -240,7 +244,7 @@ def test_the_bias_of_a_window_of_one_is_what_is_worked_out_by_hand(weight: float
     assert found.cosines[0] == found.cosine
     assert found.ratio.value == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-9)
     assert found.cosines[1].value > 0.9
-    assert found.faithful == (1 if found.cosine.value >= truncation.FAITHFUL else 2)
+    assert found.sufficient_window == (1 if found.cosine.value >= truncation.FAITHFUL else 2)
     assert (found.cosine.value < 0.3) == (weight == 0.0)  # almost orthogonal: nothing but chance is left
 
 
@@ -248,36 +252,38 @@ def test_a_window_that_sees_nothing_has_cosine_zero() -> None:
     cell = Delayed()
     cell.b.requires_grad_(False)
     x = random_batch(100, 3, sizes=(2, 1)).chunk.inputs
-    subject = subject_of(stored(x, torch.zeros(100, 3, 1, dtype=torch.float64)), cell, second_unit(), window=1)
+    trained = run_of(stored(x, torch.zeros(100, 3, 1, dtype=torch.float64)), cell, second_unit(), window=1)
     parameters = [cell.a]
-    stretch = subject.stretch(0, 100)
-    states = states_along(subject.network, stretch)
-    arguments = subject.network, LOSSES["mse"], stretch.chunk, states
-    own = [subject.network.cell.a]
-    cut = gradient(*arguments, 1, 1, True, parameters=own)
-    full = gradient(*arguments, 100, 100, True, parameters=own)
+    excerpt = trained.excerpt(0, 100)
+    states = states_along(trained.network, excerpt)
+    arguments = trained.network, LOSSES["mse"], excerpt.chunk, states
+    own = [trained.network.cell.a]
+    cut = windowed_gradient(*arguments, 1, 1, True, parameters=own)
+    full = windowed_gradient(*arguments, 100, 100, True, parameters=own)
     assert parameters
     assert cut.tolist() == [0.0]
     assert compare(cut, full) == (0.0, 0.0)
-    np.testing.assert_allclose(gradient(*arguments, 2, 1, True, parameters=own), full, rtol=1e-12)
+    np.testing.assert_allclose(windowed_gradient(*arguments, 2, 1, True, parameters=own), full, rtol=1e-12)
 
 
 def test_a_network_without_any_gradient_has_nothing_to_lose() -> None:
     head = second_unit()
     head.weight.data.zero_()
     x = random_batch(100, 3, sizes=(2, 1)).chunk.inputs
-    found = truncation.measure(subject_of(stored(x, x[:, :, :1]), Delayed(), head, window=1))
+    found = truncation.TruncationInstrument().measure(run_of(stored(x, x[:, :, :1]), Delayed(), head, window=1))
     assert found.cosine.value == 1.0
-    assert found.faithful == 1
+    assert found.sufficient_window == 1
 
 
 def test_stretches_have_intervals_that_vary_with_them() -> None:
     batch = random_batch(1100, 2, starts=0.0)
-    found = truncation.measure(subject_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2))
-    assert found.stretches == 2 * truncation.STRETCHES
+    found = truncation.TruncationInstrument().measure(
+        run_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2)
+    )
+    assert found.excerpts == 2 * truncation.STRETCHES
     assert -1 <= found.cosine.low < found.cosine.value < found.cosine.high <= 1
     assert found.ratio.low < found.ratio.value < found.ratio.high
-    assert found.schedule == 2
+    assert found.schedule_window == 2
     assert found.horizon == truncation.SHORTEST
     assert found.cosines[found.windows.index(2)] == found.cosine
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from subjects import make_run
+from runs import make_run
 
 from seqrnn.diagnosis import vitals
 from seqrnn.rundir.reader import RunReader

@@ -1,4 +1,4 @@
-"""What is diagnosed in these tests: runs that were made for it, and networks that were written by hand."""
+"""Runs that are diagnosed in these tests: trained ones, and networks whose weights are written by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqrnn import smoke
 from seqrnn.api import execute
 from seqrnn.components import Components, build_components
 from seqrnn.device import DeviceContext
-from seqrnn.diagnosis.subject import Subject, Timeline
+from seqrnn.diagnosis.trained_run import MOST_MEMORY, TrainedRun
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
@@ -24,7 +24,7 @@ from seqrnn.schedule import Schedule
 
 
 def make_run(directory: Path, *overrides: str) -> Path:
-    """What ``python -m seqrnn.train OVERRIDES`` leaves behind, by torch's own operations and without pictures."""
+    """Trains as ``python -m seqrnn.train OVERRIDES`` does, by torch's own operations and without pictures."""
     values = composed("plots.draw=false", "kernel=torch", "device=cpu", *overrides)
     execute(RunRequest(smoke.shrink(values) if values["smoke"] else values, directory, overrides))
     return directory
@@ -57,9 +57,9 @@ def delay_line(units: int) -> Linear:
     return Linear(torch.diag(torch.ones(units - 1), -1), torch.eye(units)[:, :1])
 
 
-def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Module | None = None) -> Subject:
-    """A subject whose network was not trained but written: a cell, and a head (None: a linear one, at random), in
-    float64; it was "trained" on ``task`` by ``schedule``."""
+def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Module | None = None) -> TrainedRun:
+    """Returns a run whose network was not trained but written: a cell, and a head (None: a random linear one), in
+    float64; its config has ``task`` and ``schedule``."""
     network = Network(
         cell,
         task.output_size,
@@ -76,13 +76,14 @@ def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Mod
     network.double().eval()
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     chosen = schedule or make_schedule()
-    run = build_components(composed("device=cpu", "plots.draw=false"))  # for whatever is not said here
+    run = build_components(composed("device=cpu", "plots.draw=false"))  # for everything else
     components: Components = replace(
         run, task=task, loss=LOSSES[task.loss], network=network, optimizer=optimizer, schedule=chosen, context=context
     )
-    subject = object.__new__(Subject)
-    subject.directory, subject.components, subject.context = Path("by hand"), components, context
-    subject.values, subject.overrides, subject.metrics = components.values, [], {}
-    subject.summary = {"status": "finished", "timesteps": 1, "test": {}, "baselines": {}}
-    subject.network, subject.timeline = subject.copy(), Timeline(components)
-    return subject
+    trained = object.__new__(TrainedRun)
+    trained.directory, trained.components = Path("by hand"), components
+    trained.values, trained.overrides, trained.metrics = components.values, [], {}
+    trained.summary = {"status": "finished", "timesteps": 1, "test": {}, "baselines": {}}
+    trained.most_memory = MOST_MEMORY
+    trained._prepare()
+    return trained

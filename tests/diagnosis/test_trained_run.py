@@ -1,4 +1,4 @@
-"""A run made again from its directory: its data in order, stretches of it, and segments of evaluation sequences."""
+"""A run made again from its directory: its data in order, excerpts of it, and segments of evaluation sequences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 import torch
 from helpers import StubTask, make_network, random_batch
 from omegaconf import OmegaConf
+from runs import by_hand, make_run
 from safetensors.torch import load_file, save_file
-from subjects import by_hand, make_run
 
 from seqrnn import evaluation
-from seqrnn.diagnosis.subject import SETTLE, Subject, readable
+from seqrnn.diagnosis.trained_run import SETTLE, TrainedRun, usable_here
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.models.unroll import unroll
 
@@ -33,7 +33,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
 # --- The timeline: one batch after another, epoch after epoch
 
 
-def brute_timeline(task: Any, streams: int, epochs: int) -> list[tuple[Any, int]]:
+def all_timesteps(task: Any, streams: int, epochs: int) -> list[tuple[Any, int]]:
     return [
         (batch, at)
         for epoch in range(epochs)
@@ -47,10 +47,10 @@ def test_every_timestep_of_a_timeline_is_found() -> None:
         [random_batch(length, 2, seed=10 * epoch + n) for n, length in enumerate((5, 1, 8))] for epoch in (0, 1)
     ]
     task = StubTask(epochs)
-    timeline = by_hand(make_network("gru").cell, task).timeline
+    timeline = by_hand(make_network("gru").cell, task).data
     assert timeline.epoch_timesteps == 14
     for order in (range(40), reversed(range(40)), [3, 39, 0, 20, 13, 14]):
-        expected = brute_timeline(task, 2, 3)
+        expected = all_timesteps(task, 2, 3)
         for timestep in order:
             batch, at = timeline.find(timestep)
             assert batch is expected[timestep][0]
@@ -73,18 +73,20 @@ def test_every_timestep_of_a_timeline_is_found() -> None:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_the_position_is_where_an_uninterrupted_timeline_would_be(overrides: tuple[str, ...], tmp_path: Path) -> None:
-    subject = Subject(make_run(tmp_path / "run", *overrides))
-    schedule, task = subject.components.schedule, subject.components.task
-    made, steps = subject.summary["position"], 0  # count windows by hand
+def test_the_position_is_the_number_of_timesteps_that_training_read(
+    overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    trained = TrainedRun(make_run(tmp_path / "run", *overrides))
+    schedule, task = trained.components.schedule, trained.components.task
+    made, steps = trained.summary["position"], 0  # count windows by hand
     for epoch in range(schedule.epochs):
         windows = [w for batch in task.train(epoch, schedule.streams) for w in schedule.cut(batch.timesteps)]
         for first in range(0, len(windows), schedule.passes):
             if made:
                 made -= 1
                 steps += sum(window.stop - window.fresh for window in windows[first : first + schedule.passes])
-    assert subject.position == steps
-    assert subject.made == subject.summary["position"]
+    assert trained.position == steps
+    assert trained.updates_made == trained.summary["position"]
 
 
 # --- Stretches
@@ -93,30 +95,30 @@ def test_the_position_is_where_an_uninterrupted_timeline_would_be(overrides: tup
 @pytest.mark.parametrize("starts", [0.0, 0.02])
 def test_a_stretch_is_data_and_the_state_in_which_the_network_comes_to_it(starts: float) -> None:
     batch = random_batch(3 * SETTLE, 3, starts=starts)
-    subject = by_hand(make_network("gru").cell, StubTask([[batch]]))
-    stretch = subject.stretch(2 * SETTLE, 50, streams=2)
+    trained = by_hand(make_network("gru").cell, StubTask([[batch]]))
+    excerpt = trained.excerpt(2 * SETTLE, 50, streams=2)
     whole = batch.read(0, batch.timesteps)
-    assert torch.equal(stretch.chunk.inputs, whole.inputs[2 * SETTLE : 2 * SETTLE + 50, :2])
-    assert torch.equal(stretch.chunk.valid, whole.valid[2 * SETTLE : 2 * SETTLE + 50, :2])
+    assert torch.equal(excerpt.chunk.inputs, whole.inputs[2 * SETTLE : 2 * SETTLE + 50, :2])
+    assert torch.equal(excerpt.chunk.valid, whole.valid[2 * SETTLE : 2 * SETTLE + 50, :2])
     first = SETTLE
     with torch.no_grad():
         _, state = unroll(
-            subject.network.recur,
-            subject.network.initial_state,
+            trained.network.recur,
+            trained.network.initial_state,
             whole.inputs[first : 2 * SETTLE, :2],
             whole.starts[first : 2 * SETTLE, :2],
-            subject.network.initial_state(2),
+            trained.network.initial_state(2),
         )
-    for own, expected in zip(stretch.state, state, strict=True):
+    for own, expected in zip(excerpt.state, state, strict=True):
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-12)
 
 
 def test_a_stretch_near_the_end_of_a_batch_is_its_end_and_one_of_a_short_batch_all_of_it() -> None:
     long, short = random_batch(200, 2, seed=1), random_batch(90, 2, seed=2)
-    subject = by_hand(make_network("gru").cell, StubTask([[long, short]]))
-    near = subject.stretch(190, 50)
+    trained = by_hand(make_network("gru").cell, StubTask([[long, short]]))
+    near = trained.excerpt(190, 50)
     assert torch.equal(near.chunk.inputs, long.chunk.inputs[150:])
-    all_of_it = subject.stretch(200 + 80, 50)
+    all_of_it = trained.excerpt(200 + 80, 50)
     assert torch.equal(all_of_it.chunk.inputs, short.chunk.inputs)
     assert all(not part.any() for part in all_of_it.state)
 
@@ -124,19 +126,19 @@ def test_a_stretch_near_the_end_of_a_batch_is_its_end_and_one_of_a_short_batch_a
 def test_stretches_ahead_lie_behind_what_was_trained_on_and_have_one_length() -> None:
     epochs = [[random_batch(1000, 2, seed=epoch), random_batch(60, 2, seed=100 + epoch)] for epoch in range(8)]
     task = StubTask(epochs)
-    subject = by_hand(make_network("gru").cell, task)
-    subject.summary = {"timesteps": 2 * 1060, "position": 1060, "planned_updates": 1060}
-    found = subject.ahead(10, 100)
-    assert {len(stretch.chunk.inputs) for stretch in found} == {100}
+    trained = by_hand(make_network("gru").cell, task)
+    trained.summary = {"timesteps": 2 * 1060, "position": 1060, "planned_updates": 1060}
+    found = list(trained.upcoming(10, 100))
+    assert {len(excerpt.chunk.inputs) for excerpt in found} == {100}
     assert len(found) >= 8
     trained = epochs[0][0].chunk.inputs
     places = []
-    for stretch in found:
+    for excerpt in found:
         for epoch, (batch, _) in enumerate(epochs):
             for first in range(901):
-                if torch.equal(batch.chunk.inputs[first : first + 100], stretch.chunk.inputs):
+                if torch.equal(batch.chunk.inputs[first : first + 100], excerpt.chunk.inputs):
                     places.append(1060 * epoch + first)
-        assert not any(torch.equal(trained[at : at + 100], stretch.chunk.inputs) for at in range(901))
+        assert not any(torch.equal(trained[at : at + 100], excerpt.chunk.inputs) for at in range(901))
     assert len(places) == len(found)
     assert all(later > earlier for earlier, later in itertools.pairwise(places))
 
@@ -159,11 +161,11 @@ def test_segments_end_at_targets_and_never_cross_a_start(
     timesteps: int, streams: int, starts: float, valid: float
 ) -> None:
     batch = random_batch(timesteps, streams, starts=starts, valid=valid)
-    subject = by_hand(make_network("lstm").cell, StubTask([[batch]]))
-    segments, chunk = subject.segments(), subject.evaluation
+    trained = by_hand(make_network("lstm").cell, StubTask([[batch]]))
+    segments, chunk = trained.segments(), trained.validation
     length, cases = segments.inputs.shape[:2]
     assert cases <= 64
-    states = dict(enumerate(zip(*subject.states, strict=True)))
+    states = dict(enumerate(zip(*trained.states, strict=True)))
     for case in range(cases):
         places = [
             (first, stream)
@@ -182,31 +184,31 @@ def test_segments_end_at_targets_and_never_cross_a_start(
 
 
 def test_segments_of_sequences_that_are_many_and_whole_are_whole() -> None:
-    subject = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 16, starts=0.0, valid=1.0)]]))
-    assert subject.segments().inputs.shape == (30, 16, 2)
-    assert subject.segments(longest=10, count=5).inputs.shape == (10, 5, 2)
+    trained = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 16, starts=0.0, valid=1.0)]]))
+    assert trained.segments().inputs.shape == (30, 16, 2)
+    assert trained.segments(longest=10, count=5).inputs.shape == (10, 5, 2)
     few = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 2, starts=0.0, valid=1.0)]]))
     assert few.segments().inputs.shape[0] == 15
 
 
 def test_without_a_valid_target_there_are_no_segments() -> None:
-    subject = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 4, valid=0.0)]]))
+    trained = by_hand(make_network("gru").cell, StubTask([[random_batch(30, 4, valid=0.0)]]))
     with pytest.raises(DataError, match="no valid target"):
-        subject.segments()
+        trained.segments()
 
 
 def test_states_are_those_before_each_timestep() -> None:
     batch = random_batch(20, 3, starts=0.2, valid=1.0)
-    subject = by_hand(make_network("lstm", num_layers=2).cell, StubTask([[batch]]))
+    trained = by_hand(make_network("lstm", num_layers=2).cell, StubTask([[batch]]))
     for timestep in (0, 1, 7, 19):
         chunk = batch.read(0, timestep + 1)
-        state = subject.network.initial_state(3)
+        state = trained.network.initial_state(3)
         if timestep:
             _, state = unroll(
-                subject.network.recur, subject.network.initial_state, chunk.inputs[:-1], chunk.starts[:-1], state
+                trained.network.recur, trained.network.initial_state, chunk.inputs[:-1], chunk.starts[:-1], state
             )
         fresh = chunk.starts[timestep]
-        for own, expected in zip(subject.states, state, strict=True):
+        for own, expected in zip(trained.states, state, strict=True):
             torch.testing.assert_close(own[timestep][:, ~fresh], expected[:, ~fresh])
             assert not own[timestep][:, fresh].any()
 
@@ -217,15 +219,15 @@ def test_states_are_those_before_each_timestep() -> None:
 def test_a_network_is_made_again_as_it_was_and_its_run_is_left_alone(diagnosed_run: Run) -> None:
     directory = diagnosed_run(*SMALL)
     before = files_of(directory)
-    subject = Subject(directory)
-    made = evaluation.predict(subject.components.network, subject.components.task.test(), subject.components.context)
-    scores = evaluation.score(made, subject.components.task, subject.components.loss)
-    assert scores["loss"] == pytest.approx(subject.summary["test"]["loss"], rel=1e-5)
-    assert next(subject.network.parameters()).dtype == torch.float64
-    assert subject.network.kernel == "torch"
-    assert not subject.network.training
-    subject.segments()
-    subject.ahead(4, 20)
+    trained = TrainedRun(directory)
+    made = evaluation.predict(trained.components.network, trained.components.task.test(), trained.components.context)
+    scores = evaluation.score(made, trained.components.task, trained.components.loss)
+    assert scores["loss"] == pytest.approx(trained.summary["test"]["loss"], rel=1e-5)
+    assert next(trained.network.parameters()).dtype == torch.float64
+    assert trained.network.kernel == "torch"
+    assert not trained.network.training
+    trained.segments()
+    list(trained.upcoming(4, 20))
     assert files_of(directory) == before
 
 
@@ -249,14 +251,14 @@ def test_plugins_of_a_run_are_not_imported_unless_they_are_allowed(diagnosed_run
     run = changed_run(diagnosed_run(*SMALL), tmp_path)
     edit_config(run, plugins=["no_such_module_of_a_stranger"])
     with pytest.raises(DataError, match="--plugins no_such_module_of_a_stranger"):
-        Subject(run)
+        TrainedRun(run)
     with pytest.raises(ConfigError, match="cannot be imported"):
-        Subject(run, ["no_such_module_of_a_stranger"])
+        TrainedRun(run, ["no_such_module_of_a_stranger"])
 
 
 def test_a_config_of_a_stranger_downloads_nothing_and_logs_nowhere() -> None:
     values = {"plugins": [], "task": {"name": "mnist", "download": True}, "device": "cuda", "logger": "tensorboard"}
-    found = readable(values)
+    found = usable_here(values)
     assert found["task"]["download"] is False
     assert (found["device"], found["logger"], found["plugins"]) == ("auto", None, [])
     assert values["task"]["download"] is True  # type: ignore[index]
@@ -277,10 +279,10 @@ def test_a_file_that_is_missing_or_damaged_is_named(
         case "cut":
             path.write_bytes(path.read_bytes()[:40].replace(b"\n", b"") + b"\n{[\n")
     if (name, damage) == ("metrics.jsonl", "empty"):
-        Subject(run)  # a run that was stopped before its first row
+        TrainedRun(run)  # a run that was stopped before its first row
         return
     with pytest.raises(DataError) as raised:
-        Subject(run)
+        TrainedRun(run)
     assert name in str(raised.value)
     assert len(raised.value.problems) == 1
     assert "\n" not in str(raised.value)
@@ -292,8 +294,8 @@ def test_a_strangers_words_that_are_no_overrides_are_not_printed_to_be_pasted(
 ) -> None:
     shutil.copytree(diagnosed_run(*SMALL), tmp_path / "copy")
     (tmp_path / "copy" / "overrides.yaml").write_text(OmegaConf.to_yaml(["task=integral", word]))
-    with pytest.raises(DataError, match="is no override") as caught:
-        Subject(tmp_path / "copy")
+    with pytest.raises(DataError, match="is not an override") as caught:
+        TrainedRun(tmp_path / "copy")
     assert "\x1b" not in str(caught.value)
 
 
@@ -303,7 +305,7 @@ def test_a_run_that_is_being_trained_is_told_so(diagnosed_run: Run, tmp_path: Pa
     path = tmp_path / "copy" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
     with pytest.raises(DataError, match=r"status: running.*wait until it ends.*resume=RUN_DIR"):
-        Subject(tmp_path / "copy")
+        TrainedRun(tmp_path / "copy")
 
 
 def test_a_network_that_puts_out_infinity_is_no_subject(diagnosed_run: Run, tmp_path: Path) -> None:
@@ -312,15 +314,15 @@ def test_a_network_that_puts_out_infinity_is_no_subject(diagnosed_run: Run, tmp_
     shutil.copytree(run, tmp_path / "copy")
     path = tmp_path / "copy" / "weights.safetensors"
     save_file({name: weight.abs() * 1e18 for name, weight in load_file(path).items()}, path)
-    with pytest.raises(DataError, match="puts out NaN or infinity"):
-        Subject(tmp_path / "copy")
+    with pytest.raises(DataError, match="outputs of its network are NaN or infinite"):
+        TrainedRun(tmp_path / "copy")
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a run directory"):
-        Subject(tmp_path)
+        TrainedRun(tmp_path)
     with pytest.raises(DataError, match="not a run directory"):
-        Subject(tmp_path / "nowhere")
+        TrainedRun(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("damage", ["size", "name", "nan", "infinity"])
@@ -339,7 +341,7 @@ def test_weights_that_are_not_this_networks_are_refused(damage: str, diagnosed_r
             weights[name].view(-1)[-1] = math.inf
     save_file(weights, run / "weights.safetensors")
     with pytest.raises(DataError, match=r"weights\.safetensors.*(does not fit|NaN or infinity)") as raised:
-        Subject(run)
+        TrainedRun(run)
     assert "\n" not in str(raised.value)
 
 
@@ -353,7 +355,7 @@ def test_a_config_that_cannot_be_run_is_refused(changes: dict[str, Any], diagnos
     run = changed_run(diagnosed_run(*SMALL), tmp_path)
     edit_config(run, **changes)
     with pytest.raises((ConfigError, DataError)):
-        Subject(run)
+        TrainedRun(run)
 
 
 @pytest.mark.parametrize("field", ["timesteps", "position", "planned_updates"])
@@ -364,5 +366,5 @@ def test_a_summary_that_does_not_say_how_far_the_run_came_is_refused_at_once(
     run = changed_run(diagnosed_run(*SMALL), tmp_path)
     edit_summary(run, **{field: value})
     with pytest.raises(DataError, match=r"summary\.json") as raised:
-        Subject(run)
+        TrainedRun(run)
     assert "\n" not in str(raised.value)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from subjects import make_run
+from runs import make_run
 
-from seqrnn.diagnosis import continued
-from seqrnn.diagnosis.continued import PACE, Continued
-from seqrnn.diagnosis.subject import Subject
+from seqrnn.diagnosis import continued_training
+from seqrnn.diagnosis.continued_training import TIMED, ContinuedTraining
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.errors import Diverged
 from seqrnn.schedule import Schedule
 
@@ -25,11 +25,11 @@ INTEGRAL = ("task=integral", "task.train_timesteps=120", "task.test_timesteps=50
 SINCOS = (
     "task=sincos", "task.continuous=false", "task.train_pieces=10", "task.test_pieces=2", "task.points=9", *PLAIN,
 )  # fmt: skip
-FEW = 2 * PACE  # updates that fill what has no memory
+FEW = 2 * TIMED  # updates that fill what has no memory
 
 
 def weights_of(directory: Path) -> torch.Tensor:
-    return torch.cat([part.reshape(-1) for part in Subject(directory).components.network.parameters()]).detach()
+    return torch.cat([part.reshape(-1) for part in TrainedRun(directory).components.network.parameters()]).detach()
 
 
 @pytest.mark.parametrize("model", ["gru", "elman"])
@@ -54,18 +54,18 @@ def test_it_goes_on_as_if_it_had_never_ended(
     short = make_run(tmp_path / "short", *overrides, f"schedule.max_updates={before}")
     long = make_run(tmp_path / "long", *overrides, f"schedule.max_updates={before + FEW + 7}")
     files = {path.name: path.read_bytes() for path in short.rglob("*") if path.is_file()}
-    subject = Subject(short)
+    trained = TrainedRun(short)
     own = weights_of(short)
-    going = Continued(subject, 0.0)
-    assert going.filled == FEW
-    assert list(going.snapshots(7, 1)) == list(range(7))
-    going.close()
-    torch.testing.assert_close(going.weights(), weights_of(long), rtol=0, atol=1e-12)
-    assert going.position == Subject(long).position
+    training = ContinuedTraining(trained, 0.0)
+    assert training.settled == FEW
+    training.train(7)
+    training.close()
+    torch.testing.assert_close(training.weights(), weights_of(long), rtol=0, atol=1e-12)
+    assert training.position == TrainedRun(long).position
     # The run itself is as it was.
-    now = torch.cat([part.reshape(-1) for part in subject.components.network.parameters()])
+    now = torch.cat([part.reshape(-1) for part in trained.components.network.parameters()])
     assert torch.equal(now, own)
-    assert not torch.equal(going.weights(), own)
+    assert not torch.equal(training.weights(), own)
     assert {path.name: path.read_bytes() for path in short.rglob("*") if path.is_file()} == files
 
 
@@ -80,29 +80,29 @@ def test_it_goes_on_at_the_rate_of_the_last_update(decay: str, factor: float, tm
         ("schedule.lr_patience=1", "schedule.lr_reduction=0.5") if decay == "plateau" else ("schedule.lr_every=5",)
     )
     run = make_run(tmp_path / "run", *overrides, *never, *steps)
-    subject = Subject(run)
-    going = Continued(subject, 0.0)
-    going.close()
-    expected = subject.metrics["lr"][-1] / subject.values["optimizer"]["lr"]
-    assert going.factor == pytest.approx(expected, abs=1e-12)
+    trained = TrainedRun(run)
+    training = ContinuedTraining(trained, 0.0)
+    training.close()
+    expected = trained.metrics["lr"][-1] / trained.values["optimizer"]["lr"]
+    assert training.lr_factor == pytest.approx(expected, abs=1e-12)
     if decay == "plateau":
-        assert going.factor <= 0.25  # no evaluation brought an improvement
+        assert training.lr_factor <= 0.25  # no evaluation brought an improvement
     else:
-        assert going.factor == pytest.approx(factor)
+        assert training.lr_factor == pytest.approx(factor)
 
 
 def test_it_says_so_when_it_diverges(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", *SINCOS, "schedule.streams=4", "schedule.window=9", "schedule.clip_norm=null")
-    subject = Subject(run)
-    subject.values["optimizer"]["lr"] = 1e200
+    trained = TrainedRun(run)
+    trained.values["optimizer"]["lr"] = 1e200
     with pytest.raises(Diverged):
-        Continued(subject, 0.0)
+        ContinuedTraining(trained, 0.0)
 
 
 def test_filling_the_memory_of_an_optimizer_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "run", *INTEGRAL, "schedule.streams=2", "schedule.window=5")
-    monkeypatch.setattr(continued, "FILLED", 60)
-    going = Continued(Subject(run), 1000.0)
-    assert going.filled == 60
-    going.close()
-    assert isinstance(going.run.schedule, Schedule)
+    monkeypatch.setattr(continued_training, "SETTLED", 60)
+    training = ContinuedTraining(TrainedRun(run), 1000.0)
+    assert training.settled == 60
+    training.close()
+    assert isinstance(training.components.schedule, Schedule)

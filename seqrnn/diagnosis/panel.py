@@ -1,4 +1,7 @@
-"""A panel of a page of many: a question, its answer in a line or two, and axes below, at places given in inches."""
+"""A panel of diagnosis.png: a question, its answer in a line or two, and axes below. All sizes are in inches.
+
+Values that are NaN, infinite, or too large for matplotlib are drawn at the edge of the axes or left out.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from seqrnn.diagnosis.intervals import Interval
 from seqrnn.errors import printable
 from seqrnn.plots import style
-from seqrnn.plots.measured import Interval
 from seqrnn.plots.style import GREY, INK, LINE, SMALL, TEXT, VERMILLION, Array
 
 QUESTION = 10.5  # points
@@ -24,7 +27,20 @@ ANSWER_LINES = 2
 MOST_ROWS = 10
 LABEL = 0.42  # of a panel's width, at most
 DECADES = 40  # of a logarithmic axis, at most
-Where = tuple[float, float, float, float]
+LARGEST = 1e100  # value that can be drawn
+Place = tuple[float, float, float, float]  # left, bottom, width and height in the page
+
+
+def reals(values: Sequence[float]) -> Array:
+    """Returns values (N,), NaN for those that cannot be drawn."""
+    array = np.array(values, np.float64)
+    return np.where(np.abs(array) < LARGEST, array, np.nan)
+
+
+def band(intervals: Sequence[Interval]) -> Array:
+    """Returns estimates, lower and upper bounds (N, 3), NaN for those that cannot be drawn."""
+    parts = [part for one in intervals for part in (one.value, one.low, one.high)]
+    return reals(parts).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -33,12 +49,12 @@ class Row:
 
     Args:
         label: one line, or two.
-        says: the value, as it is written at the right.
+        text: the value, as it is written at the right.
     """
 
     label: str | tuple[str, str]
-    measured: Interval
-    says: str
+    interval: Interval
+    text: str
     colour: str = style.BLUE
     bold: bool = False
 
@@ -46,27 +62,28 @@ class Row:
 class Panel:
     """
     Args:
-        place: left, bottom, width and height in the page, in inches.
-        tag: stands beside the question.
+        place: in the page, in inches.
+        question: the title of the panel.
+        tag: written beside the question.
     """
 
-    def __init__(self, figure: Figure, place: Where, tag: str = "") -> None:
-        self.figure, self.tag = figure, tag
+    def __init__(self, figure: Figure, place: Place, question: str, tag: str = "") -> None:
+        self.figure, self.question, self.tag = figure, question, tag
         self.left, self.bottom, self.width, self.height = place
-        self.top = self.bottom + self.height  # below what has been written
+        self.top = self.bottom + self.height  # of the room that is left
 
-    def asks(self, question: str, answer: str = "") -> None:
-        """Writes the question and what was found."""
+    def write_heading(self, answer: str = "") -> None:
+        """Writes the question and the answer."""
         if self.tag:
-            self.write(self.tag, QUESTION, VERMILLION, "bold", left=width_of(question, QUESTION, "bold") + 0.12)
+            self.write(self.tag, QUESTION, VERMILLION, "bold", left=width_of(self.question, QUESTION, "bold") + 0.12)
             self.top += QUESTION * LINE
-        self.write(question, QUESTION, INK, "bold")
+        self.write(self.question, QUESTION, INK, "bold")
         for line in wrapped(answer, self.width, SMALL)[:ANSWER_LINES]:
             self.write(line, SMALL, GREY)
         self.top -= 0.05
 
-    def nothing(self, reason: str) -> None:
-        """Says in grey why nothing is drawn."""
+    def write_reason(self, reason: str) -> None:
+        """Writes in grey why nothing is drawn."""
         self.top -= 0.1
         for line in wrapped(reason, self.width, TEXT)[:8]:
             self.write(line, TEXT, GREY, slant="italic")
@@ -74,7 +91,7 @@ class Panel:
     def write(
         self, text: str, size: float, colour: str, weight: str = "normal", slant: str = "normal", left: float = 0.0
     ) -> None:
-        """Writes a line below what has been written, ``left`` inches from the edge."""
+        """Writes a line at the top of the room that is left, ``left`` inches from the edge."""
         width, height = self.figure.get_size_inches()
         x, y = (self.left + left) / width, self.top / height
         self.figure.text(
@@ -85,12 +102,12 @@ class Panel:
     def axes(
         self, x: str = "", y: str = "", left: float = 0.62, right: float = 0.1, below: float = 0.42, above: int = 0
     ) -> Axes:
-        """Axes in the common look below what has been written.
+        """Adds axes, in the look of all pictures, in the room that is left.
 
         Args:
             x, y: labels.
-            left, right, below: room in inches.
-            above: lines of text that are to fit above the axes.
+            left, right, below: inches to keep free.
+            above: lines of text to keep free above the axes.
         """
         width, height = self.figure.get_size_inches()
         room = self.top - self.bottom - below - above * 0.17 - 0.06
@@ -110,21 +127,23 @@ class Panel:
         bounds: tuple[float, float] | None = None,
         above: int = 0,
     ) -> Axes:
-        """Intervals below each other, with names at the left and values at the right.
+        """Draws intervals below each other, with labels at the left and values at the right.
 
         Args:
-            marks: values that others are compared with, and their names.
-            bounds: of the axis; otherwise around the values and the marks.
-            above: lines of text that are to fit above the axes.
+            marks: values to compare with, and their names.
+            bounds: of the axis; None: around the values and the marks.
+            above: lines of text to keep free above the axes.
         """
         names = [[fitted(line, LABEL * self.width, SMALL, _weight(row)) for line in _lines(row)] for row in rows]
-        says = [fitted(row.says, 0.25 * self.width, SMALL, _weight(row)) for row in rows]
+        texts = [fitted(row.text, 0.25 * self.width, SMALL, _weight(row)) for row in rows]
         weights = [_weight(row) for row in rows]
         widths = [width_of(line, SMALL, weight) for one, weight in zip(names, weights, strict=True) for line in one]
         labels = max(widths, default=0.0)
-        values = max((width_of(text, SMALL, weight) for text, weight in zip(says, weights, strict=True)), default=0.0)
+        values = max(
+            (width_of(text, SMALL, weight) for text, weight in zip(texts, weights, strict=True)), default=0.0
+        )
         ax = self.axes(x, left=labels + 0.16, right=values + 0.16, above=above or bool(marks))
-        low, high = bounds or _around([*(row.measured for row in rows)], [mark for mark, _ in marks], is_log)
+        low, high = bounds or _around([*(row.interval for row in rows)], [mark for mark, _ in marks], is_log)
         if is_log:
             ax.set_xscale("log")
         ax.set_xlim(low, high)
@@ -132,8 +151,8 @@ class Panel:
         ax.set_yticks(range(len(rows)), ["\n".join(style.plain(line) for line in one) for one in names])
         ax.tick_params(axis="y", length=0)
         ax.grid(False, axis="y")
-        for place, (row, label, text) in enumerate(zip(rows, ax.get_yticklabels(), says, strict=True)):
-            whisker(ax, row.measured, place, row.colour)
+        for place, (row, label, text) in enumerate(zip(rows, ax.get_yticklabels(), texts, strict=True)):
+            whisker(ax, row.interval, place, row.colour)
             label.set_fontweight(_weight(row))
             ax.text(
                 1.0 + 0.08 / (self.width - labels - values - 0.32), place, style.plain(text), fontsize=SMALL,
@@ -152,33 +171,34 @@ def _weight(row: Row) -> str:
     return "bold" if row.bold else "normal"
 
 
-def whisker(ax: Axes, measured: Interval, place: float, colour: str, marker: str = "o") -> None:
-    """A horizontal interval with its estimate. What lies beyond the axis, or is not known, ends in an arrow there."""
-    low, high = ax.get_xlim()
+def whisker(ax: Axes, interval: Interval, place: float, colour: str, marker: str = "o") -> None:
+    """Draws a horizontal interval with its estimate. A bound beyond the axis, or unknown, is drawn as an arrow."""
+    left, right = ax.get_xlim()
+    value, low, high = band([interval])[0]
     ends = [
-        low if not measured.low >= low else min(measured.low, high),
-        high if not measured.high <= high else max(measured.high, low),
+        left if not low >= left else min(low, right),
+        right if not high <= right else max(high, left),
     ]
     ax.plot(ends, [place, place], color=colour, linewidth=2.6, alpha=0.45, solid_capstyle="butt", zorder=2)
-    arrows = ((low, "<", not measured.low >= low), (high, ">", not measured.high <= high))
-    for end, arrow, beyond in arrows:
+    for end, arrow, beyond in ((left, "<", not low >= left), (right, ">", not high <= right)):
         if beyond:
             ax.plot([end], [place], arrow, color=colour, markersize=4.5, clip_on=False, zorder=3, alpha=0.6)
-    if low <= measured.value <= high:
+    if left <= value <= right:
         ax.plot(
-            [measured.value], [place], marker, color=colour, markersize=6, markeredgecolor="white",
+            [value], [place], marker, color=colour, markersize=6, markeredgecolor="white",
             markeredgewidth=0.7, zorder=4, clip_on=False,
         )  # fmt: skip
 
 
-def _around(rows: Sequence[Interval], marks: Sequence[float], is_log: bool) -> tuple[float, float]:
-    estimates = np.array([row.value for row in rows])
-    ends = np.array([part for row in rows for part in row])
+def _around(intervals: Sequence[Interval], marks: Sequence[float], is_log: bool) -> tuple[float, float]:
+    """Returns the limits of an axis that shows the intervals and the marks."""
+    drawn = band(intervals)
+    ends = drawn.ravel()
     if not is_log:
         return style.limits([ends, np.array(marks)])
-    known = [part for part in [*estimates, *marks] if part > 0]
+    known = [part for part in [*drawn[:, 0], *marks] if part > 0]
     known = known or [part for part in ends if part > 0] or [1.0]
-    least, most = min(known), max(known)  # intervals may widen the axis by so much, and no more
+    least, most = min(known), max(known)  # bounds of intervals widen the axis by a factor of 30 at most
     near = [part for part in ends if least / 30 <= part <= most * 30]
     least, most = max(min([least, *near]), most * 10.0**-DECADES), max([most, *near])
     room = max(1.25 if most > 1.5 * least else 4.0, (most / least) ** 0.08)
@@ -186,11 +206,11 @@ def _around(rows: Sequence[Interval], marks: Sequence[float], is_log: bool) -> t
 
 
 def mark(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
-    """Vertical lines, with their names in a row above the axes, next to each other. What lies to the right of the
-    axes is named at their edge.
+    """Draws vertical lines, with their names side by side above the axes. A line beyond the right edge is named at
+    the edge.
 
     Args:
-        marks: place, name and colour of each.
+        marks: value, name and colour of each.
     """
     low, high = ax.get_xlim()
     inside = sorted(
@@ -209,11 +229,13 @@ def mark(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
     wide = [(width_of(name, SMALL) + 0.08) / inches for name in names]
     own = ax.transData.transform([(place, 0.0) for place, _, _ in inside])
     places = ax.transAxes.inverted().transform(own)[:, 0]
-    for (place, _, colour), name, middle, at in zip(inside, names, _spread(list(places), wide), places, strict=True):
+    for (place, _, colour), name, middle, anchor in zip(
+        inside, names, _spread(list(places), wide), places, strict=True
+    ):
         if place < high:
             ax.axvline(place, color=colour, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
         ax.annotate(
-            style.plain(name), (at, 1.0), (middle, 1.0 + 0.07 / (box.height * _height(ax))),
+            style.plain(name), (anchor, 1.0), (middle, 1.0 + 0.07 / (box.height * _height(ax))),
             xycoords="axes fraction", textcoords="axes fraction", fontsize=SMALL, color=colour, ha="center",
             va="bottom", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
@@ -225,7 +247,8 @@ def _height(ax: Axes) -> float:
 
 
 def _spread(places: Sequence[float], widths: Sequence[float]) -> list[float]:
-    """Middles of things of these widths, near the sorted places, that do not overlap, within 0 to 1 if they fit."""
+    """Returns the centres of labels of these widths, near the sorted places, without overlap, within 0 to 1 if they
+    fit."""
     left, middles = -0.08, []
     for place, width in zip(places, widths, strict=True):
         middles.append(max(place, left + width / 2))
@@ -238,7 +261,7 @@ def _spread(places: Sequence[float], widths: Sequence[float]) -> list[float]:
 
 
 def ticks_of(axis: object, is_log: bool, low: float, high: float, most: int = 5) -> None:
-    """Few ticks with plain numbers."""
+    """Sets at most so many ticks, with plain numbers."""
     if not is_log:
         axis.set_major_locator(MaxNLocator(nbins=most))  # type: ignore[attr-defined]
     elif high / max(low, 1e-300) < 4:
@@ -253,7 +276,7 @@ def ticks_of(axis: object, is_log: bool, low: float, high: float, most: int = 5)
 
 
 def tick(value: float, _: object = None) -> str:
-    """A number on an axis."""
+    """Returns the label of a tick."""
     size = abs(value)
     if size and not 1e-4 < size < 1e6:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
@@ -261,7 +284,7 @@ def tick(value: float, _: object = None) -> str:
 
 
 def scale_y(ax: Axes, values: Array, is_log: bool | None = None, bottom: float | None = None) -> None:
-    """Limits and ticks of the y-axis around values; logarithmic where they are positive and span a decade."""
+    """Sets limits and ticks of the y-axis around values; logarithmic where they are positive and span a decade."""
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
     if is_log is None:
@@ -280,7 +303,8 @@ def scale_y(ax: Axes, values: Array, is_log: bool | None = None, bottom: float |
 
 
 def curve(ax: Axes, x: Array, y: Array, colour: str, label: str = "", marker: str = "") -> None:
-    """A line with a band; y has values, lower and upper ends (N, 3). Ends that are not known are the axis'."""
+    """Draws a line with a band; y has estimates, lower and upper bounds (N, 3). The band reaches the edge of the axes
+    where a bound is unknown."""
     low, high = ax.get_ylim()
     shown = np.isfinite(x) & np.isfinite(y[:, 0])
     x, y = x[shown], y[shown]
@@ -293,19 +317,19 @@ def curve(ax: Axes, x: Array, y: Array, colour: str, label: str = "", marker: st
 
 
 def legend(ax: Axes, columns: int = 4) -> None:
-    """A legend in the line above the axes."""
+    """Adds a legend in the line above the axes."""
     style.legend(ax, columns)
 
 
 @lru_cache(4096)
 def width_of(text: str, size: float, weight: str = "normal", family: str = "sans-serif") -> float:
-    """Of a line, in inches."""
+    """Returns the width of a line of text in inches."""
     font = FontProperties(size=size, weight=weight, family=family)
     return float(text_to_path.get_text_width_height_descent(printable(text), font, ismath=False)[0]) / 72
 
 
 def fitted(text: str, inches: float, size: float, weight: str = "normal", keep_end: bool = False) -> str:
-    """Text that is no wider, with … for what is left out: its end, or its beginning."""
+    """Returns text that is no wider than ``inches``, with … for its end, or its beginning, which is cut off."""
     text = printable(text)
     if width_of(text, size, weight) <= inches:
         return text
@@ -322,7 +346,7 @@ def fitted(text: str, inches: float, size: float, weight: str = "normal", keep_e
 
 
 def wrapped(text: str, inches: float, size: float, weight: str = "normal", family: str = "sans-serif") -> list[str]:
-    """Lines that are no wider; of what is longer than a page, the beginning."""
+    """Returns the text in lines that are no wider than ``inches``; of a very long text, the beginning."""
     lines: list[str] = []
     line = ""
     for word in printable(text[:4000]).split():

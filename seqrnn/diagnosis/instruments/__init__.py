@@ -1,0 +1,1 @@
+"""The built-in instruments, a file for each: what it measures, its result, its symptoms, and its picture."""

@@ -1,0 +1,232 @@
+"""Has the network learned anything at all? Its test loss against that of the task's trivial predictors.
+
+    ratio    mean loss of the network ÷ mean loss of a baseline, over the valid targets of the same test sequences
+
+with a percentile bootstrap over sequences (of few sequences, over blocks of time), which keeps the losses of network
+and baseline on the same targets together. A ratio below 1 with its whole interval means that it has learned something
+that the baseline does not know. It is measured on the first test sequences, of at most 60,000 timesteps together.
+
+A baseline whose name begins with ``floor`` is the best that any predictor can do: ``best`` is never one of those.
+
+Caveat: the best baseline is chosen by its loss on the same sequences, so a network that is no better than it looks
+slightly worse than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
+from seqrnn.diagnosis.intervals import Interval, Numbers, number, resampled, spread
+from seqrnn.diagnosis.panel import MOST_ROWS, Panel, Row, band
+from seqrnn.diagnosis.record import Items, Name, Number, Record
+from seqrnn.plots.style import BLUE, GREY
+from seqrnn.registry import register
+
+if TYPE_CHECKING:
+    from seqrnn.diagnosis.trained_run import TrainedRun
+    from seqrnn.evaluation import Predictions
+    from seqrnn.losses import Loss
+    from seqrnn.tasks.protocol import Batch
+
+NOTHING = 0.9  # of the best trivial predictor's loss: a network with no less has learned nothing
+
+MOST = 60_000  # timesteps, over all sequences
+SHOWN = {"regression": "mae", "classification": "accuracy"}
+
+
+class Baseline(Record):
+    """A trivial predictor: its mean loss, its metric, and the network's loss ÷ its own."""
+
+    name: Name
+    loss: Interval
+    metric: Number
+    ratio: Interval
+
+
+class Baselines(Record):
+    """
+    Args:
+        sequences: how many test sequences were judged.
+        all_sequences: how many there are, those without a target included.
+        independent: what the intervals are over.
+        loss: of the network.
+        metric, metric_name: the network's score that the task is usually judged by.
+        baselines: all of the task's.
+        best: the name of the one with the least loss, floors aside; None if the task has none.
+        ratio: the network's loss ÷ that of the best.
+    """
+
+    sequences: int
+    all_sequences: int
+    independent: str
+    loss: Interval
+    metric: Number
+    metric_name: str
+    baselines: Items[Baseline]
+    best: Name | None
+    ratio: Interval | None
+
+
+@register("instrument", "baselines")
+class BaselinesInstrument:
+    description = "comparing with trivial predictors"
+    order = 10
+    result_type = Baselines
+
+    def measure(self, run: TrainedRun) -> Baselines:
+        """Runs the network, as it was trained (its precision, its kernel), over test sequences."""
+        import torch
+
+        from seqrnn.evaluation import predict
+        from seqrnn.tasks.protocol import Chunk
+
+        components = run.components
+        task, network = components.task, components.network
+        batches = task.test()
+        longest = max(batch.timesteps for batch in batches)
+        chosen = _first(batches, longest * _affordable_sequences(run, longest, batches[0].streams))
+        made = predict(network, chosen, components.context)
+        chunk = Chunk(*(torch.from_numpy(values) for values in (made.inputs, made.targets, made.valid, made.starts)))
+        others = {
+            name: replace(made, outputs=predictor(chunk).numpy()) for name, predictor in task.baselines().items()
+        }
+        groups, independent = _groups(made.valid)
+        names, predictions = ["", *others], [made, *others.values()]
+        count = int(groups.max()) + 1
+        sums = np.zeros((count, len(names) + 1))  # losses of each predictor, and the number of targets
+        for column, one in enumerate(predictions):
+            np.add.at(sums[:, column], groups, _losses(one, components.loss))
+        np.add.at(sums[:, -1], groups, 1)
+        sums = sums[sums[:, -1] > 0]
+        drawn = resampled(sums)
+
+        def ratio(above: int, below: int) -> Interval:
+            total = sums.sum(axis=0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return spread(_ratio(total[above], total[below]), drawn[:, above] / drawn[:, below], len(sums))
+
+        scores = [task.metrics(*one.judged()) for one in predictions]
+        wanted = SHOWN[task.kind]
+        metric = wanted if wanted in scores[0] else next(iter(scores[0]))
+        found = [
+            Baseline(
+                name=name,
+                loss=ratio(column, len(names)),
+                metric=float(scores[column][metric]),
+                ratio=ratio(0, column),
+            )
+            for column, name in enumerate(names)
+            if column
+        ]
+        trivial = [baseline for baseline in found if not baseline.name.startswith("floor")]
+        best = min(trivial, key=lambda baseline: baseline.loss.value, default=None)
+        return Baselines(
+            sequences=int(made.valid.any(axis=0).sum()),
+            all_sequences=sum(batch.streams for batch in batches),
+            independent=independent,
+            loss=ratio(0, len(names)),
+            metric=float(scores[0][metric]),
+            metric_name=metric,
+            baselines=found,
+            best=best.name if best else None,
+            ratio=best.ratio if best else None,
+        )
+
+    def symptoms(self, result: Baselines) -> Iterator[Finding]:
+        if result.ratio is not None and result.ratio.low >= NOTHING:
+            yield Finding(
+                name="nothing_learned",
+                title="It has learned nothing",
+                description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial "
+                "predictor.",
+                evidence=[Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)],
+                remedies=["larger steps", "smaller steps", "longer training"],
+            )
+
+    def pictures(self) -> list[Picture]:
+        return [Picture("Has it learned anything?", draw, frozenset({"nothing_learned"}))]
+
+
+def _affordable_sequences(run: TrainedRun, timesteps: int, streams: int) -> int:
+    """Returns how many sequences there is time for.
+
+    Raises:
+        TooSlow: there is not even time for one.
+    """
+    network, wanted = run.components.network, max(1, MOST // timesteps)
+    streams = min(streams, wanted)
+    fitting = run.affordable(timesteps, streams, network=network, least=(timesteps, 1))[1]
+    if fitting < streams:
+        return fitting
+    return run.budget.affordable(wanted, timesteps * run.step_seconds(streams, network=network) / streams, 1)
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below else (1.0 if not above else float("inf"))
+
+
+def _first(batches: Sequence[Batch], most: int) -> list[Batch]:
+    """Returns sequences of at most so many timesteps together, but at least one."""
+    from seqrnn.tasks.protocol import Chunk, Stored
+
+    chosen: list[Batch] = []
+    left = min(most, MOST)
+    for batch in batches:
+        streams = min(batch.streams, left // batch.timesteps)
+        if streams < batch.streams:
+            if streams or not chosen:
+                whole = batch.read(0, batch.timesteps)
+                fields = (whole.inputs, whole.targets, whole.valid, whole.starts)
+                chosen.append(Stored(Chunk(*(values[:, : max(1, streams)] for values in fields))))
+            break
+        chosen.append(batch)
+        left -= streams * batch.timesteps
+    return chosen
+
+
+def _groups(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
+    """Returns the independent group of each valid target, in the order of ``valid``, and what the groups are."""
+    from seqrnn.diagnosis.trajectories import independent_groups
+
+    with_targets = np.flatnonzero(valid.any(axis=0))
+    times = np.flatnonzero(valid.any(axis=1))
+    groups, independent = independent_groups(len(times), len(with_targets))
+    found: NDArray[np.int64] = groups.numpy()[valid[np.ix_(times, with_targets)]]
+    return found, independent
+
+
+def _losses(predictions: Predictions, loss: Loss) -> Numbers:
+    """Returns the loss of each valid target."""
+    import torch
+
+    outputs, targets = predictions.judged()
+    found: Numbers = loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+    return found
+
+
+def draw(panel: Panel, result: Baselines, found: Examination) -> None:
+    """Draws the loss of the network and those of the trivial predictors."""
+    answer = "The task has no trivial predictor to compare with"
+    if result.ratio is not None and result.best is not None:
+        answer = f"Loss × {result.ratio} of that of {result.best}, the best trivial predictor"
+    panel.write_heading(answer)
+    rows = [Row("the network", result.loss, number(result.loss.value), BLUE, bold=True)]
+    rows += [
+        Row(one.name, one.loss, number(one.loss.value), GREY)
+        for one in sorted(result.baselines, key=lambda one: one.loss.value)
+    ]
+    values = np.array([row.interval.value for row in rows])
+    is_log = bool((values > 0).all()) and values.max() > 4 * values.min()
+    panel.dots(rows[:MOST_ROWS], "loss on test sequences", is_log, bounds=None if is_log else _from_zero(rows))
+
+
+def _from_zero(rows: list[Row]) -> tuple[float, float]:
+    ends = np.append(band([row.interval for row in rows]).ravel(), 0.0)
+    low, high = np.nanmin(ends), np.nanmax(ends)
+    return (float(low * 1.1), float(high * 1.1) or 1.0)

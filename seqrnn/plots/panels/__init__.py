@@ -1,1 +1,0 @@
-"""The panels of diagnosis.png: each asks a question, and draws what an instrument measured."""
