@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runs import by_hand
 from torch import Tensor, nn
 
+from seqrnn.diagnosis import gradients
 from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
 from seqrnn.diagnosis.instruments import truncation
 from seqrnn.diagnosis.trained_run import Excerpt, TrainedRun
