@@ -6,6 +6,8 @@ The commands call the same functions. Mistakes are exceptions here (``seqrnn.Con
 from __future__ import annotations
 
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -150,10 +152,33 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)
-        strategy.prepare(recorder.terminal.print)
+        with _compiler_errors_dropped():
+            strategy.prepare(recorder.terminal.print)
         trained.train()
         recorder.load_scored_weights()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
+
+
+@contextmanager
+def _compiler_errors_dropped() -> Iterator[None]:
+    """Where Ctrl-C interrupts the compiler within its block, drops what the destructors of its unfinished objects
+    print, then and until the process ends."""
+
+    def drop(unraisable: Any) -> None:
+        frames = traceback.extract_tb(unraisable.exc_traceback)
+        if not frames or "llvmlite" not in Path(frames[-1].filename).parts:
+            before(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, drop
+    is_interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
+    finally:
+        if not is_interrupted:
+            sys.unraisablehook = before
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Bounded types for settings. Values live in YAML; what a value may be is said here, once."""
+"""Bounded types for settings. Values live in YAML, and the bounds of a value here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-LARGEST = 1e20  # divided by the least that 1 - beta can be, it is still a number in single precision
-MODERATE = 1e6  # what comes of it can be squared, summed and squared again
+LARGEST = 1e20  # divided by the smallest 1 - beta, it is still finite in single precision
+MODERATE = 1e6  # such data can be squared, summed and squared without overflow
 MOST = 2**53  # every integer up to it is exact in floating point as well
 
 Count = Annotated[int, Field(ge=1, le=MOST)]

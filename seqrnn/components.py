@@ -1,4 +1,4 @@
-"""From a config to the objects of a run. Everything wrong with the config is found first, and reported at once."""
+"""Checks a config, with every problem reported at once, and builds the objects of a run from it."""
 
 from __future__ import annotations
 

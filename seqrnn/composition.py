@@ -58,7 +58,7 @@ def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> D
 
 
 def extending_open_mappings(arguments: Sequence[str]) -> list[str]:
-    """Returns ``arguments`` with ``++`` before each override of an open mapping, as hydra wants it."""
+    """Returns ``arguments`` with ``++`` before each override of an open mapping, which is hydra's form."""
     return [f"++{text}" if text.startswith(_open_starts()) else text for text in arguments]
 
 
@@ -103,7 +103,7 @@ class Explanation:
 def explain(error: Exception, arguments: Sequence[str]) -> Explanation:
     """Explains why hydra raised ``error`` for a command line's ``arguments``.
 
-    In a sweep over groups, hydra wants every key to exist in the config that the sweep starts from, although
+    In a sweep over groups, hydra requires every key in the config that the sweep starts from, although
     ``-m experiment=mnist_lstm,mnist_lstm_best task.data_dir=DIR`` makes sense. Where a key exists in some of the
     sweep's configs, the override becomes one that adds the key; a job that has no such key reports it by its own
     checks.

@@ -1,4 +1,4 @@
-"""What can go wrong that a user can mend: no traceback, and the exit code says which it was."""
+"""The errors that a user can mend. They are shown without a traceback, and each kind has its exit code."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something a user can mend; shown without a traceback.
+    """An error that a user can mend; commands show it without a traceback.
 
     Args:
         problems: one line each: what was wrong, where, its value, and what to do.
     """
 
     exit_code = 2
-    shown = False  # whether the user has seen it already
+    shown = False  # whether it has been printed
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -26,11 +26,11 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A config that cannot be run: every problem found in it."""
+    """Every problem of a config that cannot be run."""
 
 
 class DataError(UserError):
-    """Data that is missing or damaged."""
+    """Data, or a file of a run, that is missing or damaged."""
 
 
 class Diverged(UserError):
@@ -40,10 +40,10 @@ class Diverged(UserError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked for an end, and everything has been written down.
+    """A signal has ended the run, after everything was written.
 
     Args:
-        signum: which one.
+        signum: the number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -55,14 +55,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
+    """Returns ``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def printable(text: str) -> str:
-    """One line of ``text`` for a terminal, whoever wrote it: what would move the cursor, colour or hide what follows,
-    or turn the direction of writing, is shown as its code, such as ``\\x1b``."""
+    """Returns text from anyone as one line that is safe to print. A character that would move the cursor, change
+    colours, hide what follows or turn the direction of writing is replaced by its code, such as ``\\x1b``."""
     if text.isprintable():
         return text
     return "".join(

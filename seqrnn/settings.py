@@ -1,4 +1,4 @@
-"""The keys of a config that stand outside its groups: their types and bounds."""
+"""The keys of a config outside its groups, with their types and bounds; and configs as plain values."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class CheckpointSettings(BaseModel, frozen=True, extra="forbid", strict=True):
 
     Args:
         every: updates of the schedule between two checkpoints, or the time between them, such as ``60s``, ``5m`` or
-            ``1h``; by the clock they wait longer where they would take more than 1 % of it. None: only when the run
-            ends or is stopped.
-        keep: how many of the newest stay; 0: none is written.
-        best: the metric of the evaluation whose weights go to best.safetensors; None: none do.
+            ``1h``; a time becomes longer where checkpoints would take more than 1 % of it. None: one is written only
+            when the run ends or is stopped.
+        keep: how many of the newest are kept; 0: none is written.
+        best: the metric by which the best evaluation is chosen, whose weights go to best.safetensors; None: no
+            weights are kept.
     """
 
     every: Count | Duration | None
@@ -38,12 +39,12 @@ class CheckpointSettings(BaseModel, frozen=True, extra="forbid", strict=True):
 
     @property
     def seconds(self) -> float | None:
-        """Between two checkpoints, where the clock says when."""
+        """Seconds between two checkpoints, or None where updates are counted."""
         return float(self.every[:-1]) * UNITS[self.every[-1]] if isinstance(self.every, str) else None
 
     @property
     def updates(self) -> int | None:
-        """Between two checkpoints, where updates are counted."""
+        """Updates between two checkpoints, or None where the clock decides."""
         return self.every if isinstance(self.every, int) else None
 
 
@@ -56,14 +57,14 @@ class Plots(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 class Rollback(BaseModel, frozen=True, extra="forbid", strict=True):
-    """``rollback.*``: what the learning rate is multiplied by each time, and how often at most."""
+    """``rollback.*``: the factor of the learning rate at each rollback, and the most rollbacks of a run."""
 
     factor: Annotated[float, Field(gt=0, lt=1)]
     times: Annotated[int, Field(ge=1, le=100)]
 
 
 class Suggested(BaseModel, frozen=True, extra="forbid", strict=True):
-    """``suggested.*``: what a task gives to schedules that refer to it."""
+    """``suggested.*``: lengths that suit the task, to which schedules refer."""
 
     epochs: Count
     streams: Count
@@ -71,7 +72,7 @@ class Suggested(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
-    """What stands outside the groups: how to run, and what to leave behind."""
+    """The keys outside the groups: how to run, and which files to write."""
 
     seed: Natural
     device: Device
@@ -122,10 +123,10 @@ def composed_values(overrides: Sequence[str]) -> Values:
 
 
 def plugins_of(values: Values) -> list[str]:
-    """The modules that ``plugins`` names.
+    """Returns the modules that ``plugins`` names.
 
     Raises:
-        ConfigError: it is no list of names.
+        ConfigError: it is not a list of names.
     """
     plugins = values.get("plugins")
     if not isinstance(plugins, list) or not all(isinstance(plugin, str) for plugin in plugins):

@@ -1,4 +1,4 @@
-"""smoke=true: the same run, of any config, in seconds: what people put in CI."""
+"""smoke=true: shrinks the run of any config to seconds, for CI."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ MOST_UPDATES = 6
 
 
 def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A sound config with its numbers lowered to limits, and with what the task's ``smoke`` attribute asks for.
-
-    No number is raised. Window, stride and update_every keep their proportions as far as they can.
+    """Returns a sound config with its numbers lowered to limits, and with the changes that the task's attribute
+    ``smoke`` lists. No number is raised. Window, stride and update_every keep their proportions as far as possible.
     """
     small = copy.deepcopy(dict(values))
     limit(small["task"], getattr(registry.find("task", small["task"]["name"]), "smoke", {}))
@@ -39,7 +38,7 @@ def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limit(values: dict[str, Any], caps: Mapping[str, Any]) -> None:
-    """Lowers numbers in ``values`` to ``caps``, and replaces what is not a number, in place."""
+    """Lowers numbers in ``values`` to those in ``caps``, and replaces truth values by those in ``caps``, in place."""
     for key, cap in caps.items():
         value = values.get(key)
         if isinstance(cap, bool):

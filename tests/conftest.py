@@ -72,6 +72,12 @@ def command(
     return run
 
 
+@pytest.fixture
+def no_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it, ``diagnose=true`` measures vital signs during the training, and makes no diagnosis at its end."""
+    monkeypatch.setattr("seqrnn.diagnosis.session.diagnose_finished_run", lambda *_: None)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Two test workers share two cores."""

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/run: a small run that was stopped in the middle, in today's format of checkpoints.
+"""Makes tests/fixtures/run: a small run that was stopped in the middle, in the present format of checkpoints.
 
 Run it from the repository's root when the format changes, after removing the old directory:
 

@@ -1,4 +1,4 @@
-"""The built wheel, in an unrelated directory, with another package's task and cell."""
+"""The built wheel, in an unrelated directory, with another package's task, cell and optimizer."""
 
 from __future__ import annotations
 
@@ -77,9 +77,29 @@ class Leaky(nn.Module):
         return [self.around.weight.data]
 """
 
+OPTIMIZER = """
+import torch
+from seqrnn.bounds import Positive
+from seqrnn.registry import register
+
+
+@register("optimizer", "sign")
+class Sign(torch.optim.Optimizer):
+    def __init__(self, parameters, *, lr: Positive):
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(group["lr"] * parameter.grad.sign())
+"""
+
 CONF = {
     "task/echo.yaml": "# @package _global_\ntask:\n  name: echo\n  length: 12\nsuggested:\n  epochs: 3\n",
     "model/leaky.yaml": "name: leaky\nhidden_size: 5\nleak: 0.5\n",
+    "optimizer/sign.yaml": "name: sign\nlr: 0.01\n",
 }
 
 
@@ -124,32 +144,39 @@ def test_the_wheel_runs_in_an_empty_directory_and_writes_there(site: Path, tmp_p
 
 
 @pytest.mark.parametrize("how", ["entry point", "named module"])
-def test_another_package_brings_a_task_and_a_cell(how: str, site: Path, tmp_path: Path) -> None:
+def test_another_package_brings_a_task_a_cell_and_an_optimizer(how: str, site: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "plugin"
-    for name, text in {"echo_task.py": TASK, "echo_cell.py": CELL, **CONF}.items():
+    modules = {"echo_task.py": TASK, "echo_cell.py": CELL, "echo_optimizer.py": OPTIMIZER}
+    for name, text in {**modules, **CONF}.items():
         (plugin / name).parent.mkdir(parents=True, exist_ok=True)
         (plugin / name).write_text(text)
-    named = ["plugins=[echo_task,echo_cell]"]
+    named = ["plugins=[echo_task,echo_cell,echo_optimizer]"]
     if how == "entry point":
         named = []
         metadata = plugin / "echo-1.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: echo\nVersion: 1\n")
-        (metadata / "entry_points.txt").write_text("[seqrnn.plugins]\ntask = echo_task\ncell = echo_cell\n")
+        (metadata / "entry_points.txt").write_text(
+            "[seqrnn.plugins]\ntask = echo_task\ncell = echo_cell\noptimizer = echo_optimizer\n"
+        )
     work = tmp_path / "work"
     work.mkdir()
-    result = run(site, work, "--config-dir", str(plugin), "task=echo", "model=leaky", *named, path=(plugin,))
+    line = ("--config-dir", str(plugin), "task=echo", "model=leaky", "optimizer=sign", *named)
+    result = run(site, work, *line, path=(plugin,))
     assert result.returncode == 0, result.stderr
     (summary,) = work.glob("outputs/echo-leaky/*/summary.json")
     assert json.loads(summary.read_text())["updates"] == 3
     assert (summary.parent / "predictions.png").is_file()
+    # What an optimizer from outside remembers goes into checkpoints like that of any other.
+    resumed = run(site, work, f"resume={summary.parent}", "schedule.epochs=5", *named, path=(plugin,))
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(summary.read_text())["updates"] == 5
 
-    refused = run(site, work, "--config-dir", str(plugin), "task=echo", "model=leaky", "model.leek=1", *named,
-                  path=(plugin,))  # fmt: skip
+    refused = run(site, work, *line, "model.leek=1", path=(plugin,))
     assert refused.returncode == 2
     assert "did you mean model.leak?" in refused.stderr
 
 
-def test_the_version_is_said_once(site: Path) -> None:
+def test_the_wheel_has_the_version_of_the_package(site: Path) -> None:
     (metadata,) = site.glob("seqrnn-*.dist-info/METADATA")
     assert f"\nVersion: {seqrnn.__version__}\n" in metadata.read_text()

@@ -491,7 +491,8 @@ def test_code_that_another_process_has_compiled_meanwhile_is_read(
         waiting = threading.Thread(target=lambda: results.append(process.fetch()))
         results: list[bytes] = []
         waiting.start()
-        time.sleep(0.3)
+        while not process.lines:  # it has announced that it waits
+            time.sleep(0.01)
         file.write(CODE)
     waiting.join()
     assert results == [CODE]

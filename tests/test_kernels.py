@@ -1,4 +1,4 @@
-"""Compiled kernels against torch, numpy and plain arithmetic: every one has a plain twin that it must agree with."""
+"""Compiled kernels compared with torch, numpy and plain arithmetic."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_functions_are_exact_to_a_few_units_in_the_last_place(which: int, exact:
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_functions_keep_nan_and_bound_infinity(dtype: Any) -> None:
+def test_functions_return_nan_for_nan_and_limits_for_infinity(dtype: Any) -> None:
     values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, -0.0], dtype)
     found = np.empty_like(values)
     for which, at_infinity in ((1, (1, 0)), (2, (1, -1))):
@@ -346,7 +346,9 @@ def test_later_training_data_of_another_size_or_type_is_an_error_and_no_crash(ep
         loop.train(task, schedule, strategy, make_monitor(task, schedule))
 
 
-def test_whoever_compiles_does_so_alone_even_unannounced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_process_compiles_at_a_time_even_without_announcement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = []
 
     @contextmanager

@@ -224,24 +224,24 @@ def test_dropout_is_refused_where_there_is_one_layer_to_put_it_between(model: st
     [("relu", lambda y: max(y, 0.0)), ("tanh", math.tanh), ("clip", lambda y: min(max(y, 0.0), 1.0))],
     ids=["relu", "tanh", "clip"],
 )
-def test_independent_units_hear_only_themselves(activation: str, activate: Any, layers: int) -> None:
+def test_independent_units_receive_only_themselves(activation: str, activate: Any, layers: int) -> None:
     """One unit and one timestep after another, in plain arithmetic."""
     network = make_network("indrnn", num_layers=layers, activation=activation)
     inputs, (start,) = some_inputs(), randomised(network.initial_state(3))
     found, (end,) = network.cell(inputs, (start,))
-    heard = inputs.tolist()
+    layer_inputs = inputs.tolist()
     for layer in range(layers):
         W, u, b = (parameters_of(network.cell)[f"{name}.{layer}"].tolist() for name in ("W", "u", "b"))
         h = start[layer].tolist()  # [stream][unit]
-        for t, streams in enumerate(heard):
+        for t, streams in enumerate(layer_inputs):
             for stream, x in enumerate(streams):
                 h[stream] = [
                     activate(sum(a * row[j] for a, row in zip(x, W, strict=True)) + u[j] * h[stream][j] + b[j])
                     for j in range(4)
                 ]
-            heard[t] = [list(units) for units in h]
+            layer_inputs[t] = [list(units) for units in h]
         torch.testing.assert_close(end[layer], torch.tensor(h, dtype=torch.float64), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found, torch.tensor(heard, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, torch.tensor(layer_inputs, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

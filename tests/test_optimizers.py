@@ -1,4 +1,4 @@
-"""Optimizers by name: torch.optim's own numbers, without what torch.optim imports at its first call."""
+"""Optimizers by name compute the same as those of torch.optim, without the imports of torch.optim's first call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def values_of(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def trained(values: dict[str, Any]) -> list[Tensor]:
-    """The weights of a small network after ten steps, five of them by an optimizer that goes on from a state."""
+    """The weights of a small network after ten steps, five of them by an optimizer that was loaded from a state."""
     torch.manual_seed(0)
     network = nn.Linear(5, 3)
     x = torch.randn(7, 5)
@@ -102,7 +102,7 @@ def test_none_of_them_imports_the_compiler() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_whole_number_is_as_good_as_one_with_a_point(name: str) -> None:
+def test_a_setting_may_be_an_integer(name: str) -> None:
     kinds = {key: type(value) for key, value in values_of(name).items()}
     whole = {key: int(key in ("lr", "eps")) for key, kind in kinds.items() if kind is float}
     whole = {key: value for key, value in whole.items() if key != "momentum"}

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import Finished
 from rich.console import Console
 
 from seqrnn import plots
 from seqrnn.errors import DataError
+from seqrnn.evaluation import Predictions
 from seqrnn.plots import drawing, loss
-from seqrnn.recording import provenance
+from seqrnn.plots.pictures import points
+from seqrnn.plots.pictures.points import draw as draw_points
+from seqrnn.recording import arrays, provenance
 from seqrnn.recording.score_table import ScoreTable
 
 Command = Callable[..., Finished]
@@ -111,6 +115,17 @@ def test_the_git_revision_is_that_of_the_source_whatever_repository_git_is_told_
     provenance.git_revision.cache_clear()
 
 
+def test_as_many_sequences_are_stored_as_a_reader_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (10, 8, 3)  # (T, N, O): 10 · (3 · 3 · 8 + 2) = 740 bytes of a sequence
+    values, flags = np.ones(shape), np.ones(shape[:2], bool)
+    predictions = Predictions(values, values, values, flags, flags)
+    for most_timesteps, most_bytes, expected in ((80, 2**20, 8), (50, 2**20, 5), (80, 3 * 740, 3), (80, 739, 1)):
+        monkeypatch.setattr(arrays, "MOST_STORED", most_timesteps)
+        monkeypatch.setattr(arrays, "MOST_STORED_BYTES", most_bytes)
+        stored = arrays.predictions_of(predictions, "regression")
+        assert {array.shape[1] for array in stored.values()} == {expected}
+
+
 # Pictures that cannot be drawn
 
 
@@ -177,3 +192,42 @@ def test_ctrl_c_while_the_pictures_are_drawn_leaves_the_run_finished_and_is_the_
     assert finished.exit_code == 130
     assert finished.summary["status"] == "finished"
     assert finished.out.splitlines()[-1] == "run"
+
+
+def test_a_task_from_outside_the_package_chooses_its_picture(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    (tmp_path / "conf" / "task" / "cosine.yaml").write_text(
+        "# @package _global_\ntask:\n  name: cosine\nsuggested: {epochs: 2, streams: 1, window: 5}\n"
+    )
+    (tmp_path / "cosine_plugin.py").write_text(
+        "import torch\n"
+        "from seqrnn import metrics\n"
+        "from seqrnn.registry import register\n"
+        "from seqrnn.rundir.formats import Picture\n"
+        "from seqrnn.tasks.protocol import stored\n"
+        "\n"
+        "@register('task', 'cosine')\n"
+        "class Cosine:\n"
+        "    input_size = output_size = 1\n"
+        "    kind, loss, metrics = 'regression', 'mse', staticmethod(metrics.regression)\n"
+        "    picture = Picture(name='points', axis='angle', start=3.0, target='cosine')\n"
+        "    def __init__(self, seed): pass\n"
+        "    def train(self, epoch, streams):\n"
+        "        wave = torch.cos(torch.arange(11, dtype=torch.float64)).reshape(-1, 1, 1)\n"
+        "        return [stored(wave[:-1], wave[1:])]\n"
+        "    def validation(self): return self.train(0, 1)\n"
+        "    def test(self): return self.train(0, 1)\n"
+        "    def baselines(self): return {'persistence': lambda chunk: chunk.inputs}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drawn = []
+    monkeypatch.setattr(
+        points, "draw", lambda arrays, facts: drawn.append(facts.picture) or draw_points(arrays, facts)
+    )
+    finished = command("plugins=[cosine_plugin]", f"hydra.searchpath=[file://{tmp_path}/conf]", "task=cosine")
+    assert finished.exit_code == 0, finished.err
+    assert finished.summary["problems"] == []
+    assert [(picture.name, picture.axis, picture.start) for picture in drawn] == [("points", "angle", 3.0)]
+    assert (finished.directory / "predictions.png").exists()

@@ -136,12 +136,14 @@ def test_animations_and_pictures_resume(tmp_path: Path) -> None:
     assert (tmp_path / "parts" / "animation.gif").exists()
 
 
+@pytest.mark.usefixtures("no_diagnosis")
 def test_vital_signs_resume(tmp_path: Path) -> None:
     assert_resumes(
         values_of("task=integral", "diagnose=true", schedule=SCHEDULES["overlapping windows"]), tmp_path, 9
     )
 
 
+@pytest.mark.usefixtures("no_diagnosis")
 def test_a_metric_that_is_new_since_resuming_is_written_to_json_alone(tmp_path: Path) -> None:
     values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
     part(values, tmp_path, stop_at=9)

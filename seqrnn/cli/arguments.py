@@ -37,7 +37,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with flags before overrides, which hydra's parser wants together, and with overrides of
+    """Returns the arguments with all flags before all overrides, as hydra's parser requires, and with overrides of
     open mappings in hydra's form."""
     flags, overrides = split(arguments)
     return [*flags, *composition.extending_open_mappings(overrides)]

@@ -1,4 +1,4 @@
-"""Runs a command: exit codes, errors in plain words, and hydra's own errors explained.
+"""Runs a command, and turns its errors into messages and exit codes.
 
 Imports neither torch nor anything else that is slow, so that --help and errors come at once.
 """
@@ -27,17 +27,17 @@ _job_has_begun = False
 
 
 def run(command: Callable[[], Any]) -> None:
-    """Runs a command; a user's error is shown without a traceback, and decides the exit code."""
+    """Runs a command. An error that a user can mend is printed without a traceback, and decides the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+            stream.reconfigure(errors="replace")  # some terminals lack letters
     try:
         command()
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", INTERRUPTED))
     except UserError as error:
         _fail([] if error.shown else error.problems, error.exit_code)
-    except BrokenPipeError:  # what read our output has gone: `seqrnn-train --help | head`
+    except BrokenPipeError:  # the reader of our output has ended: `seqrnn-train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -57,7 +57,7 @@ def run_hydra(command: Callable[[], Any]) -> None:
     _job_has_begun = False
     before = os.environ.get("HYDRA_FULL_ERROR")
     show_traceback = wants_traceback()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra hands its errors over instead of ending the process
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of ending the process
     try:
         command()
     except Exception as error:
@@ -144,6 +144,6 @@ def _fail(problems: Sequence[str], exit_code: int) -> None:
         elif problems:
             print(f"{len(problems)} problems:", *map(printable, problems), sep="\n  ", file=sys.stderr)
         sys.stderr.flush()
-    except OSError:  # nobody reads it; the exit code is left
+    except OSError:  # the reader of stderr has ended; the exit code is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(exit_code)

@@ -1,4 +1,4 @@
-"""Ends the jobs of a sweep that a launcher runs in other processes (joblib) when the command is told to end.
+"""Ends the jobs of a sweep that a launcher runs in other processes (joblib) when the command is interrupted.
 
 Such a launcher kills its worker processes at once when its own process is interrupted, so that runs would lose what
 they trained since their last checkpoint; and if its own process is killed, the workers would train to the end of the
@@ -112,7 +112,7 @@ def in_worker() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a worker that dies between jobs takes the others with it
         file.unlink(missing_ok=True)
         if os.getppid() != _parent:
-            os._exit(INTERRUPTED)  # everything is written, and nobody is left to wait for
+            os._exit(INTERRUPTED)  # everything is written, and there is no other job to wait for
 
 
 def _end_job(signum: int, frame: FrameType | None) -> None:

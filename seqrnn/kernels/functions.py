@@ -27,11 +27,11 @@ LOG2_E = 1 / log(2)
 LARGEST = {32: 87.0, 64: 708.0}  # exp neither overflows nor loses digits up to here
 # ln 2 in two parts: the first has so few digits that a whole number times it is exact (Cody & Waite 1980).
 LN2 = {32: (0.693359375, -2.12194440054690583e-4), 64: (0.693145751953125, 1.42860682030941723212e-6)}
-TERMS = {32: 7, 64: 13}  # of e^r − 1 = r + r²/2! + …, for |r| ≤ ½ ln 2
+TERMS = {32: 7, 64: 13}  # of the series e^r − 1 = r + r²/2! + …, for |r| ≤ ½ ln 2
 
 
 def _constant_for(table):
-    """A function of a vector: ``table``'s number for its precision, in every lane."""
+    """Returns a function of a vector that returns ``table``'s number for its precision in every lane."""
 
     @intrinsic
     def function(typing, like):
@@ -51,7 +51,7 @@ largest, ln2_high, ln2_low = (
 
 @intrinsic
 def series(typing, r):
-    """1/2! + r/3! + r²/4! + … by Horner's rule, as many terms as the precision asks for."""
+    """Returns 1/2! + r/3! + r²/4! + … by Horner's rule, with as many terms as the precision needs."""
 
     def generate(context, builder, signature, arguments):
         count = TERMS[r.dtype.bitwidth]
@@ -65,7 +65,7 @@ def series(typing, r):
 
 @kernel
 def reduced(x):
-    """(n, p) with e^x = 2^n (1 + p)."""
+    """Returns (n, p) with e^x = 2^n (1 + p)."""
     n = nearest(x * LOG2_E)
     r = x - n * ln2_high(x) - n * ln2_low(x)
     return n, fma(series(r), r * r, r)
@@ -73,7 +73,7 @@ def reduced(x):
 
 @kernel
 def exp(x):
-    """e^x, for |x| up to LARGEST and as for LARGEST beyond; NaN stays NaN."""
+    """Returns e^x for |x| up to LARGEST; beyond, the same as at LARGEST. NaN stays NaN."""
     x = where_greater(x, largest(x), largest(x), x)
     x = where_less(x, -1.0 * largest(x), -1.0 * largest(x), x)
     n, p = reduced(x)
@@ -83,13 +83,13 @@ def exp(x):
 
 @kernel
 def sigmoid(x):
-    """1 / (1 + e^−x)."""
+    """Returns 1 / (1 + e^−x)."""
     return 1.0 / (1.0 + exp(-1.0 * x))
 
 
 @kernel
 def tanh(x):
-    """(e^2x − 1) / (e^2x + 1), by way of e^2|x| − 1, which is exact where x is small."""
+    """Returns (e^2x − 1) / (e^2x + 1), computed from e^2|x| − 1, which is exact where x is small."""
     twice = absolute(x + x)
     limit = fill(x, 44.0)
     n, p = reduced(where_greater(twice, limit, limit, twice))
@@ -100,14 +100,14 @@ def tanh(x):
 
 @kernel
 def copy(source, begin, target, start, count):
-    """target[start:start + count] = source[begin:begin + count]."""
+    """Sets target[start:start + count] = source[begin:begin + count]."""
     for j in range(0, count, lanes_of(target)):
         store(target, start + j, load(source, begin + j, count - j), count - j)
 
 
 @kernel
 def add(source, begin, target, start, count):
-    """target[start:start + count] += source[begin:begin + count]."""
+    """Sets target[start:start + count] += source[begin:begin + count]."""
     for j in range(0, count, lanes_of(target)):
         remaining = count - j
         store(target, start + j, load(target, start + j, remaining) + load(source, begin + j, remaining), remaining)
@@ -115,6 +115,6 @@ def add(source, begin, target, start, count):
 
 @kernel
 def clear(target, start, count):
-    """target[start:start + count] = 0."""
+    """Sets target[start:start + count] = 0."""
     for j in range(0, count, lanes_of(target)):
         store(target, start + j, fill(target, 0.0), count - j)

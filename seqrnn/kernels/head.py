@@ -1,4 +1,7 @@
-"""The head and the loss on rows that have a target: outputs, loss, and the gradient by what the head has read."""
+"""The head and the loss, on rows that have a target: outputs, loss, and the gradient by what the head reads.
+
+The arguments p, g, w and c are those of ``seqrnn.kernels.layout``; H is the size of the states that the head reads.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from seqrnn.kernels.simd import alwaysinline, fill, lanes_of, load, noinline, st
 
 @kernel
 def prepare(p, w, c, H):
-    """Transposed matrices, once for all rows between two changes of the parameters."""
+    """Computes the transposed matrices that all rows between two changes of the parameters share."""
     alwaysinline()
     read_by_output = H
     if c[HEAD_KIND] == MLP:
@@ -60,7 +63,7 @@ def _affine_gradient(g, w, rows, read, size, weight, bias, out, outputs):
 
 @kernel
 def forward(p, w, c, H, rows, read):
-    """Outputs of rows of states that lie at ``read``."""
+    """Computes the outputs for rows of states that lie at ``read``."""
     alwaysinline()
     size = H
     if c[HEAD_KIND] == MLP:
@@ -76,7 +79,7 @@ def forward(p, w, c, H, rows, read):
 
 @kernel
 def backward(g, w, c, H, rows, states, d_states):
-    """Adds the head's part to ``g``; the gradient by the states goes to ``d_states``."""
+    """Adds the head's part to the gradient ``g``, and writes the gradient by the states to ``d_states``."""
     alwaysinline()
     O, out, read, size, d_read = c[OUTPUTS], c[OUT], states, H, d_states
     if c[HEAD_KIND] == MLP:
@@ -99,7 +102,8 @@ def backward(g, w, c, H, rows, states, d_states):
 
 @kernel
 def loss(w, c, rows, where, targets, labels):
-    """The summed loss of outputs whose targets lie at ``where``; puts its gradient in the outputs' place."""
+    """Returns the summed loss of the outputs, whose targets lie at ``where``, and replaces the outputs with its
+    gradient."""
     alwaysinline()
     kind, O, out = c[LOSS_KIND], c[OUTPUTS], c[OUT]
     total = 0.0
@@ -127,7 +131,7 @@ def loss(w, c, rows, where, targets, labels):
 
 @kernel
 def where_less_zero(error):
-    """−1 where negative, 0 where zero, NaN where NaN."""
+    """Returns −1 where the error is negative, 0 where it is zero, NaN where it is NaN."""
     return where_greater(fill(error, 0.0), error, fill(error, -1.0), error * 0.0)
 
 

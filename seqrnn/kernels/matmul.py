@@ -1,8 +1,8 @@
 """Products and transposes of small matrices that lie in flat arrays.
 
-A BLAS is made for large matrices; at the sizes of a recurrent network (1 to 64 rows, 50 to 300 columns) it spends
-its time around the arithmetic. Here a product is cut into tiles whose result stays in registers from the first term
-to the last (Goto & van de Geijn 2008 without the packing, since small matrices lie in the cache as they are).
+A BLAS is made for large matrices. At the sizes of a recurrent network (1 to 64 rows, 50 to 300 columns) it spends
+most of its time outside the arithmetic. Here a product is cut into tiles whose result stays in registers from the
+first term to the last (Goto & van de Geijn 2008, without the packing: small matrices lie in the cache as they are).
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from seqrnn.kernels.simd import (
     vector_type,
 )
 
-# Rows of a tile -> vectors side by side in it: as many sums as there are registers (32 with AVX-512, else 16).
+# By the rows of a tile, the most vectors side by side in it: as many sums as there are registers (32 with AVX-512,
+# else 16).
 TILES = {8: 3, 4: 4, 2: 4, 1: 12} if REGISTER == 64 else {4: 3, 2: 4, 1: 8}
-IN_FLIGHT = 8  # additions that are under way at a time: two in each cycle, and each takes four
+IN_FLIGHT = 8  # additions that a processor computes at a time: two begin in each cycle, and each takes four
 DEPTH = 256  # terms that are added up at a time, so that a strip of the right matrix stays in the first cache
 
 
@@ -48,9 +49,11 @@ def _i64(value: int) -> ir.Constant:
 
 
 def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.Function:
-    """The function that computes ``rows`` rows and ``vectors`` vectors of C = A B, or of C + A B: its arguments are
-    A, its row and column strides, B, its row stride, C, its row stride, the number of terms, the columns of the last
-    vector, and whether to add."""
+    """Returns the function that computes a tile of C = A B, or of C + A B: ``rows`` rows and ``vectors`` vectors.
+
+    Its arguments are A with its row and column strides, B with its row stride, C with its row stride, the number of
+    terms, the columns in the last vector, and whether to add.
+    """
     name = f"seqrnn_tile_{dtype}_{rows}x{vectors}"
     if name in module.globals:
         return module.globals[name]
@@ -69,7 +72,8 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     def read(place: ir.Value, v: int) -> ir.Value:
         return load_some(build, place, chosen, dtype) if v == vectors - 1 else load_all(build, place, dtype)
 
-    # Each sum is one chain of additions, so small tiles keep several of each, for every second or fourth term.
+    # Each sum is one chain of additions, so a small tile keeps several sums for each result: one for every second
+    # term, say, and one for those between.
     chains = max(1, IN_FLIGHT // len(cells))
     sums = {(*cell, chain): build.alloca(vector) for cell in cells for chain in range(chains)}
     for place in sums.values():
@@ -89,13 +93,13 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
                 total = call(build, "fma", dtype, factor, right[v], build.load(sums[m, v, chain]))
                 build.store(total, sums[m, v, chain])
 
-    together = build.sub(terms, build.srem(terms, _i64(chains)))
+    multiple = build.sub(terms, build.srem(terms, _i64(chains)))
 
     def add_terms(whole: bool) -> None:
-        with cgutils.for_range_slice(build, _i64(0), together, _i64(chains), I64) as (term, _):
+        with cgutils.for_range_slice(build, _i64(0), multiple, _i64(chains), I64) as (term, _):
             for chain in range(chains):
                 add_term(build.add(term, _i64(chain)), chain, whole)
-        with cgutils.for_range_slice(build, together, terms, _i64(1), I64) as (term, _):
+        with cgutils.for_range_slice(build, multiple, terms, _i64(1), I64) as (term, _):
             add_term(term, 0, whole)
 
     if REGISTER == 64:
@@ -120,14 +124,16 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
 
 
 def _tiles_of(rows: int) -> Any:
-    """Computes ``rows`` rows of C from column ``c`` on, ``vectors`` vectors of them."""
+    """Returns an intrinsic that computes ``rows`` rows of C from place ``c`` on, ``vectors`` vectors of each."""
 
     @intrinsic
     def tile(typing, A, a, a_row, a_column, B, b, b_row, C, c, c_row, terms, remaining, adding, vectors):
         def generate(context, builder, signature, arguments):
-            A_, a_, a_row_, a_column_, B_, b_, b_row_, C_, c_, c_row_, terms_, left_, adding_, vectors_ = arguments
+            A_, a_, a_row_, a_column_, B_, b_, b_row_, C_, c_, c_row_, terms_, remaining_, adding_, vectors_ = (
+                arguments
+            )
             places = [builder.gep(memory, [offset]) for memory, offset in ((A_, a_), (B_, b_), (C_, c_))]
-            values = [places[0], a_row_, a_column_, places[1], b_row_, places[2], c_row_, terms_, left_, adding_]
+            values = [places[0], a_row_, a_column_, places[1], b_row_, places[2], c_row_, terms_, remaining_, adding_]
             after = builder.append_basic_block()
             choice = builder.switch(vectors_, after)
             for count in range(1, TILES[rows] + 1):
@@ -150,7 +156,8 @@ def _stripes_of(rows: int) -> Any:
 
     @kernel
     def stripes(begin, end, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
-        """Rows ``begin`` to ``end``, a whole number of tiles: strip by strip of B, which stays in the cache."""
+        """Computes rows ``begin`` to ``end``, a whole number of tiles. It goes strip by strip through B, so that a
+        strip stays in the cache."""
         alwaysinline()
         width = lanes_of(A)
         column = 0
@@ -189,7 +196,7 @@ def _terms(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
 
 @kernel
 def _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding):
-    """The product of one column and one row: what an update of a single timestep consists of."""
+    """Computes the product of one column and one row: the gradient of a matrix over a single timestep."""
     alwaysinline()
     width = lanes_of(A)
     for row in range(M):
@@ -204,8 +211,11 @@ def _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding):
 
 @kernel
 def matmul(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
-    """C (M, N) = A (M, K) B (K, N), added to C if ``adding``. A begins at A[a] and has strides for rows and columns
-    (so it may be transposed); the rows of B and C are contiguous. K is at least 1."""
+    """Computes C (M, N) = A (M, K) B (K, N), or adds it to C if ``adding``.
+
+    A begins at A[a] and has strides for rows and columns, so it may be transposed. B and C begin at B[b] and C[c],
+    and have a stride for rows, which are contiguous. K is at least 1.
+    """
     noinline()
     if K == 1:
         _outer(M, N, A, a, a_row, B, b, C, c, c_row, adding)
@@ -220,7 +230,7 @@ def matmul(M, N, K, A, a, a_row, a_column, B, b, b_row, C, c, c_row, adding):
 
 @intrinsic
 def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
-    """A square of as many rows and columns as a vector has lanes, or what is left of one."""
+    """Transposes a square of as many rows and columns as a vector has lanes, or what remains of one."""
 
     def generate(context, builder, signature, arguments):
         A_, a_, a_row_, C_, c_, c_row_, rows_, columns_ = arguments
@@ -261,7 +271,7 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
 
 @kernel
 def transpose(M, N, A, a, a_row, C, c, c_row):
-    """C (N, M) = Aᵀ, of A (M, N)."""
+    """Computes C (N, M) = Aᵀ from A (M, N)."""
     noinline()
     if (M == 1 and c_row == 1) or (N == 1 and a_row == 1):
         copy(A, a, C, c, M * N)

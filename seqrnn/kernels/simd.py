@@ -1,8 +1,8 @@
 """Vectors as wide as the processor's registers, as a type of the compiled code.
 
-Loops over gates are short and read many places, which keeps LLVM from vectorising them by itself. Here a vector is
-a value: ``load`` takes one out of memory, ``+ - * /`` and the functions below work on all lanes, ``store``
-puts it back. Loads and stores are given how many lanes are left in the row, and touch no others.
+LLVM does not vectorise the loops over gates by itself: they are short and read from many places. Here a vector is a
+value: ``load`` reads one from memory, ``+ - * /`` and the functions below work on all lanes, ``store`` writes it
+back. Loads and stores receive how many numbers of the row remain, and touch no others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numba.core import cgutils, config, types
 from numba.extending import intrinsic, models, overload, register_model
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
-UNALIGNED = 1  # promised alignment in bytes: rows begin anywhere
+UNALIGNED = 1  # byte: the alignment of rows, which may begin anywhere
 
 
 def register_bytes() -> int:
-    """Bytes in a vector register of the processor that is compiled for; 0: none that the kernels know how to use."""
+    """Returns the bytes of a vector register of the processor for which code is compiled; 0 if it has none of use."""
     if config.CPU_FEATURES is None and config.CPU_NAME is None:
         features = llvm.get_host_cpu_features()
     else:
@@ -34,7 +34,7 @@ REGISTER = register_bytes() or 16
 
 
 class Vector(types.Type):
-    """As many numbers as a register holds."""
+    """The type of a vector: as many numbers as a register holds."""
 
     def __init__(self, dtype: types.Type) -> None:
         self.dtype = dtype
@@ -48,7 +48,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def lanes(dtype: types.Type) -> int:
-    """Numbers in a register."""
+    """Returns how many numbers a register holds."""
     return REGISTER // (dtype.bitwidth // 8)
 
 
@@ -65,7 +65,7 @@ def constant(dtype: types.Type, value: float) -> ir.Constant:
 
 
 def broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
-    """The same number in every lane."""
+    """Returns a vector with the same number in every lane."""
     vector = ir.VectorType(value.type, count)
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(I32, 0))
@@ -73,14 +73,14 @@ def broadcast(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
 
 
 def mask(builder: ir.IRBuilder, remaining: ir.Value, dtype: types.Type) -> ir.Value:
-    """Lanes that lie within the ``left`` numbers of a row that are left."""
+    """Returns which lanes lie within the ``remaining`` numbers of a row."""
     count = lanes(dtype)
     order = ir.Constant(ir.VectorType(I32, count), list(range(count)))
     return builder.icmp_signed("<", order, broadcast(builder, builder.trunc(remaining, I32), count))
 
 
 def call(builder: ir.IRBuilder, name: str, dtype: types.Type, *arguments: ir.Value) -> ir.Value:
-    """An LLVM intrinsic from vectors to a vector."""
+    """Calls an intrinsic of LLVM that takes and returns vectors."""
     vector = vector_type(dtype)
     kind = ir.FunctionType(vector, [vector] * len(arguments))
     full_name = f"llvm.{name}.v{lanes(dtype)}f{dtype.bitwidth}"
@@ -109,7 +109,7 @@ def store_all(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, dtype: ty
 def store_some(
     builder: ir.IRBuilder, value: ir.Value, place: ir.Value, remaining: ir.Value, dtype: types.Type
 ) -> None:
-    """Stores the lanes that are left; a whole vector without a mask, since masked stores are slow to read back."""
+    """Stores the ``remaining`` lanes. A whole vector needs no mask: what was stored with a mask is slow to read."""
     whole = builder.icmp_signed(">=", remaining, ir.Constant(remaining.type, lanes(dtype)))
     with builder.if_else(whole) as (then, otherwise):
         with then:
@@ -130,8 +130,11 @@ def _store_masked(
 
 @intrinsic
 def pointer(typing: Any, array: types.Array) -> Any:
-    """Where an array's numbers lie. Compiled functions hand each other pointers: arrays count references at each
-    call, which takes longer than a small product. The caller of compiled code keeps the array alive."""
+    """Returns the address of an array's numbers.
+
+    Compiled functions pass pointers to each other, because passing an array counts references at each call, which
+    takes longer than a small product. The caller of compiled code keeps the array alive.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return context.make_array(array)(context, builder, arguments[0]).data
@@ -141,7 +144,7 @@ def pointer(typing: Any, array: types.Array) -> Any:
 
 @intrinsic
 def pointer_to(typing: Any, like: types.Array, address: types.Type) -> Any:
-    """Numbers of ``like``'s kind at an address, such as ``torch.Tensor.data_ptr`` gives."""
+    """Returns a pointer to numbers of ``like``'s type at an address, such as ``torch.Tensor.data_ptr`` returns."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return builder.inttoptr(arguments[1], scalar_type(like.dtype).as_pointer())
@@ -151,13 +154,13 @@ def pointer_to(typing: Any, like: types.Array, address: types.Type) -> Any:
 
 @intrinsic
 def lanes_of(typing: Any, like: types.Type) -> Any:
-    """Numbers in a vector of what ``like`` consists of."""
+    """Returns how many numbers of ``like``'s type a vector holds."""
     return types.intp(like), lambda context, builder, signature, arguments: ir.Constant(I64, lanes(like.dtype))
 
 
 @intrinsic
 def load(typing: Any, memory: types.CPointer, index: types.Type, remaining: types.Type) -> Any:
-    """``memory[index:]``, of which ``left`` numbers are left; lanes beyond them are 0."""
+    """Returns the vector at ``memory[index]``. Lanes beyond the ``remaining`` numbers of the row are 0."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         place = builder.gep(arguments[0], [arguments[1]])
@@ -168,7 +171,7 @@ def load(typing: Any, memory: types.CPointer, index: types.Type, remaining: type
 
 @intrinsic
 def store(typing: Any, memory: types.CPointer, index: types.Type, value: Vector, remaining: types.Type) -> Any:
-    """``memory[index:] = value``, of which ``left`` numbers are left; lanes beyond them are not touched."""
+    """Writes the vector to ``memory[index]``. Lanes beyond the ``remaining`` numbers of the row are not written."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         place = builder.gep(arguments[0], [arguments[1]])
@@ -180,7 +183,7 @@ def store(typing: Any, memory: types.CPointer, index: types.Type, value: Vector,
 
 @intrinsic
 def fill(typing: Any, like: types.Type, value: types.Type) -> Any:
-    """``value`` in every lane, in the type of ``like``'s elements."""
+    """Returns a vector with ``value`` in every lane, of the type of ``like``'s numbers."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         number = context.cast(builder, arguments[1], value, like.dtype)
@@ -221,7 +224,7 @@ _overload_operator(operator.truediv, "fdiv")
 
 
 def _on_lanes(name: str) -> Any:
-    """A function of one vector that LLVM knows."""
+    """Returns a function of one vector that is an intrinsic of LLVM."""
 
     @intrinsic
     def function(typing: Any, a: Vector) -> Any:
@@ -237,13 +240,13 @@ nearest = _on_lanes("rint")
 
 @intrinsic
 def fma(typing: Any, a: Vector, b: Vector, c: Vector) -> Any:
-    """a · b + c, rounded once."""
+    """Returns a · b + c, rounded once."""
     return a(a, a, a), lambda context, builder, signature, arguments: call(builder, "fma", a.dtype, *arguments)
 
 
 @intrinsic
 def with_sign(typing: Any, a: Vector, b: Vector) -> Any:
-    """|a| with the sign of b."""
+    """Returns |a| with the sign of b."""
     return a(a, a), lambda context, builder, signature, arguments: call(builder, "copysign", a.dtype, *arguments)
 
 
@@ -265,7 +268,7 @@ where_greater = _select(">")
 
 @intrinsic
 def sum_of(typing: Any, a: Vector) -> Any:
-    """The sum over the lanes, in pairs: always in the same order."""
+    """Returns the sum over the lanes, added in pairs, always in the same order."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         (value,), count = arguments, lanes(a.dtype)
@@ -286,7 +289,7 @@ def sum_of(typing: Any, a: Vector) -> Any:
 
 @intrinsic
 def power_of_two(typing: Any, exponent: Vector) -> Any:
-    """2 to a whole number that lies within the range of exponents: written straight into the exponent's bits."""
+    """Returns 2 to a whole number within the range of exponents, by writing it into the exponent's bits."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         dtype = exponent.dtype
@@ -302,7 +305,7 @@ def power_of_two(typing: Any, exponent: Vector) -> Any:
 
 @intrinsic
 def offset(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
-    """The memory from element ``index`` on."""
+    """Returns a pointer to element ``index`` of the memory."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return builder.gep(arguments[0], [arguments[1]])
@@ -312,7 +315,7 @@ def offset(typing: Any, memory: types.CPointer, index: types.Type) -> Any:
 
 @intrinsic
 def noinline(typing: Any) -> Any:
-    """Said in a function: its callers call it, and do not take in its code. Compiling stays short that way."""
+    """Marks the function that it is called in: its code is not copied into its callers, so compiling stays short."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         builder.function.attributes.add("noinline")
@@ -323,7 +326,7 @@ def noinline(typing: Any) -> Any:
 
 @intrinsic
 def alwaysinline(typing: Any) -> Any:
-    """Said in a function: its callers take in its code, since it has one caller, or is short."""
+    """Marks the function that it is called in: its code is copied into its callers: they are few, or it is short."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         builder.function.attributes.add("alwaysinline")

@@ -1,4 +1,4 @@
-"""model=elman: the simple recurrent network, written out by hand."""
+"""The simple recurrent network written out by hand, for model=elman."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPECIFICATION = CellSpecification(activation="tanh", compiled="seqrnn.kernels.ce
 
 @register("model", "elman")
 class Elman(nn.Module):
-    """c_t = tanh([x_t, c_{t−1}] W + b), its output being the context c_t itself.
+    """c_t = tanh([x_t, c_{t−1}] W + b); the output is the context c_t itself.
 
-    Elman (1990), "Finding Structure in Time", Cognitive Science 14, figure 2; with tanh for the logistic function.
-    Input and context stand side by side in one vector, so each layer has one matrix W (I + H, H). With ``bias``
-    it computes what ``torch.nn.RNN`` does, with one bias for its two. Weights start uniform in ±1/√H.
+    Elman (1990), "Finding Structure in Time", Cognitive Science 14, figure 2, with tanh in place of the logistic
+    function. Input and context are one vector, so each layer has one matrix W (I + H, H). With ``bias`` the cell
+    computes the same as ``torch.nn.RNN``, which has two biases instead of one. Weights start uniform in ±1/√H.
     """
 
     def __init__(

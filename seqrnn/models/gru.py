@@ -1,4 +1,4 @@
-"""model=gru: the gated recurrent unit."""
+"""The gated recurrent unit, for model=gru."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class GRU(nn.Module):
     n_t = tanh(W_in x_t + b_in + r_t ⊙ (W_hn h_{t−1} + b_hn))  candidate
     h_t = (1 − z_t) ⊙ n_t + z_t ⊙ h_{t−1}
 
-    Cho et al. (2014), arXiv:1406.1078, eqs. 5 to 8, with two deviations that are ``torch.nn.GRU``'s, which computes
-    it: the reset gate acts behind the recurrent matrix, where theirs acts on h_{t−1} itself, and there are biases.
+    Cho et al. (2014), arXiv:1406.1078, eqs. 5 to 8, computed by ``torch.nn.GRU``. It deviates from the
+    paper in two points: the reset gate multiplies the product with the recurrent matrix, not h_{t−1}, and there are
+    biases.
     ``dropout`` acts on the outputs of every layer but the last.
     """
 

@@ -1,4 +1,4 @@
-"""model=indrnn: the independently recurrent network."""
+"""The independently recurrent network, for model=indrnn."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class IndRNN(nn.Module):
     Li et al. (2018), arXiv:1803.04831, eq. 2. The slope of clip is 1 strictly between its limits and 0 elsewhere, at
     0 and 1 themselves too, as relu's is 0 at 0.
 
-    A unit hears the others only by way of the next layer, so a gradient that flows back n timesteps through unit j is
+    Units are connected only through the next layer, so a gradient that flows back n timesteps through unit j is
     multiplied by u_j^n and n slopes of φ. u starts uniform between ``init_least^(1/init_timesteps)`` and
-    ``init_most^(1/init_timesteps)``: where the slopes are 1, ``init_timesteps`` of them leave a share of the gradient
-    between the two (section 3.2, where the upper limit is called γ; the lower one, ε, is meant for a last layer that
-    has to remember). In training u moves freely; the paper keeps it below its upper limit. W and b start uniform
-    in ±1/√H, as the other cells' do. ``dropout`` acts on the outputs of every layer but the last.
+    ``init_most^(1/init_timesteps)``: where the slopes are 1, a gradient that has flowed back ``init_timesteps``
+    timesteps is multiplied by a number between ``init_least`` and ``init_most`` (section 3.2, where the upper limit
+    is called γ; the lower one, ε, is meant for a last layer that has to remember). Training does not limit u; the
+    paper keeps it below the upper limit. W and b start uniform in ±1/√H, as those of the other cells. ``dropout``
+    acts on the outputs of every layer but the last.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""model=lstm: long short-term memory."""
+"""Long short-term memory, for model=lstm."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class LSTM(nn.Module):
     h_t = o_t ⊙ tanh(c_t)
 
     Hochreiter & Schmidhuber (1997) with the forget gate of Gers et al. (2000), computed by ``torch.nn.LSTM``. The
-    state is (h, c). ``forget_bias`` is what the forget gate's two biases add up to at the start (Jozefowicz et al.
-    2015 recommend 1); None leaves torch's own. ``dropout`` acts on the outputs of every layer but the last.
+    state is (h, c). ``forget_bias`` is the sum of the forget gate's two biases before training (Jozefowicz et al.
+    2015 recommend 1); None leaves torch's random biases. ``dropout`` acts on the outputs of every layer but the last.
     """
 
     def __init__(

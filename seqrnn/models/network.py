@@ -19,13 +19,13 @@ class Network(nn.Module):
     Args:
         cell: a ``seqrnn.models.protocol.Cell``.
         output_size: O.
-        kernel: ``torch`` leaves the recurrence to torch; ``compiled`` computes it in compiled code, on the CPU;
-            ``auto`` does so where it can and is faster.
+        kernel: ``torch`` computes the recurrence by torch's operations, ``compiled`` in compiled code on the CPU;
+            ``auto`` chooses compiled code where it applies and is faster.
         head: ``linear``, or ``mlp``: Linear(head_size), ReLU, Linear.
         head_size: hidden units of head=mlp.
         head_bias: whether the head has biases.
-        recurrent_init: ``default`` leaves the cell's own; ``orthogonal`` makes every recurrent matrix a random
-            orthogonal one, which neither shrinks nor stretches a linear state (Saxe et al. 2014).
+        recurrent_init: ``default`` leaves the cell's own initial values; ``orthogonal`` makes every recurrent matrix
+            a random orthogonal one, which keeps the length of a linear state (Saxe et al. 2014).
         init_std: parameters by name (such as ``head.weight``) that start as N(0, std²) instead.
     """
 
@@ -55,8 +55,8 @@ class Network(nn.Module):
             matrices = cell.recurrent_weights()
             if not matrices:
                 raise ConfigError(
-                    "model.recurrent_init=orthogonal: this cell has no recurrent matrices (its units hear only "
-                    "themselves); set model.recurrent_init=default"
+                    "model.recurrent_init=orthogonal: this cell has no recurrent matrices (each unit receives "
+                    "only itself from the state); set model.recurrent_init=default"
                 )
             for matrix in matrices:
                 nn.init.orthogonal_(matrix)
@@ -77,7 +77,7 @@ class Network(nn.Module):
         return self.head(hidden), state  # (T, B, O)
 
     def recur(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """What the cell computes, by the kernel that was asked for."""
+        """Computes what the cell computes, by the chosen kernel."""
         device, streams = inputs.device, inputs.shape[1]
         if not torch.is_autocast_enabled(device.type) and self.computes_compiled(
             device, inputs.dtype, streams, torch.is_grad_enabled()
@@ -89,7 +89,7 @@ class Network(nn.Module):
         return found
 
     def computes_compiled(self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool) -> bool:
-        """Whether the recurrence is computed in compiled code there, in that precision, for so many streams."""
+        """Returns whether compiled code computes the recurrence on a device, in a precision, for so many streams."""
         if self.kernel == "torch" or support.compiled_obstacle(self.cell, device, dtype):
             return False
         if self.kernel == "compiled":
@@ -98,6 +98,6 @@ class Network(nn.Module):
         return support.is_faster(recurrence.specification, recurrence.size, streams, gradients)
 
     def initial_state(self, streams: int) -> State:
-        """The state in which every sequence starts."""
+        """Returns the state in which every sequence starts."""
         state: State = self.cell.initial_state(streams)
         return state

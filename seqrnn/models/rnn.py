@@ -1,4 +1,4 @@
-"""model=rnn: torch's simple recurrent network."""
+"""The simple recurrent network of torch, for model=rnn."""
 
 from __future__ import annotations
 

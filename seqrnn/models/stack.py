@@ -11,7 +11,11 @@ from seqrnn.kernels.specification import Layer
 
 
 def check_dropout(dropout: float, num_layers: int) -> None:
-    """Dropout acts between layers, so one layer has nowhere to put it."""
+    """Checks that there is more than one layer if there is dropout, which acts between layers.
+
+    Raises:
+        ConfigError: there is not.
+    """
     if dropout and num_layers == 1:
         raise ConfigError(
             f"model.dropout={dropout}: acts between layers, and model.num_layers=1 has none; set model.dropout=0 "
@@ -20,7 +24,7 @@ def check_dropout(dropout: float, num_layers: int) -> None:
 
 
 def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:
-    """The recurrent matrices (H, H) of every gate and layer, as views."""
+    """Returns the recurrent matrices (H, H) of every gate and layer, as views."""
     return [
         block
         for layer in range(stack.num_layers)
@@ -29,7 +33,7 @@ def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:
 
 
 def layers_of(stack: nn.RNNBase) -> list[Layer]:
-    """The parameters, layer by layer."""
+    """Returns the parameters, layer by layer."""
     return [
         Layer(
             inputs=stack.hidden_size if layer else stack.input_size,

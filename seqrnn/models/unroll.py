@@ -19,11 +19,15 @@ def unroll(
     state: State,
     keep: int | None = None,
 ) -> tuple[Tensor, State]:
-    """Runs a recurrence, with or without its head, over ``inputs`` (T, B, I), each stream from its initial state
-    where ``starts`` (T, B) says.
+    """Runs a recurrence, with or without a head, over inputs (T, B, I).
+
+    Args:
+        starts: (T, B), boolean: before which timesteps a stream returns to its initial state.
+        state: before the first timestep.
+        keep: the timestep before which the state is returned; None, or one beyond the end: the final state.
 
     Returns:
-        Its outputs (T, B, ·), and the state before timestep ``keep`` (None, or beyond the end: the final one).
+        The outputs (T, B, ·), and that state.
     """
     steps = len(inputs)
     cuts = {0, steps, *starts.any(dim=1).nonzero().flatten().tolist()}

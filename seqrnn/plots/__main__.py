@@ -18,10 +18,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn import plots
-from seqrnn.cli import reporting
-from seqrnn.diagnosis.page import draw_diagnosis
-from seqrnn.errors import DataError, printable
+from seqrnn.cli.interrupts import exiting_at_once
+
+with exiting_at_once():  # what is slow to import
+    from seqrnn import plots
+    from seqrnn.cli import reporting
+    from seqrnn.diagnosis.page import draw_diagnosis
+    from seqrnn.errors import DataError, printable
+    from seqrnn.plots import style  # noqa: F401  imports matplotlib
 
 
 def draw_all(directories: Sequence[Path]) -> None:

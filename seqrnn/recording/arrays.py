@@ -14,6 +14,7 @@ from seqrnn.evaluation import Predictions
 from seqrnn.tasks.protocol import Batch, Chunk
 
 MOST_STORED = 2_000_000  # timesteps of test sequences
+MOST_STORED_BYTES = 2**29  # half of what seqrnn.rundir.bounded_arrays reads
 MOST_ANIMATED = 2_000  # timesteps of them in a frame of an animation
 EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
 SHARED = ("inputs", "targets", "valid", "starts")  # by all frames of an animation
@@ -35,10 +36,10 @@ def predictions_of(predictions: Predictions, kind: str) -> Arrays:
     ``examples`` (n,): those of the first sequences, and of the mistakes with the most probable predictions.
     """
     if kind == "regression":
-        kept = slice(0, max(1, MOST_STORED // len(predictions.inputs)))
-        return {
-            name: getattr(predictions, name)[:, kept] for name in ("inputs", "targets", "outputs", "valid", "starts")
-        }
+        arrays = {name: getattr(predictions, name) for name in ("inputs", "targets", "outputs", "valid", "starts")}
+        sequence_bytes = sum(array[:, :1].nbytes for array in arrays.values())
+        kept = max(1, min(MOST_STORED // len(predictions.inputs), MOST_STORED_BYTES // sequence_bytes))
+        return {name: array[:, :kept] for name, array in arrays.items()}
     outputs, targets = predictions.judged()
     sequences = np.nonzero(predictions.valid)[1]
     most_probable = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))

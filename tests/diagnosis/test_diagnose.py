@@ -213,6 +213,7 @@ class Echo:
 '''
 
 
+@pytest.mark.long
 def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_remedy(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

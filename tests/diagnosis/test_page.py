@@ -292,7 +292,7 @@ def test_an_effect_that_is_not_sure_is_neither_green_nor_red() -> None:
     assert colours["longer training"] == style.VERMILLION
 
 
-@pytest.mark.parametrize("name", [*instruments(), "all"])
+@pytest.mark.parametrize("name", [*(pytest.param(one, marks=pytest.mark.long) for one in instruments()), "all"])
 def test_what_was_not_measured_says_why(name: str) -> None:
     values = made()
     for instrument in instruments() if name == "all" else [name]:

@@ -14,6 +14,7 @@ from seqrnn.rundir.reader import RunReader
 COLUMNS = {"eval_half_life", "eval_truncation", "eval_saturated", "eval_rank"}
 
 
+@pytest.mark.usefixtures("no_diagnosis")
 @pytest.mark.parametrize(
     ("task", "kernel"), [("sine", "torch"), ("sincos", "auto"), ("integral", "auto"), ("mnist", "torch")]
 )
@@ -30,6 +31,7 @@ def test_a_training_with_vital_signs_is_bit_for_bit_that_without(task: str, kern
         assert name == "seconds" or column.tobytes() == after[name].tobytes(), name
 
 
+@pytest.mark.usefixtures("no_diagnosis")
 def test_whole_sequences_have_the_full_gradient(tmp_path: Path) -> None:
     metrics = RunReader(make_run(tmp_path / "run", "experiment=mnist_lstm", "smoke=true", "diagnose=true")).metrics()
     looked = metrics["eval_truncation"][~torch.isnan(torch.from_numpy(metrics["eval_truncation"].copy())).numpy()]
