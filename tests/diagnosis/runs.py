@@ -15,6 +15,7 @@ from seqrnn import smoke
 from seqrnn.api import execute
 from seqrnn.components import Components, build_components
 from seqrnn.device import DeviceContext
+from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.trained_run import MOST_MEMORY, TrainedRun
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
@@ -86,4 +87,5 @@ def by_hand(cell: Any, task: Any, schedule: Schedule | None = None, head: nn.Mod
     trained.summary = {"status": "finished", "timesteps": 1, "test": {}, "baselines": {}}
     trained.most_memory = MOST_MEMORY
     trained._prepare()
+    trained.budget = Budget(1e9)  # a busy machine is no failure
     return trained

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runs import by_hand
 from torch import Tensor, nn
 
+from seqrnn.diagnosis import gradients
 from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
 from seqrnn.diagnosis.instruments import truncation
 from seqrnn.diagnosis.trained_run import Excerpt, TrainedRun
@@ -103,7 +104,7 @@ def test_the_gradient_is_the_one_that_training_accumulates(
     schedule = make_schedule(**lengths, carry=carry)
     loss = "cross_entropy" if classes else "mse"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truncation, "PAIRS", pairs)
+        patch.setattr(gradients, "PAIRS", pairs)
         found = ours(network, batch, schedule, loss)
     np.testing.assert_allclose(found, by_the_loop(network, batch, schedule, loss=loss), rtol=0, atol=1e-10)
 
@@ -175,7 +176,7 @@ def run_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: 
 def test_schedules_that_cut_nothing_have_cosine_one(
     timesteps: int, schedule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"LONGEST": 64, "SHORTEST": 40, "STRETCHES": 2}.items():
+    for name, value in {"LONGEST": 64, "HORIZON": 40, "EXCERPTS": 2}.items():
         monkeypatch.setattr(truncation, name, value)
     cell = make_network("gru").cell
     found = truncation.TruncationInstrument().measure(
@@ -244,7 +245,7 @@ def test_the_bias_of_a_window_of_one_is_what_is_worked_out_by_hand(weight: float
     assert found.cosines[0] == found.cosine
     assert found.ratio.value == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-9)
     assert found.cosines[1].value > 0.9
-    assert found.sufficient_window == (1 if found.cosine.value >= truncation.FAITHFUL else 2)
+    assert found.sufficient_window == (1 if found.cosine.value >= truncation.SUFFICIENT else 2)
     assert (found.cosine.value < 0.3) == (weight == 0.0)  # almost orthogonal: nothing but chance is left
 
 
@@ -280,11 +281,11 @@ def test_stretches_have_intervals_that_vary_with_them() -> None:
     found = truncation.TruncationInstrument().measure(
         run_of(batch, make_network("gru", recurrent_init="orthogonal").cell, window=2)
     )
-    assert found.excerpts == 2 * truncation.STRETCHES
+    assert found.excerpts == 2 * truncation.EXCERPTS
     assert -1 <= found.cosine.low < found.cosine.value < found.cosine.high <= 1
     assert found.ratio.low < found.ratio.value < found.ratio.high
     assert found.schedule_window == 2
-    assert found.horizon == truncation.SHORTEST
+    assert found.horizon == truncation.HORIZON
     assert found.cosines[found.windows.index(2)] == found.cosine
 
 
