@@ -372,7 +372,7 @@ def test_where_numba_compiles_nothing_compiled_code_is_refused_and_auto_takes_to
     try:
         finished = command("task=sine", "model=gru", "kernel=compiled", "device=cpu", "smoke=true")
         auto = make_network("gru", kernel="auto")
-        assert not auto.computes_compiled(torch.device("cpu"), torch.float64, 2, gradients=True)
+        assert auto.compiled_recurrence(torch.device("cpu"), torch.float64, 2, gradients=True) is None
     finally:
         support.machine_obstacle.cache_clear()
     assert finished.exit_code == 2

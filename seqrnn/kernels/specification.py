@@ -33,7 +33,7 @@ class GateSpecification:
     state_scale: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: hashing all fields would slow down each call
 class CellSpecification:
     """Everything that depends on the kind of a cell and that others must know: compiled code, schedules, diagnosis.
 

@@ -6,24 +6,26 @@ import os
 import platform
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 
-from seqrnn.kernels.specification import CellSpecification, obstacle_to_compiling, recurrence_of
+from seqrnn.kernels.specification import CellSpecification, Recurrence, obstacle_to_compiling
 
 # Hidden units up to which compiled code is faster than torch's own loop over timesteps: its products are made for
 # small matrices. Measured by benchmarks/kernels.py.
 FASTER_UP_TO = {"AVX2": 256, "AVX512": 1024}
 
 
-def compiled_obstacle(cell: Any, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Returns why a cell cannot be computed in compiled code; None if it can."""
+def compiled_obstacle(recurrence: Recurrence | None, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Returns why a cell cannot be computed in compiled code; None if it can.
+
+    Args:
+        recurrence: what the cell computes, if it tells that.
+    """
     if device.type != "cpu":
         return f"needs device=cpu, not {device.type}"
     if dtype not in (torch.float32, torch.float64):
         return "needs precision=float32 or float64"
-    recurrence = recurrence_of(cell)
     if recurrence is None:
         return "this cell does not tell what it computes (it has no method recurrence: see seqrnn.models.protocol)"
     if recurrence.specification.compiled is None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seqrnn.bounds import NonNegative, Size
 from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.kernels import support
+from seqrnn.kernels.specification import Recurrence, recurrence_of
 from seqrnn.models.protocol import State
 
 
@@ -78,24 +79,33 @@ class Network(nn.Module):
 
     def recur(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Computes what the cell computes, by the chosen kernel."""
-        device, streams = inputs.device, inputs.shape[1]
-        if not torch.is_autocast_enabled(device.type) and self.computes_compiled(
-            device, inputs.dtype, streams, torch.is_grad_enabled()
-        ):
+        device, recurrence = inputs.device, None
+        if not torch.is_autocast_enabled(device.type):
+            recurrence = self.compiled_recurrence(device, inputs.dtype, inputs.shape[1], torch.is_grad_enabled())
+        if recurrence is not None:
             from seqrnn.kernels.recurrence import recur  # late: it imports the compiler
 
-            return recur(self.cell.recurrence(), inputs, state, self.training)
+            return recur(recurrence, inputs, state, self.training)
         found: tuple[Tensor, State] = self.cell(inputs, state)
         return found
 
-    def computes_compiled(self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool) -> bool:
-        """Returns whether compiled code computes the recurrence on a device, in a precision, for so many streams."""
-        if self.kernel == "torch" or support.compiled_obstacle(self.cell, device, dtype):
-            return False
-        if self.kernel == "compiled":
-            return True
-        recurrence = self.cell.recurrence()
-        return support.is_faster(recurrence.specification, recurrence.size, streams, gradients)
+    def compiled_recurrence(
+        self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool
+    ) -> Recurrence | None:
+        """Returns the cell's recurrence if compiled code computes it; None if torch's operations do.
+
+        Args:
+            gradients: whether they will be needed.
+        """
+        if self.kernel == "torch":
+            return None
+        recurrence = recurrence_of(self.cell)
+        if recurrence is None or support.compiled_obstacle(recurrence, device, dtype):
+            return None
+        specification = recurrence.specification
+        if self.kernel == "auto" and not support.is_faster(specification, recurrence.size, streams, gradients):
+            return None
+        return recurrence
 
     def initial_state(self, streams: int) -> State:
         """Returns the state in which every sequence starts."""

@@ -10,6 +10,7 @@ from torch import nn
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
 from seqrnn.kernels import support
+from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.schedule import distinct
@@ -31,12 +32,12 @@ def choose(components: Components) -> Strategy:
     """
     network, context = components.network, components.context
     dtype = context.autocast or context.dtype
-    obstacle = support.compiled_obstacle(network.cell, context.device, dtype)
+    obstacle = support.compiled_obstacle(recurrence_of(network.cell), context.device, dtype)
     if network.kernel == "compiled" and obstacle:
         raise ConfigError(f"kernel=compiled: {obstacle}; set kernel=auto or kernel=torch")
-    if network.computes_compiled(context.device, dtype, components.schedule.streams, gradients=True) and covers(
-        network, components.loss
-    ):
+    streams = components.schedule.streams
+    recurrence = network.compiled_recurrence(context.device, dtype, streams, gradients=True)
+    if recurrence is not None and covers(network, components.loss):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
         batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
