@@ -119,7 +119,9 @@ class Run:
 
     def plot(self) -> Pictures:
         """Draws the pictures of the run again, and returns them; a notebook shows them."""
-        drawn = plots.draw(self.directory)
+        from seqrnn.diagnosis.page import draw_diagnosis  # imports matplotlib
+
+        drawn = plots.draw(self.directory, others=[draw_diagnosis])
         return Pictures([path for path in drawn if path.suffix == ".png"])
 
     @property

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_configs import GROUPS, composed
 
+from seqrnn import registry
 from seqrnn.components import problems_of
+from seqrnn.diagnosis.instrument import instruments
 from seqrnn.plugins import load_components
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +114,24 @@ def test_the_examples_of_a_task_a_cell_and_an_optimizer_run_from_outside(tmp_pat
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "finished after" in result.stdout
+
+
+def test_the_example_of_an_instrument_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sparsity.py").write_text(example("# sparsity.py"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    known = dict(registry._components["instrument"])
+    try:
+        load_components(["sparsity"])
+        instrument = instruments()["sparsity"]
+        run = SimpleNamespace(network=torch.nn.Linear(3, 1))
+        torch.nn.init.zeros_(run.network.weight)
+        torch.nn.init.zeros_(run.network.bias)
+        result = instrument.measure(cast(Any, run))
+        assert result.zeros.value == 1.0
+        (finding,) = instrument.symptoms(result)
+        assert finding.name == "sparse"
+    finally:
+        registry._components["instrument"] = known
 
 
 def test_the_examples_in_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,20 @@ def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
     assert "sequence" in command("task=integral", "--cfg", "job", "--package", "task", "seed=1").out
 
 
+def test_help_explains_the_keys(command: Command) -> None:
+    shown = command("--help", "task=sine", "model=lstm")
+    assert shown.exit_code == 0
+    lines = {" ".join(line.split()) for line in shown.out.splitlines()}
+    kernel = "auto | torch | compiled (the recurrence, and whole updates, in compiled code; CPU)"
+    assert "seed: 0 # initial weights, generated data, shuffling, dropout" in lines
+    assert "lr_decay: cosine # constant | cosine | onecycle | step | plateau" in lines
+    assert f"kernel: auto # {kernel}" in lines
+    explained = [line for line in lines if ": " in line and " # " in line]
+    for key in ("forget_bias", "points", "beta1", "window", "update_every", "factor"):
+        assert any(line.startswith(f"{key}: ") for line in explained), key
+    assert "did you mean model.hidden_size?" in command("--help", "model.hiden_size=3").err
+
+
 def test_the_version_is_that_of_seqrnn(command: Command) -> None:
     shown = command("task=sine", "--version")
     assert shown.exit_code == 0

@@ -15,7 +15,7 @@ WITH_VALUE = (
 )  # fmt: skip
 WITH_OPTIONAL_VALUE = {"--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 WITH_OPTIONAL_VALUE["-i"] = WITH_OPTIONAL_VALUE["--info"]
-INFORMATIVE = {"--help", "-h", "--hydra-help", "--info", "-i"}  # flags that run nothing
+INFORMATIVE = {"--hydra-help", "--info", "-i"}  # flags that run nothing
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

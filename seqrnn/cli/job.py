@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from seqrnn import config_files, resuming
-from seqrnn.cli import arguments, reporting, workers
+from seqrnn.cli import arguments, key_help, reporting, workers
 from seqrnn.rundir.request import RunRequest
 
 
@@ -40,6 +42,16 @@ def resume(request: RunRequest) -> None:
         api.carry_out(request)
 
 
+def show_help() -> None:
+    """Prints hydra's help of this command, with the comments of conf/."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            reporting.run_hydra(train)
+    finally:
+        print(key_help.with_comments(text.getvalue(), Path(config_files.config_directory())), end="")
+
+
 def command() -> None:
     """Does what the command line asks for."""
     flags, overrides = arguments.split(sys.argv[1:])
@@ -48,6 +60,9 @@ def command() -> None:
         return
     sys.argv[1:] = arguments.arranged(sys.argv[1:])
     shown = arguments.value_of(flags, "--cfg", "-c")
+    if {"--help", "-h"} & {*flags}:
+        show_help()
+        return
     if arguments.INFORMATIVE & {*flags} or shown not in (None, "job"):
         reporting.run_hydra(train)
         return

@@ -45,11 +45,15 @@ class Terminal:
     def __init__(self, log_path: Path, metric: str, quiet: bool = False) -> None:
         self.metric = metric
         self._file: IO[str] = log_path.open("a", encoding="utf-8")
-        self._screen = Screen(highlight=False, quiet=quiet)
+        # In a notebook, rich would show each line as an output of its own, and what goes to the log as well.
+        self._screen = Screen(highlight=False, quiet=quiet, force_jupyter=False)
+        self._bar_console: Console = self._screen
         # A notebook draws a progress bar by ipywidgets.
-        is_notebook = self._screen.is_jupyter and find_spec("ipywidgets") is not None
-        self._draws_bar = self._screen.is_terminal or is_notebook
-        self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None)
+        notebook = Console(quiet=quiet)
+        if notebook.is_jupyter and find_spec("ipywidgets") is not None:
+            self._bar_console = notebook
+        self._draws_bar = self._screen.is_terminal or self._bar_console is notebook
+        self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None, force_jupyter=False)
         self._bar: Bar | None = None
         self._interval = DRAW_EVERY if self._draws_bar else LINE_EVERY
         self._last_shown = time.monotonic()
@@ -110,7 +114,7 @@ class Terminal:
         metric = "" if latest is None else f"{self.metric} {latest:.3g}"
         if self._draws_bar:
             if self._bar is None:
-                self._bar = _bar(self._screen)
+                self._bar = _bar(self._bar_console)
                 self._bar.start()
                 self._bar.add_task("train", total=progress.planned_updates, loss="", metric="", rate="")
             self._bar.update(
