@@ -274,6 +274,7 @@ def run_script(directory: Path, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long  # processes that compile
 def test_processes_that_start_together_compile_once_and_later_ones_not_at_all(tmp_path: Path) -> None:
     together = [run_script(tmp_path / "cache") for _ in range(3)]
     outputs = sorted(process.communicate()[0].strip() for process in together)
@@ -281,17 +282,20 @@ def test_processes_that_start_together_compile_once_and_later_ones_not_at_all(tm
     assert run_script(tmp_path / "cache").communicate()[0].strip() == "compiled 0 exact True kept True"
 
 
+@pytest.mark.long  # processes that compile
 def test_where_nothing_can_be_kept_it_is_compiled_each_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run_script(tmp_path / "file").communicate()[0].strip() == "compiled 1 exact True kept False"
 
 
+@pytest.mark.long  # processes that compile
 def test_others_cannot_put_code_into_the_cache(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
     assert run_script(tmp_path / "open").communicate()[0].strip() == "compiled 1 exact True kept False"
 
 
+@pytest.mark.long  # processes that compile
 def test_processors_without_avx512_get_the_same_numbers(tmp_path: Path) -> None:
     features = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt"
     process = run_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=features)

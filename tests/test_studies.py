@@ -18,6 +18,7 @@ from seqrnn.components import build_components
 from seqrnn.plugins import load_components
 from seqrnn.tasks.protocol import stored
 from studies import runs
+from studies.integral import __main__ as command
 from studies.integral import arms, exact, forgetting
 from studies.integral.arms import ACCUMULATED, FORGETTING, Arm
 from studies.integral.forgetting import AGES, SETTLE, STRETCH, ErrorsByAge
@@ -199,7 +200,11 @@ def test_the_command_makes_runs_once_and_counts_them(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_is_refused(words: list[str], says: str, tmp_path: Path) -> None:
-    refused = study(*words, output=tmp_path)
-    assert refused.returncode == 2
-    assert says in refused.stderr
+def test_a_wrong_command_line_is_refused(
+    words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["studies.integral", *words])
+    with pytest.raises(SystemExit) as refused:
+        command.arguments()
+    assert refused.value.code == 2
+    assert says in capsys.readouterr().err
