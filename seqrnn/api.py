@@ -147,6 +147,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
             evaluate_every=run.schedule.evaluate_every,
             log_every=run.settings.log_every,
             patience=run.schedule.patience,
+            advice=run.schedule.divergence_advice,
             record=recorder.record,
             observe=recorder.observe,
         )

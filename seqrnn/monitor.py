@@ -47,6 +47,7 @@ class Monitor:
             the first update, and one after the last.
         log_every: updates of the schedule between rows of metrics; None: 200 rows in a run.
         patience: evaluations without a lower loss after which the run is over; None: it never stops early.
+        advice: what to try after a divergence.
         record: called with each row of metrics.
         observe: called after each block of updates.
     """
@@ -59,6 +60,7 @@ class Monitor:
         evaluate_every: int | None = None,
         log_every: int | None = None,
         patience: int | None = None,
+        advice: str = "a smaller optimizer.lr",
         record: Callable[[Row], None] = lambda row: None,
         observe: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
@@ -66,7 +68,7 @@ class Monitor:
         self.evaluate_every = evaluate_every or max(1, planned_updates // EVALUATIONS)
         self.log_every = log_every or max(1, planned_updates // ROWS)
         self.patience = patience
-        self._evaluate, self._record, self._observe = evaluate, record, observe
+        self._evaluate, self._record, self._observe, self._advice = evaluate, record, observe, advice
         self._targets, self._since_row, self._without_improvement = 0, 0, 0
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
@@ -176,7 +178,7 @@ class Monitor:
         )
         return Diverged(
             f"diverged: the {name} became {value} at update {self.progress.updates + 1} (timestep "
-            f"{self.progress.timesteps:,}); try a smaller optimizer.lr or schedule.clip_norm=1"
+            f"{self.progress.timesteps:,}); try {self._advice}"
         )
 
     def _updates_in_time(self, count: int, seconds: float) -> int:

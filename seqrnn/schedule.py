@@ -219,6 +219,12 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         return self
 
     @property
+    def divergence_advice(self) -> str:
+        """What to try after a divergence."""
+        is_clipped = self.clip_norm is not None and self.clip_norm <= 1
+        return f"a smaller optimizer.lr{'' if is_clipped else ' or schedule.clip_norm=1'}"
+
+    @property
     def passes(self) -> int:
         """The backward passes in an update, which is the number of its windows."""
         stride = self.stride or self.window

@@ -63,6 +63,7 @@ def fit(
         evaluate_every=evaluate_every or schedule.evaluate_every,
         log_every=components.settings.log_every,
         patience=schedule.patience,
+        advice=schedule.divergence_advice,
         record=record,
     )
     loop.train(components.task, schedule, strategy, monitor)

@@ -258,3 +258,11 @@ def test_other_settings_are_held_to_their_bounds(key: str, value: Any, reason: s
 @given(cuts=lengths(12))
 def test_every_other_triple_of_lengths_is_accepted(cuts: dict[str, Any]) -> None:
     assert registry.problems_with(Schedule, {**SCHEDULE, **cuts}, "schedule") == []
+
+
+@pytest.mark.parametrize(("clip_norm", "advised"), [(None, True), (5.0, True), (1.0, False), (0.1, False)])
+def test_clipping_is_advised_only_where_gradients_are_not_clipped_so_far(
+    clip_norm: float | None, advised: bool
+) -> None:
+    advice = make_schedule(clip_norm=clip_norm).divergence_advice
+    assert advice == "a smaller optimizer.lr" + " or schedule.clip_norm=1" * advised

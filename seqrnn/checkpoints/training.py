@@ -122,8 +122,8 @@ class Training:
         for name, weight in self.components.network.state_dict().items():
             if weight.is_floating_point() and not weight.isfinite().all():
                 raise Diverged(
-                    f"diverged: {name} has become NaN or infinite by update {self.monitor.progress.updates}; try a "
-                    "smaller optimizer.lr or schedule.clip_norm=1"
+                    f"diverged: {name} has become NaN or infinite by update {self.monitor.progress.updates}; "
+                    f"try {self.components.schedule.divergence_advice}"
                 )
         self.manager.write(position, self._state)
         self.recorder.write_best()

@@ -8,13 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = 130  # as shells count: 128 and the number of the signal
 
 
+def is_ours(handler: Any) -> bool:
+    """Whether a signal's handler is Python's own, or one of a command's that is marked by ``ends_command``."""
+    return handler is signal.default_int_handler or getattr(handler, "ends_command", False)
+
+
 @contextmanager
 def exiting_at_once(clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Within its block, Ctrl-C ends the process with exit code 130 and without a word.
+    """Within its block, Ctrl-C, and SIGTERM where a command handles it, end the process at once and in silence.
 
     A KeyboardInterrupt that is raised within the import of a large package is a traceback at best; at worst, the
     package turns it into another error or drops it.
@@ -27,14 +33,17 @@ def exiting_at_once(clean_up: Callable[[], object] = lambda: None) -> Iterator[N
         try:
             clean_up()
         finally:
-            os._exit(INTERRUPTED)
+            os._exit(128 + signum)
 
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield  # another thread may set no handler, and a handler that somebody set is theirs
-        return
-    signal.signal(signal.SIGINT, end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Another thread may set no handler, and a handler that somebody else has set is theirs.
+    mine = [number for number, handler in before.items() if is_ours(handler)]
+    if threading.current_thread() is not threading.main_thread():
+        mine = []
+    for number in mine:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in mine:
+            signal.signal(number, before[number])

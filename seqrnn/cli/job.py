@@ -67,11 +67,9 @@ def command() -> None:
         reporting.run_hydra(train)
         return
     request = resuming.named_run(overrides, [] if shown else [word for word in flags if word.startswith("-")])
-    if request is None and {"-m", "--multirun"} & {*flags}:
-        with workers.ending_with_us():
+    if request is None:
+        with workers.ending_with_us():  # also without -m: a config may ask for a sweep (hydra.mode)
             reporting.run_hydra(train)
-    elif request is None:
-        reporting.run_hydra(train)
     elif shown:
         print(yaml.safe_dump(request.values, sort_keys=False, allow_unicode=True), end="")
     else:

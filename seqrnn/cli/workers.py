@@ -34,7 +34,8 @@ _parent: int | None = None  # of a worker: the command's process
 
 @contextmanager
 def ending_with_us() -> Iterator[None]:
-    """Wraps a sweep in the command's process: a signal that ends it first ends the jobs in its workers, in order.
+    """Wraps what may be a sweep, in the command's process: a signal that ends the command first ends the jobs in its
+    workers, in order.
 
     Raises:
         Interrupted: the signal came; the jobs have written their checkpoints.
@@ -49,6 +50,7 @@ def ending_with_us() -> Iterator[None]:
                 _end_jobs(folder)
             raise Interrupted(signum)
 
+        end.ends_command = True  # type: ignore[attr-defined]
         handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -244,11 +244,10 @@ class TrainedRun:
             state = network.initial_state(chunk.inputs.shape[1])
             outputs, _ = unroll(network, network.initial_state, chunk.inputs, chunk.starts, state)
         if not outputs.isfinite().all():
-            clip_norm = self.components.schedule.clip_norm
-            clipping = " or schedule.clip_norm=1" if clip_norm is None or clip_norm > 1 else ""
             raise DataError(
                 f"{self.directory}: the outputs of its network are NaN or infinite, so it cannot be diagnosed "
-                f"(status: {self.summary.get('status')}); train it with a smaller optimizer.lr{clipping} first"
+                f"(status: {self.summary.get('status')}); train it with "
+                f"{self.components.schedule.divergence_advice} first"
             )
 
     def copy(self) -> Network:

@@ -38,6 +38,9 @@ def judge(
             f"{'' if trials.whole else ', a part of the run'}, or on more where these take no longer; effects are of "
             f"{next(iter(results.values())).seeds} seeds in pairs."
         )
+        untried = [name for name in remedies if name not in results]
+        if untried:
+            note += f" Time was over before these were tried: {', '.join(untried)}; allow more with --seconds."
         findings = _with_underfit(findings, results)
     causes = [
         Cause(finding=finding, tried=[_tried(results[name], run) for name in finding.remedies if name in results])

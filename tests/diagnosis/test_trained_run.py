@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import StubTask, make_network, random_batch
+from helpers import StubTask, make_network, make_schedule, make_task, random_batch
 from omegaconf import OmegaConf
 from runs import by_hand, make_run
 from safetensors.torch import load_file, save_file
 
 from seqrnn import evaluation
+from seqrnn.diagnosis.memory_limit import limited_memory
 from seqrnn.diagnosis.trained_run import SETTLE, TrainedRun, usable_here
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.models.unroll import unroll
@@ -368,3 +369,40 @@ def test_a_summary_that_does_not_say_how_far_the_run_came_is_refused_at_once(
     with pytest.raises(DataError, match=r"summary\.json") as raised:
         TrainedRun(run)
     assert "\n" not in str(raised.value)
+
+
+# --- Sizes of a received config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"model__hidden_size": 20_000}, {"model__num_layers": 1000}, {"schedule__streams": 10**9},
+     {"task__test_sequences": 10**12}, {"task__validation_timesteps": 10**13}],
+    ids=str,
+)  # fmt: skip
+def test_sizes_that_do_not_fit_are_found_before_memory_is_taken(
+    changes: dict[str, Any], diagnosed_run: Run, tmp_path: Path
+) -> None:
+    run = changed_run(diagnosed_run(*SMALL, "model=gru"), tmp_path)
+    edit_config(run, **changes)
+    with pytest.raises((ConfigError, DataError)), limited_memory(run, 2**30):  # no more than that, whatever is wrong
+        TrainedRun(run)
+
+
+def test_training_data_of_any_length_is_found_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task("integral", train_timesteps=10**12, sequence_length=1000)
+    monkeypatch.setattr(type(task.train(0, 4)), "__iter__", lambda self: pytest.fail("walks through all batches"))
+    run = by_hand(make_network("gru", 1, 1).cell, task, make_schedule(streams=4))
+    assert run.data.epoch_timesteps == 10**12 // 4
+    assert run.data.all_timesteps == 10**12
+    assert run.data.steps_per_stream(4 * (10**11 + 7)) == 10**11 + 7
+    batch, first = run.data.find(10**11 + 7)
+    assert (batch.timesteps, first) == (1000, 7)
+
+
+def test_excerpts_of_long_streams_are_near_each_other() -> None:
+    """Generated data is generated from its start, so an excerpt far ahead would take as long as a training."""
+    task = make_task("integral", train_timesteps=10**12)
+    run = by_hand(make_network("gru", 1, 1).cell, task, make_schedule(streams=2))
+    run.summary |= {"timesteps": 2000, "position": 1, "planned_updates": 1}
+    assert len(list(run.upcoming(3, 20))) == 3

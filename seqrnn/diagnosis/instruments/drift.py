@@ -47,7 +47,7 @@ DRIFTS = 1.25  # loss at the end of a long rollout by that at its start
 
 TIMES = 20
 STREAMS = 16
-MOST, FEWEST = 20_000, 40  # timesteps
+MOST = 20_000  # timesteps
 BLOCKS = 40
 PIECES = 16  # that the time of a single stream is cut into
 AT_ONCE = 1024  # timesteps
@@ -95,11 +95,11 @@ class DriftInstrument:
 
         Raises:
             DataError: the task has no sequences that are long enough.
-            TooSlow: there is no time for ``FEWEST`` timesteps.
+            TooSlow: there is no time for as many timesteps as it was trained on.
         """
         trained = trained_timesteps(run)
         wanted, _ = run.affordable(
-            min(TIMES * trained, MOST), STREAMS, network=run.components.network, least=(FEWEST, STREAMS)
+            min(TIMES * trained, MOST), STREAMS, network=run.components.network, least=(min(trained, MOST), STREAMS)
         )
         batch, source = _sequences(run, wanted)
         if batch is None:
