@@ -60,10 +60,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 MOMENTS = {
-    "a checkpoint": "fill_before(seqrnn.checkpoints.file, '_encoded', 3)",
-    "rows of metrics": "fill_before(seqrnn.rundir.writer.RunWriter, 'mark', 3)",
+    "a checkpoint": "fill_before(seqrnn.checkpoints.file, 'write', 3)",
+    "rows of metrics": "fill_before(seqrnn.rundir.writer.RunWriter, 'position', 3)",
     "the weights": "fill_before(seqrnn.rundir.writer.RunWriter, 'write_weights', 1)",
-    "a picture": "fill_before(seqrnn.plots, 'draw', 1)",
     "predictions": "fill_before(seqrnn.rundir.writer.RunWriter, 'write_predictions', 1)",
 }
 
@@ -72,9 +71,8 @@ MOMENTS = {
 def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     moment: str, server: Server, disk: Path, tmp_path: Path
 ) -> None:
-    line = [*RUN[:-1], f"plots.draw={str(moment == 'a picture').lower()}"]
-    assert server.run(*line, cwd=tmp_path).exit_code == 0
-    ended = server.run(*line, cwd=disk, before=FILL + MOMENTS[moment])
+    assert server.run(*RUN, cwd=tmp_path).exit_code == 0
+    ended = server.run(*RUN, cwd=disk, before=FILL + MOMENTS[moment])
     said = " ".join((ended.out + ended.err).split())
     assert ended.exit_code == 2, said
     assert "No space left on device" in said
@@ -91,10 +89,21 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     assert_same(left(disk / "run"), left(tmp_path / "run"))
 
 
+def test_a_full_disk_when_pictures_are_drawn_is_named_and_leaves_a_finished_run(server: Server, disk: Path) -> None:
+    ended = server.run(*RUN, "plots.draw=true", cwd=disk, before=f"{FILL}fill_before(seqrnn.plots, 'draw', 1)")
+    said = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 0, said
+    assert "No space left on device" in said
+    assert "Traceback" not in ended.err
+    assert ended.out.splitlines()[-2:] == ["python -m seqrnn.plots run", "run"]
+    assert json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))["status"] == "finished"
+    assert not list((disk / "run").rglob("*.tmp*"))
+
+
 def test_a_file_that_may_not_grow_is_named_and_the_earlier_checkpoint_stays(server: Server, tmp_path: Path) -> None:
     """Uses a limit on the size of files, which works where no disk can be mounted."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))"
-    before = f"{FILL}\ndef fill():\n    {limit}\nfill_before(seqrnn.checkpoints.file, '_encoded', 3)"
+    before = f"{FILL}\ndef fill():\n    {limit}\nfill_before(seqrnn.checkpoints.file, 'write', 3)"
     ended = server.run(*RUN, cwd=tmp_path, before=before)
     said = " ".join((ended.out + ended.err).split())
     assert ended.exit_code == 2, said
@@ -108,7 +117,7 @@ def test_a_file_that_may_not_grow_is_named_and_the_earlier_checkpoint_stays(serv
 
 def test_a_directory_that_is_removed_is_named(server: Server, tmp_path: Path) -> None:
     gone = "import shutil\ndef fill():\n    shutil.rmtree('run')\n"
-    ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, '_encoded', 2)")
+    ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, 'write', 2)")
     assert ended.exit_code == 2
     assert "No such file or directory" in " ".join((ended.out + ended.err).split())
     assert "Traceback" not in ended.err
@@ -129,7 +138,7 @@ def test_a_directory_that_becomes_read_only_is_named(server: Server, tmp_path: P
     closed = f"{WITHOUT_PRIVILEGE}\ndef fill():\n    os.chmod('run', 0o555); os.chmod('run/checkpoints', 0o555)\n"
     if os.getuid() == 0 and sys.platform != "linux":
         pytest.skip("root may write anywhere, and only on Linux is it known here how it gives that up")
-    before = FILL + closed + "fill_before(seqrnn.checkpoints.file, '_encoded', 2)"
+    before = FILL + closed + "fill_before(seqrnn.checkpoints.file, 'write', 2)"
     ended = server.run(*RUN, cwd=tmp_path, before=before)
     said = " ".join((ended.out + ended.err).split())
     for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):

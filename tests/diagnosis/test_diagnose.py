@@ -152,7 +152,7 @@ def test_a_summary_of_nonsense_is_refused(changes: dict[str, Any], small: Path, 
     refused(command(small, "--seconds", 0), "summary.json", next(iter(changes)))
 
 
-@pytest.mark.parametrize("status", ["diverged", "running"])
+@pytest.mark.parametrize("status", ["diverged", pytest.param("running", marks=pytest.mark.long)])
 def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Path, command: Command) -> None:
     edit_summary(small, status=status, test={}, baselines={})
     assert command(small, "--seconds", 0)[0] == 0

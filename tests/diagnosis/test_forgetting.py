@@ -100,6 +100,7 @@ def test_a_network_that_has_converged_does_not_forget() -> None:
     assert found.continued_ratio.value == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.long
 def test_a_network_that_does_not_move_has_the_same_loss_at_all_ages() -> None:
     found = forgetting.ForgettingInstrument().measure(trained(Regimes(each=5000, noise=0.0), lr=1e-300, b=0.25))
     for interval in (*found.losses, found.upcoming_loss, found.validation_loss):
@@ -145,6 +146,7 @@ def test_few_moments_are_averaged_over_fewer_blocks(monkeypatch: pytest.MonkeyPa
     assert found.averaged_ratio.low < found.averaged_ratio.value < found.averaged_ratio.high
 
 
+@pytest.mark.long
 def test_what_going_on_brings_is_compared_with_where_the_run_ended() -> None:
     found = forgetting.ForgettingInstrument().measure(trained(Regimes(each=10**6, noise=0.0), lr=1e-4, b=-1.0))
     assert found.continued_ratio.high < 0.9
@@ -153,6 +155,7 @@ def test_what_going_on_brings_is_compared_with_where_the_run_ended() -> None:
     assert found.validation_loss.low < found.validation_loss.value <= 4.0
 
 
+@pytest.mark.long
 def test_the_update_ratio_is_that_of_one_update() -> None:
     found = forgetting.ForgettingInstrument().measure(
         trained(Regimes(each=10**6, noise=0.0, height=0.0), lr=1e-3, b=1.0)
@@ -160,6 +163,7 @@ def test_the_update_ratio_is_that_of_one_update() -> None:
     assert found.update_ratios["cell.b"].value == pytest.approx(2e-3, rel=1e-6)
 
 
+@pytest.mark.long
 def test_finite_data_that_is_known_by_heart_is_better_than_what_is_not() -> None:
     generator = torch.Generator().manual_seed(0)
     batches = [
@@ -175,6 +179,7 @@ def test_finite_data_that_is_known_by_heart_is_better_than_what_is_not() -> None
     assert abs(found.recency_gap.value) < 0.2
 
 
+@pytest.mark.long
 def test_a_run_shorter_than_a_stretch_has_no_gap() -> None:
     run = trained(Regimes(each=10, noise=0.1, timesteps=30), lr=1e-3)
     run.summary = {"timesteps": 30, "position": 6, "planned_updates": 6}

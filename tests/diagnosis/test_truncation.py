@@ -276,6 +276,7 @@ def test_a_network_without_any_gradient_has_nothing_to_lose() -> None:
     assert found.sufficient_window == 1
 
 
+@pytest.mark.long
 def test_stretches_have_intervals_that_vary_with_them() -> None:
     batch = random_batch(1100, 2, starts=0.0)
     found = truncation.TruncationInstrument().measure(
