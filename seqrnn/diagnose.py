@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the ``seqrnn-diagnose`` command."""
     parser = argparse.ArgumentParser(
         "python -m seqrnn.diagnose",
-        description="Finds out why a run has not learned its task, tries remedies, and says what to change. "
+        description="Finds out why a run has not learned its task, tries remedies, and recommends changes. "
         "Writes diagnosis.md, diagnosis.json and diagnosis.png into RUN_DIR.",
     )
     parser.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")

@@ -52,7 +52,7 @@ class Verdict(Record):
         loss_ratio: the loss ÷ that of the best trivial predictor.
         causes: the largest first: by the effect of their remedies.
         notes: findings that are not causes; if the task is solved, all findings.
-        other_trials: of remedies that no finding asks for.
+        other_trials: of remedies that belong to no finding.
         advice: the best combination of remedies, if any helped.
         command: the command line that follows the advice.
         trials_note: how the trials were made, or why they were not.

@@ -163,14 +163,14 @@ class Trials:
             self._step_seconds[key] = min(seconds)  # the first one compiles, reads and fills caches
         return self._step_seconds[key]
 
-    def losses(self, asked: Sequence[tuple[Change, int, int]]) -> list[float]:
+    def losses(self, trainings: Sequence[tuple[Change, int, int]]) -> list[float]:
         """Returns the losses of trainings: (change, length, seed) each. None is made twice."""
-        keys = [(repr(sorted(change.items())), length, seed) for change, length, seed in asked]
-        new = {key: case for key, case in zip(keys, asked, strict=True) if key not in self._known}
+        keys = [(repr(sorted(change.items())), length, seed) for change, length, seed in trainings]
+        new = {key: one for key, one in zip(keys, trainings, strict=True) if key not in self._known}
         dropout = bool(self.original.values["model"].get("dropout"))  # drawn from the one generator of this process
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with ThreadPoolExecutor(1 if dropout else min(4, cores)) as pool:
-            found = pool.map(lambda case: self._train(*case)[0], new.values())
+            found = pool.map(lambda one: self._train(*one)[0], new.values())
             self._known.update(zip(new, found, strict=True))
         return [self._known[key] for key in keys]
 

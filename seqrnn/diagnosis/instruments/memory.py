@@ -53,7 +53,7 @@ PER_STREAM = 384  # timesteps that are judged
 WASHOUT = 100
 SHORTEST, LONGEST = 16, 400  # limits of k
 CHANCE = 0.95
-STRANGERS = 32  # lags that chance is judged by
+CHANCE_LAGS = 32  # lags by which the r² of chance is measured
 MOST = 8192  # timesteps of the task's sequences, over all of them
 FARTHEST = 400  # lag
 DECODED = 0.5
@@ -216,9 +216,11 @@ def capacity_of(run: TrainedRun) -> Capacity | None:
     groups = np.tile(np.arange(STREAMS), steps)
     features = scaled(states).reshape(steps * STREAMS, -1)
     pasts = np.stack(lagged, axis=2).reshape(steps * STREAMS, -1)  # (N, K · I)
-    others = np.stack([np.roll(past, 1, axis=1) for past in lagged[:STRANGERS]], axis=2).reshape(steps * STREAMS, -1)
-    fit, strangers = decoded(features, pasts, groups), decoded(features, others, groups)
-    unrelated = r2(strangers.errors.sum(axis=0), strangers.totals.sum(axis=0))
+    others = np.stack([np.roll(past, 1, axis=1) for past in lagged[:CHANCE_LAGS]], axis=2).reshape(
+        steps * STREAMS, -1
+    )
+    fit, by_chance = decoded(features, pasts, groups), decoded(features, others, groups)
+    unrelated = r2(by_chance.errors.sum(axis=0), by_chance.totals.sum(axis=0))
     chance = max(0.0, float(np.quantile(unrelated, CHANCE)))
     both = np.stack([fit.errors, fit.totals], axis=1)  # (B, 2, K · I)
     found = np.maximum(r2(*both.sum(axis=0)), 0.0)

@@ -39,7 +39,7 @@ STREAMS = 8  # of an excerpt
 HORIZON, LONGEST, SHORTEST = 256, 1000, 16  # timesteps of a horizon, if sequences are that long
 WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SUFFICIENT = 0.9  # cosine
-LEAST = 1e-12  # ratio that is told from 0
+LEAST = 1e-12  # ratio that is distinguished from 0
 
 
 class Truncation(Record):
