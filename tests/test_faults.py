@@ -100,6 +100,15 @@ def test_a_full_disk_when_pictures_are_drawn_is_named_and_leaves_a_finished_run(
     assert not list((disk / "run").rglob("*.tmp*"))
 
 
+def test_a_full_disk_for_a_picture_is_named_and_the_run_is_finished(server: Server, disk: Path) -> None:
+    line = [*RUN[:-1], "plots.draw=true"]
+    ended = server.run(*line, cwd=disk, before=FILL + "fill_before(seqrnn.plots, 'draw', 1)")
+    assert ended.exit_code == 0, ended.err
+    assert "No space left on device" in " ".join((ended.out + ended.err).split())
+    summary = json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "finished"
+
+
 def test_a_file_that_may_not_grow_is_named_and_the_earlier_checkpoint_stays(server: Server, tmp_path: Path) -> None:
     """Uses a limit on the size of files, which works where no disk can be mounted."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))"

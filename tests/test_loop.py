@@ -498,7 +498,7 @@ def test_a_start_resets_exactly_the_flagged_streams_and_cuts_their_gradients(mod
 def test_predicting_in_chunks_equals_one_forward_without_dropout(
     model: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_CHUNK", chunk)
+    monkeypatch.setattr(evaluation, "EVALUATION_CHUNK", chunk)
     network = make_network(model, num_layers=2, dropout=0.5)
     batches = [random_batch(10, 3, seed=1), random_batch(10, 2, seed=2)]
     predictions = evaluation.predict(network, batches, CPU64)

@@ -95,14 +95,14 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_earlier_checkpoint(server:
 import seqrnn.checkpoints.signals as signals
 real_receive = signals.Signals._receive
 def receive(self, signum, frame):
+    real_receive(self, signum, frame)
     with open("received", "w") as file:
         file.write("once")
-    real_receive(self, signum, frame)
 signals.Signals._receive = receive
 """
     every = (*RUN, "checkpoint.every=50")
-    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(70) + record)
-    wait_for(tmp_path / "at 70")  # where it stays
+    child = server.start(*every, "hydra.run.dir=run", cwd=tmp_path, before=stopping_at(50) + record)
+    wait_for(tmp_path / "at 50")  # where it stays
     child.send(signal.SIGINT)
     wait_for(tmp_path / "received")
     child.send(signal.SIGINT)

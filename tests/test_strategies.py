@@ -512,7 +512,7 @@ def test_the_number_of_updates_per_call_changes_no_bit(
 @pytest.mark.parametrize("model", ["elman", "gru", "lstm", "indrnn"])
 def test_single_precision_stays_close_over_a_thousand_updates(model: str) -> None:
     schedule = make_schedule(window=2, stride=1, update_every=2, epochs=20)
-    task = StubTask([[random_batch(100, 4, sizes=(3, 2))]])
+    task = StubTask([[random_batch(100, 4, sizes=(3, 2))]], input_size=3)
     ends = []
     for way, context in ((compiled, CPU32), (plain, CPU64)):
         network = make_network(model, 3, 2, hidden_size=17).to(context.dtype)
@@ -833,7 +833,7 @@ def test_training_with_dropout_is_that_of_one_window_after_another_bit_for_bit(k
 @pytest.mark.parametrize(
     ("context", "cell", "obstacle"),
     [
-        (CPU32, Noisy(1, 0.0), "does not say how it computes"),
+        (CPU32, Noisy(1, 0.0), "does not tell what it computes"),
         (device.DeviceContext(torch.device("cuda"), torch.float32), None, "device=cpu, not cuda"),
         (
             device.DeviceContext(torch.device("cpu"), torch.float32, torch.bfloat16),
