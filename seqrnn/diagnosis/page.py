@@ -97,7 +97,7 @@ def _head(diagnosis: Diagnosis, facts: Facts) -> Iterator[Line]:
     verdict, width = diagnosis.verdict, WIDTH - 2 * MARGIN
     title = f"Diagnosis: {diagnosis.task} with {diagnosis.model}"
     yield from (Line(text, HEADING, weight="bold") for text in wrapped(title, width, HEADING, "bold")[:2])
-    yield from (Line(text, colour=GREY) for text in wrapped(facts.recipe, width, TEXT))
+    yield from (Line(text, colour=GREY) for text in wrapped(facts.training_line, width, TEXT))
     yield from (
         Line(text, TEXT, VERMILLION, "bold") for note in facts.notes for text in wrapped(note, width, TEXT, "bold")
     )

@@ -1,4 +1,4 @@
-"""What pictures say about their run: title, notes, recipe, and scores beside those of the baselines."""
+"""What pictures say about their run: title, notes, training line, and scores beside those of the baselines."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Facts:
         return notes
 
     @property
-    def recipe(self) -> str:
+    def training_line(self) -> str:
         """Optimizer, schedule and seed in one line."""
         optimizer, schedule = self._group("optimizer"), self._group("schedule")
         parts = []

@@ -19,7 +19,7 @@ FEW = 60  # points that are marked
 
 
 @dataclass(frozen=True)
-class Course:
+class LineLayout:
     """What is shown of K points.
 
     Args:
@@ -38,23 +38,23 @@ class Course:
 
 
 def animate(
-    course: Course, arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts
+    layout: LineLayout, arrays: Mapping[str, NDArray[Any]], outputs: Array, facts: Facts
 ) -> tuple[Figure, SubFigure, Callable[[Array], str]]:
     """Draws the first frame, with axes on which all frames fit (``seqrnn.plots.picture``)."""
-    target = course.select(style.real(arrays["targets"]))  # (K, O)
-    frames = [course.select(frame) for frame in outputs]  # F times (K, O)
+    target = layout.select(style.real(arrays["targets"]))  # (K, O)
+    frames = [layout.select(frame) for frame in outputs]  # F times (K, O)
     count = min(target.shape[1], MOST_PANELS)
     figure, body = style.page(3.4 if count == 1 else 1.7 * count + 0.4, facts, "", facts.name)
     panels = body.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    target_colour, output_colour = course.colours
-    marker = "o" if len(course.x) < FEW else ""
+    target_colour, output_colour = layout.colours
+    marker = "o" if len(layout.x) < FEW else ""
     moving = []
     for number, ax in enumerate(panels):
         ax.plot(
-            course.x, target[:, number], color=target_colour, linewidth=3, marker=marker, markersize=4, label="target"
+            layout.x, target[:, number], color=target_colour, linewidth=3, marker=marker, markersize=4, label="target"
         )
         moving += ax.plot(
-            course.x,
+            layout.x,
             frames[0][:, number],
             color=output_colour,
             linewidth=1.4,
@@ -66,13 +66,13 @@ def animate(
         clipped = [np.clip(frame[:, number], *style.limits([target[:, number]], 0.5)) for frame in frames]
         ax.set_ylim(*style.limits([target[:, number], *clipped], 0.05))
         ax.margins(x=0.01)
-    style.axes(panels[-1], x=style.plain(course.label), y="" if count == 1 else f"output {count}")
-    if course.whole:
+    style.axes(panels[-1], x=style.plain(layout.label), y="" if count == 1 else f"output {count}")
+    if layout.whole:
         style.whole_numbers(panels[-1], 10)
     style.legend(panels[0])
 
     def show(frame: Array) -> str:
-        shown = course.select(frame)
+        shown = layout.select(frame)
         for number, line in enumerate(moving):
             line.set_ydata(shown[:, number])
         error = np.abs(shown - target)

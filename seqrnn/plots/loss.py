@@ -44,7 +44,7 @@ def draw(metrics: Mapping[str, Array], facts: Facts) -> Figure:
     rates = columns.get("lr", np.array([]))
     rates = rates[np.isfinite(rates)]
     heights = [3.3, *([1.6] if metric else []), *([0.75] if len(set(rates)) > 1 else [])]
-    figure, body = style.page(sum(heights) + 0.6, facts, facts.recipe)
+    figure, body = style.page(sum(heights) + 0.6, facts, facts.training_line)
     panels = list(body.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
 
     _loss(panels[0], x, columns, facts)

@@ -93,14 +93,14 @@ def animate(
     if pieces is None:
         return sequences.animate(arrays, outputs, facts)
     x = places(*pieces.shape)[-MOST_ANIMATED:].ravel()
-    course = lines.Course(
+    layout = lines.LineLayout(
         x,
         facts.picture.axis,
         lambda values: values.swapaxes(0, 1).reshape(-1, 1)[-len(x) :],
         True,
         (VERMILLION, BLUE),
     )
-    return lines.animate(course, arrays, outputs, facts)
+    return lines.animate(layout, arrays, outputs, facts)
 
 
 def in_order(values: NDArray[Any], facts: Facts) -> NDArray[Any] | None:

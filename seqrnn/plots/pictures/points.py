@@ -53,8 +53,8 @@ def animate(
     x = places(facts, arrays["targets"])
     if x is None:
         return sequences.animate(arrays, outputs, facts)
-    course = lines.Course(x, facts.picture.axis, lambda values: values[:, 0], False, (VERMILLION, BLUE))
-    return lines.animate(course, arrays, outputs, facts)
+    layout = lines.LineLayout(x, facts.picture.axis, lambda values: values[:, 0], False, (VERMILLION, BLUE))
+    return lines.animate(layout, arrays, outputs, facts)
 
 
 def places(facts: Facts, targets: NDArray[Any]) -> Array | None:

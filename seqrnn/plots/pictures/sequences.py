@@ -56,8 +56,8 @@ def animate(
         def select(values: Array) -> Array:
             return values.swapaxes(0, 1).reshape(-1, features)[:shown]
 
-    course = lines.Course(np.arange(shown, dtype=float), axis, select, True, (ORANGE, GREEN))
-    return lines.animate(course, arrays, outputs, facts)
+    layout = lines.LineLayout(np.arange(shown, dtype=float), axis, select, True, (ORANGE, GREEN))
+    return lines.animate(layout, arrays, outputs, facts)
 
 
 def _lines(inputs: Array, targets: Array, outputs: Array, starts: NDArray[Any], facts: Facts) -> Figure:
