@@ -89,17 +89,6 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     assert_same(left(disk / "run"), left(tmp_path / "run"))
 
 
-def test_a_full_disk_when_pictures_are_drawn_is_named_and_leaves_a_finished_run(server: Server, disk: Path) -> None:
-    ended = server.run(*RUN, "plots.draw=true", cwd=disk, before=f"{FILL}fill_before(seqrnn.plots, 'draw', 1)")
-    said = " ".join((ended.out + ended.err).split())
-    assert ended.exit_code == 0, said
-    assert "No space left on device" in said
-    assert "Traceback" not in ended.err
-    assert ended.out.splitlines()[-2:] == ["python -m seqrnn.plots run", "run"]
-    assert json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))["status"] == "finished"
-    assert not list((disk / "run").rglob("*.tmp*"))
-
-
 def test_a_full_disk_for_a_picture_is_named_and_the_run_is_finished(server: Server, disk: Path) -> None:
     line = [*RUN[:-1], "plots.draw=true"]
     ended = server.run(*line, cwd=disk, before=FILL + "fill_before(seqrnn.plots, 'draw', 1)")
