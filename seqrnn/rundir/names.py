@@ -7,6 +7,8 @@ metrics.jsonl      the same rows as JSON          weights.safetensors the traine
 summary.json       status, test scores, versions  train.log           what was printed
 diagnosis.md       the report of a diagnosis      diagnosis.json      everything that a diagnosis measured
 *.png, *.gif       pictures (seqrnn.plots)        best.safetensors    the weights of the best evaluation
+preprocessing.json what is done to a table before the network reads it (task=csv)
+data.json          what was read of it, and its checksum (task=csv)
 checkpoints/       what a run is resumed from (seqrnn.checkpoints)
 """
 
@@ -24,9 +26,12 @@ WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 LOG = "train.log"
 DIAGNOSIS, DIAGNOSIS_MD = "diagnosis.json", "diagnosis.md"
+PREPROCESSING, DATA = "preprocessing.json", "data.json"
+DOCUMENTS = (PREPROCESSING, DATA)  # of a task
 CHECKPOINTS = "checkpoints"
 LOCK = f"{CHECKPOINTS}/.lock"
 OWNER = f"{CHECKPOINTS}/.owner"
 FILES = (
     CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, BEST, LOG,
+    *DOCUMENTS,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from pydantic import BaseModel
 
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.rundir.atomic import remove_unfinished, replacing
@@ -23,6 +24,7 @@ from seqrnn.rundir.names import (
     CONFIG,
     DIAGNOSIS,
     DIAGNOSIS_MD,
+    DOCUMENTS,
     FILES,
     LOCK,
     LOG,
@@ -185,6 +187,11 @@ class RunWriter:
     def write_samples(self, arrays: Arrays) -> None:
         """Writes samples.npz."""
         self._save(SAMPLES, arrays)
+
+    def write_document(self, name: str, document: BaseModel) -> None:
+        """Writes a document of the task, one of ``seqrnn.rundir.names.DOCUMENTS``."""
+        assert name in DOCUMENTS, name
+        self._write_text(name, to_json(document.model_dump(mode="json"), indent=1) + "\n")
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
         """Writes the trained weights, tensors by name, in a format that holds no code."""
