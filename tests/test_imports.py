@@ -27,7 +27,7 @@ FLOORS = (
     ("plots",),
     ("recording",),
     ("checkpoints",),
-    ("diagnosis",),
+    ("diagnosis", "streaming"),
     ("resuming", "results"),
     ("api",),
     ("cli",),
