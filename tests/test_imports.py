@@ -30,8 +30,9 @@ FLOORS = (
     ("diagnosis", "streaming"),
     ("resuming", "results"),
     ("api",),
+    ("prediction",),
     ("cli",),
-    ("train", "diagnose", "plots.__main__"),
+    ("train", "diagnose", "predict", "plots.__main__"),
 )
 
 

@@ -69,7 +69,7 @@ class StreamPredictor:
         Raises:
             DataError: the inputs are not I finite numbers; the state is as it was.
         """
-        outputs = self._timestep(self._checked(inputs))
+        outputs = self._timestep(self.check(inputs))
         self.timesteps += 1
         return outputs
 
@@ -113,9 +113,15 @@ class StreamPredictor:
     def _identity(self) -> dict[str, Any]:
         return {**self._origin, "weights": weights_hash(self.network.state_dict())[:16]}
 
-    def _checked(self, inputs: ArrayLike) -> Array:
+    def check(self, inputs: ArrayLike) -> Array:
+        """Returns the inputs of a timestep (I,) in the network's precision.
+
+        Raises:
+            DataError: they are not I finite numbers.
+        """
         try:
-            values = np.asarray(inputs, self._dtype)
+            with np.errstate(over="ignore"):  # it is refused below
+                values = np.asarray(inputs, self._dtype)
         except (TypeError, ValueError):
             raise DataError(f"inputs {_shown(inputs)}: should be {self.input_size} numbers") from None
         if values.shape != (self.input_size,):
