@@ -13,7 +13,6 @@ inference, Gibbs & Candès 2021), with the most recent residuals.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 RATE = 0.01  # γ of Gibbs & Candès: how far a miss moves the level
 MOST_RECENT = 1000  # residuals that adaptive intervals are made from
-SORT_EVERY = 20  # forecasts between two sorts of them
+MOST_CORRECTIONS = 10_000  # different adaptive intervals
+SORT_EVERY = 20  # corrections between two sorts of the residuals
 
 
 def least_residuals(confidence: float) -> int:
@@ -44,13 +44,9 @@ def split(residuals: Array, confidence: float) -> tuple[Array, Array]:
         raise ValueError(f"confidence={confidence}: should be between 0 and 1")
     ordered = np.sort(residuals, axis=0)  # NaN last
     counts = (~np.isnan(ordered)).sum(axis=0)
-    rank = np.floor((counts + 1) * (1 - confidence) / 2 + 1e-9).astype(np.int64)  # from either end, counted from 1
-    last = max(len(ordered) - 1, 0)
-    if not len(ordered):
-        return np.full(counts.shape, np.nan), np.full(counts.shape, np.nan)
-    low = np.take_along_axis(ordered, np.clip(rank - 1, 0, last)[None], axis=0)[0]
-    high = np.take_along_axis(ordered, np.clip(counts - rank, 0, last)[None], axis=0)[0]
-    return np.where(rank >= 1, low, np.nan), np.where(rank >= 1, high, np.nan)
+    tails = np.full((2, *counts.shape), (1 - confidence) / 2)
+    low, high = np.where(counts >= least_residuals(confidence), _ends(ordered, counts, tails), np.nan)
+    return low, high
 
 
 def adaptive(calibration: Array, residuals: Array, confidence: float, rate: float = RATE) -> tuple[Array, Array]:
@@ -58,53 +54,62 @@ def adaptive(calibration: Array, residuals: Array, confidence: float, rate: floa
 
     At timestep t, the actual value h steps after an origin is known of the origins up to t − h. Unlike in Gibbs &
     Candès, an interval is never infinite: where the level asks for that, it ends at the most extreme recent residual.
+    The series share their intervals. Of very many forecasts, consecutive ones do, too (at most ``MOST_CORRECTIONS``
+    different ones are made).
 
     Args:
-        calibration: (M, H, K): residuals before the first forecast, in the order of time.
-        residuals: (T, H, K): those of the forecasts, of which each is used when it is known. NaN is left out.
+        calibration: (M, N, H, K): residuals before the first forecast, in the order of time.
+        residuals: (T, N, H, K): those of the forecasts, of which each is used when it is known. NaN is left out.
         rate: γ of Gibbs & Candès.
 
     Returns:
-        The lower and the upper ends (T, H, K); NaN where fewer than ``least_residuals`` residuals are known.
+        The lower and the upper ends (T + 1, H, K); the last are those of a forecast after the last timestep. NaN
+        where fewer than ``least_residuals`` residuals are known.
     """
-    steps, horizon, targets = residuals.shape
-    tail = (1 - confidence) / 2
-    least = least_residuals(confidence)
-    known = np.full((steps, horizon, targets), np.nan)  # at [t, h]: the residual that becomes known at t
-    for step in range(horizon):
-        known[step + 1 :, step] = residuals[: max(0, steps - step - 1), step]
+    timesteps, series, horizon, targets = residuals.shape
+    tail, least = (1 - confidence) / 2, least_residuals(confidence)
+    steps = np.arange(horizon)
+    known = np.full((timesteps + 1, *residuals.shape[1:]), np.nan)  # at [t, :, h]: what becomes known at t
+    for step in steps:
+        known[step + 1 :, :, step] = residuals[: max(0, timesteps - step), :, step]
     history = np.concatenate([calibration, known])
-    begin = len(calibration)
-    lower, upper = np.full(residuals.shape, np.nan), np.full(residuals.shape, np.nan)
-    all_steps = np.arange(horizon)
+    window = max(1, MOST_RECENT // series)  # timesteps
+    lower = np.full((timesteps + 1, horizon, targets), np.nan)
+    upper = lower.copy()
     levels = np.full((2, horizon, targets), tail)  # of misses below and above
-    ordered = counts = np.empty(0)
-    for t in range(steps):
-        if t % SORT_EVERY == 0:
-            recent = history[max(0, begin + t + 1 - MOST_RECENT) : begin + t + 1]
-            ordered = np.sort(recent, axis=0)
+    ordered, counts = np.empty((0, horizon, targets)), np.zeros((horizon, targets), np.int64)
+    each = -(-(timesteps + 1) // MOST_CORRECTIONS)
+    for number, begin in enumerate(range(0, timesteps + 1, each)):
+        if number % SORT_EVERY == 0:
+            end = len(calibration) + begin + 1
+            recent = history[max(0, end - window) : end].reshape(-1, horizon, targets)
+            ordered = np.sort(recent, axis=0)  # NaN last
             counts = (~np.isnan(ordered)).sum(axis=0)
-        origins = t - 1 - all_steps  # of the forecasts whose values become known now
-        steps_now, origins = all_steps[origins >= 0], origins[origins >= 0]
-        value, low, high = (values[origins, steps_now] for values in (residuals, lower, upper))
-        misses = np.where(np.isnan(value) | np.isnan(low), tail, np.stack([value < low, value > high]))
-        levels[:, steps_now] = np.clip(levels[:, steps_now] + rate * (tail - misses), 0.0, 0.5)
-        ranks = np.floor((counts + 1) * levels + 1e-9).astype(np.int64)
-        ranks = np.maximum(ranks, 1)
-        enough = counts >= least
-        last = len(ordered) - 1
-        low = np.take_along_axis(ordered, np.clip(ranks[0] - 1, 0, last)[None], axis=0)[0]
-        high = np.take_along_axis(ordered, np.clip(counts - ranks[1], 0, last)[None], axis=0)[0]
-        lower[t], upper[t] = np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+        now = np.arange(max(1, begin - each + 1), begin + 1)[:, None]  # (t, 1)
+        origins = now - 1 - steps  # (t, H), of the forecasts whose actual values become known
+        low, high = (np.where(origins[..., None] >= 0, ends[origins, steps], np.nan) for ends in (lower, upper))
+        value = known[now[:, 0]]  # (t, N, H, K)
+        judged = ~np.isnan(value) & ~np.isnan(low[:, None])
+        misses = np.stack([value < low[:, None], value > high[:, None]]) & judged
+        count = judged.sum(axis=1)  # (t, H, K)
+        shares = misses.sum(axis=2) / np.maximum(count, 1)
+        levels = np.clip(levels + np.where(count > 0, rate * (tail - shares), 0.0).sum(axis=1), 0.0, 0.5)
+        low, high = _ends(ordered, counts, levels)
+        group = slice(begin, begin + each)
+        lower[group], upper[group] = np.where(counts >= least, [low, high], np.nan)
     return lower, upper
 
 
-def quantiles(residuals: Array, levels: Sequence[float]) -> Array:
-    """Returns quantiles (L, H, K) of residuals (M, H, K) without those that are NaN; NaN where there is none."""
-    found = np.full((len(levels), *residuals.shape[1:]), np.nan)
-    for place in np.ndindex(residuals.shape[1:]):
-        column = residuals[(slice(None), *place)]
-        column = column[~np.isnan(column)]
-        if len(column):
-            found[(slice(None), *place)] = np.quantile(column, levels)
-    return found
+def _ends(ordered: Array, counts: NDArray[np.int64], levels: Array) -> tuple[Array, Array]:
+    """Returns the residuals (H, K) below and above which so many lie as the levels (2, H, K) say, at least one.
+
+    Args:
+        ordered: (M, H, K), with NaN last.
+        counts: (H, K), of those that are not NaN.
+    """
+    if not len(ordered):
+        return np.full(counts.shape, np.nan), np.full(counts.shape, np.nan)
+    ranks = np.maximum(np.floor((counts + 1) * levels + 1e-9).astype(np.int64), 1)
+    places = np.clip([ranks[0] - 1, counts - ranks[1]], 0, len(ordered) - 1)
+    low, high = np.take_along_axis(ordered[None], places[:, None], axis=1)[:, 0]
+    return low, high

@@ -1,5 +1,5 @@
-"""Errors of forecasts. Arrays of actual values and of forecasts have the same shape; where either is NaN, it is not
-judged. A score of nothing is NaN."""
+"""Errors of forecasts. Arrays of actual values and of forecasts have the same shape. An actual value that is NaN is
+not judged; a forecast that is NaN, where there is an actual value, makes a score NaN, and so does nothing to judge."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ Axes = int | tuple[int, ...] | None  # over which a score is averaged; None: all
 
 def mean(values: ArrayLike, axes: Axes = None) -> Array:
     """Returns the mean over ``axes`` of the values that are not NaN; NaN where there is none."""
-    array = np.asarray(values, np.float64)
-    known = ~np.isnan(array)
-    total = np.where(known, array, 0.0).sum(axis=axes)
+    return judged(values, values, axes)
+
+
+def judged(values: ArrayLike, actual: ArrayLike, axes: Axes = None) -> Array:
+    """Returns the mean over ``axes`` of the values whose actual value is not NaN; NaN where there is none."""
+    known = ~np.isnan(np.asarray(actual, np.float64))
+    total = np.where(known, np.asarray(values, np.float64), 0.0).sum(axis=axes)
     with np.errstate(invalid="ignore", divide="ignore"):
         result: Array = np.asarray(total / known.sum(axis=axes))
     return result
@@ -22,12 +26,12 @@ def mean(values: ArrayLike, axes: Axes = None) -> Array:
 
 def mae(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
     """Returns the mean absolute error."""
-    return mean(np.abs(_difference(actual, forecast)), axes)
+    return judged(np.abs(_difference(actual, forecast)), actual, axes)
 
 
 def rmse(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
     """Returns the root of the mean squared error."""
-    return np.sqrt(mean(_difference(actual, forecast) ** 2, axes))
+    return np.sqrt(judged(_difference(actual, forecast) ** 2, actual, axes))
 
 
 def smape(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
@@ -38,7 +42,7 @@ def smape(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
     """
     actual, forecast = np.asarray(actual, np.float64), np.asarray(forecast, np.float64)
     size = np.abs(actual) + np.abs(forecast)
-    return mean(200 * np.abs(actual - forecast) / np.where(size == 0, 1.0, size), axes)
+    return judged(200 * np.abs(actual - forecast) / np.where(size == 0, 1.0, size), actual, axes)
 
 
 def mase(actual: ArrayLike, forecast: ArrayLike, scale: ArrayLike, axes: Axes = None) -> Array:
@@ -48,8 +52,9 @@ def mase(actual: ArrayLike, forecast: ArrayLike, scale: ArrayLike, axes: Axes = 
         scale: what ``naive_scale`` returns for the training data, in a shape that broadcasts against ``actual``.
             Where it is 0, the error is not defined, and does not count.
     """
-    scale = np.asarray(scale, np.float64)
-    return mean(np.abs(_difference(actual, forecast)) / np.where(scale > 0, scale, np.nan), axes)
+    scale = np.broadcast_to(np.asarray(scale, np.float64), np.shape(actual))
+    known = np.where(scale > 0, actual, np.nan)
+    return judged(np.abs(_difference(actual, forecast)) / np.where(scale > 0, scale, 1.0), known, axes)
 
 
 def naive_scale(training: ArrayLike, period: int = 1) -> Array:
@@ -76,7 +81,7 @@ def pinball(actual: ArrayLike, quantiles: ArrayLike, level: ArrayLike, axes: Axe
     """
     error = _difference(actual, quantiles)
     level = np.asarray(level, np.float64)
-    return mean(np.maximum(level * error, (level - 1) * error), axes)
+    return judged(np.maximum(level * error, (level - 1) * error), actual, axes)
 
 
 def crps(actual: ArrayLike, forecast: ArrayLike, residuals: ArrayLike) -> Array:

@@ -56,37 +56,49 @@ def test_a_confidence_is_a_share() -> None:
 
 
 def test_adaptive_intervals_cover_drifting_data_and_split_ones_do_not() -> None:
-    growing = np.linspace(1, 6, 4000)[:, None, None]
-    residuals = RNG.standard_normal((4000, 2, 1)) * growing
+    growing = np.linspace(1, 6, 4000).reshape(-1, 1, 1, 1)
+    residuals = RNG.standard_normal((4000, 1, 2, 1)) * growing
     calibration, test = residuals[:800], residuals[800:]
-    fixed = conformal.split(calibration, 0.9)
+    fixed = conformal.split(calibration[:, 0], 0.9)
     lower, upper = conformal.adaptive(calibration, test, 0.9)
     assert metrics.coverage(test, *(np.broadcast_to(end, test.shape) for end in fixed)) < 0.7
-    assert 0.87 < metrics.coverage(test, lower, upper) < 0.93
+    assert 0.87 < metrics.coverage(test, lower[:-1, None], upper[:-1, None]) < 0.93
 
 
 def test_adaptive_intervals_know_nothing_from_after_their_origin() -> None:
-    calibration, test = RNG.standard_normal((100, 3, 1)), RNG.standard_normal((300, 3, 1))
+    calibration, test = RNG.standard_normal((100, 2, 3, 1)), RNG.standard_normal((300, 2, 3, 1))
     changed = test.copy()
-    for step in range(3):  # the values at timesteps from 150 on
-        changed[150 - step :, step] += 50
+    for step in range(3):  # the actual values from timestep 150 on
+        changed[149 - step :, :, step] += 50
     before, after = (conformal.adaptive(calibration, values, 0.9) for values in (test, changed))
     for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one[:151], other[:151])
-        assert (one[151:] != other[151:]).any()
+        np.testing.assert_array_equal(one[:150], other[:150])
+        assert (one[150:] != other[150:]).any()
 
 
 def test_without_drift_adaptive_intervals_are_about_as_wide_as_split_ones() -> None:
-    calibration, test = RNG.standard_normal((1000, 1, 1)), RNG.standard_normal((2000, 1, 1))
-    low, high = conformal.split(calibration, 0.9)
+    calibration, test = RNG.standard_normal((1000, 1, 1, 1)), RNG.standard_normal((2000, 1, 1, 1))
+    low, high = conformal.split(calibration[:, 0], 0.9)
     lower, upper = conformal.adaptive(calibration, test, 0.9)
     assert np.mean(upper - lower) == pytest.approx((high - low).item(), rel=0.1)
 
 
 def test_adaptive_intervals_wait_for_enough_residuals_and_skip_missing_ones() -> None:
-    test = RNG.standard_normal((80, 1, 1))
+    test = RNG.standard_normal((80, 1, 1, 1))
     test[10:20] = np.nan
-    lower, _ = conformal.adaptive(np.empty((0, 1, 1)), test, 0.9)
+    lower, _ = conformal.adaptive(np.empty((0, 1, 1, 1)), test, 0.9)
     first = int(np.flatnonzero(~np.isnan(lower))[0])
     assert first >= 29
     assert not np.isnan(lower[first:]).any()
+
+
+def test_very_many_forecasts_share_intervals_that_adapt_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = np.linspace(1, 6, 4000).reshape(-1, 1, 1, 1)
+    residuals = RNG.standard_normal((4000, 3, 1, 1)) * growing
+    monkeypatch.setattr(conformal, "MOST_CORRECTIONS", 500)
+    lower, upper = conformal.adaptive(residuals[:400], residuals[400:], 0.8)
+    assert 0.77 < metrics.coverage(residuals[400:], lower[:-1, None], upper[:-1, None]) < 0.83
+    assert len(np.unique(lower)) <= 500
+    changed = residuals[400:].copy()
+    changed[2000:] += 50
+    np.testing.assert_array_equal(conformal.adaptive(residuals[:400], changed, 0.8)[0][:2000], lower[:2000])

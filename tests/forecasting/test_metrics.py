@@ -37,6 +37,14 @@ def test_a_score_of_nothing_is_not_a_number() -> None:
     assert np.isnan(metrics.mase([1.0], [2.0], 0.0))
 
 
+def test_a_forecast_that_is_missing_is_no_good_forecast() -> None:
+    for score in (metrics.mae, metrics.rmse, metrics.smape):
+        assert np.isnan(score([1.0, 2.0], [1.0, np.nan]))
+        assert score([1.0, np.nan], [1.0, np.nan]) == 0
+    assert np.isnan(metrics.mase([1.0, 2.0], [1.0, np.nan], [1.0, 1.0]))
+    assert metrics.mase([1.0, 2.0], [2.0, 9.0], [1.0, 0.0]) == 1
+
+
 def test_zero_for_zero_is_no_percentage_error() -> None:
     assert metrics.smape([0.0, 1.0], [0.0, 0.0]) == 100
 
