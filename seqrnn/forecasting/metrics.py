@@ -1,5 +1,8 @@
-"""Errors of forecasts. Arrays of actual values and of forecasts have the same shape. An actual value that is NaN is
-not judged; a forecast that is NaN, where there is an actual value, makes a score NaN, and so does nothing to judge."""
+"""Errors of forecasts. Arrays of actual values and of forecasts have the same shape.
+
+An actual value that is NaN is not judged; a forecast that is NaN, where there is an actual value, makes a score NaN,
+and so does nothing to judge.
+"""
 
 from __future__ import annotations
 

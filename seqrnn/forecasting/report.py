@@ -81,13 +81,12 @@ def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, floa
     """
     axes = (0, 1, 2)
     scale = np.broadcast_to(scale, (actual.shape[1], actual.shape[-1]))[None, :, None]
-    by_target = {
-        "mae": metrics.mae(actual, forecast, axes),
-        "rmse": metrics.rmse(actual, forecast, axes),
-        "smape": metrics.smape(actual, forecast, axes),
-        "mase": metrics.mase(actual, forecast, scale, axes),
+    return {
+        "mae": float(metrics.mae(actual, forecast, axes).mean()),
+        "rmse": float(metrics.rmse(actual, forecast, axes).mean()),
+        "smape": float(metrics.smape(actual, forecast, axes).mean()),
+        "mase": float(metrics.mean(metrics.mase(actual, forecast, scale, axes))),  # of targets that vary in training
     }
-    return {name: float(metrics.mean(values)) for name, values in by_target.items()}
 
 
 def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Report:
@@ -158,10 +157,10 @@ def verdict(test: Forecasts, network: str) -> str | None:
         return None
     errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) for name in (network, LINEAR)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = float(metrics.mean(errors[network] / errors[LINEAR]))
+        ratio = float(np.mean(errors[network] / errors[LINEAR]))
     if not ratio >= 1:
         return None
-    mine, linear = (float(metrics.mean(errors[name])) for name in (network, LINEAR))
+    mine, linear = (float(np.mean(errors[name])) for name in (network, LINEAR))
     return f"does not beat the linear model: RMSE {mine:.4g} ({network}) against {linear:.4g} ({LINEAR})"
 
 
