@@ -42,7 +42,7 @@ class Labels:
     """What a forecast is called.
 
     Args:
-        targets: names of the K targets.
+        targets: names of the K targets, each of at most ``bounded.MOST_NAME_CHARACTERS`` characters.
         series: names of the N series; empty for a single one without a name.
         lead: timesteps from an origin to its first step: 1 for a forecast, 0 for a regression.
         period: timesteps of the season that the seasonal baseline repeats, or None.
@@ -156,9 +156,11 @@ def verdict(test: Forecasts, network: str) -> str | None:
     if LINEAR not in test.made:
         return None
     errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) for name in (network, LINEAR)}
+    if not np.isfinite(errors[LINEAR]).all():
+        return None
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.mean(errors[network] / errors[LINEAR]))
-    if not ratio >= 1:
+    if ratio < 1:
         return None
     mine, linear = (float(np.mean(errors[name])) for name in (network, LINEAR))
     return f"does not beat the linear model: RMSE {mine:.4g} ({network}) against {linear:.4g} ({LINEAR})"
