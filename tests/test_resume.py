@@ -158,6 +158,7 @@ def test_double_precision(tmp_path: Path) -> None:
     assert_resumes(values_of("task=integral", "precision=float64", schedule=SCHEDULES["an odd stride"]), tmp_path, 9)
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=25)
 @given(
     cuts=lengths(), carry=st.booleans(), streams=st.integers(1, 5), stops=st.lists(st.integers(1, 20), max_size=3),

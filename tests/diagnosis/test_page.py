@@ -330,6 +330,7 @@ def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     assert "→" in words(figure)  # the window is longer than what was measured
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("value", [0.0, math.inf, -1.0, 1e-300, 1e300, 1e-30, 1e30])
 def test_numbers_of_any_size(value: float) -> None:
     def replace(part: Any) -> Any:
@@ -344,6 +345,7 @@ def test_numbers_of_any_size(value: float) -> None:
     check_legible(drawn(replace(made())))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("units", [1, 0, 10_000])
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_layers_of_any_number_and_cells_without_gates_or_saturation(units: int, layers: int) -> None:

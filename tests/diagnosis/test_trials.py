@@ -107,6 +107,7 @@ def test_a_remedy_that_helps_is_chosen_and_one_that_does_nothing_is_not_said_to(
     assert useless.effect.value == pytest.approx(1.0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "bad", [{RATE: 1e30, "schedule.clip_norm": None}, {"schedule.stride": 50}, {"schedule.streams": 4000}]
 )
