@@ -26,6 +26,8 @@ from seqrnn.rundir.names import (
     DIAGNOSIS_MD,
     DOCUMENTS,
     FILES,
+    FORECAST,
+    INTERVALS,
     LOCK,
     LOG,
     METRICS_CSV,
@@ -192,6 +194,11 @@ class RunWriter:
         """Writes a document of the task, one of ``seqrnn.rundir.names.DOCUMENTS``."""
         assert name in DOCUMENTS, name
         self._write_text(name, to_json(document.model_dump(mode="json"), indent=1) + "\n")
+
+    def write_forecast(self, arrays: Arrays, intervals: BaseModel) -> None:
+        """Writes forecast.npz and intervals.json."""
+        self._save(FORECAST, arrays)
+        self._write_text(INTERVALS, intervals.model_dump_json(indent=1) + "\n")
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
         """Writes the trained weights, tensors by name, in a format that holds no code."""
