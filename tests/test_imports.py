@@ -29,9 +29,10 @@ FLOORS = (
     ("checkpoints",),
     ("diagnosis",),
     ("resuming", "results"),
+    ("exporting",),
     ("api",),
     ("cli",),
-    ("train", "diagnose", "plots.__main__"),
+    ("train", "diagnose", "export", "plots.__main__"),
 )
 
 
