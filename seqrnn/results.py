@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +25,9 @@ from seqrnn.rundir import bounded
 from seqrnn.rundir.names import BEST, SUMMARY, WEIGHTS
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
+from seqrnn.streaming.predictor import StreamPredictor
 
-PICTURES = ("loss.png", "predictions.png", "samples.png", "diagnosis.png")
+PICTURES = ("loss.png", "predictions.png", "residuals.png", "horizon.png", "samples.png", "diagnosis.png")
 MOST_PICTURE = 2**25  # bytes
 MOST_FEATURES = 2**20  # inputs or outputs of a network
 NETWORKS = {"last": WEIGHTS, "best": BEST}
@@ -108,6 +109,25 @@ class Run:
         network.to(context.device, context.dtype)
         load_weights(network, weights, where)
         return network.eval()
+
+    def stream(
+        self, which: Literal["last", "best"] = "last", announce: Callable[[str], None] | None = None
+    ) -> StreamPredictor:
+        """Returns a predictor that is fed one timestep at a time and holds the state of the network in between.
+
+            predictor = run.stream()
+            outputs = predictor(inputs)  # (I,) -> (O,)
+
+        Args:
+            which: the weights, as for ``network``.
+            announce: is given a line before compiled code is compiled, which is done once on a machine.
+
+        Raises:
+            ConfigError, DataError: as for ``network``.
+        """
+        config, input_size = self.config, self._size("input_size")
+        names = {"task": config["task"]["name"], "model": config["model"]["name"]}
+        return StreamPredictor(self.network(which), input_size, names, announce)
 
     def _size(self, name: str) -> int:
         size = self.summary[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +22,17 @@ hypothesis.settings.load_profile("seqrnn")
 
 @pytest.hookimpl(tryfirst=True)  # before -m deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks those cases of a product as long that ``@pytest.mark.covering`` does not choose."""
-    products = defaultdict(list)
+    """Marks those cases as long that ``@pytest.mark.covering`` does not choose, and those beyond
+    ``@pytest.mark.first``."""
+    products, seen = defaultdict(list), Counter[str]()
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("covering"):
             products[item.nodeid.partition("[")[0]].append(item)
+        if first := item.get_closest_marker("first"):
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > first.args[0]:
+                item.add_marker(pytest.mark.long)
     for cases in products.values():
         (strength,) = cases[0].get_closest_marker("covering").args  # type: ignore[union-attr]
         chosen = cover([case.callspec._idlist for case in cases], strength)  # an id for each parameter

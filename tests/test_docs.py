@@ -93,6 +93,7 @@ def test_the_pictures_of_a_page_are_there(page: str) -> None:
         assert (folder / picture).is_file(), f"{page} shows {picture}"
 
 
+@pytest.mark.long
 def test_the_examples_of_a_task_a_cell_and_an_optimizer_run_from_outside(tmp_path: Path) -> None:
     for name, text in {
         "echo.py": example("# echo.py"),

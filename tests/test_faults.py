@@ -67,6 +67,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     moment: str, server: Server, disk: Path, tmp_path: Path

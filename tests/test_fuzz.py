@@ -288,6 +288,7 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root, "level", logging.WARNING)
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize("line", HYDRA, ids=lambda line: line[0][:40])
 def test_hydras_own_keys_are_no_way_to_a_traceback(line: list[str], command: Command) -> None:
     finished = command("task=sine", "smoke=true", "plots.draw=false", *line)
@@ -424,12 +425,13 @@ def damaged(run: Path, rng: random.Random, folder: Path) -> tuple[Path, str]:
     return copy_to, f"{name}: {path.read_bytes()[:3000]!r}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300 * MORE)
-@pytest.mark.parametrize(("part", "count"), parts(4, FEW // 2, DAMAGES))
+@pytest.mark.parametrize("part", range(1, 5))
 def test_any_damage_to_a_run_directory_is_a_line_or_nothing(
-    part: int, count: int, runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    part: int, runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rng = random.Random(part if MORE == 1 else f"{time.time()} {part}")
+    rng, count = random.Random(part if MORE == 1 else f"{time.time()} {part}"), DAMAGES // 4
     found: Counter[int] = Counter()
     for _ in range(count):
         directory, what = damaged(rng.choice(runs), rng, tmp_path)
@@ -457,6 +459,7 @@ def test_any_damage_to_a_run_directory_is_a_line_or_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_any_damage_to_weights_is_an_error_or_other_weights(runs: list[Path], tmp_path: Path) -> None:
     rng = random.Random(0)
     path = tmp_path / "weights.safetensors"

@@ -21,18 +21,20 @@ FLOORS = (
     ("composition", "device", "lr_decay", "losses", "metrics", "registry"),
     ("settings", "schedule", "smoke", "plugins"),
     ("kernels",),
+    ("forecasting",),
     ("tasks", "models", "optimizers"),
     ("components",),
     ("strategies", "monitor", "evaluation", "loop", "training"),
     ("plots",),
     ("recording",),
     ("checkpoints",),
-    ("diagnosis",),
+    ("diagnosis", "streaming"),
     ("resuming", "results"),
     ("exporting",),
     ("api",),
+    ("prediction",),
     ("cli",),
-    ("train", "diagnose", "export", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "plots.__main__"),
 )
 
 
@@ -141,6 +143,7 @@ def test_nothing_is_collected_while_torch_is_first_imported_and_everything_after
     assert result.stdout == "False True True True\n"
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "arguments",
     [["experiment=sine_online"], ["task=integral", "deterministic=true"], ["task=integral", "kernel=torch"]],

@@ -94,6 +94,7 @@ def test_functions_return_nan_for_nan_and_limits_for_infinity(dtype: Any) -> Non
     assert not np.signbit(found[5])
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("M", [1, 2, 3, 7, 8, 9, 31])
 @pytest.mark.parametrize("N", [1, 7, 16, 17, 48, 49, 150, 200])

@@ -22,6 +22,7 @@ RUN = (
 )  # fmt: skip
 PICTURES = ("plots.animation=true", "plots.frames=3")
 KILLS = 30
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -43,7 +44,6 @@ def resume_run(server: Server, name: str, folder: Path, **more: Any) -> str:
     return " ".join(ended.out.split())
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_run_killed_at_random_instants_ends_like_an_uninterrupted_one(server: Server, folder: Path) -> None:
     began = time.monotonic()
@@ -65,7 +65,6 @@ def test_a_run_killed_at_random_instants_ends_like_an_uninterrupted_one(server: 
     assert survived >= KILLS // 2  # the others had ended by then
 
 
-@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again_still_finishes(server: Server, folder: Path) -> None:
     assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
     rng = random.Random(1)
@@ -91,7 +90,6 @@ def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return left(folder / "run")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", ["fsync", "replace", "ftruncate", "unlink"])
 def test_a_run_killed_before_each_step_of_a_write_can_be_resumed(
@@ -112,7 +110,7 @@ def test_a_run_killed_before_each_step_of_a_write_can_be_resumed(
     assert number > {"fsync": 10, "replace": 5, "ftruncate": 0, "unlink": 1}[call]
 
 
-@pytest.mark.parametrize("number", [2, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 3, 4, 5))])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_a_run_killed_while_it_is_being_resumed_can_be_resumed(
     number: int, server: Server, folder: Path, short: dict[str, Any]
 ) -> None:

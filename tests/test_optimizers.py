@@ -84,6 +84,7 @@ def test_an_optimizer_whose_methods_are_not_wrapped_keeps_them() -> None:
     assert weight.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.long
 def test_none_of_them_imports_the_compiler() -> None:
     script = (
         "import sys, torch\n"

@@ -64,6 +64,7 @@ def summary_of(directory: Path) -> dict[str, object]:
     return summary
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("signum", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],

@@ -33,10 +33,15 @@ def start_from(source: str, network: nn.Module) -> Origin:
     except DataError as error:
         raise DataError(*(f"init_from={source}: {problem}" for problem in error.problems)) from None
     load_weights(network, weights, f"init_from={source}: ")
+    return {"path": source, "sha256": weights_hash(weights)}
+
+
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 of weights, in the order of their names."""
     digest = hashlib.sha256()
-    for key in sorted(weights):
-        digest.update(cpu_copy(weights[key]).reshape(-1).view(torch.uint8).numpy().tobytes())
-    return {"path": source, "sha256": digest.hexdigest()}
+    for name in sorted(weights):
+        digest.update(cpu_copy(weights[name]).reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str = "") -> None:

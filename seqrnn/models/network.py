@@ -107,6 +107,12 @@ class Network(nn.Module):
             return None
         return recurrence
 
+    @property
+    def has_compiled_head(self) -> bool:
+        """Whether compiled code can compute the head: one linear layer, or Linear, ReLU, Linear."""
+        head = list(self.head) if isinstance(self.head, nn.Sequential) else [self.head]
+        return [type(module) for module in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
+
     def initial_state(self, streams: int) -> State:
         """Returns the state in which every sequence starts."""
         state: State = self.cell.initial_state(streams)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqrnn.metrics import headline
-from seqrnn.rundir.formats import Picture
+from seqrnn.rundir.formats import Forecast, Picture
 
 METRIC_NAMES = {
     "mse": "MSE",
     "mae": "MAE",
     "rmse": "RMSE",
     "max_error": "largest |error|",
+    "smape": "sMAPE",
+    "mase": "MASE",
+    "crps": "CRPS",
     "accuracy": "accuracy",
 }
 LOSS_NAMES = {
@@ -51,6 +54,12 @@ class Facts:
         """The picture of the predictions that the task asks for."""
         values = self.summary.get("picture")
         return Picture.model_validate(values) if values else Picture(name="")
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """How the forecasts of the run were judged; None if it makes none."""
+        values = self.summary.get("forecast")
+        return Forecast.model_validate(values) if values else None
 
     @property
     def loss(self) -> str:

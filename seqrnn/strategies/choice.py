@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
@@ -67,7 +66,7 @@ def folding_pays(components: Components) -> bool:
 
 def covers(network: Network, loss: Loss) -> bool:
     """Returns whether compiled updates can compute the head and the loss, with neither dropout nor frozen weights."""
-    head = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
-    has_known_head = [type(module) for module in head] in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear])
     trains_all = all(parameter.requires_grad for parameter in network.parameters())
-    return has_known_head and trains_all and loss in LOSSES.values() and not network.cell.recurrence().dropout
+    return (
+        network.has_compiled_head and trains_all and loss in LOSSES.values() and not network.cell.recurrence().dropout
+    )

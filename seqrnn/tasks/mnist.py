@@ -21,7 +21,8 @@ from seqrnn import metrics
 from seqrnn.bounds import Natural
 from seqrnn.errors import DataError
 from seqrnn.registry import register
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks import image_files
+from seqrnn.tasks.protocol import Batch, Chunk, FileSequences
 
 ROWS = COLUMNS = 28
 CLASSES = 10
@@ -79,6 +80,28 @@ class Mnist:
 
     def test(self) -> Sequence[Batch]:
         return _in_order(*self._testing)
+
+    def read_files(self, paths: Sequence[Path]) -> FileSequences:
+        """Returns the images of PNG, PGM, .npz and IDX files, and of folders with pictures. Light digits on a dark
+        ground are expected, as in MNIST.
+
+        Raises:
+            DataError: a file cannot be read, or holds other images than of 28×28 pixels.
+        """
+        files = image_files.find_files(paths)
+        names, found, labels = [], [], []
+        for path in files:
+            pixels, numbers = _read_images(path)
+            names += [path.name] if len(pixels) == 1 else [f"{path.name}[{n}]" for n in range(len(pixels))]
+            found.append(pixels)
+            labels.append(numbers)
+        all_labels = [numbers for numbers in labels if numbers is not None]
+        has_labels = len(all_labels) == len(labels)
+        digits = np.concatenate(all_labels) if has_labels else np.zeros(len(names), np.int64)
+        if digits.min() < 0 or digits.max() >= CLASSES:
+            raise DataError(f"{files[0]}: labels should be from 0 to {CLASSES - 1}")
+        batches = _in_order(*_tensors(np.concatenate(found), digits))
+        return FileSequences(names, batches, has_labels)
 
     def rollout(self, timesteps: int, streams: int) -> None:
         """Returns None: an image has 28 rows, and no more."""
@@ -170,7 +193,22 @@ class Mnist:
         return next((path for path in candidates if path.is_file()), None)
 
 
-def _tensors(images: Images, labels: Images) -> tuple[Tensor, Tensor]:
+def _read_images(path: Path) -> tuple[Images, NDArray[Any] | None]:
+    """Returns the images (N, 28, 28) of a file, and their labels (N,) where it has some."""
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return image_files.read_image_arrays(path, ROWS, COLUMNS)
+    if suffix in image_files.PICTURES:
+        return image_files.read_picture(path, ROWS, COLUMNS)[None], None
+    if not path.name.removesuffix(".gz").endswith("-ubyte"):
+        raise DataError(f"{path}: is no image file; should end in .png, .pgm, .npz, -ubyte or -ubyte.gz")
+    pixels = read_idx(path, dimensions=3)
+    if pixels.shape[1:] != (ROWS, COLUMNS) or not len(pixels):
+        raise DataError(f"{path}: images of shape {pixels.shape}; should be (N, {ROWS}, {COLUMNS})")
+    return pixels, None
+
+
+def _tensors(images: Images, labels: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Returns images (N, 28, 28) as bytes, a quarter of the memory of float32, and labels (N,) as class indices."""
     return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 

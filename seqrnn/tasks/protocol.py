@@ -100,6 +100,9 @@ class Task(Protocol):
       it, the diagnosis does without.
     - ``rollout(timesteps, streams)``: for the diagnosis, a batch of new sequences (at most ``streams``) of that
       length, or None where sequences cannot be longer than they are. Without it, the test sequences are used.
+      Predictions use it as well, for new data.
+    - ``read_files(paths)``: for predictions, the sequences that files or folders hold, as ``FileSequences``. Without
+      it, predictions are made on drawn data only.
     """
 
     input_size: int  # I
@@ -124,6 +127,20 @@ class Task(Protocol):
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         """Returns trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with
         ``floor`` is the best that any predictor can do, not one to beat."""
+
+
+@dataclass(frozen=True)
+class FileSequences:
+    """Sequences that were read from files. ``valid`` says for which timesteps a prediction is wanted.
+
+    Args:
+        names: of the sequences of all batches, in order.
+        has_targets: whether the files hold the true values; otherwise targets may be anything.
+    """
+
+    names: Sequence[str]
+    batches: Sequence[Batch]
+    has_targets: bool
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def weights_of(directory: Path) -> torch.Tensor:
     return torch.cat([part.reshape(-1) for part in TrainedRun(directory).components.network.parameters()]).detach()
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("model", ["gru", "elman"])
 @pytest.mark.parametrize(
     ("overrides", "before"),

@@ -118,6 +118,7 @@ def test_an_array_that_does_not_fit_is_an_error_and_the_limit_ends_with_the_bloc
     assert len(torch.zeros(2**28, dtype=torch.int8)) == 2**28
 
 
+@pytest.mark.long
 def test_an_instrument_from_outside_the_package_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sparsity_plugin.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))

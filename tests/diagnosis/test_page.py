@@ -309,6 +309,7 @@ def test_what_was_not_measured_says_why(name: str) -> None:
         assert f"the {name} was out" in said
 
 
+@pytest.mark.long
 def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     values = made()
     values["task"], values["model"] = "$x^2$\x1b[31m", LONG
@@ -330,6 +331,7 @@ def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     assert "→" in words(figure)  # the window is longer than what was measured
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("value", [0.0, math.inf, -1.0, 1e-300, 1e300, 1e-30, 1e30])
 def test_numbers_of_any_size(value: float) -> None:
     def replace(part: Any) -> Any:
@@ -344,6 +346,7 @@ def test_numbers_of_any_size(value: float) -> None:
     check_legible(drawn(replace(made())))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("units", [1, 0, 10_000])
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_layers_of_any_number_and_cells_without_gates_or_saturation(units: int, layers: int) -> None:
@@ -499,6 +502,7 @@ def test_a_diagnosis_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert set(first.results) == set(instruments()) == set(made()["results"])
 
 
+@pytest.mark.long
 def test_a_diagnosis_is_drawn_without_torch(tmp_path: Path) -> None:
     directory = run_directory(tmp_path / "run", made())
     script = (

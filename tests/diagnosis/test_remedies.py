@@ -69,6 +69,7 @@ RUNS = [
 ]  # fmt: skip
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> None:
     trained = run_of(*overrides)

@@ -41,6 +41,7 @@ def of(run: Path, seconds: float = 1e6) -> Trials:
 RATE = "optimizer.lr"
 
 
+@pytest.mark.long
 def test_the_loss_of_a_seed_is_the_same_in_whatever_company(run: Path) -> None:
     asked: list[Any] = [({RATE: rate}, 1, seed) for rate in (0.001, 0.1) for seed in (1, 2, 3)]
     together = of(run).losses(asked)
@@ -107,6 +108,7 @@ def test_a_remedy_that_helps_is_chosen_and_one_that_does_nothing_is_not_said_to(
     assert useless.effect.value == pytest.approx(1.0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "bad", [{RATE: 1e30, "schedule.clip_norm": None}, {"schedule.stride": 50}, {"schedule.streams": 4000}]
 )

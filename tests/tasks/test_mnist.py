@@ -197,6 +197,7 @@ def test_missing_files_are_downloaded_once_to_the_data_directory(
     assert calls == [(str(tmp_path / "new"), True)]
 
 
+@pytest.mark.long
 def test_torchvision_is_not_imported_where_the_files_are(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     script = (

@@ -1,0 +1,177 @@
+"""python -m seqrnn.predict RUN_DIR: predictions of a trained run, at once or line by line. It never trains the run.
+
+Like ``seqrnn.diagnose``, it removes the current directory, which may have been received from someone, from the module
+search path before anything else is imported. Modules that the user names may still be there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqrnn.cli.interrupts import exiting_at_once
+
+DESCRIPTION = """\
+Predicts with a trained run. Without --data, the run's task draws data:
+
+  python -m seqrnn.predict RUN_DIR --timesteps 100000 --seed 7
+  python -m seqrnn.predict RUN_DIR --data digits/ --out predictions.csv
+  python -m seqrnn.predict RUN_DIR --stream < rows.jsonl
+"""
+EPILOG = """\
+--stream reads rows from standard input, and answers each with a line of JSON
+at once. A row is a JSON mapping of columns to values ({"input": 0.3}), a JSON
+list of the inputs ([0.3]), or a line of CSV below a header line. The columns
+are input and target, or input_0, input_1, … where there are several; start
+(true or false) begins a new sequence. A row that cannot be used is answered by
+{"line": NUMBER, "error": REASON}. The stream ends with the input, with Ctrl-C
+or SIGTERM, or when nobody reads the answers.
+
+exit codes: 0 done; 2 something is wrong with the command, the run or the data;
+130 and 143 ended by Ctrl-C and SIGTERM
+"""
+
+
+def whole_number(text: str, least: int) -> int:
+    """Returns a whole number from the command line.
+
+    Raises:
+        ArgumentTypeError: it is none, or less than ``least``.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: should be a whole number of at least {least}")
+    return value
+
+
+def count(text: str) -> int:
+    """Returns a whole number of at least 1."""
+    return whole_number(text, 1)
+
+
+def seed(text: str) -> int:
+    """Returns a whole number of at least 0."""
+    return whole_number(text, 0)
+
+
+def rate(text: str) -> float:
+    """Returns a learning rate from the command line.
+
+    Raises:
+        ArgumentTypeError: it is no positive number.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: should be a positive number")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    made = argparse.ArgumentParser(
+        "python -m seqrnn.predict",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")
+    made.add_argument(
+        "--which",
+        choices=("last", "best"),
+        default="last",
+        help="the weights that the run was tested with (last), or those of its best evaluation",
+    )
+    made.add_argument(
+        "--plugins",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
+        "cannot ask for it itself",
+    )
+    once = made.add_argument_group("predictions at once")
+    once.add_argument(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="task=mnist: PNG or PGM files of 28×28 pixels, folders of them, an .npz file with images (N, 28, 28), "
+        "or IDX files",
+    )
+    once.add_argument("--timesteps", type=count, metavar="N", help="draw one new sequence of that length")
+    once.add_argument("--seed", type=seed, metavar="N", help="draw data with this seed (default: that of the run)")
+    once.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the predictions to FILE.csv, FILE.parquet or FILE.npz; in CSV, a text that a spreadsheet would "
+        "compute (= + - @) gets a leading '",
+    )
+    stream = made.add_argument_group("predictions line by line")
+    stream.add_argument(
+        "--stream", action="store_true", help="read rows from standard input, and answer each at once"
+    )
+    stream.add_argument(
+        "--state", type=Path, metavar="FILE", help="continue from this file, if it exists, and write it at the end"
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the ``seqrnn-predict`` command."""
+    options = parser().parse_args(arguments)
+    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
+        sys.path.append(str(Path.cwd()))
+    with exiting_at_once():
+        from seqrnn.cli import reporting
+    reporting.run(lambda: predict(options))
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Does what the command line asks for.
+
+    Raises:
+        UserError: something is wrong with the command line, the run or the data.
+    """
+    from seqrnn.cli import reporting
+    from seqrnn.errors import ConfigError
+
+    once = ("data", "timesteps", "seed", "out")
+    given = [f"--{name}" for name in once if getattr(options, name) is not None]
+    if options.stream and given:
+        raise ConfigError(f"{' '.join(given)}: not with --stream, which reads rows from standard input")
+    if options.state is not None and not options.stream:
+        raise ConfigError("--state: only with --stream")
+    drawn = [name for name in given if name in ("--timesteps", "--seed")]
+    if options.data is not None and drawn:
+        raise ConfigError(f"{' '.join(drawn)}: not with --data, of which all timesteps are predicted")
+    with reporting.importing():
+        from seqrnn.prediction import command, outputs, trained
+    if options.out is not None:
+        outputs.check_path(options.out, options.data or [])
+    run = trained.load(options.directory, options.plugins, options.which, options.seed)
+    if options.stream:
+        from seqrnn.prediction import stream
+
+        stream.serve(run, options.state)
+    elif options.data is not None:
+        command.predict_on_files(run, options.data, options.out)
+    else:
+        command.predict_on_drawn_data(run, options.timesteps, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Writes predictions to a file: CSV, Parquet, or NumPy's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.errors import ConfigError, UserError
+from seqrnn.rundir.atomic import replacing
+
+Columns = Mapping[str, NDArray[Any]]  # a value for each row
+SUFFIXES = (".csv", ".parquet", ".npz")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins with one of them
+
+
+def check_path(path: Path, read: Sequence[Path] = ()) -> None:
+    """Checks, before anything is computed, that a file of predictions can be written.
+
+    Args:
+        read: files that are read, and must not be replaced.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"--out {path}: its name should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.is_dir():
+        raise ConfigError(f"--out {path}: is a directory; name a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no directory {path.parent}; make it first")
+    if any(path.exists() and other.exists() and path.samefile(other) for other in read):
+        raise ConfigError(f"--out {path}: is one of the files that are read; choose another name")
+
+
+def write(path: Path, columns: Columns) -> None:
+    """Writes columns to a file, whole or not at all; the end of its name chooses the format.
+
+    In CSV, a text that a spreadsheet would take for a formula, because it begins with = + - or @, gets a leading
+    ``'`` and so stays text; texts that are numbers are left as they are. The other formats hold texts as they are.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            _write(temporary, columns)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written: {error.strerror or error}") from None
+
+
+def _write(path: Path, columns: Columns) -> None:
+    if path.suffix.lower() == ".npz":
+        with path.open("wb") as file:
+            arrays: dict[str, Any] = {name: _plain(values) for name, values in columns.items()}
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        return
+    import pandas  # late: it takes half a second
+
+    if path.suffix.lower() == ".parquet":
+        pandas.DataFrame(dict(columns)).to_parquet(path, index=False)
+        return
+    table = {as_text(name): _safe(values) for name, values in columns.items()}
+    pandas.DataFrame(table).to_csv(path, index=False)
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns values without Python objects, which NumPy would have to pickle."""
+    return values.astype(str) if values.dtype == object else values
+
+
+def _safe(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind not in "OUS":
+        return values
+    return np.array([as_text(value) if isinstance(value, str) else value for value in values], object)
+
+
+def as_text(text: str) -> str:
+    """Returns a text as a cell that no spreadsheet takes for a formula."""
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

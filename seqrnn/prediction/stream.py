@@ -1,0 +1,125 @@
+"""Answers rows from standard input, one after another, until the input ends or a signal comes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from seqrnn.checkpoints.signals import Signals
+from seqrnn.errors import DataError, UserError, printable
+from seqrnn.prediction.lines import LineParser, read_lines
+from seqrnn.prediction.trained import TrainedRun
+from seqrnn.prediction.vector_rows import RowFormat, VectorStream
+from seqrnn.rundir.strict_json import to_json
+from seqrnn.tasks.checks import DataFormat
+
+
+class RowStream(Protocol):
+    """Answers rows."""
+
+    @property
+    def list_columns(self) -> Sequence[str]:
+        """The columns of a row that is given as a list."""
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Checks names of columns.
+
+        Raises:
+            DataError: there is no such column.
+        """
+
+    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns the answer to a row, for JSON.
+
+        Raises:
+            DataError: the row cannot be used, and has changed nothing.
+        """
+
+
+def serve(trained: TrainedRun, state: Path | None) -> None:
+    """Answers rows from standard input with a line of JSON each, at once.
+
+    Args:
+        state: a file to continue from, if it exists, and to write at the end; None: the network begins in its
+            initial state.
+
+    Raises:
+        DataError: the file of the state cannot be read, or is that of another network.
+        UserError: it cannot be written.
+        Interrupted: a signal has ended the stream, after the state was written.
+    """
+    stream = open_stream(trained)
+    if state is not None and state.exists():
+        stream.restore(state)
+        announce(f"continues from {state}")
+    with Signals() as signals:
+        try:
+            answer_lines(stream, signals)
+        finally:
+            if state is not None:
+                with signals.deferred():
+                    save_state(stream, state)
+
+
+def open_stream(trained: TrainedRun) -> VectorStream:
+    """Returns what answers the rows of a run."""
+    predictor = trained.run.stream(trained.which, announce)
+    return VectorStream(predictor, RowFormat(DataFormat.of(trained.task)))
+
+
+def save_state(stream: VectorStream, path: Path) -> None:
+    """Writes the state to a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        stream.save(path)
+    except OSError as error:
+        raise UserError(f"--state {path}: cannot be written: {error.strerror or error}") from None
+
+
+def answer_lines(stream: RowStream, signals: Signals) -> None:
+    """Answers the lines of standard input until it ends, or until nobody reads the answers any more. A line that
+    cannot be used is answered by its number and the reason.
+
+    Raises:
+        Interrupted: a signal asked for an end; the line that was being answered has been.
+    """
+    parser = LineParser(stream.check_columns, stream.list_columns)
+    if sys.stdin.isatty():
+        announce(f"type rows, such as [{', '.join(stream.list_columns[:3])}], and Ctrl-D to end")
+    with _ending_with_the_reader():
+        for number, line in read_lines(sys.stdin.buffer):
+            with signals.deferred():
+                answer = _answer(stream, parser, number, line)
+                if answer is not None:
+                    sys.stdout.write(to_json(answer) + "\n")
+                    sys.stdout.flush()
+            signals.answer()
+
+
+def _answer(stream: RowStream, parser: LineParser, number: int, line: bytes | None) -> dict[str, Any] | None:
+    try:
+        values = parser.parse(line)
+        return None if values is None else stream.answer(values)
+    except DataError as error:
+        return {"line": number, "error": "; ".join(error.problems)}
+
+
+@contextmanager
+def _ending_with_the_reader() -> Iterator[None]:
+    """Ends its block in silence when the process that reads our output has ended."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its exit
+
+
+def announce(text: str) -> None:
+    """Prints a line for the user beside the answers: to standard error."""
+    print(printable(text), file=sys.stderr, flush=True)

@@ -1,0 +1,189 @@
+"""Rows of a task whose inputs and targets are plain numbers, without names of their own. I inputs, O outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from seqrnn.errors import DataError, did_you_mean
+from seqrnn.prediction.batch import column_names, probabilities
+from seqrnn.streaming.predictor import StreamPredictor
+from seqrnn.tasks.checks import DataFormat
+
+START, TIMESTEP = "start", "timestep"
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A timestep, or the true values of an earlier one, as a user gives it.
+
+    Args:
+        inputs: I numbers; None: the row has only true values.
+        targets: O numbers, or the class; None: the true values are not known.
+        start: whether a new sequence begins.
+        timestep: of its sequence, that the true values belong to; None: the latest.
+    """
+
+    inputs: list[float] | None
+    targets: list[float] | int | None
+    start: bool
+    timestep: int | None
+
+
+class RowFormat:
+    """The columns of rows, and what may stand in them."""
+
+    def __init__(self, data_format: DataFormat) -> None:
+        self.data_format = data_format
+        self.inputs = column_names("input", data_format.input_size)
+        self.targets = ["target"] if data_format.classes else column_names("target", data_format.output_size)
+        self.columns = [*self.inputs, *self.targets, START, TIMESTEP]
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Checks names of columns.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        for name in names:
+            if name not in self.columns:
+                raise DataError(f"{name!r} is no column{did_you_mean(name, self.columns)}")
+
+    def row(self, values: dict[str, Any]) -> Row:
+        """Returns a row from values by column: numbers, texts that are numbers, or None.
+
+        Raises:
+            DataError: a value is missing, or is not what it should be.
+        """
+        inputs = self._numbers(values, self.inputs)
+        targets: list[float] | int | None = self._numbers(values, self.targets)
+        if targets is not None and self.data_format.classes:
+            targets = _class(values["target"], self.data_format.output_size)
+        timestep = values.get(TIMESTEP)
+        if timestep is not None:
+            number = _number(timestep, TIMESTEP)
+            if number != int(number) or number < 0:
+                raise DataError(f"{TIMESTEP}: {timestep!r} should be a whole number of at least 0")
+            timestep = int(number)
+        if inputs is None and targets is None:
+            raise DataError(f"has neither inputs nor true values; should have {', '.join(self.inputs[:3])}")
+        if inputs is not None and timestep is not None:
+            raise DataError(f"{TIMESTEP}: only with true values of an earlier timestep, without inputs")
+        start = _boolean(values.get(START))
+        if start and inputs is None:
+            raise DataError(f"{START}: a sequence begins with inputs, and there are none")
+        return Row(inputs, targets, start, timestep)
+
+    def _numbers(self, values: dict[str, Any], names: Sequence[str]) -> list[float] | None:
+        """Returns all numbers of some columns; None: there are none of them."""
+        missing = [name for name in names if values.get(name) is None]
+        if len(missing) == len(names):
+            return None
+        if missing:
+            raise DataError(f"{missing[0]} is missing")
+        return [_number(values[name], name) for name in names]
+
+
+def _number(value: Any, name: str) -> float:
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
+        raise DataError(f"{name}: {_shown(value)} should be a finite number")
+    return number
+
+
+def _class(value: Any, classes: int) -> int:
+    number = _number(value, "target")
+    if number != int(number) or not 0 <= number < classes:
+        raise DataError(f"target: {_shown(value)} should be a class from 0 to {classes - 1}")
+    return int(number)
+
+
+def _boolean(value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    found = BOOLEANS.get(str(value).lower())
+    if found is None:
+        raise DataError(f"{START}: {_shown(value)} should be true or false")
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class VectorStream:
+    """Answers rows of a task without names of its own, one after another.
+
+    Args:
+        classes: whether the outputs are those of classes.
+    """
+
+    def __init__(self, predictor: StreamPredictor, row_format: RowFormat) -> None:
+        self.predictor, self.row_format = predictor, row_format
+
+    @property
+    def list_columns(self) -> Sequence[str]:
+        return self.row_format.inputs
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        self.row_format.check_columns(names)
+
+    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns the answer to a row: its timestep, and the outputs or the probabilities of the classes.
+
+        Raises:
+            DataError: it cannot be used; the state is as it was.
+        """
+        row = self.row_format.row(values)
+        if row.inputs is None:
+            raise DataError(f"{self.row_format.inputs[0]} is missing")
+        outputs = predict(self.predictor, row)
+        return answer(outputs, self.predictor.timesteps - 1, self.row_format.data_format.classes)
+
+    def restore(self, path: Path) -> None:
+        self.predictor.restore(path)
+
+    def save(self, path: Path) -> None:
+        self.predictor.save(path)
+
+
+def predict(predictor: StreamPredictor, row: Row) -> NDArray[Any]:
+    """Returns the outputs (O,) for the inputs of a row. Where they cannot be used, the state is as it was.
+
+    Raises:
+        DataError: they are not finite in the precision of the network.
+    """
+    assert row.inputs is not None
+    predictor.check(row.inputs)
+    if row.start:
+        predictor.reset()
+    return predictor(row.inputs)
+
+
+def answer(outputs: NDArray[Any], timestep: int, classes: bool) -> dict[str, Any]:
+    """Returns the answer to a row, for JSON.
+
+    Args:
+        classes: whether the outputs are those of classes.
+    """
+    if classes:
+        shares = [_short(share) for share in probabilities(outputs)]
+        return {TIMESTEP: timestep, "predicted": int(outputs.argmax()), "probabilities": shares}
+    names = column_names("output", len(outputs))
+    return {TIMESTEP: timestep} | {name: _short(value) for name, value in zip(names, outputs, strict=True)}
+
+
+def _short(value: Any) -> float:
+    """Returns the number with the fewest digits that tell it from its neighbours in its own precision."""
+    return float(str(value))
