@@ -53,8 +53,8 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
             parts = [_predict_batch(network, batch, context) for batch in batches]
     finally:
         network.train(was_training)
-    joined = (np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True))
-    return Predictions(*joined, batches=tuple(batches))
+    inputs, targets, outputs, valid, starts = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
+    return Predictions(inputs, targets, outputs, valid, starts, tuple(batches))
 
 
 def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
