@@ -27,7 +27,7 @@ from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
 from seqrnn.streaming.predictor import StreamPredictor
 
-PICTURES = ("loss.png", "predictions.png", "samples.png", "diagnosis.png")
+PICTURES = ("loss.png", "predictions.png", "residuals.png", "horizon.png", "samples.png", "diagnosis.png")
 MOST_PICTURE = 2**25  # bytes
 MOST_FEATURES = 2**20  # inputs or outputs of a network
 NETWORKS = {"last": WEIGHTS, "best": BEST}

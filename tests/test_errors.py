@@ -343,6 +343,7 @@ def test_damaged_test_data_is_found_before_training(command: Command, tmp_path: 
     assert not finished.directory.exists()
 
 
+@pytest.mark.long
 def test_a_terminal_that_lacks_letters_is_served(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "seqrnn.train", "task=sine", "smoke=true", "plots.draw=false"],

@@ -21,6 +21,7 @@ FLOORS = (
     ("composition", "device", "lr_decay", "losses", "metrics", "registry"),
     ("settings", "schedule", "smoke", "plugins"),
     ("kernels",),
+    ("forecasting",),
     ("tasks", "models", "optimizers"),
     ("components",),
     ("strategies", "monitor", "evaluation", "loop", "training"),
@@ -29,10 +30,11 @@ FLOORS = (
     ("checkpoints",),
     ("diagnosis", "streaming"),
     ("resuming", "results"),
+    ("exporting",),
     ("api",),
     ("prediction",),
     ("cli",),
-    ("train", "diagnose", "predict", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "plots.__main__"),
 )
 
 

@@ -247,6 +247,7 @@ def test_a_picture_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Monk
 # Odd shapes and values
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("steps", "count", "inputs", "outputs"),
     [(1, 1, 1, 1), (1, 90, 1, 1), (2, 4, 3, 2), (300, 1, 6, 5), (4000, 1, 1, 1)],
@@ -280,6 +281,7 @@ def test_nothing_valid_and_nothing_wrong() -> None:
     assert "all are 0" in words(sequences_picture.draw(perfect, facts()))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("mistakes", "shape"),
     [(0, {}), (1, {"count": 2}), (40, {}), (3, {"steps": 5, "inputs": 2, "kinds": 3}), (3, {"kinds": 40})],

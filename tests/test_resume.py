@@ -88,6 +88,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.first(4)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("optimizer", "changes"), OPTIMIZERS, ids=str)
@@ -130,6 +131,7 @@ def test_patience_resumes(stop: int, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "parts" / "summary.json").read_text(encoding="utf-8"))["stopped_early"] is True
 
 
+@pytest.mark.long
 def test_animations_and_pictures_resume(tmp_path: Path) -> None:
     values = values_of("task=sincos", plots={"draw": True, "animation": True, "frames": 5})
     assert_resumes(values, tmp_path, 6)

@@ -148,6 +148,7 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(command: Command, tmp_
     assert not np.array_equal(outputs, other_outputs)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("model", GROUPS["model"])
 def test_saved_weights_give_the_saved_predictions(model: str, command: Command) -> None:
     finished = command("task=integral", f"model={model}", "smoke=true")
@@ -235,6 +236,7 @@ def test_runs_that_start_together_get_directories_of_their_own(command: Command,
     assert len(list((tmp_path / "outputs" / "sweep").glob("*/*/summary.json"))) == 6
 
 
+@pytest.mark.long
 def test_tensorboard_opens_the_event_files(command: Command) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -431,6 +431,7 @@ def test_names_and_messages_of_a_stranger_move_no_cursor(run: Path, capfd: pytes
     assert not set("\x1b\x07") & set(out + err)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", ["$\\frac{$ $x$", "$a", "\\$x$", "a\x1b[31m", "\\alpha", "<b>&", "two\nlines"])
 def test_a_name_is_written_into_pictures_as_it_is(name: str, tmp_path: Path) -> None:
     summary = {"loss": name, "data_note": name, "status": name, "baselines": {name: {"loss": 1.0, "mae": 1.0}}}

@@ -2,6 +2,8 @@
 
     loss.png         the losses and the metric of a run as it went, and its trivial baselines
     predictions.png  what the trained network predicts of the test data (seqrnn.plots.picture)
+    residuals.png    the residuals of forecasts, their autocorrelation and distribution (seqrnn.plots.forecasts)
+    horizon.png      the errors of forecasts by step of the horizon, beside those of the baselines
     animation.gif    the fit as it improved (runs with plots.animation=true)
     samples.png      training examples (classification)
 

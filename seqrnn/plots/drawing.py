@@ -9,7 +9,7 @@ from pathlib import Path
 from seqrnn.errors import DataError
 from seqrnn.plots import arrays, loss, picture, style
 from seqrnn.plots.facts import Facts
-from seqrnn.rundir.names import METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
+from seqrnn.rundir.names import FORECAST, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
 from seqrnn.rundir.reader import RunReader
 
 
@@ -31,7 +31,23 @@ def draw(
         arrays.check_columns(metrics, directory / METRICS_JSONL)
         return [style.save(loss.draw(metrics, facts), directory / "loss.png")]
 
+    def forecasts() -> list[Path]:
+        if facts.forecast is None or not run.has(FORECAST):
+            return []
+        from seqrnn.plots import forecasts
+
+        found = arrays.checked(run.forecast(), arrays.FORECAST, directory / FORECAST)
+        drawn = [
+            style.save(forecasts.draw_forecasts(found, facts.forecast, facts), directory / "predictions.png"),
+            style.save(forecasts.draw_residuals(found, facts.forecast, facts), directory / "residuals.png"),
+        ]
+        if facts.forecast.horizon > 1:
+            drawn.append(style.save(forecasts.draw_horizon(facts.forecast, facts), directory / "horizon.png"))
+        return drawn
+
     def predictions() -> list[Path]:
+        if run.has(FORECAST):  # the same, in the units of the data
+            return []
         if not run.has(PREDICTIONS):
             return []
         axes = arrays.CLASSES if is_classes else arrays.SEQUENCES
@@ -53,7 +69,7 @@ def draw(
 
     paths: list[Path] = []
     problems: list[str] = []
-    pictures: list[Callable[[], list[Path]]] = [losses, predictions, animated, samples]
+    pictures: list[Callable[[], list[Path]]] = [losses, forecasts, predictions, animated, samples]
     pictures += [partial(other, directory) for other in others]
     for draw_one in pictures:
         try:

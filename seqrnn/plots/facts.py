@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqrnn.metrics import headline
-from seqrnn.rundir.formats import Picture
+from seqrnn.rundir.formats import Forecast, Picture
 
 METRIC_NAMES = {
     "mse": "MSE",
     "mae": "MAE",
     "rmse": "RMSE",
     "max_error": "largest |error|",
+    "smape": "sMAPE",
+    "mase": "MASE",
+    "crps": "CRPS",
     "accuracy": "accuracy",
 }
 LOSS_NAMES = {
@@ -51,6 +54,12 @@ class Facts:
         """The picture of the predictions that the task asks for."""
         values = self.summary.get("picture")
         return Picture.model_validate(values) if values else Picture(name="")
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """How the forecasts of the run were judged; None if it makes none."""
+        values = self.summary.get("forecast")
+        return Forecast.model_validate(values) if values else None
 
     @property
     def loss(self) -> str:
@@ -126,7 +135,7 @@ class Facts:
         return {short[name] if unique else name: float(value) for name, value in scores.items()}
 
     def _main_metric(self) -> str:
-        return headline(self.kind, str(self.summary.get("loss")))
+        return str(self.summary.get("headline") or headline(self.kind, str(self.summary.get("loss"))))
 
     def _group(self, name: str) -> Mapping[str, Any]:
         group = self.config.get(name)
@@ -137,4 +146,4 @@ def number(value: float | None, metric: str = "") -> str:
     """Returns a number for people: three digits, and a percentage for accuracies."""
     if value is None or not math.isfinite(value):
         return "not finite"
-    return f"{100 * value:.2f} %" if metric.startswith("accuracy") else f"{value:#.3g}".rstrip(".")
+    return f"{100 * value:.2f} %" if metric.startswith(("accuracy", "coverage")) else f"{value:#.3g}".rstrip(".")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seqrnn.rundir.bounded import ByName, Name
+from seqrnn.rundir.bounded import ByName, Items, Name
 
 Scores = ByName[float | None]  # by metric; None where a score is not finite
 Drawn = Annotated[float, Field(ge=-1e15, le=1e15)]  # where neighbouring numbers still differ by less than 1
@@ -37,6 +37,63 @@ class Picture(BaseModel, frozen=True):
     length: Annotated[int, Field(ge=1, le=2**53)] = 1
     input: Name = "input"
     target: Name = "target"
+
+
+class StepErrors(BaseModel):
+    """Errors by step of the horizon, and the share of actual values within intervals of 90 %."""
+
+    mae: Items[float | None]
+    rmse: Items[float | None]
+    coverage_90: Items[float | None]
+
+
+class Covered(BaseModel):
+    """What intervals of a confidence cover: adaptive ones, and split conformal ones."""
+
+    confidence: float
+    coverage: float | None
+    split_coverage: float | None
+
+
+class Residuals(BaseModel):
+    """Residuals of a target, one step ahead."""
+
+    target: Name
+    count: int
+    mean: float | None
+    deviation: float | None
+    autocorrelation: Items[float | None]
+    band: float | None
+    ljung_box_p: float | None
+
+
+class Forecast(BaseModel):
+    """The forecasts of a run, as ``seqrnn.forecasting.report`` judges them.
+
+    Args:
+        horizon: steps of a forecast.
+        lead: timesteps from an origin to its first step.
+        targets, series: names.
+        is_dated: whether the times are nanoseconds since 1970; otherwise they count rows, or are numbers of a file.
+        period: timesteps of the season that the seasonal baseline repeats.
+        origins: how many forecasts were judged.
+        width_90: the mean width of an interval of 90 %.
+        by_step: by predictor; the network is the first.
+        by_target: by target, predictor and metric, where there are several targets.
+    """
+
+    horizon: Annotated[int, Field(ge=1)]
+    lead: Annotated[int, Field(ge=0, le=1)]
+    targets: Annotated[Items[Name], Field(min_length=1)]
+    series: Items[Name]
+    is_dated: bool
+    period: int | None
+    origins: int
+    width_90: float | None
+    intervals: Items[Covered]
+    by_step: Annotated[ByName[StepErrors], Field(min_length=1)]
+    by_target: ByName[ByName[Scores]]
+    residuals: Items[Residuals]
 
 
 class TaskValues(BaseModel):
@@ -87,6 +144,7 @@ class SummaryValues(BaseModel):
     input_size: int = 0
     output_size: int = 0
     data_note: str | None = None
+    headline: Name | None = None
     smoke: bool = False
     planned_updates: int = 0
     updates: int = 0
@@ -97,3 +155,4 @@ class SummaryValues(BaseModel):
     best_validation_loss: float | None = None
     test: Scores = {}
     baselines: ByName[Scores] = {}
+    forecast: Forecast | None = None

@@ -5,6 +5,7 @@ overrides.yaml     the command line's overrides   snapshots.npz       the fit as
 metrics.csv        a row per log point            samples.npz         training examples (classification)
 metrics.jsonl      the same rows as JSON          weights.safetensors the trained weights
 summary.json       status, test scores, versions  train.log           what was printed
+forecast.npz       actual values and forecasts    intervals.json      how far prediction intervals reach
 diagnosis.md       the report of a diagnosis      diagnosis.json      everything that a diagnosis measured
 *.png, *.gif       pictures (seqrnn.plots)        best.safetensors    the weights of the best evaluation
 checkpoints/       what a run is resumed from (seqrnn.checkpoints)
@@ -20,6 +21,7 @@ SUMMARY = "summary.json"
 PREDICTIONS = "predictions.npz"
 SNAPSHOTS = "snapshots.npz"
 SAMPLES = "samples.npz"
+FORECAST, INTERVALS = "forecast.npz", "intervals.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 LOG = "train.log"
@@ -28,5 +30,6 @@ CHECKPOINTS = "checkpoints"
 LOCK = f"{CHECKPOINTS}/.lock"
 OWNER = f"{CHECKPOINTS}/.owner"
 FILES = (
-    CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, WEIGHTS, BEST, LOG,
+    CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, FORECAST, INTERVALS,
+    WEIGHTS, BEST, LOG,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from seqrnn.rundir.formats import ConfigValues, SummaryValues
 from seqrnn.rundir.names import (
     CONFIG,
     DIAGNOSIS,
+    FORECAST,
     METRICS_JSONL,
     OVERRIDES,
     OWNER,
@@ -109,6 +110,10 @@ class RunReader:
     def snapshots(self) -> dict[str, NDArray[Any]] | None:
         """Reads snapshots.npz, the fit as it improved; None if the run was made without plots.animation."""
         return self._arrays(SNAPSHOTS) if self.has(SNAPSHOTS) else None
+
+    def forecast(self) -> dict[str, NDArray[Any]]:
+        """Reads forecast.npz (``seqrnn.plots.arrays`` has the shapes)."""
+        return self._arrays(FORECAST)
 
     def weights(self, name: str = WEIGHTS) -> dict[str, Any]:
         """Reads the trained weights, or another file of weights: tensors by name, on the CPU."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from pydantic import BaseModel
 
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.rundir.atomic import remove_unfinished, replacing
@@ -24,6 +25,8 @@ from seqrnn.rundir.names import (
     DIAGNOSIS,
     DIAGNOSIS_MD,
     FILES,
+    FORECAST,
+    INTERVALS,
     LOCK,
     LOG,
     METRICS_CSV,
@@ -185,6 +188,11 @@ class RunWriter:
     def write_samples(self, arrays: Arrays) -> None:
         """Writes samples.npz."""
         self._save(SAMPLES, arrays)
+
+    def write_forecast(self, arrays: Arrays, intervals: BaseModel) -> None:
+        """Writes forecast.npz and intervals.json."""
+        self._save(FORECAST, arrays)
+        self._write_text(INTERVALS, intervals.model_dump_json(indent=1) + "\n")
 
     def write_weights(self, weights: Mapping[str, Any]) -> None:
         """Writes the trained weights, tensors by name, in a format that holds no code."""

@@ -93,6 +93,12 @@ class Task(Protocol):
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
+    - ``headline``: the metric that stands for a run in one number. Without it: that of ``seqrnn.metrics.headline``.
+    - ``score(predictions)``: metrics by name of a ``seqrnn.evaluation.Predictions``, which has more than outputs and
+      targets: the sequences, and the batches that they were read from. Without it: ``metrics``.
+    - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
+      predictor, the network first and then the baselines, on the validation data and on the test data; None where
+      there is nothing to report. Without it, the run has scores and no report.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a

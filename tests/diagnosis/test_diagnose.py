@@ -84,6 +84,7 @@ def test_every_task_and_cell_is_diagnosed(
     assert "\x1b" not in out
 
 
+@pytest.mark.long
 def test_a_diagnosis_can_be_made_again_and_changes_nothing_else(small: Path, command: Command) -> None:
     before = {path.name: path.read_bytes() for path in small.rglob("*") if path.is_file()}
     for _ in range(2):
@@ -144,6 +145,7 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(small: Path, comm
     refused(command(small, "--seconds", 0), "does not fit")
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "changes", [{"timesteps": None}, {"position": "x"}, {"train_seconds": "long"}, {"train_seconds": -1}], ids=str
 )

@@ -91,6 +91,7 @@ def test_alternating_tasks_and_large_steps_are_forgetting() -> None:
     assert found.ages == [50, 500]  # as old as the run is long
 
 
+@pytest.mark.long
 def test_a_network_that_has_converged_does_not_forget() -> None:
     found = forgetting.ForgettingInstrument().measure(trained(Regimes(each=177, noise=0.3), lr=1e-5))
     assert found.recency_gap.low < FORGETS

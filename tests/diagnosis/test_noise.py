@@ -61,6 +61,7 @@ def test_without_a_signal_the_noise_scale_has_no_upper_bound() -> None:
     assert unbounded >= 18
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("alike", "expected"), [(0.0, 1.0), (1.0, 1 / 8), (0.5, 1 / (8 * (0.5 + 0.5 / 8)))])
 def test_accumulation_is_as_efficient_as_neighbours_are_independent(alike: float, expected: float) -> None:
     rng, held, values = np.random.default_rng(1), 0, []

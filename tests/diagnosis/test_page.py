@@ -309,6 +309,7 @@ def test_what_was_not_measured_says_why(name: str) -> None:
         assert f"the {name} was out" in said
 
 
+@pytest.mark.long
 def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     values = made()
     values["task"], values["model"] = "$x^2$\x1b[31m", LONG
@@ -501,6 +502,7 @@ def test_a_diagnosis_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert set(first.results) == set(instruments()) == set(made()["results"])
 
 
+@pytest.mark.long
 def test_a_diagnosis_is_drawn_without_torch(tmp_path: Path) -> None:
     directory = run_directory(tmp_path / "run", made())
     script = (

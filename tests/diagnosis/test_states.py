@@ -232,6 +232,7 @@ def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:
 # --- Every task and cell
 
 
+@pytest.mark.first(2)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])

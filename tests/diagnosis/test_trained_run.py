@@ -61,6 +61,7 @@ def test_every_timestep_of_a_timeline_is_found() -> None:
 # --- The position that a run ended at
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "overrides",
     [

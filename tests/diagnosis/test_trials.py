@@ -41,6 +41,7 @@ def of(run: Path, seconds: float = 1e6) -> Trials:
 RATE = "optimizer.lr"
 
 
+@pytest.mark.long
 def test_the_loss_of_a_seed_is_the_same_in_whatever_company(run: Path) -> None:
     asked: list[Any] = [({RATE: rate}, 1, seed) for rate in (0.001, 0.1) for seed in (1, 2, 3)]
     together = of(run).losses(asked)

@@ -221,6 +221,7 @@ def second_unit() -> nn.Module:
     return head
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
 def test_the_bias_of_a_window_of_one_is_what_is_worked_out_by_hand(weight: float) -> None:
     """Per target, dL/da = 2 e x_{t−1} and dL/db = 2 e u_t; a window of 1 knows the second alone."""

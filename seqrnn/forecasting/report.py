@@ -1,0 +1,275 @@
+"""How good forecasts are: scores in the units of the data beside those of baselines, intervals and what they cover,
+errors by step of the horizon, and residuals. T timesteps, N series, H steps, K targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.forecasting import conformal, metrics
+from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
+from seqrnn.forecasting.residuals import autocorrelation, ljung_box, white_noise_band
+
+Array = NDArray[np.float64]
+CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
+SHOWN = 0.9  # the confidence that summaries and pictures show
+MOST_LAGS = 50  # of the autocorrelation
+MOST_STORED = 2**22  # numbers in each array of forecast.npz
+LINEAR = "ridge autoregression"
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts of several predictors for the same data.
+
+    Args:
+        times: (T, N), of each origin: datetime64[ns], or the numbers of rows.
+        actual: (T, N, H, K), what came at the steps after each origin; NaN where it is missing or not judged.
+        made: by predictor, (T, N, H, K). The network is the first.
+    """
+
+    times: NDArray[Any]
+    actual: Array
+    made: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a forecast is called.
+
+    Args:
+        targets: names of the K targets, each of at most ``bounded.MOST_NAME_CHARACTERS`` characters.
+        series: names of the N series; empty for a single one without a name.
+        lead: timesteps from an origin to its first step: 1 for a forecast, 0 for a regression.
+        period: timesteps of the season that the seasonal baseline repeats, or None.
+    """
+
+    targets: tuple[str, ...]
+    series: tuple[str, ...] = ()
+    lead: int = 1
+    period: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    Args:
+        scores: by predictor and metric, what needs intervals: ``crps`` and ``coverage_90``.
+        summary: ``forecast`` in summary.json.
+        intervals: intervals.json.
+        arrays: forecast.npz.
+        verdict: a sentence, where the network does not beat the linear model.
+    """
+
+    scores: dict[str, dict[str, float]]
+    summary: dict[str, Any]
+    intervals: Intervals
+    arrays: dict[str, NDArray[Any]]
+    verdict: str | None
+
+    @property
+    def coverage_line(self) -> str:
+        """A line about what the intervals cover."""
+        covered = [one for one in self.intervals.intervals if one.coverage is not None]
+        if not covered:
+            return "no prediction intervals: there is too little validation data"
+        wanted = ", ".join(f"{100 * one.confidence:g}" for one in covered)
+        found = ", ".join(f"{100 * one.coverage:.1f}" for one in covered if one.coverage is not None)
+        return f"intervals of {wanted} % cover {found} % of the test data"
+
+
+def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, float]:
+    """Returns mae, rmse, smape and mase, each the mean over the targets.
+
+    Args:
+        actual, forecast: (T, N, H, K).
+        scale: (N, K) or (K,), of ``metrics.naive_scale`` on the training data.
+    """
+    axes = (0, 1, 2)
+    scale = np.broadcast_to(scale, (actual.shape[1], actual.shape[-1]))[None, :, None]
+    return {
+        "mae": float(metrics.mae(actual, forecast, axes).mean()),
+        "rmse": float(metrics.rmse(actual, forecast, axes).mean()),
+        "smape": float(metrics.smape(actual, forecast, axes).mean()),
+        "mase": float(metrics.mean(metrics.mase(actual, forecast, scale, axes))),  # of targets that vary in training
+    }
+
+
+def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Report:
+    """Judges forecasts of test data, with intervals that are calibrated on forecasts of validation data.
+
+    Args:
+        validation: of the same predictors and targets, before the test data; its series may be others.
+    """
+    network = next(iter(test.made))
+    horizon, targets = test.actual.shape[2:]
+    calibration = {name: validation.actual - made for name, made in validation.made.items()}
+    residuals = {name: test.actual - made for name, made in test.made.items()}
+
+    own = residuals[network]
+    adaptive = {one: _adaptive(calibration[network], own, one) for one in CONFIDENCES}
+    intervals = [_interval(calibration[network], own, ends, one) for one, ends in adaptive.items()]
+    lower, upper = adaptive[SHOWN]
+    scores, by_step = {}, {}
+    for name, made in test.made.items():
+        pooled = _pooled(calibration[name])
+        crps = metrics.crps(test.actual, made, pooled)
+        low, high = (lower[:-1], upper[:-1]) if name == network else conformal.split(pooled, SHOWN)
+        covered = _covered(residuals[name], low, high)
+        axes = (0, 1)
+        scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
+        by_step[name] = {
+            "mae": _over_targets(metrics.mae(test.actual, made, axes)),
+            "rmse": _over_targets(metrics.rmse(test.actual, made, axes)),
+            "coverage_90": _over_targets(metrics.mean(covered, axes)),
+        }
+    first = own[:, :, 0]  # (T, N, K): one step ahead
+    summary = {
+        "horizon": horizon,
+        "lead": labels.lead,
+        "targets": list(labels.targets),
+        "series": list(labels.series),
+        "is_dated": np.issubdtype(test.times.dtype, np.datetime64),
+        "period": labels.period,
+        "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
+        "width_90": float(metrics.mean(upper - lower)),
+        "intervals": [
+            {"confidence": one.confidence, "coverage": one.coverage, "split_coverage": one.split_coverage}
+            for one in intervals
+        ],
+        "by_step": by_step,
+        "by_target": _by_target(test, labels) if targets > 1 else {},
+        "residuals": [
+            {"target": name, **_residuals(first[..., number])} for number, name in enumerate(labels.targets)
+        ],
+    }
+    return Report(
+        scores,
+        summary,
+        Intervals(
+            horizon=horizon,
+            targets=list(labels.targets),
+            calibration=int((~np.isnan(_pooled(calibration[network]))).sum(axis=0).max(initial=0)),
+            intervals=intervals,
+        ),
+        _arrays(test, network, lower[:-1], upper[:-1]),
+        verdict(test, network),
+    )
+
+
+def verdict(test: Forecasts, network: str) -> str | None:
+    """Returns a sentence with both errors where the network does not beat the linear model; else None."""
+    if LINEAR not in test.made:
+        return None
+    errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) for name in (network, LINEAR)}
+    if not np.isfinite(errors[LINEAR]).all():
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.mean(errors[network] / errors[LINEAR]))
+    if ratio < 1:
+        return None
+    mine, linear = (float(np.mean(errors[name])) for name in (network, LINEAR))
+    return f"does not beat the linear model: RMSE {mine:.4g} ({network}) against {linear:.4g} ({LINEAR})"
+
+
+def _interval(calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float) -> Interval:
+    lower, upper = adaptive
+    split = conformal.split(_pooled(calibration), confidence)
+    return Interval(
+        confidence=confidence,
+        coverage=_share(_covered(residuals, lower[:-1], upper[:-1])),
+        split_coverage=_share(_covered(residuals, *split)),
+        lower=as_lists(lower[-1]),
+        upper=as_lists(upper[-1]),
+        split_lower=as_lists(split[0]),
+        split_upper=as_lists(split[1]),
+    )
+
+
+def _adaptive(calibration: Array, residuals: Array, confidence: float) -> tuple[Array, Array]:
+    """Returns the ends (T + 1, H, K) of adaptive intervals; the calibration data may have other series."""
+    if calibration.shape[1] != residuals.shape[1]:
+        calibration = _same_series(calibration, residuals.shape[1])
+    return conformal.adaptive(calibration, residuals, confidence)
+
+
+def _same_series(values: Array, series: int) -> Array:
+    """Returns (T, N, H, K) with another number of series, and rows of NaN where the last timestep is not full."""
+    pooled = _pooled(values)
+    timesteps = -(-len(pooled) // series)
+    padded = np.full((timesteps * series, *pooled.shape[1:]), np.nan)
+    padded[: len(pooled)] = pooled
+    return padded.reshape(timesteps, series, *pooled.shape[1:])
+
+
+def _pooled(values: Array) -> Array:
+    """Returns (T, N, H, K) as (T · N, H, K)."""
+    return values.reshape(-1, *values.shape[2:])
+
+
+def _covered(residuals: Array, lower: Array, upper: Array) -> Array:
+    """Returns 1 where a residual (T, N, H, K) lies within its interval, (T, H, K) or (H, K); NaN where either is
+    missing."""
+    lower, upper = (ends[:, None] if ends.ndim == 3 else ends for ends in (lower, upper))
+    unknown = np.isnan(residuals) | np.isnan(lower) | np.isnan(upper)
+    return np.where(unknown, np.nan, (lower <= residuals) & (residuals <= upper))
+
+
+def _share(covered: Array) -> float | None:
+    share = float(metrics.mean(covered))
+    return share if np.isfinite(share) else None
+
+
+def _over_targets(values: Array) -> list[float]:
+    """Returns the mean over targets of (H, K)."""
+    return [float(value) for value in metrics.mean(values, 1)]
+
+
+def _by_target(test: Forecasts, labels: Labels) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns mae and rmse by target and predictor."""
+    axes = (0, 1, 2)
+    errors = {
+        name: (metrics.mae(test.actual, made, axes), metrics.rmse(test.actual, made, axes))
+        for name, made in test.made.items()
+    }
+    return {
+        target: {name: {"mae": float(mae[k]), "rmse": float(rmse[k])} for name, (mae, rmse) in errors.items()}
+        for k, target in enumerate(labels.targets)
+    }
+
+
+def _residuals(residuals: Array) -> dict[str, Any]:
+    """Returns mean, deviation and autocorrelation of residuals (T, N), of which the longest series is taken."""
+    series = residuals[:, int((~np.isnan(residuals)).sum(axis=0).argmax())]
+    known = series[~np.isnan(series)]
+    count = len(known)
+    lags = max(1, min(MOST_LAGS, count // 4))
+    correlation = autocorrelation(series, lags)
+    return {
+        "count": count,
+        "mean": float(known.mean()) if count else None,
+        "deviation": float(known.std()) if count else None,
+        "autocorrelation": [float(value) for value in correlation],
+        "band": white_noise_band(count),
+        "ljung_box_p": ljung_box(correlation[: min(lags, 10) + 1], count),
+    }
+
+
+def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[str, NDArray[Any]]:
+    """Returns the last timesteps, and the first series, of times, actual values, forecasts and interval ends."""
+    timesteps, series, horizon, targets = test.actual.shape
+    each = horizon * targets
+    kept = min(series, max(1, MOST_STORED // (timesteps * each)))
+    last = slice(-min(timesteps, max(1, MOST_STORED // (kept * each))), None)
+    times = test.times[last, :kept]
+    return {
+        "times": times.astype("datetime64[ns]").astype(np.int64) if times.dtype.kind == "M" else times,
+        "actual": test.actual[last, :kept],
+        "forecast": test.made[network][last, :kept],
+        "lower": lower[last],
+        "upper": upper[last],
+    }

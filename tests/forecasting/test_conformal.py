@@ -1,0 +1,104 @@
+"""Conformal intervals: the finite-sample guarantee, and how they follow data that drifts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seqrnn.forecasting import conformal, metrics
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers, whichever ran before."""
+    global RNG
+    RNG = np.random.default_rng(0)
+
+
+def test_the_ends_are_the_residuals_of_the_ranks_that_guarantee_coverage() -> None:
+    residuals = RNG.permutation(np.arange(1.0, 100.0)).reshape(-1, 1, 1)  # 99: ranks (99 + 1) · 0.05 = 5 and 95
+    lower, upper = conformal.split(residuals, 0.9)
+    assert (lower.item(), upper.item()) == (5, 95)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("count", [39, 57, 200])
+def test_coverage_of_exchangeable_data_is_at_least_the_confidence(confidence: float, count: int) -> None:
+    drawn = RNG.gumbel(size=(4000, count + 1))
+    lower, upper = conformal.split(drawn[:, :-1].T[:, :, None], confidence)  # (count, H = 4000, K = 1)
+    share = float(metrics.coverage(drawn[:, -1:], lower, upper))
+    assert confidence - 0.02 < share < confidence + 2 / (count + 1) + 0.02
+
+
+def test_too_few_residuals_make_no_interval() -> None:
+    assert conformal.least_residuals(0.9) == 19
+    for count, known in ((18, False), (19, True)):
+        ends = conformal.split(RNG.standard_normal((count, 1, 1)), 0.9)
+        assert all(np.isfinite(end).all() == known for end in ends)
+    assert np.isnan(conformal.split(np.empty((0, 2, 1)), 0.9)[0]).all()
+
+
+def test_each_step_and_target_has_its_own_interval_and_missing_residuals_do_not_count() -> None:
+    residuals = RNG.standard_normal((500, 3, 2)) * np.array([1, 2, 3])[:, None]
+    holes = residuals.copy()
+    holes[::2, 1, 0] = np.nan
+    lower, upper = conformal.split(holes, 0.9)
+    alone = conformal.split(residuals[1::2, 1:2, :1], 0.9)
+    assert (lower[1, 0], upper[1, 0]) == (alone[0].item(), alone[1].item())
+    assert (np.diff(upper - lower, axis=0)[:, 1] > 0).all()
+
+
+def test_a_confidence_is_a_share() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        conformal.split(np.zeros((9, 1, 1)), 90)
+
+
+def test_adaptive_intervals_cover_drifting_data_and_split_ones_do_not() -> None:
+    growing = np.linspace(1, 6, 4000).reshape(-1, 1, 1, 1)
+    residuals = RNG.standard_normal((4000, 1, 2, 1)) * growing
+    calibration, test = residuals[:800], residuals[800:]
+    fixed = conformal.split(calibration[:, 0], 0.9)
+    lower, upper = conformal.adaptive(calibration, test, 0.9)
+    assert metrics.coverage(test, *(np.broadcast_to(end, test.shape) for end in fixed)) < 0.7
+    assert 0.87 < metrics.coverage(test, lower[:-1, None], upper[:-1, None]) < 0.93
+
+
+def test_adaptive_intervals_know_nothing_from_after_their_origin() -> None:
+    calibration, test = RNG.standard_normal((100, 2, 3, 1)), RNG.standard_normal((300, 2, 3, 1))
+    changed = test.copy()
+    for step in range(3):  # the actual values from timestep 150 on
+        changed[149 - step :, :, step] += 50
+    before, after = (conformal.adaptive(calibration, values, 0.9) for values in (test, changed))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one[:150], other[:150])
+        assert (one[150:] != other[150:]).any()
+
+
+def test_without_drift_adaptive_intervals_are_about_as_wide_as_split_ones() -> None:
+    calibration, test = RNG.standard_normal((1000, 1, 1, 1)), RNG.standard_normal((2000, 1, 1, 1))
+    low, high = conformal.split(calibration[:, 0], 0.9)
+    lower, upper = conformal.adaptive(calibration, test, 0.9)
+    assert np.mean(upper - lower) == pytest.approx((high - low).item(), rel=0.1)
+
+
+def test_adaptive_intervals_wait_for_enough_residuals_and_skip_missing_ones() -> None:
+    test = RNG.standard_normal((80, 1, 1, 1))
+    test[10:20] = np.nan
+    lower, _ = conformal.adaptive(np.empty((0, 1, 1, 1)), test, 0.9)
+    first = int(np.flatnonzero(~np.isnan(lower))[0])
+    assert first >= 29
+    assert not np.isnan(lower[first:]).any()
+
+
+def test_very_many_forecasts_share_intervals_that_adapt_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = np.linspace(1, 6, 4000).reshape(-1, 1, 1, 1)
+    residuals = RNG.standard_normal((4000, 3, 1, 1)) * growing
+    monkeypatch.setattr(conformal, "MOST_CORRECTIONS", 500)
+    lower, upper = conformal.adaptive(residuals[:400], residuals[400:], 0.8)
+    assert 0.77 < metrics.coverage(residuals[400:], lower[:-1, None], upper[:-1, None]) < 0.83
+    assert len(np.unique(lower)) <= 500
+    changed = residuals[400:].copy()
+    changed[2000:] += 50
+    np.testing.assert_array_equal(conformal.adaptive(residuals[:400], changed, 0.8)[0][:2000], lower[:2000])

@@ -1,0 +1,123 @@
+"""The report of forecasts, on series whose best forecast is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqrnn.errors import DataError
+from seqrnn.forecasting import metrics, report
+from seqrnn.forecasting.intervals import Intervals, as_array
+from seqrnn.forecasting.origins import future
+from seqrnn.forecasting.report import LINEAR, Forecasts, Labels, make_report
+from seqrnn.rundir.bounded import read_model
+from seqrnn.rundir.strict_json import to_json
+
+LABELS = Labels(("load", "price"), period=24)
+
+
+def forecasts(timesteps: int, seed: int, series: int = 2, horizon: int = 3, noise: float = 1.0) -> Forecasts:
+    """Walks (random, standard steps) whose best forecast is persistence; "network" adds noise to it."""
+    rng = np.random.default_rng(seed)
+    levels = np.cumsum(rng.standard_normal((timesteps, series, 2)), axis=0)
+    actual = np.moveaxis(future(levels, horizon), 1, 2)
+    best = np.repeat(levels[:, :, None], horizon, axis=2)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(timesteps)[:, None] * np.timedelta64(1, "h")
+    return Forecasts(
+        np.broadcast_to(times, (timesteps, series)),
+        actual,
+        {"network": best + noise * rng.standard_normal(best.shape), LINEAR: best},
+    )
+
+
+def test_scores_errors_by_step_and_coverage() -> None:
+    found = make_report(forecasts(600, 0), forecasts(2000, 1), LABELS)
+    by_step = found.summary["by_step"]
+    np.testing.assert_allclose(by_step[LINEAR]["rmse"], np.sqrt([1, 2, 3]), rtol=0.1)
+    np.testing.assert_allclose(by_step["network"]["rmse"], np.sqrt([2, 3, 4]), rtol=0.1)
+    for scores in found.scores.values():
+        assert 0.85 < scores["coverage_90"] < 0.95
+    assert found.scores[LINEAR]["crps"] < found.scores["network"]["crps"]
+    assert [one["confidence"] for one in found.summary["intervals"]] == [0.5, 0.8, 0.9, 0.95]
+    for one in found.summary["intervals"]:
+        assert one["coverage"] == pytest.approx(one["confidence"], abs=0.02)
+    assert found.summary["origins"] == 2 * 1999  # the last timestep has nothing after it
+    assert set(found.summary["by_target"]) == {"load", "price"}
+    assert json.loads(to_json(found.summary))["residuals"][0]["autocorrelation"][0] == 1
+
+
+def test_the_residuals_of_a_forecast_that_forgets_a_step_are_correlated() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(1001)
+    values = (noise[1:] + 0.9 * noise[:-1]).reshape(-1, 1, 1, 1)  # a moving average, predicted by 0
+    made = Forecasts(np.arange(1000)[:, None], values, {"network": np.zeros_like(values)})
+    (residuals,) = make_report(made, made, Labels(("y",))).summary["residuals"]
+    assert residuals["autocorrelation"][1] == pytest.approx(0.9 / 1.81, abs=0.07)
+    assert residuals["ljung_box_p"] < 1e-6
+    assert residuals["band"] == pytest.approx(1.96 / 1000**0.5)
+
+
+def test_a_network_that_does_not_beat_the_linear_model_is_told_so_with_both_numbers() -> None:
+    worse = forecasts(500, 0, noise=1.0)
+    assert make_report(worse, worse, LABELS).verdict == report.verdict(worse, "network")
+    error = {name: metrics.rmse(worse.actual, made, (0, 1, 2)).mean() for name, made in worse.made.items()}
+    sentence = report.verdict(worse, "network")
+    assert sentence is not None
+    assert f"RMSE {error['network']:.4g} (network) against {error[LINEAR]:.4g}" in sentence
+    better = Forecasts(worse.times, worse.actual, {"network": worse.made[LINEAR], LINEAR: worse.made["network"]})
+    assert report.verdict(better, "network") is None
+    assert report.verdict(Forecasts(worse.times, worse.actual, {"network": worse.made["network"]}), "network") is None
+
+
+def test_a_network_whose_outputs_are_not_finite_does_not_beat_the_linear_model() -> None:
+    made = forecasts(500, 0)
+    lost = {**made.made, "network": np.full_like(made.actual, np.nan)}
+    assert report.verdict(Forecasts(made.times, made.actual, lost), "network") is not None
+
+
+def test_validation_and_test_may_have_different_series() -> None:
+    found = make_report(forecasts(700, 0, series=3), forecasts(900, 1, series=2), LABELS)
+    assert found.scores["network"]["coverage_90"] == pytest.approx(0.9, abs=0.05)
+    assert found.intervals.calibration == 3 * 699
+
+
+def test_too_little_validation_data_makes_no_intervals_at_first_and_says_so() -> None:
+    found = make_report(forecasts(6, 0, series=1), forecasts(8, 1, series=1), LABELS)
+    widest = found.intervals.at(0.95)
+    assert widest is not None
+    assert widest.coverage is None
+    assert np.isnan(as_array(widest.lower)).all()
+    assert np.isnan(found.scores["network"]["coverage_90"])
+    assert np.isfinite(found.scores["network"]["crps"])
+
+
+def test_intervals_survive_their_file(tmp_path: Path) -> None:
+    found = make_report(forecasts(300, 0), forecasts(300, 1), LABELS).intervals
+    path = tmp_path / "intervals.json"
+    path.write_text(found.model_dump_json())
+    assert read_model(path, Intervals) == found
+    values = found.model_dump()
+    values["intervals"][1]["lower"] = values["intervals"][1]["lower"][:1]
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"lower of confidence 0\.8 should be 3 lists"):
+        read_model(path, Intervals)
+
+
+def test_the_arrays_are_bounded_and_keep_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = forecasts(500, 1)
+    monkeypatch.setattr(report, "MOST_STORED", 300)
+    arrays = make_report(forecasts(300, 0), test, LABELS).arrays
+    assert arrays["actual"].shape == (50, 1, 3, 2)
+    np.testing.assert_array_equal(arrays["actual"], test.actual[-50:, :1])
+    assert arrays["lower"].shape == (50, 3, 2)
+    assert arrays["times"].dtype == np.int64
+
+
+def test_point_scores_average_over_targets_of_different_units() -> None:
+    actual = np.zeros((10, 1, 1, 2))
+    forecast = np.broadcast_to([1.0, 3.0], actual.shape)
+    found = report.point_scores(actual, forecast, np.array([1.0, 2.0]))
+    assert (found["mae"], found["rmse"], found["mase"]) == (2, 2, 1.25)
