@@ -36,8 +36,8 @@ or SIGTERM, or when nobody reads the answers.
 
 With --learn, a row may hold true values as well ({"input": 0.3, "target": 1}),
 and a row with true values alone brings those of an earlier timestep of the
-sequence ({"timestep": 7, "target": 1}; without timestep: of the latest). Answers
-then hold the loss of the network as it learns and as it was trained.
+sequence ({"timestep": 7, "target": 1}; without timestep: of the latest). The
+answers then hold the losses of the network as it learns and as it was trained.
 
 exit codes: 0 done; 2 something is wrong with the command, the run or the data;
 3 the loss of --learn became NaN or infinite; 130 and 143 ended by Ctrl-C and
