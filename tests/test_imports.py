@@ -30,10 +30,11 @@ FLOORS = (
     ("checkpoints",),
     ("diagnosis", "streaming"),
     ("resuming", "results"),
+    ("exporting",),
     ("api",),
     ("prediction",),
     ("cli",),
-    ("train", "diagnose", "predict", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "plots.__main__"),
 )
 
 

@@ -1,0 +1,214 @@
+"""What an exported network is, how it is to be fed, and what it is worth: its metadata, and the facts of its card."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Literal
+
+import torch
+from pydantic import BaseModel
+
+from seqrnn import __version__
+from seqrnn.errors import ConfigError
+from seqrnn.exporting.formats import Names
+from seqrnn.exporting.programs import Timesteps
+from seqrnn.kernels.specification import recurrence_of
+from seqrnn.models.network import Network
+from seqrnn.results import Run
+from seqrnn.rundir.bounded import ByName, Name, check
+from seqrnn.rundir.formats import Scores, SummaryValues
+from seqrnn.rundir.names import SUMMARY
+
+Weights = Literal["last", "best"]
+MOST_COLUMNS = 1000  # that are described one by one
+
+
+class Column(BaseModel):
+    """A number of each timestep that the network is given or returns, at this place of the last axis.
+
+    Args:
+        name: what it is.
+        meaning: its unit, and how it is to be given or read.
+    """
+
+    name: Name
+    meaning: str
+
+
+class StatePart(BaseModel):
+    """A part of the state, of shape (layers, streams, units).
+
+    Args:
+        argument: the name under which it is given, before the first timestep.
+        result: the name under which it is returned, after the last timestep.
+        initial: with which a sequence begins: 0, or one list of units for each layer.
+    """
+
+    argument: str
+    result: str
+    layers: int
+    units: int
+    initial: float | list[list[float]]
+
+
+class Description(BaseModel):
+    """The facts about an exported network; also its metadata, as JSON.
+
+    Args:
+        timesteps: that a call computes.
+        dtype: of inputs and outputs.
+        warm_up: timesteps at the beginning of each test sequence whose outputs were not judged.
+        weights: ``last`` for the weights that the run is judged by, ``best`` for those of its best evaluation.
+        input_size, output_size: numbers per timestep, of which ``inputs`` and ``outputs`` describe each.
+        scores: on the test data; None where they were measured with other weights than these.
+        command: that trained the network.
+        data: where the data is from, with its hash.
+        trained_with: versions of packages.
+        exported_with: versions of packages.
+    """
+
+    model_config = {"protected_namespaces": ()}
+
+    task: Name
+    kind: Literal["regression", "classification"]
+    loss: Name
+    model: Name
+    parameters: int
+    data: str
+    data_note: str | None = None
+    input_size: int
+    output_size: int
+    inputs: list[Column]
+    outputs: list[Column]
+    state: list[StatePart]
+    timesteps: Timesteps
+    one_timestep_reason: str | None = None
+    dtype: str
+    state_dtype: str
+    warm_up: int
+    weights: Weights
+    status: Name
+    updates: int
+    smoke: bool
+    scores: Scores | None
+    baselines: ByName[Scores]
+    command: str
+    seed: int
+    git_revision: Name | None = None
+    trained_with: ByName[Name]
+    exported_with: ByName[Name]
+
+
+class _Origin(BaseModel):
+    """What is read from summary.json, beside what every reader relies on (``seqrnn.rundir.formats``)."""
+
+    seed: int
+    scored: Literal["last", "best"]
+    git_revision: Name | None
+    versions: ByName[Name]
+
+
+def describe(
+    run: Run,
+    network: Network,
+    names: Names,
+    *,
+    weights: Weights,
+    timesteps: Timesteps,
+    reason: str | None = None,
+    warm_up: int = 0,
+) -> Description:
+    """Describes the exported network of a run.
+
+    Args:
+        reason: why a call computes one timestep, if it does.
+
+    Raises:
+        DataError: a value in the run's files is missing, or not what it should be.
+    """
+    summary, path = SummaryValues(**run.summary), run.directory / SUMMARY
+    check(run.summary, _Origin, path)
+    origin = _Origin(**run.summary)
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    are_measured = weights == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
+    return Description(
+        task=summary.task,
+        kind=summary.kind,
+        loss=summary.loss,
+        model=summary.model,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        data=f"The task {summary.task} makes or reads it, with the seed {origin.seed}.",
+        data_note=summary.data_note,
+        input_size=summary.input_size,
+        output_size=summary.output_size,
+        inputs=_inputs(summary),
+        outputs=_outputs(summary),
+        state=_state(network, names),
+        timesteps=timesteps,
+        one_timestep_reason=reason,
+        dtype=dtype,
+        state_dtype=dtype,
+        warm_up=warm_up,
+        weights=weights,
+        status=summary.status,
+        updates=summary.updates,
+        smoke=summary.smoke,
+        scores=summary.test if are_measured else None,
+        baselines=summary.baselines,
+        command=shlex.join(["python", "-m", "seqrnn.train", *run.overrides]),
+        seed=origin.seed,
+        git_revision=origin.git_revision,
+        trained_with=origin.versions,
+        exported_with={"seqrnn": __version__, "torch": torch.__version__},
+    )
+
+
+def _inputs(summary: SummaryValues) -> list[Column]:
+    meaning = f"as task={summary.task} has it"
+    if summary.input_size == 1:
+        return [Column(name=summary.picture.input if summary.picture else "input", meaning=meaning)]
+    return _numbered(summary.input_size, "input", meaning)
+
+
+def _outputs(summary: SummaryValues) -> list[Column]:
+    if summary.kind == "classification":
+        meaning = "unnormalised log-probability; the class of the largest output is the predicted one"
+        return _numbered(summary.output_size, "class", meaning)
+    if summary.output_size == 1:
+        name = summary.picture.target if summary.picture else "target"
+        return [Column(name=name, meaning=f"as task={summary.task} has it")]
+    return _numbered(summary.output_size, "target", f"as task={summary.task} has it")
+
+
+def _numbered(count: int, name: str, meaning: str) -> list[Column]:
+    if count > MOST_COLUMNS:
+        return [Column(name=f"{name} 0 to {count - 1}", meaning=meaning)]
+    return [Column(name=f"{name} {number}", meaning=meaning) for number in range(count)]
+
+
+def _state(network: Network, names: Names) -> list[StatePart]:
+    parts = []
+    for initial, argument, result in zip(
+        network.initial_state(1), names.arguments[1:], names.results[1:], strict=True
+    ):
+        layers, _, units = initial.shape
+        values = initial[:, 0].tolist() if initial.any() else 0.0
+        parts.append(StatePart(argument=argument, result=result, layers=layers, units=units, initial=values))
+    return parts
+
+
+def names_of(network: Network) -> Names:
+    """Returns the names of the inputs and outputs of the program of a network.
+
+    Raises:
+        ConfigError: its initial state is not the same for every stream, so that it cannot be told.
+    """
+    one, two = network.initial_state(1), network.initial_state(2)
+    for part, parts in zip(one, two, strict=True):
+        if part.dim() != 3 or not torch.equal(part.expand(parts.shape), parts):
+            raise ConfigError(
+                "the initial state of this cell is not one of parts (layers, streams, units) that are the same for "
+                "every stream; such a state cannot be told to other programs"
+            )
+    recurrence = recurrence_of(network.cell)
+    return Names(recurrence.specification.state if recurrence else [str(number) for number in range(len(one))])
