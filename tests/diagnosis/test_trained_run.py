@@ -83,10 +83,12 @@ def test_the_position_is_the_number_of_timesteps_that_training_read(
     made, steps = trained.summary["position"], 0  # count windows by hand
     for epoch in range(schedule.epochs):
         windows = [w for batch in task.train(epoch, schedule.streams) for w in windows_of(schedule, batch.timesteps)]
-        for first in range(0, len(windows), schedule.passes):
+        for first in range(0, len(windows), schedule.windows_per_update):
             if made:
                 made -= 1
-                steps += sum(window.stop - window.fresh for window in windows[first : first + schedule.passes])
+                steps += sum(
+                    window.stop - window.fresh for window in windows[first : first + schedule.windows_per_update]
+                )
     assert trained.position == steps
     assert trained.updates_made == trained.summary["position"]
 
