@@ -107,7 +107,7 @@ class LiveWindows:
             return self._add_to_sequence(step)
         self.current.steps.append(step)
         ranges: list[WindowRange[Batch]] = []
-        passes = self.schedule.passes
+        passes = self.schedule.windows_per_update
         while self.schedule.window_at(ENDLESS, self.window + passes - 1).stop + self.lag <= self.current.arrived:
             ranges.append(WindowRange(0, self.current, self.window, passes, False))
             self.window += passes

@@ -88,7 +88,7 @@ def test_the_weights_are_those_of_training_on_the_same_rows_at_once(
         components.network, run.loss, components.schedule.carry, components.context, data_format
     )
     strategy = Plain(components.network, components.optimizer, components.schedule, gradients)
-    passes = components.schedule.passes
+    passes = components.schedule.windows_per_update
     updates = learner.windows.window // passes
     assert updates >= 10
     ranges = [WindowRange(0, Stored(chunk_of(given)), 0, updates * passes, False)]
