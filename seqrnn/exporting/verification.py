@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqrnn.errors import DataError
 from seqrnn.exporting.formats import Function
@@ -50,7 +51,7 @@ class Verified:
 
 
 def verify(
-    exported: Function, network: Network, outputs_of: nn.Module, data: Sequences, timesteps: Timesteps
+    exported: Function, network: Network, outputs_of: Callable[[Tensor], Tensor], data: Sequences, timesteps: Timesteps
 ) -> Verified:
     """Compares outputs and states of an exported network with those of the network of the run.
 
@@ -87,7 +88,7 @@ def _one_by_one(exported: Function) -> Function:
 
 
 def _difference(
-    exported: Function, network: Network, outputs_of: nn.Module, data: Sequences, timesteps: int
+    exported: Function, network: Network, outputs_of: Callable[[Tensor], Tensor], data: Sequences, timesteps: int
 ) -> float:
     """Returns the largest difference in the first timesteps."""
     initial = network.initial_state
