@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Predictions:
         targets: (T, N, O), or (T, N) class indices.
         outputs: (T, N, O).
         valid, starts: (T, N); see ``seqrnn.tasks.protocol.Chunk``.
+        batches: that the sequences are from, in order.
     """
 
     inputs: NDArray[Any]
@@ -35,6 +36,7 @@ class Predictions:
     outputs: NDArray[Any]
     valid: NDArray[np.bool_]
     starts: NDArray[np.bool_]
+    batches: Sequence[Batch] = field(default=(), repr=False)
 
     def judged(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Returns outputs (N', O) and targets (N', O) or (N',) of the N' valid targets."""
@@ -51,7 +53,8 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
             parts = [_predict_batch(network, batch, context) for batch in batches]
     finally:
         network.train(was_training)
-    return Predictions(*(np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True)))
+    inputs, targets, outputs, valid, starts = (np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True))
+    return Predictions(inputs, targets, outputs, valid, starts, batches)
 
 
 def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
@@ -71,7 +74,9 @@ def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:
     """Returns the loss per valid target, and the task's metrics."""
     outputs, targets = predictions.judged()
     losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
-    return {"loss": losses.mean(dtype=torch.float64).item(), **task.metrics(outputs, targets)}
+    own = getattr(task, "score", None)
+    scores = task.metrics(outputs, targets) if own is None else own(predictions)
+    return {"loss": losses.mean(dtype=torch.float64).item(), **scores}
 
 
 def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:
@@ -93,5 +98,5 @@ def score_baselines_on(
         torch.cat([getattr(chunk, name) for chunk in chunks], dim=1).numpy()
         for name in ("inputs", "targets", "valid", "starts")
     )
-    without_outputs = Predictions(inputs, targets, targets[..., :0], valid, starts)
+    without_outputs = Predictions(inputs, targets, targets[..., :0], valid, starts, batches)
     return score_baselines(without_outputs, task, loss)

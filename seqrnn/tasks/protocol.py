@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -74,6 +75,34 @@ class Batch(Protocol):
         """Returns timesteps ``start`` to ``stop`` − 1."""
 
 
+class Predicted(Protocol):
+    """The outputs of a predictor for N whole sequences, and their data (``seqrnn.evaluation.Predictions``)."""
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """(T, N, O), or (T, N) class indices."""
+
+    @property
+    def outputs(self) -> NDArray[Any]:
+        """(T, N, O)."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(T, N): whether the target counts."""
+
+    @property
+    def batches(self) -> Sequence[Any]:
+        """The batches that the sequences are from, in order."""
+
+
+class Suggestions(NamedTuple):
+    """Lengths that suit a task's data: what ``suggested.*`` of the config is where it says ``auto``."""
+
+    epochs: int
+    streams: int
+    window: int
+
+
 class Task(Protocol):
     """A task. Its constructor is cheap, and reads no data.
 
@@ -93,6 +122,13 @@ class Task(Protocol):
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
+    - ``notes``: lines about the data that are printed when a run begins, such as what was guessed.
+    - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.
+    - ``score(predictions)``: scores by name of ``Predicted`` sequences, which replace ``metrics``: for those that
+      need more than outputs and targets, such as the units of the data.
+    - ``documents()``: pydantic models by the names of JSON files, which are written into the run directory when the
+      run begins (``seqrnn.rundir.names.DOCUMENTS`` are the names that there are).
+    - ``report(validation, test)``: what is made of a trained network's ``Predicted`` sequences besides scores.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
