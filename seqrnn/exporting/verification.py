@@ -19,6 +19,7 @@ TOLERANCE = 1e-5
 PIECE = 1024  # timesteps that are computed in a call
 STREAMED = 100  # timesteps that are computed one by one as well
 MOST_TIMESTEPS = 20_000  # of each sequence
+Transform = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ class Verified:
 
 
 def verify(
-    exported: Function, network: Network, outputs_of: Callable[[Tensor], Tensor], data: Sequences, timesteps: Timesteps
+    exported: Function,
+    network: Network,
+    outputs_of: Transform,
+    data: Sequences,
+    timesteps: Timesteps,
 ) -> Verified:
     """Compares outputs and states of an exported network with those of the network of the run.
 
@@ -88,7 +93,7 @@ def _one_by_one(exported: Function) -> Function:
 
 
 def _difference(
-    exported: Function, network: Network, outputs_of: Callable[[Tensor], Tensor], data: Sequences, timesteps: int
+    exported: Function, network: Network, outputs_of: Transform, data: Sequences, timesteps: int
 ) -> float:
     """Returns the largest difference in the first timesteps."""
     initial = network.initial_state
