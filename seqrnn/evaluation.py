@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class Predictions:
         targets: (T, N, O), or (T, N) class indices.
         outputs: (T, N, O).
         valid, starts: (T, N); see ``seqrnn.tasks.protocol.Chunk``.
-        batches: that the sequences are from, in order.
+        batches: that the sequences were read from, side by side; empty where that is not known.
     """
 
     inputs: NDArray[Any]
@@ -36,7 +36,7 @@ class Predictions:
     outputs: NDArray[Any]
     valid: NDArray[np.bool_]
     starts: NDArray[np.bool_]
-    batches: Sequence[Batch] = field(default=(), repr=False)
+    batches: Sequence[Batch] = ()
 
     def judged(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Returns outputs (N', O) and targets (N', O) or (N',) of the N' valid targets."""
@@ -53,8 +53,8 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
             parts = [_predict_batch(network, batch, context) for batch in batches]
     finally:
         network.train(was_training)
-    inputs, targets, outputs, valid, starts = (np.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True))
-    return Predictions(inputs, targets, outputs, valid, starts, batches)
+    inputs, targets, outputs, valid, starts = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
+    return Predictions(inputs, targets, outputs, valid, starts, tuple(batches))
 
 
 def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
@@ -81,12 +81,15 @@ def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:
 
 def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:
     """Returns the same scores of the task's trivial predictors, by their names, on the same sequences."""
+    return {name: score(made, task, loss) for name, made in predict_baselines(predictions, task)}
+
+
+def predict_baselines(predictions: Predictions, task: Task) -> Iterator[tuple[str, Predictions]]:
+    """Yields the names of the task's trivial predictors, and their predictions on the same sequences."""
     values = (predictions.inputs, predictions.targets, predictions.valid, predictions.starts)
     chunk = Chunk(*(torch.from_numpy(value) for value in values))
-    return {
-        name: score(replace(predictions, outputs=predictor(chunk).numpy()), task, loss)
-        for name, predictor in task.baselines().items()
-    }
+    for name, predictor in task.baselines().items():
+        yield name, replace(predictions, outputs=predictor(chunk).numpy())
 
 
 def score_baselines_on(
@@ -98,5 +101,5 @@ def score_baselines_on(
         torch.cat([getattr(chunk, name) for chunk in chunks], dim=1).numpy()
         for name in ("inputs", "targets", "valid", "starts")
     )
-    without_outputs = Predictions(inputs, targets, targets[..., :0], valid, starts, batches)
+    without_outputs = Predictions(inputs, targets, targets[..., :0], valid, starts, tuple(batches))
     return score_baselines(without_outputs, task, loss)

@@ -15,7 +15,7 @@ Array = NDArray[np.generic]
 HEADLINE = {"regression": "mae", "classification": "accuracy"}  # kind of task -> the metric that stands for a run
 HEADLINE_OF_LOSS = {"mse": "mse", "half_mse": "mse"}  # losses that have a metric of their own
 HIGHER_IS_BETTER = frozenset({"r2", "accuracy"})
-LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "max_error"})
+LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "max_error", "smape", "mase"})
 
 
 def headline(kind: str, loss: str) -> str:

@@ -34,8 +34,14 @@ are input and target, or input_0, input_1, … where there are several; start
 {"line": NUMBER, "error": REASON}. The stream ends with the input, with Ctrl-C
 or SIGTERM, or when nobody reads the answers.
 
+With --learn, a row may hold true values as well ({"input": 0.3, "target": 1}),
+and a row with true values alone brings those of an earlier timestep of the
+sequence ({"timestep": 7, "target": 1}; without timestep: of the latest). The
+answers then hold the losses of the network as it learns and as it was trained.
+
 exit codes: 0 done; 2 something is wrong with the command, the run or the data;
-130 and 143 ended by Ctrl-C and SIGTERM
+3 the loss of --learn became NaN or infinite; 130 and 143 ended by Ctrl-C and
+SIGTERM
 """
 
 
@@ -127,6 +133,15 @@ def parser() -> argparse.ArgumentParser:
     stream.add_argument(
         "--state", type=Path, metavar="FILE", help="continue from this file, if it exists, and write it at the end"
     )
+    stream.add_argument(
+        "--learn",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="train a copy of the network further as true values arrive, in DIR (default: RUN_DIR-learned), where "
+        "the next call continues; the run stays as it was, and DIR is a run directory with the new weights",
+    )
+    stream.add_argument("--lr", type=rate, metavar="RATE", help="of --learn (default: that of the run's optimizer)")
     return made
 
 
@@ -155,6 +170,12 @@ def predict(options: argparse.Namespace) -> None:
         raise ConfigError(f"{' '.join(given)}: not with --stream, which reads rows from standard input")
     if options.state is not None and not options.stream:
         raise ConfigError("--state: only with --stream")
+    if options.learn is not None and not options.stream:
+        raise ConfigError("--learn: only with --stream")
+    if options.lr is not None and options.learn is None:
+        raise ConfigError("--lr: only with --learn")
+    if options.learn is not None and options.state is not None:
+        raise ConfigError("--state: not with --learn, which keeps the state in its own directory")
     drawn = [name for name in given if name in ("--timesteps", "--seed")]
     if options.data is not None and drawn:
         raise ConfigError(f"{' '.join(drawn)}: not with --data, of which all timesteps are predicted")
@@ -166,7 +187,12 @@ def predict(options: argparse.Namespace) -> None:
     if options.stream:
         from seqrnn.prediction import stream
 
-        stream.serve(run, options.state)
+        if options.learn is None:
+            stream.serve(run, options.state)
+        else:
+            directory = options.directory.absolute()
+            learned = Path(options.learn) if options.learn else directory.with_name(f"{directory.name}-learned")
+            stream.learn(run, learned, options.lr)
     elif options.data is not None:
         command.predict_on_files(run, options.data, options.out)
     else:

@@ -225,7 +225,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         return f"a smaller optimizer.lr{'' if is_clipped else ' or schedule.clip_norm=1'}"
 
     @property
-    def passes(self) -> int:
+    def windows_per_update(self) -> int:
         """The backward passes in an update, which is the number of its windows."""
         stride = self.stride or self.window
         return self.update_every // stride if self.update_every and stride else 1
@@ -257,10 +257,6 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
             patience=self.lr_patience,
         )
 
-    def cut(self, timesteps: int) -> Iterator[Window]:
-        """Yields the windows of a sequence in order."""
-        return cut_windows(timesteps, self.window, self.stride)
-
     def window_at(self, timesteps: int, number: int) -> Window:
         """Returns window ``number``, counted from 0, of a sequence."""
         return window_at(timesteps, number, self.window, self.stride)
@@ -285,7 +281,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     def count_updates(self, batches: Sequence[Sized]) -> int:
         """Returns how many updates a run over such epochs makes at most."""
         windows = sum(count * self.count_windows(batch.timesteps) for batch, count in distinct(batches))
-        updates = self.epochs * -(-windows // self.passes)
+        updates = self.epochs * -(-windows // self.windows_per_update)
         return min(updates, self.max_updates or updates)
 
     def count_windows(self, timesteps: int) -> int:
@@ -326,7 +322,7 @@ class WindowSampler(Generic[AnyBatch]):
     def take(self, updates: int) -> list[WindowRange[AnyBatch]]:
         """Returns the windows of the next ``updates`` updates, or of as many as remain."""
         ranges: list[WindowRange[AnyBatch]] = []
-        passes, pending = self.schedule.passes, 0  # pending: windows of an update that is not complete
+        passes, pending = self.schedule.windows_per_update, 0  # pending: windows of an update that is not complete
         while updates:
             if self.batch == len(self._batches):
                 if self.epoch + 1 == self.schedule.epochs:
@@ -352,7 +348,7 @@ class WindowSampler(Generic[AnyBatch]):
     def _repeat(self, whole: WindowRange[AnyBatch], updates: int) -> tuple[WindowRange[AnyBatch], int]:
         """Extends a range that is a whole epoch over the following epochs, as long as they are the same batch again
         and updates remain; returns it and the updates that remain then."""
-        updates_per_epoch, epochs = -(-whole.count // self.schedule.passes), 1
+        updates_per_epoch, epochs = -(-whole.count // self.schedule.windows_per_update), 1
         while updates >= updates_per_epoch and self.epoch + 1 < self.schedule.epochs:
             batches = self._read_epoch(self.epoch + 1)
             if len(batches) != 1 or batches[0] is not whole.batch:

@@ -14,7 +14,7 @@ CAPS = {
     "model": {"hidden_size": 16, "head_size": 16, "num_layers": 2},
     "plots": {"frames": 6},
 }
-MOST_PASSES = 16  # backward passes in an update
+MOST_WINDOWS = 16  # backward passes in an update
 MOST_UPDATES = 6
 
 
@@ -39,7 +39,8 @@ def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
         share = schedule["window"] / full.window if full.window else 1
         schedule["stride"] = max(1, int(min(full.stride * share, CAPS["schedule"]["window"])))
     if full.update_every:
-        schedule["update_every"] = min(full.passes, MOST_PASSES) * (schedule["stride"] or schedule["window"])
+        stride = schedule["stride"] or schedule["window"]
+        schedule["update_every"] = stride * min(full.windows_per_update, MOST_WINDOWS)
     schedule["max_updates"] = min(full.max_updates or MOST_UPDATES, MOST_UPDATES)
     return small
 

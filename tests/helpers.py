@@ -19,7 +19,7 @@ from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
 from seqrnn.plugins import load_components
-from seqrnn.schedule import Schedule
+from seqrnn.schedule import Schedule, Window, cut_windows
 from seqrnn.settings import Kernel
 from seqrnn.strategies.compiled import Compiled
 from seqrnn.strategies.folded import Folded
@@ -64,6 +64,11 @@ LIVELY: dict[str, dict[str, Any]] = {"indrnn": {"activation": "tanh"}}  # a unit
 
 def make_schedule(**changes: Any) -> Schedule:
     return Schedule(**{**SCHEDULE, **changes})
+
+
+def windows_of(schedule: Schedule, timesteps: int) -> list[Window]:
+    """Returns the windows of a sequence, in order."""
+    return list(cut_windows(timesteps, schedule.window, schedule.stride))
 
 
 def model_settings(name: str, **changes: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ CODE, KEY = b"the code, some bytes of it", b"all that it depends on"
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing has been found or announced yet."""
-    monkeypatch.setattr(cache, "_details_told", set())
+    monkeypatch.setattr(cache, "_details_shown", set())
     find_folder.cache_clear()
     yield
     find_folder.cache_clear()
@@ -462,7 +462,7 @@ def test_waiting_is_announced_and_has_an_end(locked: CodeFile, owner: str | None
     assert process.fetch() == CODE
     assert process.lines[:2] == [
         f"  waiting for {name}, which compiles the same code (forward)",
-        f"  {name} has been compiling forward for 0 minutes: going on without waiting",
+        f"  {name} has been compiling forward for 0 minutes: continuing without waiting",
     ]
     assert Process(locked.path.parent, b"").fetch() == CODE, "what is kept can be read while the lock is held"
     assert owner is None or locked.owner.read_text() == owner
@@ -477,7 +477,7 @@ def test_a_lock_that_has_outlived_its_process_is_not_waited_for(locked: CodeFile
     assert process.fetch() == CODE
     assert process.lines[1] == (
         f"  process {ended.pid} has ended, but {locked.path.with_suffix('.lock')} is still locked: "
-        "going on without the lock"
+        "continuing without the lock"
     )
 
 

@@ -412,16 +412,16 @@ def test_a_specification_that_contradicts_itself_is_refused(changes: Any, messag
 
 
 @pytest.mark.parametrize("name", registry.names("model"))
-def test_a_cell_has_the_blocks_and_the_state_that_its_specification_tells(name: str) -> None:
+def test_a_cell_has_the_blocks_and_the_state_that_its_specification_declares(name: str) -> None:
     cell = make_network(name, 3, 1, hidden_size=4, num_layers=2).cell
-    told = cell.recurrence()
+    recurrence = cell.recurrence()
     state = cell.initial_state(5)
-    told.check_state(state, 5)
+    recurrence.check_state(state, 5)
     assert all((part == 0).all() for part in state)
-    for layer in told.layers:
-        rows = layer.inputs + (1 if told.specification.independent else 4)
-        assert sum(matrix.numel() for matrix in layer.matrices) == rows * told.specification.blocks * 4
-        assert all(bias.numel() == told.specification.blocks * 4 for bias in layer.biases)
+    for layer in recurrence.layers:
+        rows = layer.inputs + (1 if recurrence.specification.independent else 4)
+        assert sum(matrix.numel() for matrix in layer.matrices) == rows * recurrence.specification.blocks * 4
+        assert all(bias.numel() == recurrence.specification.blocks * 4 for bias in layer.biases)
         assert all(isinstance(matrix, torch.nn.Parameter) for matrix in layer.matrices)
 
 

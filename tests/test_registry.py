@@ -201,7 +201,7 @@ def test_a_shrunken_run_makes_few_updates_of_few_passes_and_few_timesteps(max_up
         **smoke.shrink(whole_config(window=500, stride=5, update_every=5000, max_updates=max_updates))["schedule"]
     )
     assert schedule.max_updates == min(6, max_updates or 6)
-    assert schedule.passes <= 16
+    assert schedule.windows_per_update <= 16
     assert schedule.window is not None
     assert schedule.window <= 32
 

@@ -1,4 +1,4 @@
-"""What people say to go on with a run, or to start from another one, and what they are told."""
+"""The overrides that resume a run or start from another one, and the messages that answer them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import SCHEDULE, lengths, make_schedule
+from helpers import SCHEDULE, lengths, make_schedule, windows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,19 +37,19 @@ def batches_of(timesteps: Sequence[int]) -> list[Sequences]:
 def groups_of(schedule: Schedule, batches: Sequence[Sequences]) -> list[list[tuple[Sequences, Window]]]:
     """Returns the windows of each update of a run over such epochs."""
     ranges = WindowSampler(schedule, lambda epoch: batches).take(10**9)
-    return [schedule.windows_of(update) for update in split_updates(ranges, schedule.passes)]
+    return [schedule.windows_of(update) for update in split_updates(ranges, schedule.windows_per_update)]
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
 def test_the_fresh_parts_cover_every_timestep_once_and_in_order(cuts: dict[str, Any], timesteps: int) -> None:
-    windows = list(make_schedule(**cuts).cut(timesteps))
+    windows = list(cut_windows(timesteps, cuts["window"], cuts["stride"]))
     assert [t for window in windows for t in range(window.fresh, window.stop)] == list(range(timesteps))
 
 
 @given(cuts=lengths(12), timesteps=TIMESTEPS)
 def test_a_window_reaches_back_as_far_as_it_may_and_no_further(cuts: dict[str, Any], timesteps: int) -> None:
     move = cuts["stride"] or cuts["window"] or timesteps
-    for number, window in enumerate(make_schedule(**cuts).cut(timesteps)):
+    for number, window in enumerate(cut_windows(timesteps, cuts["window"], cuts["stride"])):
         end = (number + 1) * move
         assert window.fresh == number * move
         assert window.stop == min(end, timesteps)
@@ -61,7 +61,7 @@ def test_a_window_reaches_back_as_far_as_it_may_and_no_further(cuts: dict[str, A
 def test_the_state_before_a_window_was_kept_by_exactly_one_earlier_window(
     cuts: dict[str, Any], timesteps: int
 ) -> None:
-    windows = list(make_schedule(**cuts).cut(timesteps))
+    windows = list(cut_windows(timesteps, cuts["window"], cuts["stride"]))
     for number, window in enumerate(windows):
         if window.start > 0:
             keepers = [earlier for earlier in windows[:number] if earlier.keep == window.start]
@@ -88,7 +88,7 @@ def test_groups_hold_all_windows_in_order_with_equal_extents_and_within_the_limi
     cuts: dict[str, Any], batches: list[tuple[int, int]], most: int
 ) -> None:
     schedule = make_schedule(**cuts)
-    windows = [(Sequences(*sizes), each) for sizes in batches for each in schedule.cut(sizes[0])]
+    windows = [(Sequences(*sizes), each) for sizes in batches for each in windows_of(schedule, sizes[0])]
     groups = list(group_by_extent(windows, most))
     assert [each for group in groups for each in group] == windows
     for group in groups:
@@ -105,7 +105,7 @@ def test_updates_group_all_windows_in_order_and_only_the_last_group_may_be_small
     passes = cuts["update_every"] // (cuts["stride"] or cuts["window"]) if cuts["update_every"] else 1
     assert {len(group) for group in groups[:-1]} <= {passes}
     assert 1 <= len(groups[-1]) <= passes
-    expected = [(id(batch), window) for batch in batches for window in schedule.cut(batch.timesteps)]
+    expected = [(id(batch), window) for batch in batches for window in windows_of(schedule, batch.timesteps)]
     assert [(id(batch), window) for group in groups for batch, window in group] == expected
 
 
@@ -119,7 +119,7 @@ def test_counts_are_those_of_the_windows_and_updates(
     cuts: dict[str, Any], timesteps: list[int], epochs: int, max_updates: int | None
 ) -> None:
     schedule = make_schedule(**cuts, epochs=epochs, max_updates=max_updates)
-    assert schedule.count_windows(timesteps[0]) == len(list(schedule.cut(timesteps[0])))
+    assert schedule.count_windows(timesteps[0]) == len(windows_of(schedule, timesteps[0]))
     updates = len(groups_of(schedule, batches_of(timesteps)))
     assert schedule.count_updates(batches_of(timesteps)) == min(updates, max_updates or updates)
 
@@ -139,14 +139,15 @@ def test_a_sampler_reads_as_many_whole_updates_as_it_is_asked_for(
     data = [batches_of(timesteps) if changing else kept for _ in range(epochs)]
     expected: list[tuple[int, list[tuple[int, Window]]]] = []
     for epoch, batches in enumerate(data):  # no update reaches from one epoch into the next
-        windows = [(id(batch), window) for batch in batches for window in schedule.cut(batch.timesteps)]
+        windows = [(id(batch), window) for batch in batches for window in windows_of(schedule, batch.timesteps)]
         expected += [
-            (epoch, windows[first : first + schedule.passes]) for first in range(0, len(windows), schedule.passes)
+            (epoch, windows[first : first + schedule.windows_per_update])
+            for first in range(0, len(windows), schedule.windows_per_update)
         ]
 
     sampler, found, asked = WindowSampler(schedule, lambda epoch: data[epoch]), [], cycle(counts)
     while ranges := sampler.take(count := next(asked)):
-        taken = list(split_updates(ranges, schedule.passes))
+        taken = list(split_updates(ranges, schedule.windows_per_update))
         assert len(taken) == min(count, len(expected) - len(found))
         for update in taken:
             assert len({each.epoch for each in update}) == 1

@@ -14,10 +14,10 @@ from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change, Remedy
+from seqrnn.kernels.specification import recurrence_of
 
 STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
-GATES = ("gru", "lstm")
 KEPT = (  # by another cell
     "hidden_size", "num_layers", "dropout", "head", "head_size", "head_bias", "recurrent_init",
 )  # fmt: skip
@@ -63,7 +63,8 @@ def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> l
     possible["longer training"] = _at_rates({}, lr, (1,))
     if model.get("recurrent_init") == "default":
         possible["orthogonal start"] = [{"model.recurrent_init": "orthogonal"}]
-    if model["name"] not in GATES and "hidden_size" in model:
+    recurrence = recurrence_of(components.network.cell)
+    if "hidden_size" in model and not (recurrence and recurrence.specification.gates):
         possible["gated cell"] = [{"model": _cell("gru", model)}]
     if schedule.clip_norm is None or schedule.clip_norm > 1:
         possible["clipped gradients"] = [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}]

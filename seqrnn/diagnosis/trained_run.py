@@ -6,11 +6,9 @@ T timesteps, B streams, N segments, I inputs, O outputs, L layers, H hidden unit
 from __future__ import annotations
 
 import copy
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqrnn.components import Components, build_components, build_network, check_config
+from seqrnn.components import build_components, build_network, check_config
 from seqrnn.device import DeviceContext
 from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.memory_limit import limited_memory
+from seqrnn.diagnosis.training_data import TrainingData
 from seqrnn.errors import ConfigError, DataError, printable
 from seqrnn.lr_decay import LRDecay
 from seqrnn.models.network import Network
@@ -30,9 +29,8 @@ from seqrnn.models.unroll import unroll
 from seqrnn.plugins import load_components
 from seqrnn.rundir.names import WEIGHTS
 from seqrnn.rundir.reader import RunReader
-from seqrnn.schedule import distinct
 from seqrnn.settings import Values
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks.protocol import Chunk
 
 LONGEST = 1000  # timesteps of the longest excerpt or segment
 MOST_STREAMS = 64  # streams, or segments, that are looked at
@@ -46,71 +44,6 @@ SHARE = 0.5  # of the time left that a measurement may be expected to take
 MOST_NUMBERS = 2**27  # of all states that are kept (1 GiB)
 MOST_MEMORY = 2**33  # bytes that data and network may take together,
 COPIES = 32  # and bytes for each byte of the weights
-
-
-class TrainingData:
-    """All timesteps that a training reads, per stream, in order and without an end: one batch after another, one
-    epoch after another."""
-
-    def __init__(self, components: Components) -> None:
-        self.task, self.streams = components.task, components.schedule.streams
-        self._runs = [(batch.timesteps, batch.streams, count) for batch, count in distinct(self._read(0))]
-        self._ends = list(accumulate(timesteps * count for timesteps, _, count in self._runs))
-        self._batches_before = list(accumulate((count for _, _, count in self._runs), initial=0))
-        self._epoch: tuple[int, Sequence[Batch]] = 0, self._read(0)
-        self._batch: tuple[tuple[int, int], Batch] | None = None
-
-    def _read(self, epoch: int) -> Sequence[Batch]:
-        return self.task.train(epoch, self.streams)
-
-    @property
-    def epoch_timesteps(self) -> int:
-        """Timesteps per stream of an epoch."""
-        return self._ends[-1]
-
-    @property
-    def first_batch_timesteps(self) -> int:
-        """Timesteps of the first batch of an epoch."""
-        return self._runs[0][0]
-
-    @property
-    def longest_batch_timesteps(self) -> int:
-        """Timesteps of the longest batch of an epoch."""
-        return max(timesteps for timesteps, _, _ in self._runs)
-
-    @property
-    def all_timesteps(self) -> int:
-        """Timesteps of an epoch, over all streams."""
-        return sum(timesteps * streams * count for timesteps, streams, count in self._runs)
-
-    def steps_per_stream(self, timesteps: int) -> int:
-        """Returns how many timesteps per stream have been read when so many, over all streams, have been."""
-        epochs, rest = divmod(timesteps, self.all_timesteps)
-        steps = epochs * self.epoch_timesteps
-        for length, streams, count in self._runs:
-            whole = min(count, rest // (length * streams))
-            steps, rest = steps + whole * length, rest - whole * length * streams
-            if whole < count:
-                return steps + rest // streams
-        return steps
-
-    def excerpt_length(self, timestep: int, length: int) -> int:
-        """Returns how many timesteps an excerpt has that should have ``length``: the batch there may be short."""
-        timesteps = self._runs[bisect_right(self._ends, timestep % self.epoch_timesteps)][0]
-        return timesteps if timesteps <= 2 * length else length
-
-    def find(self, timestep: int) -> tuple[Batch, int]:
-        """Returns the batch that holds a timestep, and the timestep's number in it."""
-        epoch, rest = divmod(timestep, self.epoch_timesteps)
-        run = bisect_right(self._ends, rest)
-        rest -= self._ends[run - 1] if run else 0
-        number, first = divmod(rest, self._runs[run][0])
-        number += self._batches_before[run]
-        if self._epoch[0] != epoch:
-            self._epoch = epoch, self._read(epoch)
-        if self._batch is None or self._batch[0] != (epoch, number):
-            self._batch = (epoch, number), self._epoch[1][number]  # a task may build it anew each time
-        return self._batch[1], first
 
 
 @dataclass(frozen=True)

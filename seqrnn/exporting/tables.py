@@ -16,9 +16,11 @@ from seqrnn.results import Run
 from seqrnn.rundir.bounded import read_model, resolve_inside
 from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import DataSummary
-from seqrnn.tables.preprocessing import LARGEST_LOG, Feature, Preprocessing
+from seqrnn.tables.preprocessing import CYCLES, LARGEST_LOG, Feature, Preprocessing
+from seqrnn.tables.times import DAY
 
 MOST_FILES = 5  # that are named
+SECOND = 1e9  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,14 @@ def _inputs(own: Preprocessing) -> Iterator[Input]:
     for distance in range(1, own.steps_ahead + 1):
         for feature in own.ahead:
             yield from _inputs_of(own, feature, distance)
-    later = f"{own.step.count} {own.step.unit} after timestep t" if own.is_forecast else "at timestep t"
+    later = f", and {own.step.nominal / SECOND:,.0f} s" if own.is_forecast else ""
     for cycle in own.calendar:
         for wave in ("sine", "cosine"):
-            meaning = f"of 2π · (time {later}, as a clock shows it, since 1970-01-01 00:00) / (length of a {cycle})"
-            yield Input(Column(name=f"{wave} of the {cycle}", meaning=f"the {wave} {meaning}"))
+            meaning = (
+                f"{wave}(2π · time / {CYCLES[cycle] / DAY:g} days), where time is that of timestep t{later}, as a clock "
+                "shows it, since 1970-01-01 00:00"
+            )
+            yield Input(Column(name=f"{wave} of the {cycle}", meaning=meaning))
 
 
 def _inputs_of(own: Preprocessing, feature: Feature, distance: int) -> Iterator[Input]:

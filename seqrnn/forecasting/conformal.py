@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-RATE = 0.01  # γ of Gibbs & Candès: how far a miss moves the level
+RATE = 0.005  # γ: how far a miss moves the level; the value of Gibbs & Candès
 MOST_RECENT = 1000  # residuals that adaptive intervals are made from
 MOST_CORRECTIONS = 10_000  # different adaptive intervals
 SORT_EVERY = 20  # corrections between two sorts of the residuals

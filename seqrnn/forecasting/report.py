@@ -71,6 +71,16 @@ class Report:
     arrays: dict[str, NDArray[Any]]
     verdict: str | None
 
+    @property
+    def coverage_line(self) -> str:
+        """A line about what the intervals cover."""
+        covered = [one for one in self.intervals.intervals if one.coverage is not None]
+        if not covered:
+            return "no prediction intervals: there is too little validation data"
+        wanted = ", ".join(f"{100 * one.confidence:g}" for one in covered)
+        found = ", ".join(f"{100 * one.coverage:.1f}" for one in covered if one.coverage is not None)
+        return f"intervals of {wanted} % cover {found} % of the test data"
+
 
 def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, float]:
     """Returns mae, rmse, smape and mase, each the mean over the targets.

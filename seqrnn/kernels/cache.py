@@ -29,7 +29,7 @@ SILENT_SECONDS = 1.5  # a shorter wait needs no announcement
 LONGEST_WAIT = 600.0  # seconds; the slowest machine that was tried, an emulated one, compiles for 120
 REMEDY = "set SEQRNN_CACHE_DIR to a folder of your own"
 
-_details_told: set[str] = set()
+_details_shown: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def _compile_and_keep(
 def _tell(announce: Announce | None, text: str, detail: str = "") -> None:
     """Announces a line. The detail at its end is announced only once in a process."""
     if announce is not None:
-        announce(f"  {text}" if detail in _details_told else f"  {text}{detail}")
-        _details_told.add(detail)
+        announce(f"  {text}" if detail in _details_shown else f"  {text}{detail}")
+        _details_shown.add(detail)
 
 
 class CodeFile:
@@ -251,13 +251,15 @@ class CodeFile:
                 return False
             owner, has_ended = self._find_owner()
             if has_ended and owner == ended_before:  # found twice: a new owner has had the time to say so
-                _tell(announce, f"{owner} has ended, but {lock.lock_file} is still locked: going on without the lock")
+                _tell(
+                    announce, f"{owner} has ended, but {lock.lock_file} is still locked: continuing without the lock"
+                )
                 return False
             ended_before = owner if has_ended else ""
             waited = time.monotonic() - began
             if waited >= LONGEST_WAIT:
                 minutes = f"{waited / 60:.0f} minutes"
-                _tell(announce, f"{owner} has been compiling {self.name} for {minutes}: going on without waiting")
+                _tell(announce, f"{owner} has been compiling {self.name} for {minutes}: continuing without waiting")
                 return False
             if not is_announced:
                 _tell(announce, f"waiting for {owner}, which compiles the same code ({self.name})")

@@ -135,7 +135,7 @@ class Facts:
         return {short[name] if unique else name: float(value) for name, value in scores.items()}
 
     def _main_metric(self) -> str:
-        return headline(self.kind, str(self.summary.get("loss")))
+        return str(self.summary.get("headline") or headline(self.kind, str(self.summary.get("loss"))))
 
     def _group(self, name: str) -> Mapping[str, Any]:
         group = self.config.get(name)
@@ -146,4 +146,4 @@ def number(value: float | None, metric: str = "") -> str:
     """Returns a number for people: three digits, and a percentage for accuracies."""
     if value is None or not math.isfinite(value):
         return "not finite"
-    return f"{100 * value:.2f} %" if metric.startswith("accuracy") else f"{value:#.3g}".rstrip(".")
+    return f"{100 * value:.2f} %" if metric.startswith(("accuracy", "coverage")) else f"{value:#.3g}".rstrip(".")

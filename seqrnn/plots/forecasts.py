@@ -89,15 +89,13 @@ def draw_horizon(forecast: Forecast, facts: Facts) -> Figure:
         steps = 1 + np.arange(len(errors.rmse))
         is_short = len(steps) <= 50
         left.plot(
-            steps, _numbers(errors.rmse), color=colour, linewidth=2.4 if name == network else 1.4,
-            marker="o" if is_short else "", markersize=3.5 if name == network else 2.5, label=style.plain(name),
-            zorder=3 if name == network else 2,
+            steps, _numbers(errors.rmse), color=colour, linewidth=3.5 if name == network else 1.3,
+            marker="o" if is_short else "", markersize=4.5 if name == network else 2, label=style.plain(name),
         )  # fmt: skip
-    style.axes(left, x="steps ahead", y="RMSE")
+    style.axes(left, x="steps ahead", y="RMSE" if len(forecast.targets) == 1 else "RMSE, mean of the targets")
     style.whole_numbers(left)
     left.set_ylim(bottom=0)
-    columns = 3
-    style.legend(left, columns)
+    style.legend(left, 3)
     _coverage(right, forecast.by_step[network])
     return figure
 
@@ -170,10 +168,19 @@ def _residuals_in_time(
 ) -> None:
     each = -(-len(residuals) // style.MOST_POINTS)
     size = 3.0 if len(residuals) < 1000 else 1.5
+    known = residuals[np.isfinite(residuals)]
+    usual = np.quantile(known, [0.001, 0.999]) if len(known) else np.zeros(2)
+    low, high = style.limits([usual, *ends])
     ax.plot(times[::each], residuals[::each], ".", color=BLUE, markersize=size, alpha=0.7)
+    for sign, marker, edge in ((-1, "v", low), (1, "^", high)):
+        beyond = sign * residuals > sign * edge
+        if beyond.any():
+            edges = np.full(int(beyond.sum()), edge)
+            ax.plot(times[beyond], edges, marker, color=VERMILLION, markersize=4, clip_on=False)
     for number, end in enumerate(ends):
         ax.plot(times[::each], end[::each], color=GREEN, linewidth=1.1, label="" if number else "90 % interval")
     ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set_ylim(low, high)
     style.axes(ax, y=name, title="residuals")
     style.legend(ax)
     _time_axis(ax, forecast, 5)
@@ -249,7 +256,7 @@ def _time_axis(ax: Axes, forecast: Forecast, ticks: int = 9) -> None:
     if not forecast.is_dated:
         style.whole_numbers(ax, ticks)
         return
-    locator = AutoDateLocator(minticks=3, maxticks=ticks)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3 if ticks > 5 else 2, maxticks=ticks)  # type: ignore[no-untyped-call]
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     ax.xaxis.get_offset_text().set_fontsize(SMALL)

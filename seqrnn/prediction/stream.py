@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from seqrnn.checkpoints.signals import Signals
-from seqrnn.errors import DataError, UserError, printable
+from seqrnn.errors import DataError, Interrupted, UserError, printable
+from seqrnn.prediction.learning import Learner
+from seqrnn.prediction.learning_directory import LearningDirectory
 from seqrnn.prediction.lines import LineParser, read_lines
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.vector_rows import RowFormat, VectorStream
@@ -38,6 +40,44 @@ class RowStream(Protocol):
         Raises:
             DataError: the row cannot be used, and has changed nothing.
         """
+
+
+def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
+    """Answers rows as ``serve`` does, and trains a copy of the network further as true values arrive.
+
+    Args:
+        directory: where the training goes on; one that is there already is continued.
+        rate: the learning rate; None: that of the run's optimizer.
+
+    Raises:
+        ConfigError: the directory cannot be used.
+        DataError: its checkpoints cannot.
+        Diverged: the loss became NaN or infinite; the last checkpoint is from before.
+        Interrupted: a signal has ended the stream, after a checkpoint.
+    """
+    learner = Learner(trained, rate)
+    kept = LearningDirectory(directory, learner, announce)
+    try:
+        if learner.rows:
+            announce(f"continues after row {learner.rows:,} ({learner.updates:,} updates) from {directory}")
+        with Signals() as signals:
+            try:
+                answer_lines(learner, signals, kept.write_if_due)
+            except Interrupted:
+                with signals.deferred():
+                    _end_learning(kept)
+                raise
+            with signals.deferred():
+                _end_learning(kept)
+    finally:
+        kept.close()
+
+
+def _end_learning(kept: LearningDirectory) -> None:
+    kept.write()
+    learner = kept.learner
+    announce(f"learned in {learner.updates:,} updates; {learner.errors.describe(learner.trained.task.loss)}")
+    announce(str(kept.path))
 
 
 def serve(trained: TrainedRun, state: Path | None) -> None:
@@ -83,9 +123,12 @@ def save_state(stream: VectorStream, path: Path) -> None:
         raise UserError(f"--state {path}: cannot be written: {error.strerror or error}") from None
 
 
-def answer_lines(stream: RowStream, signals: Signals) -> None:
+def answer_lines(stream: RowStream, signals: Signals, pause: Callable[[], None] = lambda: None) -> None:
     """Answers the lines of standard input until it ends, or until nobody reads the answers any more. A line that
     cannot be used is answered by its number and the reason.
+
+    Args:
+        pause: called after each answer.
 
     Raises:
         Interrupted: a signal asked for an end; the line that was being answered has been.
@@ -100,6 +143,7 @@ def answer_lines(stream: RowStream, signals: Signals) -> None:
                 if answer is not None:
                     sys.stdout.write(to_json(answer) + "\n")
                     sys.stdout.flush()
+                    pause()
             signals.answer()
 
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from seqrnn import evaluation, metrics, plots
+from seqrnn import evaluation, plots
 from seqrnn.components import Components
 from seqrnn.errors import DataError, Diverged, UserError
 from seqrnn.evaluation import Predictions
+from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
 from seqrnn.recording.header import relative
-from seqrnn.recording.summary import reason_of, status_of, summarise
+from seqrnn.recording.summary import headline_of, reason_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.rundir.reader import RunReader
@@ -62,8 +63,7 @@ class Recorder:
         self.deferred, self.has_begun = deferred, False
         self.tensorboard: TensorBoard | None = None
         self.best = Best(components.network, components.settings.checkpoint.best, components.task)
-        shown_metric = metrics.headline(components.task.kind, components.task.loss)
-        self.terminal = Terminal(self.writer.log_path, shown_metric, quiet)
+        self.terminal = Terminal(self.writer.log_path, headline_of(components.task), quiet)
         self.progress = Progress(0)
         self.unwritten: list[Row] = []
         self.last_written = -WRITE_EVERY
@@ -73,6 +73,7 @@ class Recorder:
         self.scores: dict[str, dict[str, float]] = {}
         self.validation_baselines: dict[str, dict[str, float]] = {}
         self.first_classes = ""
+        self.report: Report | None = None
         self.began = time.monotonic(), time.process_time()
         self.seconds_before = 0.0, 0.0  # by the clock and by the processor, in the processes before this one
         self.history: dict[str, Any] = {"resumed": 0, "rollbacks": [], "init_from": None}
@@ -178,7 +179,22 @@ class Recorder:
         test_loss = self._test_scores()["loss"]
         if not np.isfinite(test_loss):
             raise Diverged(f"diverged: the test loss is {test_loss}")
+        self._report(predictions)
         return test_loss
+
+    def _report(self, test: Predictions) -> None:
+        """Takes and writes the task's report, if it makes one."""
+        task, network = self.components.task, self.values["model"]["name"]
+        report_on = getattr(task, "report", None)
+        if report_on is None:
+            return
+        validation = evaluation.predict(self.components.network, task.validation(), self.components.context)
+        self.report = report_on(
+            *({network: made, **dict(evaluation.predict_baselines(made, task))} for made in (validation, test))
+        )
+        if self.report is not None:
+            self.writer.write_forecast(self.report.arrays, self.report.intervals)
+            self.scores = {name: {**scores, **self.report.scores[name]} for name, scores in self.scores.items()}
 
     def state(self, durable: bool) -> dict[str, Any]:
         """Returns what has been recorded, for a checkpoint, from which ``rewind`` and ``restore_history`` continue.
@@ -305,6 +321,8 @@ class Recorder:
             self.terminal.print(f"scored: last weights, at update {self.scored[1]:,}")
         if self.first_classes:
             self.terminal.print(self.first_classes)
+        if self.report:
+            self.terminal.print(self.report.coverage_line)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
         seconds = self.progress.train_seconds
         duration = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
@@ -319,6 +337,8 @@ class Recorder:
         if status in ("interrupted", "failed"):
             self.terminal.print("resume with:")
             self.terminal.print_path(resume_command(directory, self.values))
+        if self.report and self.report.verdict:
+            self.terminal.print(self.report.verdict)
         self.terminal.close()
 
     def _test_scores(self) -> dict[str, float]:
@@ -337,5 +357,6 @@ class Recorder:
             "validation_baselines": self.validation_baselines,
             "test": self._test_scores(),
             "baselines": dict(list(self.scores.items())[1:]),
+            **({"forecast": self.report.summary} if self.report else {}),
         }
         self.writer.write_summary(summarise(self.components, self.progress, status, problems, measured))

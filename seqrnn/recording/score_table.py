@@ -74,6 +74,6 @@ def _head(metric: str, loss: str) -> str:
 
 
 def _score(metric: str, value: float) -> str:
-    if metric == "r2" or metric.startswith("accuracy"):
+    if metric == "r2" or metric.startswith(("accuracy", "coverage")):
         return f"{value:.4f}"
     return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.3g}"

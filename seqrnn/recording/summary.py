@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from seqrnn import device
+from seqrnn import device, metrics
 from seqrnn.components import Components
 from seqrnn.errors import Diverged
 from seqrnn.monitor import Progress
 from seqrnn.recording import provenance
+from seqrnn.tasks.protocol import Task
 
 
 def summarise(
@@ -34,6 +35,7 @@ def summarise(
         "model": components.values["model"]["name"],
         "kind": task.kind,
         "loss": task.loss,
+        "headline": headline_of(task),
         "picture": picture.model_dump() if picture else None,
         "input_size": task.input_size,
         "output_size": task.output_size,
@@ -60,6 +62,11 @@ def summarise(
         "versions": provenance.versions(),
         "git_revision": provenance.git_revision(),
     }
+
+
+def headline_of(task: Task) -> str:
+    """Returns the metric that stands for a run of a task in one number."""
+    return str(getattr(task, "headline", None) or metrics.headline(task.kind, task.loss))
 
 
 def status_of(error: BaseException | None) -> str:

@@ -56,7 +56,7 @@ def choose(components: Components) -> Strategy:
 def folding_pays(components: Components) -> bool:
     """Returns whether computing the windows of an update side by side is possible and faster."""
     schedule, work = components.schedule, components.network.cell.output_size * components.schedule.streams
-    if schedule.passes == 1 or schedule.window is None:
+    if schedule.windows_per_update == 1 or schedule.window is None:
         return False
     overlap = schedule.stride is not None and schedule.stride < schedule.window
     if schedule.carry and not overlap and components.context.device.type == "cpu" and work > FOLD_UP_TO:

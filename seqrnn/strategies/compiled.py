@@ -108,7 +108,7 @@ class Compiled:
         if self.pool:
             torch.set_num_threads(1)  # torch's own threads wait by spinning, on the cores that the shares need
         try:
-            for update, factor in zip(split_updates(ranges, self.schedule.passes), factors, strict=False):
+            for update, factor in zip(split_updates(ranges, self.schedule.windows_per_update), factors, strict=False):
                 stats.append(self._compute_shared(update, float(factor)))
                 if stats[-1].diverged:
                     break
@@ -119,7 +119,7 @@ class Compiled:
     def _portions(self, ranges: WindowRanges, updates: int) -> Iterator[tuple[WindowRanges, int, int]]:
         """Yields ranges whose data fits into the cache together, and the first and the last of their updates."""
         first, begin, end, numbers = 0, 0, 0, 0
-        for index, each in enumerate(ranges) if self.schedule.passes == 1 else ():
+        for index, each in enumerate(ranges) if self.schedule.windows_per_update == 1 else ():
             numbers += each.batch.streams * each.batch.timesteps * self.data.sizes.data_format.input_size
             end += each.count * each.epochs
             if numbers > PORTION and index + 1 < len(ranges):
@@ -269,7 +269,7 @@ class Engine:
         window = schedule.window or timesteps
         stride = schedule.stride or window
         one = min(window, timesteps) * streams
-        self.most = max(min(ROWS, one * schedule.passes), one)
+        self.most = max(min(ROWS, one * schedule.windows_per_update), one)
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
         table = self.flat.table
         table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
@@ -277,7 +277,11 @@ class Engine:
             layout.NO_STEP,
             0,
         )
-        table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = streams, self.most, schedule.passes
+        table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = (
+            streams,
+            self.most,
+            schedule.windows_per_update,
+        )
         table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
         slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
         table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))

@@ -74,7 +74,7 @@ class Plain:
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         rows = []
-        for update, factor in zip(split_updates(ranges, self.schedule.passes), factors, strict=False):
+        for update, factor in zip(split_updates(ranges, self.schedule.windows_per_update), factors, strict=False):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * float(factor)
             for parameter in self.parameters:  # also of those that the optimizer does not have

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from seqrnn.checkpoints.init_from import weights_hash
 from seqrnn.errors import DataError
@@ -88,9 +87,8 @@ class StreamPredictor:
         state_file.check_parts(state, self._initial)
         self._timestep.state = state
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Gives the network other weights; the state stays as it is."""
-        self.network.load_state_dict(dict(weights))
+    def refresh(self) -> None:
+        """Takes over weights of the network that have been changed in place; the state stays as it is."""
         self._timestep.refresh()
 
     def save(self, path: str | Path) -> None:

@@ -247,7 +247,7 @@ def check_update(
     Raises:
         DataError: one of them is not finite.
     """
-    update = next(islice(split_updates(ranges, schedule.passes), number, None))
+    update = next(islice(split_updates(ranges, schedule.windows_per_update), number, None))
     where = f"training data of epoch {update[0].epoch}"
     for batch, start, stop in _extents(schedule.windows_of(update), schedule.carry):
         check_values(data_format.read(batch, start, stop, where), dtype, start, where)

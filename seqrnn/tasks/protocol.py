@@ -122,13 +122,16 @@ class Task(Protocol):
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
+    - ``headline``: the metric that stands for a run in one number. Without it: that of ``seqrnn.metrics.headline``.
     - ``notes``: lines about the data that are printed when a run begins, such as what was guessed.
     - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.
-    - ``score(predictions)``: scores by name of ``Predicted`` sequences, which replace ``metrics``: for those that
-      need more than outputs and targets, such as the units of the data.
     - ``documents()``: pydantic models by the names of JSON files, which are written into the run directory when the
       run begins (``seqrnn.rundir.names.DOCUMENTS`` are the names that there are).
-    - ``report(validation, test)``: what is made of a trained network's ``Predicted`` sequences besides scores.
+    - ``score(predictions)``: metrics by name of ``Predicted`` sequences, which have more than outputs and targets:
+      the batches that the sequences were read from. Without it: ``metrics``.
+    - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
+      predictor, the network first and then the baselines, on the validation data and on the test data; None where
+      there is nothing to report. Without it, the run has scores and no report.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a

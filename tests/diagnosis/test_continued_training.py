@@ -1,4 +1,4 @@
-"""Training that goes on is what the uninterrupted, longer run would have been."""
+"""Continued training equals the uninterrupted, longer run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def weights_of(directory: Path) -> torch.Tensor:
     ],
     ids=lambda value: " ".join(value[5:]) if isinstance(value, tuple) else str(value),
 )
-def test_it_goes_on_as_if_it_had_never_ended(
+def test_continued_training_equals_an_uninterrupted_one(
     overrides: tuple[str, ...], before: int, model: str, tmp_path: Path
 ) -> None:
     overrides = (*overrides, f"model={model}", "schedule.epochs=40", "model.hidden_size=6")

@@ -1,4 +1,4 @@
-"""Drift: integrators written by hand, exact ones and others, and sequences that go on."""
+"""Drift: integrators written by hand, exact ones and others, and sequences that are longer than those of training."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_single_stream_has_intervals_over_pieces_of_its_time() -> None:
     assert found.growth.low < 1 < found.growth.high
 
 
-# --- What tasks go on with
+# --- Rollouts of the tasks
 
 
 @pytest.mark.parametrize("name", ["sine", "sincos"])

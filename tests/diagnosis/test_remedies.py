@@ -14,7 +14,8 @@ from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.diagnosis.remedies import command, lengthened, overrides_of, remedies_for, unknown_config_files
-from seqrnn.diagnosis.trained_run import TrainedRun, TrainingData
+from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.training_data import TrainingData
 from seqrnn.diagnosis.trials import changed
 from seqrnn.plugins import load_components
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import StubTask, make_network, make_schedule, make_task, random_batch
+from helpers import StubTask, make_network, make_schedule, make_task, random_batch, windows_of
 from omegaconf import OmegaConf
 from runs import by_hand, make_run
 from safetensors.torch import load_file, save_file
@@ -82,11 +82,13 @@ def test_the_position_is_the_number_of_timesteps_that_training_read(
     schedule, task = trained.components.schedule, trained.components.task
     made, steps = trained.summary["position"], 0  # count windows by hand
     for epoch in range(schedule.epochs):
-        windows = [w for batch in task.train(epoch, schedule.streams) for w in schedule.cut(batch.timesteps)]
-        for first in range(0, len(windows), schedule.passes):
+        windows = [w for batch in task.train(epoch, schedule.streams) for w in windows_of(schedule, batch.timesteps)]
+        for first in range(0, len(windows), schedule.windows_per_update):
             if made:
                 made -= 1
-                steps += sum(window.stop - window.fresh for window in windows[first : first + schedule.passes])
+                steps += sum(
+                    window.stop - window.fresh for window in windows[first : first + schedule.windows_per_update]
+                )
     assert trained.position == steps
     assert trained.updates_made == trained.summary["position"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import windows_of
 from runs import make_run
 
 from seqrnn.diagnosis import trials
@@ -174,8 +175,10 @@ def test_a_trial_is_of_as_many_timesteps_whatever_is_changed(
     batches = task.train(0, schedule.streams)
     planned = schedule.count_updates(batches)
     assert planned == schedule.max_updates  # there are epochs enough
-    windows = [(batch, w) for _ in range(schedule.epochs) for batch in batches for w in schedule.cut(batch.timesteps)]
-    assert len(windows) >= planned * schedule.passes or schedule.passes > 1
+    windows = [
+        (batch, w) for _ in range(schedule.epochs) for batch in batches for w in windows_of(schedule, batch.timesteps)
+    ]
+    assert len(windows) >= planned * schedule.windows_per_update or schedule.windows_per_update > 1
     per_update = sum(batch.streams * batch.timesteps for batch in batches) / (
         schedule.model_copy(update={"epochs": 1, "max_updates": None}).count_updates(batches)
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU64, StubTask, lengths, make_network, make_schedule, random_batch
+from helpers import CPU64, StubTask, lengths, make_network, make_schedule, random_batch, windows_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def by_the_loop(
     gradients = WindowByWindow(network, LOSSES[loss], schedule.carry, CPU64, data_format)
     total: Array = np.zeros(sum(parameter.numel() for parameter in network.parameters()))
     targets = 0
-    for window in schedule.cut(batch.timesteps):
+    for window in windows_of(schedule, batch.timesteps):
         network.zero_grad(set_to_none=False)
         _, count = gradients([(batch, window)])
         if windows is None or window in windows:
@@ -119,7 +119,7 @@ def test_the_gradient_between_two_timesteps_is_that_of_the_updates_there(
     for begin, end in [(0, 4 * stride), (2 * stride, 6 * stride), (20, 23), (20, 99), (0, 23)]:
         if begin % stride:
             continue
-        windows = [one for one in schedule.cut(23) if begin <= one.fresh < end]
+        windows = [one for one in windows_of(schedule, 23) if begin <= one.fresh < end]
         found = ours(network, batch, schedule, between=(begin, end))
         np.testing.assert_allclose(found, by_the_loop(network, batch, schedule, windows), rtol=0, atol=1e-10)
 

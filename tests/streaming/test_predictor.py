@@ -198,7 +198,8 @@ def test_new_weights_are_taken_over(model: str) -> None:
     expected = forward(second, inputs)
     weights = {name: value.clone() for name, value in second.state_dict().items()}
     predictor = streaming(first)
-    predictor.load_weights(weights)
+    predictor.network.load_state_dict(weights)
+    predictor.refresh()
     same(streamed(predictor, inputs), expected)
 
 

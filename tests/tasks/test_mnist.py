@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU64, make_network, make_schedule, make_task, whole
+from helpers import CPU64, make_network, make_schedule, make_task, whole, windows_of
 from mnist_files import (
     IMAGES,
     LABELS,
@@ -263,7 +263,7 @@ def test_images_that_were_first_read_in_an_evaluation_can_be_trained_on() -> Non
     (batch, *_) = task.train(0, 64)
     schedule = make_schedule(window=7, streams=64, max_updates=1)
     gradients = WindowByWindow(network, LOSSES["cross_entropy"], True, CPU64, DataFormat.of(task))
-    for window in schedule.cut(28):
+    for window in windows_of(schedule, 28):
         gradients([(batch, window)])
     assert all(weight.grad is not None for weight in network.parameters())
 

@@ -152,7 +152,7 @@ def test_the_terminal_names_what_is_chosen_on_test_data(
 
 
 @pytest.mark.parametrize("experiment", ["mnist_lstm", "mnist_lstm_best"])
-def test_textbook_recipes_that_evaluate_on_test_images_choose_nothing_by_them(experiment: str) -> None:
+def test_textbook_experiments_that_evaluate_on_test_images_choose_nothing_by_them(experiment: str) -> None:
     values = composed(f"experiment={experiment}")
     assert values["task"]["validation_images"] == 0
     assert values["schedule"]["patience"] is None

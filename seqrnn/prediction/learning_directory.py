@@ -1,0 +1,100 @@
+"""The directory in which the training of a run goes on while rows arrive; the run stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import save
+
+from seqrnn.checkpoints.identity import differences
+from seqrnn.checkpoints.manager import CheckpointManager
+from seqrnn.errors import ConfigError, DataError
+from seqrnn.prediction.learning import Learner
+from seqrnn.rundir.atomic import replacing
+from seqrnn.rundir.bounded import read_json, resolve_inside
+from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.names import CHECKPOINTS, CONFIG, LOCK, OVERRIDES, OWNER, SUMMARY, WEIGHTS
+from seqrnn.rundir.strict_json import to_json
+from seqrnn.settings import CheckpointSettings
+
+LEARNING = "learning.json"  # names the run whose training goes on
+COPIED = (CONFIG, OVERRIDES, "preprocessing.json")  # from the run
+CHECKPOINTS_EVERY, CHECKPOINTS_KEPT = "10s", 2
+
+
+class LearningDirectory:
+    """The directory in which a run's training goes on: checkpoints, the name of the run, and the files of a run
+    directory with the new weights.
+
+    Raises:
+        ConfigError: another process writes it, it belongs to another run, or it holds other files.
+    """
+
+    def __init__(self, path: Path, learner: Learner, announce: Callable[[str], None]) -> None:
+        self.path, self.learner = path, learner
+        self.lock = Lock(path / LOCK, path / OWNER)
+        settings = CheckpointSettings(every=CHECKPOINTS_EVERY, keep=CHECKPOINTS_KEPT, best=None)
+        own = (path / LEARNING).exists()
+        if not own and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"--learn {path}: holds other files; choose a new directory")
+        try:
+            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+            if own:
+                self._check_run()
+            else:
+                self._begin()
+        except OSError as error:
+            raise ConfigError(f"--learn {path}: cannot be written: {error.strerror or error}") from None
+        self.manager = CheckpointManager(path / CHECKPOINTS, settings)
+        found = self.manager.newest(announce)
+        if found is not None:
+            try:
+                learner.restore(found[1])
+            except DataError as error:
+                raise DataError(f"{found[0]}: {error}") from None
+
+    def _check_run(self) -> None:
+        values = read_json(self.path / LEARNING)
+        was = values.get("network")
+        different = differences(self.learner.identity, was if isinstance(was, dict) else {})
+        if different:
+            raise ConfigError(
+                f"--learn {self.path}: another network learns there: {'; '.join(different)}; choose a new directory"
+            )
+
+    def write_if_due(self) -> None:
+        """Writes a checkpoint, if the last one is old enough."""
+        if self.manager.is_due(self.learner.rows):
+            self.write()
+
+    def write(self) -> None:
+        """Writes a checkpoint and the weights, unless nothing has come since the last one."""
+        if self.learner.rows == self.manager.position:
+            return
+        self.manager.write(self.learner.rows, self.learner.state)
+        weights = {name: value.contiguous() for name, value in self.learner.network.state_dict().items()}
+        with replacing(self.path / WEIGHTS) as temporary:
+            temporary.write_bytes(save(weights))
+
+    def _begin(self) -> None:
+        """Writes what makes it a run directory, but for the weights, and the name of the run."""
+        run = self.learner.trained.run
+        for name in COPIED:
+            if (run.directory / name).exists():
+                content = resolve_inside(run.directory, name).read_bytes()
+                with replacing(self.path / name) as temporary:
+                    temporary.write_bytes(content)
+        summary = {**run.summary, "status": "learning", "test": {}, "baselines": {}, "validation": {}}
+        values = {"run": str(run.directory.absolute()), "network": self.learner.identity}
+        for name, content_of in (
+            (SUMMARY, summary),
+            (LEARNING, values),
+        ):  # the latter last: it says that all is there
+            with replacing(self.path / name, durable=True) as temporary:
+                temporary.write_text(to_json(content_of, indent=2) + "\n", encoding="utf-8")
+
+    def close(self) -> None:
+        """Lets other processes write the directory."""
+        self.lock.release()

@@ -1,0 +1,300 @@
+"""``python -m seqrnn.predict --stream --learn``: training goes on as true values arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_schedule, random_batch, whole
+from predicting import Command, MakeRun
+
+import seqrnn
+from seqrnn.components import build_components
+from seqrnn.errors import DataError
+from seqrnn.prediction import learning_directory, trained
+from seqrnn.prediction.learning import Learner, learning_values
+from seqrnn.prediction.live_data import LiveWindows, Step
+from seqrnn.prediction.trained import TrainedRun
+from seqrnn.prediction.vector_rows import RowFormat
+from seqrnn.schedule import WindowRange
+from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.tasks.checks import DataFormat
+from seqrnn.tasks.protocol import Chunk, Stored
+
+INTEGRAL = ("task=integral", "model=gru", "model.hidden_size=8", "model.num_layers=2")
+SCHEDULES = {
+    "tbptt": ("schedule.window=5", "schedule.stride=5"),
+    "overlapping": ("schedule.window=7", "schedule.stride=2", "schedule.update_every=4"),
+    "no carry": ("schedule.window=4", "schedule.stride=4", "schedule.carry=false"),
+    "online": ("schedule=online",),
+}
+
+
+def rows(timesteps: int = 60, seed: int = 0) -> list[dict[str, Any]]:
+    """The saturating sum of jumping inputs, with some true values missing and a new sequence in the middle."""
+    rng = np.random.default_rng(seed)
+    made, y, x = [], 0.5, 0.0
+    for timestep in range(timesteps):
+        x = float(np.float32(rng.random())) if timestep % 4 == 0 else x
+        y = float(np.float32(np.clip(y + 0.3 * (x - 0.5), 0, 1)))
+        row: dict[str, Any] = {"input": x}
+        if timestep % 7 != 3:
+            row["target"] = y
+        if timestep == timesteps // 2:
+            row["start"] = True
+        made.append(row)
+    return made
+
+
+def chunk_of(given: list[dict[str, Any]]) -> Chunk:
+    """The same rows as the data of a task, (T, 1, ·)."""
+    starts = [[row.get("start", False) or number == 0] for number, row in enumerate(given)]
+    return Chunk(
+        torch.tensor([[[row["input"]]] for row in given]),
+        torch.tensor([[[row.get("target", np.nan)]] for row in given]),
+        torch.tensor([["target" in row] for row in given]),
+        torch.tensor(starts),
+    )
+
+
+def load(run: Any) -> TrainedRun:
+    return trained.load(run.directory)
+
+
+def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in learner.network.state_dict().items()}
+
+
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_weights_are_those_of_training_on_the_same_rows_at_once(
+    schedule: str, kernel: str, trained: MakeRun
+) -> None:
+    run = load(trained(*INTEGRAL, f"kernel={kernel}", *SCHEDULES[schedule]))
+    learner, given = Learner(run, 0.01), rows()
+    for row in given:
+        learner.answer(row)
+
+    components = build_components(learning_values(run, 0.01))
+    components.network.load_state_dict(run.network().state_dict())
+    data_format = DataFormat.of(run.task)
+    gradients = WindowByWindow(
+        components.network, run.loss, components.schedule.carry, components.context, data_format
+    )
+    strategy = Plain(components.network, components.optimizer, components.schedule, gradients)
+    passes = components.schedule.windows_per_update
+    updates = learner.windows.window // passes
+    assert updates >= 10
+    ranges = [WindowRange(0, Stored(chunk_of(given)), 0, updates * passes, False)]
+    strategy(ranges, np.ones(updates))
+    for name, value in components.network.state_dict().items():
+        torch.testing.assert_close(learner.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(value, run.network().state_dict()[name])
+
+
+def test_with_whole_sequences_each_is_learned_from_when_the_next_one_begins(trained: MakeRun) -> None:
+    run = load(trained(*INTEGRAL, "schedule=full", "schedule.carry=false"))
+    learner, given = Learner(run, 0.01), rows(40)
+    before = weights_of(learner)
+    for number, row in enumerate(given):
+        learner.answer(row)
+        assert learner.updates == (number >= 20)
+    components = build_components(learning_values(run, 0.01))
+    components.network.load_state_dict(before)
+    gradients = WindowByWindow(components.network, run.loss, False, components.context, DataFormat.of(run.task))
+    strategy = Plain(components.network, components.optimizer, components.schedule, gradients)
+    strategy([WindowRange(0, Stored(chunk_of(given[:20])), 0, 1, True)], np.ones(1))
+    for name, value in components.network.state_dict().items():
+        torch.testing.assert_close(learner.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [1, 4, 7])
+def test_windows_are_handed_out_once_each_in_order_and_old_timesteps_are_forgotten(window: int) -> None:
+    schedule = make_schedule(window=window, stride=1, update_every=2, streams=1)
+    windows, batch = LiveWindows(schedule, DataFormat(2, 2, False)), whole(random_batch(100, 1))
+    seen = 0
+    for timestep in range(100):
+        ranges = windows.add(Step(batch.inputs[timestep, 0].numpy(), timestep == 0, targets=[0.0, 0.0]))
+        for live, each in schedule.windows_of(ranges):
+            assert (each.fresh, each.stop) == (seen, seen + 1)
+            assert each.stop < timestep + 1  # the timestep after it has arrived
+            assert torch.equal(live.read(each.start, each.stop).inputs, batch.inputs[each.start : each.stop])
+            seen += 1
+        windows.forget()
+        assert len(windows.current.steps) <= window + 3
+    assert seen == 98
+
+
+def test_learning_stops_and_continues_as_if_it_had_not_stopped(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    directory = trained(*INTEGRAL, *SCHEDULES["overlapping"]).directory
+    lines = [json.dumps(row) + "\n" for row in rows()]
+    whole_run = command(directory, "--stream", "--learn", "whole", "--lr", 0.01, stdin="".join(lines))
+    assert whole_run.code == 0
+    assert len(whole_run.answers) == 60
+    answers = []
+    for part in (lines[:1], lines[1:23], lines[23:31], lines[31:]):
+        result = command(directory, "--stream", "--learn", "parts", "--lr", 0.01, stdin="".join(part))
+        assert result.code == 0
+        if answers:
+            assert f"continues after row {len(answers)} " in result.err
+        answers += result.answers
+    assert answers == whole_run.answers
+    assert whole_run.err.splitlines()[0] == result.err.splitlines()[1]
+    for name in ("weights.safetensors",):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_what_was_killed_continues_from_its_last_checkpoint(
+    trained: MakeRun, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load(trained(*INTEGRAL, *SCHEDULES["tbptt"]))
+    monkeypatch.setattr(learning_directory, "CHECKPOINTS_EVERY", "0s")  # after each row
+    given = rows()
+    learner = Learner(run, 0.01)
+    kept = learning_directory.LearningDirectory(tmp_path / "d", learner, print)
+    for row in given[:40]:
+        learner.answer(row)
+        kept.write()
+    shutil.copytree(tmp_path / "d", tmp_path / "killed")  # as it is when the process disappears
+    (tmp_path / "killed" / "checkpoints" / ".tmp-1-000000000041.safetensors").write_bytes(b"half")
+    kept.close()
+
+    again = Learner(run, 0.01)
+    learning_directory.LearningDirectory(tmp_path / "killed", again, print).close()
+    assert again.rows == 40
+    assert [again.answer(row) for row in given[40:]] == [learner.answer(row) for row in given[40:]]
+    newest = max((tmp_path / "killed" / "checkpoints").glob("0*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-10])  # damaged: the one before it is used
+    messages: list[str] = []
+    older = Learner(run, 0.01)
+    learning_directory.LearningDirectory(tmp_path / "killed", older, messages.append).close()
+    assert older.rows == 39
+    assert "damaged" in messages[0]
+
+
+def test_the_run_stays_as_it_was_and_the_directory_is_one_of_a_run(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    run = trained(*INTEGRAL, *SCHEDULES["tbptt"])
+
+    def digest() -> dict[str, str]:
+        files = [path for path in run.directory.rglob("*") if path.is_file()]
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    before = digest()
+    text = "".join(json.dumps(row) + "\n" for row in rows())
+    first = command(run.directory, "--stream", "--learn", "d", "--lr", 0.01, stdin=text)
+    assert first.code == 0
+    assert digest() == before
+    learned = seqrnn.load(tmp_path / "d")
+    assert learned.summary["status"] == "learning"
+    assert not torch.equal(learned.network().head.weight, run.network().head.weight)
+    assert command(tmp_path / "d", "--timesteps", 100).code == 0
+    next_line = json.dumps({"input": 0.25}) + "\n"
+    more = command(run.directory, "--stream", "--learn", "d", "--lr", 0.01, stdin=next_line)
+    assert [answer["timestep"] for answer in more.answers] == [30]
+
+
+def test_learning_lowers_the_error_where_the_world_has_changed(trained: MakeRun, command: Command) -> None:
+    run = trained(*INTEGRAL, *SCHEDULES["tbptt"])
+    given = rows(800)
+    for row in given:
+        row.pop("start", None)
+    result = command(run.directory, "--stream", "--learn", "d", "--lr", 0.01, stdin="\n".join(map(json.dumps, given)))
+    losses = np.array([(a["loss_as_trained"], a["loss"]) for a in result.answers if "loss" in a])
+    before, now = losses[-200:].mean(axis=0)
+    assert now < 0.7 * before
+    mean = losses.mean(axis=0)
+    assert f"l1 over {len(losses)} true values: {mean[0]:.4g} as trained, {mean[1]:.4g} learning" in result.err
+
+
+def test_classes_are_learned(trained: MakeRun, command: Command) -> None:
+    run = trained("task=mnist", "model=lstm", "model.hidden_size=8")
+    pixels = np.random.default_rng(0).random((5, 28, 28), np.float32)
+    lines = []
+    for digit, image in enumerate(pixels):
+        for number, row in enumerate(image):
+            values: dict[str, Any] = {f"input_{column}": float(value) for column, value in enumerate(row)}
+            values |= {"start": True} if number == 0 else {}
+            lines.append(values | ({"target": digit} if number == 27 else {}))
+    answers = command(run.directory, "--stream", "--learn", "d", stdin="\n".join(map(json.dumps, lines))).answers
+    losses = [answer["loss"] for answer in answers if "loss" in answer]
+    assert len(losses) == 5
+    for answer in answers:
+        if "loss" in answer:
+            digit = losses.index(answer["loss"])
+            assert answer["loss"] == pytest.approx(-np.log(answer["probabilities"][digit]), abs=1e-5)
+    assert answers[-1]["updates"] == 4
+
+
+def test_true_values_may_come_later_until_they_have_been_needed(trained: MakeRun) -> None:
+    run = load(trained(*INTEGRAL, *SCHEDULES["tbptt"]))
+    given = [{**row} for row in rows(20)]
+    for row in given:
+        row.pop("start", None)
+    at_once, later = Learner(run, 0.01), Learner(run, 0.01)
+    for number, row in enumerate(given):
+        expected = at_once.answer(row)
+        answer = later.answer({"input": row["input"]})
+        assert "loss" not in answer
+        if "target" in row:
+            late = {"target": row["target"], **({"timestep": number} if number % 2 else {})}
+            answer |= later.answer(late)
+        assert answer == expected
+    for name, value in weights_of(later).items():
+        assert torch.equal(value, weights_of(at_once)[name])
+    for values, problem in (
+        ({"target": 0.5, "timestep": 20}, "timestep: 20 has not been yet"),
+        ({"target": 0.5, "timestep": 2}, "timestep: 2 has been learned from without its true values"),
+        ({"target": 0.5}, "timestep: the true values of 19 are known already"),
+        ({"target": 0.5, "timestep": -1}, "should be a whole number of at least 0"),
+        ({"target": 0.5, "start": True}, "a sequence begins with inputs"),
+    ):
+        before = later.state()
+        with pytest.raises(DataError, match=problem):
+            later.answer(values)
+        assert str(later.state()) == str(before)
+
+
+def test_a_class_that_does_not_exist_is_refused() -> None:
+    row_format = RowFormat(DataFormat(1, 3, True))
+    assert row_format.row({"input": 1.0, "target": 2}).targets == 2
+    for target in (3, -1, 0.5, "x", True, [1]):
+        with pytest.raises(DataError, match="target: "):
+            row_format.row({"input": 1.0, "target": target})
+
+
+def test_a_loss_that_becomes_infinite_ends_the_learning_with_its_own_code(trained: MakeRun, command: Command) -> None:
+    run = trained(*INTEGRAL, "task.loss=mse", *SCHEDULES["tbptt"])
+    lines = [{"input": 0.1, "target": 0.2}] * 12 + [{"input": 0.1, "target": 3e38}] + [{"input": 0.1}] * 5
+    result = command(run.directory, "--stream", "--learn", "d", stdin="\n".join(map(json.dumps, lines)))
+    assert result.code == 3
+    assert "diverged: the loss or the gradient became NaN or infinite after 2 updates" in result.err
+    assert len(result.answers) == 15
+
+
+def test_a_directory_that_is_not_of_this_run_is_refused(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    run = trained(*INTEGRAL, *SCHEDULES["tbptt"])
+    other = trained("task=integral", "model=lstm", "model.hidden_size=8")
+    assert command(run.directory, "--stream", "--learn", "d", stdin="[0.1]").code == 0
+    command(other.directory, "--stream", "--learn", "d").refused("another network learns there: model is lstm")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    command(run.directory, "--stream", "--learn", "full").refused("full: holds other files; choose a new directory")
+    command(run.directory, "--stream", "--learn", "full/x").refused("holds other files")
+    command(run.directory, "--learn", "e").refused("--learn: only with --stream")
+    command(run.directory, "--stream", "--lr", "1").refused("--lr: only with --learn")
+    command(run.directory, "--stream", "--learn", "e", "--lr", "0").refused("--lr: 0: should be a positive number")
+    command(run.directory, "--stream", "--learn", "e", "--state", "s").refused("--state: not with --learn")
+    learner = Learner(load(run))
+    held = learning_directory.LearningDirectory(tmp_path / "d", learner, print)
+    command(run.directory, "--stream", "--learn", "d").refused("d: is being written by process")
+    held.close()
