@@ -130,8 +130,8 @@ def _inputs(own: Preprocessing) -> Iterator[Input]:
     for cycle in own.calendar:
         for wave in ("sine", "cosine"):
             meaning = (
-                f"{wave}(2π · time / {CYCLES[cycle] / DAY:g} days), where time is that of timestep t{later}, as a clock "
-                "shows it, since 1970-01-01 00:00"
+                f"{wave}(2π · time / {CYCLES[cycle] / DAY:g} days), where time is that of timestep t{later}, as a "
+                "clock shows it, since 1970-01-01 00:00"
             )
             yield Input(Column(name=f"{wave} of the {cycle}", meaning=meaning))
 
@@ -149,7 +149,8 @@ def _inputs_of(own: Preprocessing, feature: Feature, distance: int) -> Iterator[
         if own.difference and feature.role == "target":
             kind, start = ("divided by", 1) if own.log else ("minus", 0)
             meaning = f"its value {kind} the one at the timestep before; {start} at the first timestep"
-        meaning += "; where it is missing, as if the last known value were there"
+        neutral = np.exp(feature.mean) if is_log else feature.mean
+        meaning += f"; where it is missing, as if the last known value were there, and before any, {neutral:.6g}"
         yield Input(Column(name=name + suffix, meaning=meaning), feature.mean, feature.scale, is_log)
     if feature.masked:
         meaning = f"1 where {name}{where} is missing, else 0"
