@@ -58,8 +58,8 @@ def read_preprocessing(trained: TrainedRun) -> Preprocessing:
     sizes = preprocessing.input_size, preprocessing.output_size
     if sizes != (summary["input_size"], summary["output_size"]):
         raise DataError(
-            f"{path}: describes {sizes[0]} inputs and {sizes[1]} outputs, and the network has {summary['input_size']} "
-            f"and {summary['output_size']}; is it from another run?"
+            f"{path}: describes {sizes[0]} inputs and {sizes[1]} outputs, and the network has "
+            f"{summary['input_size']} and {summary['output_size']}; is it from another run?"
         )
     return preprocessing
 
@@ -114,7 +114,7 @@ def _predict(
     ]
     ends = read_ends(trained, steps, len(preprocessing.targets))
     if ends is None:
-        line(screen, "  note       no intervals: the run was too short of validation data to calibrate them")
+        line(screen, "  note       no intervals: the run has none (intervals.json)")
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         line(screen, f"  note       beyond the last row, {names} stays as it is there")
@@ -135,7 +135,10 @@ def _print_scores(
     warmup = preprocessing.warmup
     if not any(np.isfinite(actual).any() for actual in warmed):
         warmup = 0
-        line(screen, f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged")
+        line(
+            screen,
+            f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged",
+        )
     actual, predicted, origins = (
         np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("actual", "predicted", "origins")
     )

@@ -83,7 +83,7 @@ def _wanted(preprocessing: Preprocessing, has_targets: bool) -> dict[str, Column
     """Returns the columns that are read, and as what."""
     times = preprocessing.time.columns
     holds_dates = len(times) == 1 and preprocessing.step.unit != "number"
-    wanted: dict[str, ColumnKind] = {name: "time" if holds_dates else "number" for name in times}
+    wanted: dict[str, ColumnKind] = dict.fromkeys(times, "time" if holds_dates else "number")
     if preprocessing.group is not None:
         wanted[preprocessing.group] = "category"
     for feature in preprocessing.features:

@@ -92,7 +92,7 @@ def predict_sequence(
 
 
 def _actual(preprocessing: Preprocessing, sequence: Sequence, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns the values (T, H, K) at timesteps of a sequence; NaN beyond its end, and where there is no such column."""
+    """Returns the values (T, H, K) at timesteps of a sequence; NaN beyond its end, and without such a column."""
     columns = []
     for name in preprocessing.targets:
         values = sequence.numbers.get(name, np.full(len(sequence), np.nan))
