@@ -19,8 +19,8 @@ from pathlib import Path
 from seqrnn.cli.interrupts import exiting_at_once
 
 DESCRIPTION = """\
-Predicts with a trained run: new tables, data that a built-in task draws, images,
-or rows as they come.
+Predicts with a trained run: new tables, data that a built-in task draws,
+images, or rows as they come:
 
   python -m seqrnn.predict RUN_DIR --data new.csv --out predictions.csv
   python -m seqrnn.predict RUN_DIR --timesteps 100000 --seed 7
