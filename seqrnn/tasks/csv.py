@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from seqrnn import metrics
 from seqrnn.bounds import Count, Natural
 from seqrnn.errors import ConfigError
+from seqrnn.forecasting import autoregression
+from seqrnn.forecasting.report import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows
@@ -33,6 +35,8 @@ MOST_STREAMS = 32
 WINDOW = 32  # timesteps
 UPDATES = 1500  # that a short series is trained for
 MOST_EPOCHS = 200
+MOST_FITTED = 2**20  # training rows that the ridge autoregression is fitted to
+PIECE = 2**16  # of them that are read at a time
 
 
 @register("task", "csv")
@@ -251,23 +255,37 @@ class Csv:
         if self.kind == "classification":
             return {"constant (class frequencies)": self._class_frequencies}
         if not self.preprocessing.is_forecast:
-            return {"mean": lambda chunk: torch.zeros_like(chunk.targets)}
+            return {"mean": _zeros, **self._linear}
         if self.preprocessing.difference:
-            return {
-                "persistence": lambda chunk: self._no_change.to(chunk.targets.dtype).expand_as(chunk.targets),
-                "mean change": lambda chunk: torch.zeros_like(chunk.targets),
-            }
-        predictors = {"persistence": self._persistence, "mean": lambda chunk: torch.zeros_like(chunk.targets)}
-        if self.data.season > 1:
-            predictors[f"seasonal naive ({self.data.season})"] = self._seasonal
-        return predictors
+            return {"persistence": self._no_change, "mean change": _zeros, **self._linear}
+        seasonal = {f"seasonal naive ({self.data.season})": self._seasonal} if self.data.season > 1 else {}
+        return {"persistence": self._persistence, **seasonal, "mean": _zeros, **self._linear}
 
-    @property
-    def _no_change(self) -> Tensor:
-        mean, scale = (
-            np.array(values) for values in (self.preprocessing.output_mean, self.preprocessing.output_scale)
-        )
-        return torch.from_numpy((-mean / scale).reshape(-1))
+    @cached_property
+    def _linear(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        """The ridge autoregression by name, fitted on the newest training rows; empty where there are too few."""
+        whole = self._stretches(1)
+        first = max(0, whole.timesteps - MOST_FITTED)
+        lags = autoregression.default_lags(self.input_size, whole.timesteps - first)
+
+        def pieces() -> Iterator[autoregression.Sequences]:
+            for start in range(first, whole.timesteps, PIECE):
+                chunk = whole.read(start, min(start + PIECE, whole.timesteps))
+                values = (chunk.inputs, chunk.targets, chunk.valid, chunk.starts)
+                yield autoregression.Sequences(*(value.numpy() for value in values))
+
+        fitted = autoregression.fit(pieces(), lags)
+        if fitted is None:
+            return {}
+
+        def predict(chunk: Chunk) -> Tensor:
+            return torch.from_numpy(fitted(chunk.inputs.numpy(), chunk.starts.numpy())).to(chunk.targets.dtype)
+
+        return {LINEAR: predict}
+
+    def _no_change(self, chunk: Chunk) -> Tensor:
+        mean, scale = np.array(self.preprocessing.output_mean), np.array(self.preprocessing.output_scale)
+        return torch.from_numpy((-mean / scale).reshape(-1)).to(chunk.targets.dtype).expand_as(chunk.targets)
 
     def _present(self, chunk: Chunk) -> Tensor:
         """Returns the last known values of the targets, scaled as outputs are, (T, B, targets)."""
@@ -333,6 +351,11 @@ class Csv:
     def notes(self) -> Sequence[str]:
         """What was guessed and noticed, a line each."""
         return [*self.data.summary.notes, describe_parts(self.data)]
+
+
+def _zeros(chunk: Chunk) -> Tensor:
+    """Predicts the mean of the training rows, which is 0 in the network's space."""
+    return torch.zeros_like(chunk.targets)
 
 
 def _columns(names: Columns) -> Any:
