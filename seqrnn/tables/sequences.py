@@ -224,8 +224,8 @@ def gaps_of(sequence: Sequence, step: Step) -> tuple[int, list[str]]:
         ]
         raise DataError(
             f"{sequence.source.name}: most rows are {step.length} apart{_within(sequence)}, and {len(wrong):,} are "
-            f"not: {'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or take "
-            "the rows as they come with task.gaps=ignore"
+            f"not: {'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or "
+            "take the rows as they come with task.gaps=ignore"
         )
     found = np.flatnonzero(distances > 1.5)
     lines = [

@@ -267,7 +267,7 @@ def test_a_compressed_file_that_grows_beyond_memory(tmp_path: Path, monkeypatch:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"n,y\n{rows}\n".encode(), 1))
     monkeypatch.setattr(Source, "size", 10)
     monkeypatch.setattr(reading, "BLOCK", 2**16)
-    monkeypatch.setattr(device, "available_memory", lambda: 48 * 50_000)
+    monkeypatch.setattr(device, "available_memory", lambda: 24 * 50_000)
     error = refusal(tmp_path / "a.csv.gz")
     assert int(error.partition("about ")[2].partition(" rows")[0].replace(",", "")) < 60_000
 
