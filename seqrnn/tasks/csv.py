@@ -78,7 +78,7 @@ class Csv:
         calendar: Literal["auto", "none"],
         missing: Literal["mask", "interpolate", "drop"],
         log: bool,
-        difference: bool,
+        difference: bool | Literal["auto"],
         split: Literal["auto", "time", "group"],
         validation: Share,
         test: Share,
@@ -385,8 +385,8 @@ def _problems(settings: TableSettings) -> list[str]:
         ]
         if settings.horizon != 1:
             problems.append(f"task.horizon={settings.horizon}: only task.kind=forecast has a horizon; leave it at 1")
-        if settings.difference:
-            problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it false")
+        if settings.difference is True:
+            problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it at auto")
     if settings.kind == "classification" and settings.log:
         problems.append("task.log=true: a classification predicts no number; leave it false")
     if settings.kind == "classification" and settings.split == "time":
