@@ -104,8 +104,9 @@ def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, 
         plugins.load_components(settings.plugins_of(request.values))
         components.check_config(request.values)
         if not request.resuming:  # the config of a run that is resumed by name has been shrunk already
-            shrunk = smoke.shrink(request.values) if request.values["smoke"] else request.values
-            request = resuming.follow_setting(replace(request, values=shrunk))
+            values = components.resolve_suggestions(request.values)
+            values = smoke.shrink(values) if values["smoke"] else values
+            request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
             loss = execute(request, quiet=quiet)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from seqrnn import device, registry
+from seqrnn import device, registry, smoke
 from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.losses import LOSSES, Loss
@@ -19,7 +19,7 @@ from seqrnn.models.protocol import Cell
 from seqrnn.optimizers import tensors_remembered
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values
-from seqrnn.tasks.protocol import Task
+from seqrnn.tasks.protocol import Suggestions, Task
 
 KINDS = ("regression", "classification")
 
@@ -47,6 +47,54 @@ def check_config(values: Values) -> None:
     problems = problems_of(values)
     if problems:
         raise ConfigError(*problems)
+
+
+def resolve_suggestions(values: Values) -> Values:
+    """Returns a sound config in which each length that is ``auto`` is the one that the task finds in its data.
+
+    Raises:
+        ConfigError: the lengths do not fit to the other settings.
+        DataError: something is wrong with the data.
+    """
+    if not _has_open_lengths(values):
+        return values
+    settings = smoke.limited_task(values) if values["smoke"] else values["task"]
+    resolved = _with_lengths(values, registry.build("task", settings, values["seed"]).suggest())
+    check_config(resolved)
+    return resolved
+
+
+def _has_open_lengths(values: Values) -> bool:
+    """Returns whether lengths are ``auto``, and the task is one that finds them in its data."""
+    task = registry.find("task", values["task"]["name"])
+    lengths = [values[group].get(name) for group in ("suggested", "schedule") for name in Suggestions._fields]
+    return "auto" in lengths and hasattr(task, "suggest")
+
+
+def _with_lengths(values: Values, lengths: Suggestions) -> Values:
+    """Returns a config in which ``lengths`` stand where it says ``auto``."""
+    found = lengths._asdict()
+    return {
+        **values,
+        **{
+            group: {
+                key: found[key] if key in found and value == "auto" else value for key, value in values[group].items()
+            }
+            for group in ("suggested", "schedule")
+        },
+    }
+
+
+def _with_any_lengths(values: Values) -> Values:
+    """Returns a config in which lengths that are ``auto`` are any that fit, to check everything else."""
+    try:
+        if not _has_open_lengths(values):
+            return values
+    except (ConfigError, KeyError, TypeError, AttributeError):
+        return values  # there is no such task, or something else is no group: that is reported
+    schedule = values["schedule"]
+    window = schedule.get("stride") or schedule.get("update_every") or 1
+    return _with_lengths(values, Suggestions(1, 1, window))
 
 
 def build_components(values: Values) -> Components:
@@ -105,6 +153,7 @@ def check_model(model: Any) -> None:
 def problems_of(values: Values) -> list[str]:
     """Returns a line for everything that is wrong with a config; types and bounds first, then what does not fit
     together."""
+    values = _with_any_lengths(values)
     groups = {group: values.get(group) for group in ("task", "model", "optimizer", "schedule")}
     rest = {key: value for key, value in values.items() if key not in groups}
     found = registry.problems_with(Settings, rest, "")

@@ -94,7 +94,12 @@ def build(kind: str, settings: Mapping[str, Any], *supplied: Any) -> Any:
 
 def missing_members(component: Any, protocol: type) -> list[str]:
     """Returns the attributes and methods of a protocol that a component lacks; methods end with ``()``."""
-    attributes = [name for name in protocol.__annotations__ if not hasattr(component, name)]
+    # A property may read data, and is there without being read.
+    attributes = [
+        name
+        for name in protocol.__annotations__
+        if not isinstance(getattr(type(component), name, None), property) and not hasattr(component, name)
+    ]
     methods = [name for name, value in vars(protocol).items() if inspect.isfunction(value) and name[:1] != "_"]
     return attributes + [f"{name}()" for name in methods if not callable(getattr(component, name, None))]
 

@@ -64,11 +64,12 @@ class Rollback(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 class Suggested(BaseModel, frozen=True, extra="forbid", strict=True):
-    """``suggested.*``: lengths that suit the task, to which schedules refer."""
+    """``suggested.*``: lengths that suit the task, to which schedules refer. ``auto``: the task finds them in its
+    data."""
 
-    epochs: Count
-    streams: Count
-    window: Count
+    epochs: Count | Literal["auto"]
+    streams: Count | Literal["auto"]
+    window: Count | Literal["auto"]
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", strict=True):

@@ -18,12 +18,19 @@ MOST_WINDOWS = 16  # backward passes in an update
 MOST_UPDATES = 6
 
 
+def limited_task(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a config's task, with the changes that its attribute ``smoke`` lists."""
+    settings = copy.deepcopy(dict(values["task"]))
+    limit(settings, getattr(registry.find("task", settings["name"]), "smoke", {}))
+    return settings
+
+
 def shrink(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a sound config with its numbers lowered to limits, and with the changes that the task's attribute
     ``smoke`` lists. No number is raised. Window, stride and update_every keep their proportions as far as possible.
     """
     small = copy.deepcopy(dict(values))
-    limit(small["task"], getattr(registry.find("task", small["task"]["name"]), "smoke", {}))
+    small["task"] = limited_task(values)
     for group, caps in CAPS.items():
         limit(small[group], caps)
 

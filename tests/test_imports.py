@@ -21,7 +21,7 @@ FLOORS = (
     ("composition", "device", "lr_decay", "losses", "metrics", "registry"),
     ("settings", "schedule", "smoke", "plugins"),
     ("kernels",),
-    ("forecasting",),
+    ("tables", "forecasting"),
     ("tasks", "models", "optimizers"),
     ("components",),
     ("strategies", "monitor", "evaluation", "loop", "training"),

@@ -39,7 +39,7 @@ def notes(components: Components) -> list[str]:
     schedule, settings = components.schedule, components.settings
     batches = components.task.train(0, schedule.streams)
     longest = max(batch.timesteps for batch, _ in distinct(batches))
-    found = []
+    found = [*getattr(components.task, "notes", ())]
     if schedule.window and schedule.window > longest:
         found.append(
             f"schedule.window={schedule.window} is longer than the sequences of {longest} timesteps: "

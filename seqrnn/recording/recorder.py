@@ -102,6 +102,9 @@ class Recorder:
             components.task.validation(), components.task, components.loss, components.context
         )
         self._write_summary("running")
+        documents = getattr(components.task, "documents", None)
+        for name, document in documents().items() if documents else ():
+            self.writer.write_document(name, document)
         if components.task.kind == "classification":
             batches = components.task.train(0, components.schedule.streams)
             self.writer.write_samples(arrays.samples(batches[0]))

@@ -8,6 +8,8 @@ summary.json       status, test scores, versions  train.log           what was p
 forecast.npz       actual values and forecasts    intervals.json      how far prediction intervals reach
 diagnosis.md       the report of a diagnosis      diagnosis.json      everything that a diagnosis measured
 *.png, *.gif       pictures (seqrnn.plots)        best.safetensors    the weights of the best evaluation
+preprocessing.json what is done to a table before the network reads it (task=csv)
+data.json          what was read of it, and its checksum (task=csv)
 checkpoints/       what a run is resumed from (seqrnn.checkpoints)
 """
 
@@ -26,10 +28,12 @@ WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 LOG = "train.log"
 DIAGNOSIS, DIAGNOSIS_MD = "diagnosis.json", "diagnosis.md"
+PREPROCESSING, DATA = "preprocessing.json", "data.json"
+DOCUMENTS = (PREPROCESSING, DATA)  # of a task
 CHECKPOINTS = "checkpoints"
 LOCK = f"{CHECKPOINTS}/.lock"
 OWNER = f"{CHECKPOINTS}/.owner"
 FILES = (
     CONFIG, OVERRIDES, METRICS_CSV, METRICS_JSONL, SUMMARY, PREDICTIONS, SNAPSHOTS, SAMPLES, FORECAST, INTERVALS,
-    WEIGHTS, BEST, LOG,
+    WEIGHTS, BEST, LOG, *DOCUMENTS,
 )  # fmt: skip

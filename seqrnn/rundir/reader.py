@@ -103,6 +103,10 @@ class RunReader:
         """Reads diagnosis.json into a pydantic model of it."""
         return read_model(resolve_inside(self.directory, DIAGNOSIS), model)
 
+    def document(self, name: str, model: type[Model]) -> Model:
+        """Reads a document of the task (``seqrnn.rundir.names.DOCUMENTS``) into a pydantic model of it."""
+        return read_model(resolve_inside(self.directory, name), model)
+
     def predictions(self) -> dict[str, NDArray[Any]]:
         """Reads predictions.npz (``seqrnn.recording.arrays`` has the shapes)."""
         return self._arrays(PREDICTIONS)

@@ -24,6 +24,7 @@ from seqrnn.rundir.names import (
     CONFIG,
     DIAGNOSIS,
     DIAGNOSIS_MD,
+    DOCUMENTS,
     FILES,
     FORECAST,
     INTERVALS,
@@ -188,6 +189,11 @@ class RunWriter:
     def write_samples(self, arrays: Arrays) -> None:
         """Writes samples.npz."""
         self._save(SAMPLES, arrays)
+
+    def write_document(self, name: str, document: BaseModel) -> None:
+        """Writes a document of the task, one of ``seqrnn.rundir.names.DOCUMENTS``."""
+        assert name in DOCUMENTS, name
+        self._write_text(name, to_json(document.model_dump(mode="json"), indent=1) + "\n")
 
     def write_forecast(self, arrays: Arrays, intervals: BaseModel) -> None:
         """Writes forecast.npz and intervals.json."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -74,6 +75,34 @@ class Batch(Protocol):
         """Returns timesteps ``start`` to ``stop`` − 1."""
 
 
+class Predicted(Protocol):
+    """The outputs of a predictor for N whole sequences, and their data (``seqrnn.evaluation.Predictions``)."""
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """(T, N, O), or (T, N) class indices."""
+
+    @property
+    def outputs(self) -> NDArray[Any]:
+        """(T, N, O)."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(T, N): whether the target counts."""
+
+    @property
+    def batches(self) -> Sequence[Any]:
+        """The batches that the sequences are from, in order."""
+
+
+class Suggestions(NamedTuple):
+    """Lengths that suit a task's data: what ``suggested.*`` of the config is where it says ``auto``."""
+
+    epochs: int
+    streams: int
+    window: int
+
+
 class Task(Protocol):
     """A task. Its constructor is cheap, and reads no data.
 
@@ -94,8 +123,12 @@ class Task(Protocol):
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
     - ``headline``: the metric that stands for a run in one number. Without it: that of ``seqrnn.metrics.headline``.
-    - ``score(predictions)``: metrics by name of a ``seqrnn.evaluation.Predictions``, which has more than outputs and
-      targets: the sequences, and the batches that they were read from. Without it: ``metrics``.
+    - ``notes``: lines about the data that are printed when a run begins, such as what was guessed.
+    - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.
+    - ``documents()``: pydantic models by the names of JSON files, which are written into the run directory when the
+      run begins (``seqrnn.rundir.names.DOCUMENTS`` are the names that there are).
+    - ``score(predictions)``: metrics by name of ``Predicted`` sequences, which have more than outputs and targets:
+      the batches that the sequences were read from. Without it: ``metrics``.
     - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
       predictor, the network first and then the baselines, on the validation data and on the test data; None where
       there is nothing to report. Without it, the run has scores and no report.

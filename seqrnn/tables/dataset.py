@@ -1,0 +1,444 @@
+"""Reads the files of task=csv into the arrays that its batches are cut from. T timesteps, R rows of all sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from seqrnn import device
+from seqrnn.errors import DataError, printable
+from seqrnn.tables.files import Source, checksum, find_sources
+from seqrnn.tables.fitting import fit, label_of
+from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode, gather
+from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
+from seqrnn.tables.roles import Roles, choose_roles
+from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
+from seqrnn.tables.settings import TableSettings
+from seqrnn.tables.splits import NAMES, TRAINING, Regions, split_in_time, split_sequences
+from seqrnn.tables.synthetic import synthetic_table
+from seqrnn.tables.times import MOST_NAMED, SECOND, Step, infer_step, show
+
+NOWHERE = -1  # the part of a timestep whose target does not count
+SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
+LONGEST_GUESSED_WARMUP = 256  # timesteps
+MOST_FILES_NAMED = 100
+SEASONS = (("year", 365.2425 * 86_400 * SECOND), ("week", 7 * 86_400 * SECOND), ("day", 86_400 * SECOND))
+
+
+class FileSummary(BaseModel, frozen=True):
+    """A file that was read."""
+
+    name: str
+    rows: int
+
+
+class DataSummary(BaseModel, frozen=True):
+    """data.json: what was read, and what was done about it.
+
+    Args:
+        files: the first of them.
+        sha256: of the files.
+        rows: of all files.
+        timesteps: of all sequences, after resampling and filling gaps.
+        columns: those that are read.
+        missing: by column, how many timesteps have no value.
+        inserted: timesteps that were missing, and are filled with missing values.
+        targets: by part of the data, how many timesteps have a target that counts.
+        skipped: how many have not, because a value of the target is missing (or not there yet, at the end).
+        notes: guesses, and what was noticed.
+    """
+
+    files: tuple[FileSummary, ...]
+    sha256: str
+    rows: int
+    sequences: int
+    timesteps: int
+    columns: tuple[str, ...]
+    missing: dict[str, int]
+    inserted: int
+    targets: dict[str, int]
+    skipped: int
+    step: str
+    season: int
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Dataset:
+    """The timesteps of all sequences, one sequence behind the other.
+
+    Args:
+        here, ahead, clock, targets, levels, starts: (R, …), see ``seqrnn.tables.preprocessing.Encoded``.
+        times: (R,) nanoseconds since 1970, or numbers; None: there is no time column.
+        parts: (R,) int8, the part of the data that a timestep's prediction belongs to, ``NOWHERE`` where its target
+            does not count.
+        first, last: (S,) the first and the last row of each sequence.
+        regions: (S,) (begin, end) rows of each part, by sequence; -1 where a sequence has none.
+        labels: (S,) class of each sequence; −1 where there are none.
+        keys: (S,) their names.
+        season: timesteps after which the series is likely to repeat itself; 1: none is known.
+    """
+
+    preprocessing: Preprocessing
+    here: NDArray[np.float32]
+    ahead: NDArray[np.float32]
+    clock: NDArray[np.int64] | None
+    targets: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    starts: NDArray[np.bool_]
+    times: NDArray[Any] | None
+    parts: NDArray[np.int8]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    regions: NDArray[np.int64]  # (S, 3, 2)
+    labels: NDArray[np.int64]
+    keys: list[str]
+    season: int
+    summary: DataSummary
+
+    def last_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the last row of the sequence that each row belongs to."""
+        if len(self.last) == 1:
+            return np.broadcast_to(self.last[0], rows.shape)
+        return self.last[np.searchsorted(self.first, rows, "right") - 1]
+
+    def first_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the first row of the sequence that each row belongs to."""
+        return self.first[np.searchsorted(self.first, rows, "right") - 1]
+
+    def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the inputs (…, I) at ``rows`` (…)."""
+        return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, self.last_of(rows))
+
+    def outputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns what the network should output at ``rows`` (…), (…, O); 0 where a value is missing."""
+        preprocessing = self.preprocessing
+        if preprocessing.is_forecast:
+            last = self.last_of(rows)
+            distances = range(1, preprocessing.steps_ahead + 1)
+            values = np.stack([self.targets[np.minimum(rows + k, last)] for k in distances], axis=-2)
+        else:
+            values = self.targets[rows][..., None, :]
+        if preprocessing.difference:
+            values = values - self.levels[rows][..., None, :]
+        values = (values - np.array(preprocessing.output_mean)) / np.array(preprocessing.output_scale)
+        flat: NDArray[np.float64] = values.reshape(*rows.shape, -1)
+        return np.nan_to_num(flat, copy=False).astype(np.float32)
+
+    def origins(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns the last known values of the targets at ``rows`` (…) in their units, (…, targets)."""
+        levels = self.levels[rows]
+        return np.exp(levels) if self.preprocessing.log else levels
+
+    def actual(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns the values to be predicted at ``rows`` (…) in their units, (…, steps ahead, targets); NaN where one
+        is missing."""
+        preprocessing = self.preprocessing
+        if preprocessing.is_forecast:
+            last = self.last_of(rows)
+            distances = range(1, preprocessing.steps_ahead + 1)
+            parts = [
+                np.where((rows + k <= last)[..., None], self.targets[np.minimum(rows + k, last)], np.nan)
+                for k in distances
+            ]
+            values = np.stack(parts, axis=-2)
+        else:
+            values = self.targets[rows][..., None, :]
+        return np.exp(values) if preprocessing.log else values
+
+
+def open_dataset(settings: TableSettings, seed: int) -> Dataset:
+    """Reads and prepares a table. The last one is kept, so that a second task of the same settings need not wait.
+
+    Raises:
+        DataError: something is wrong with the data.
+    """
+    seed = seed if settings.splits_groups or settings.path is None else 0  # nothing else is drawn at random
+    states = tuple(
+        (source.name, source.path.stat().st_mtime_ns, source.path.stat().st_size)
+        for source in _sources(settings, seed)
+        if source.content is None
+    )
+    return _opened(settings, seed, states)
+
+
+def _sources(settings: TableSettings, seed: int) -> list[Source]:
+    return [synthetic_table(settings.kind, seed)] if settings.path is None else find_sources(settings.path)
+
+
+@lru_cache(maxsize=1)
+def _opened(settings: TableSettings, seed: int, states: tuple[tuple[str, int, int], ...]) -> Dataset:
+    sources = _sources(settings, seed)
+    sample = read_sample(sources[0], settings.read)
+    roles = choose_roles(settings, sample)
+    notes = list(roles.notes)
+    sequences, files = _read(settings, roles, sources, sample)
+    step, inserted = _make_regular(settings, roles, sequences, notes)
+    regions = _split(settings, roles, sequences, seed)
+    fitted = fit(settings, roles, sequences, regions, step, settings.gaps != "ignore")
+    notes += fitted.notes
+    season = _season(settings, step)
+    known = fitted.preprocessing
+    preprocessing = known.model_copy(update={"warmup": _warmup(settings, known, season)})
+    summary = DataSummary(
+        files=tuple(files[:MOST_FILES_NAMED]),
+        sha256=checksum(sources),
+        rows=sum(file.rows for file in files),
+        sequences=len(sequences),
+        timesteps=sum(map(len, sequences)),
+        columns=tuple(roles.wanted),
+        missing=_missing(sequences, roles),
+        inserted=inserted,
+        targets={},
+        skipped=0,
+        step=str(step),
+        season=season,
+        notes=(),
+    )
+    return _joined(preprocessing, roles, sequences, regions, season, summary, notes)
+
+
+def _read(
+    settings: TableSettings, roles: Roles, sources: Many[Source], sample: Sample
+) -> tuple[list[Sequence], list[FileSummary]]:
+    available = device.available_memory()
+    sequences: list[Sequence] = []
+    files: list[FileSummary] = []
+    total = 0
+    for source in sources:
+        if source is not sources[0]:
+            sample = read_sample(source, settings.read)
+            for name in roles.wanted:
+                if name not in sample.names:
+                    raise DataError(
+                        f"{source.name}, row 1: no column {printable(name)!r}, which {sources[0].name} has; all "
+                        "files need the same columns"
+                    )
+        if not source.is_parquet:
+            check_memory(source, total + source.size / max(sample.row_bytes, 1.0), len(roles.wanted), available)
+        table = read_table(source, roles.wanted, settings.read, roles.time, available)
+        total += table.rows
+        files.append(FileSummary(name=printable(source.member or source.path.name), rows=table.rows))
+        found = sequences_of(
+            table, roles.time, settings.group, sort=settings.sort or settings.resample is not None,
+            several=len(sources) > 1, average=settings.resample is not None,
+        )  # fmt: skip
+        sequences += found
+    return sequences, files
+
+
+def _make_regular(
+    settings: TableSettings, roles: Roles, sequences: list[Sequence], notes: list[str]
+) -> tuple[Step, int]:
+    """Resamples, or fills gaps, in place; returns the distance between timesteps, and how many were inserted."""
+    if not roles.time.columns:
+        return Step(unit="row", count=1), 0
+    if settings.resample is not None:
+        sequences[:] = [resampled(each, settings.resample) for each in sequences]
+    times = [each.times for each in sequences if each.times is not None]
+    step = infer_step(times, not sequences[0].has_dates)
+    if settings.gaps == "ignore":
+        return step, 0
+    before = sum(map(len, sequences))
+    missing = 0
+    lines: list[str] = []
+    for each in sequences:
+        count, found = gaps_of(each, step)
+        missing, lines = missing + count, [*lines, *found][:MOST_NAMED]
+    if not missing:
+        return step, 0
+    what = f"{missing:,} timesteps are missing (one {step} each): {'; '.join(lines)}"
+    if settings.gaps == "error" or (settings.gaps == "auto" and missing > SHARE_OF_GAPS * before):
+        more = " and more" if missing > len(lines) else ""
+        raise DataError(
+            f"{sequences[0].source.name}: {what}{more}; fill them with missing "
+            "values with task.gaps=fill, take the rows as they come with task.gaps=ignore, or average over longer "
+            "steps with task.resample"
+        )
+    sequences[:] = [filled(each, step) for each in sequences]
+    notes.append(f"{what}; they are filled with missing values (task.gaps)")
+    return step, missing
+
+
+def _split(settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int) -> list[Regions]:
+    keys = [each.key for each in sequences]
+    if not settings.splits_groups:
+        horizon = settings.horizon if settings.kind == "forecast" else 1
+        return split_in_time([len(each) for each in sequences], keys, settings.validation, settings.test, horizon)
+    is_classification = settings.kind == "classification"
+    classes = [label_of(each, roles.targets[0]) if is_classification else "" for each in sequences]
+    parts = split_sequences(classes, keys, settings.validation, settings.test, seed)
+    return [np.full(len(each), part, np.int8) for each, part in zip(sequences, parts, strict=True)]
+
+
+def _season(settings: TableSettings, step: Step) -> int:
+    """Returns the season that was given, or the timesteps of the shortest cycle that the steps divide well."""
+    if settings.season != "auto":
+        return settings.season
+    if step.unit == "month":
+        return max(1, round(12 / step.count))
+    if step.unit == "weekday":
+        return 5
+    if step.unit != "nanosecond":
+        return 1
+    day = 86_400 * SECOND
+    if step.count < day:
+        return max(1, round(day / step.count))
+    return 7 if step.count == day else max(1, round(365.2425 * day / step.count))
+
+
+def _warmup(settings: TableSettings, preprocessing: Preprocessing, season: int) -> int:
+    if preprocessing.kind == "classification":
+        return 0
+    if settings.warmup != "auto":
+        return settings.warmup
+    return max(LONGEST_GUESSED_WARMUP, season + preprocessing.horizon)
+
+
+def _missing(sequences: Many[Sequence], roles: Roles) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in (*roles.targets, *roles.past, *roles.known):
+        count = 0
+        for each in sequences:
+            if name in each.numbers:
+                count += int(np.isnan(each.numbers[name]).sum())
+            else:
+                count += int((each.codes[name] < 0).sum())
+        if count:
+            counts[name] = count
+    return counts
+
+
+def _joined(
+    preprocessing: Preprocessing,
+    roles: Roles,
+    sequences: list[Sequence],
+    regions: list[Regions],
+    season: int,
+    summary: DataSummary,
+    notes: list[str],
+) -> Dataset:
+    """Encodes the sequences one after another, and joins them."""
+    is_classification = preprocessing.kind == "classification"
+    labels = [preprocessing.classes.index(label_of(each, roles.targets[0])) if is_classification else -1
+              for each in sequences]  # fmt: skip
+    keys = [each.key for each in sequences]
+    encoded: list[Encoded] = []
+    times: list[NDArray[Any] | None] = []
+    parts: list[NDArray[np.int8]] = []
+    bounds = np.full((len(sequences), 3, 2), -1, np.int64)
+    lengths: list[int] = []
+    begin = 0
+    for number, (sequence, region) in enumerate(zip(sequences, regions, strict=True)):
+        each = encode(preprocessing, sequence, strict=False, regions=region)
+        if each.kept is not None:
+            region = region[each.kept]
+        for part in range(3):
+            rows = np.flatnonzero(region == part)
+            if len(rows):
+                bounds[number, part] = begin + rows[0], begin + rows[-1] + 1
+        own = sequence.times
+        times.append(own if own is None or each.kept is None else own[each.kept])
+        parts.append(parts_of(each, region))
+        encoded.append(each)
+        lengths.append(len(each))
+        begin += len(each)
+    sequences.clear()  # the raw columns are not needed any more
+    ends = np.cumsum(lengths)
+    found = _concatenated(parts)
+    if not is_classification:
+        for part, name in enumerate(NAMES):
+            if not (found == part).any():
+                raise DataError(
+                    f"{name} data: no timestep has a target that counts, because values of "
+                    f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
+                    "task.test, or take a shorter task.horizon"
+                )
+    counts = {name: int((found == part).sum()) for part, name in enumerate(NAMES)}
+    if summary.missing:
+        shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
+        notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
+    return Dataset(
+        preprocessing,
+        _concatenated([each.here for each in encoded]),
+        _concatenated([each.ahead for each in encoded]),
+        _concatenated_or_none([each.clock for each in encoded]),
+        _concatenated([each.targets for each in encoded]),
+        _concatenated([each.levels for each in encoded]),
+        _concatenated([each.starts for each in encoded]),
+        _concatenated_or_none(times),
+        found,
+        ends - np.array(lengths),
+        ends - 1,
+        bounds,
+        np.array(labels),
+        keys,
+        season,
+        summary.model_copy(
+            update={"targets": counts, "skipped": int((found == NOWHERE).sum()), "notes": tuple(notes)}
+        ),
+    )
+
+
+def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _concatenated_or_none(arrays: list[Any]) -> NDArray[Any] | None:
+    return None if any(each is None for each in arrays) else _concatenated(arrays)
+
+
+def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
+    """Returns the part of the data that each timestep's prediction belongs to, ``NOWHERE`` where a value that it
+    predicts is missing, lies behind a gap, or in another part than the other values.
+
+    Args:
+        regions: (T,) the part that each timestep belongs to.
+    """
+    preprocessing = encoded.preprocessing
+    if preprocessing.kind == "classification":
+        return regions
+    present = np.asarray(~np.isnan(encoded.targets).any(axis=1))
+    found = np.full(len(regions), NOWHERE, np.int8)
+    if not preprocessing.is_forecast:
+        counts = present & encoded.usable
+        found[counts] = regions[counts]
+        return found
+    horizon = preprocessing.steps_ahead
+    origins = len(regions) - horizon
+    if origins < 1:
+        return found
+    counts = encoded.usable[:origins].copy()
+    if preprocessing.difference:
+        counts &= np.maximum.accumulate(present)[:origins]  # there is a value to change from
+    for distance in range(1, horizon + 1):
+        ahead = slice(distance, origins + distance)
+        counts &= present[ahead] & ~encoded.starts[ahead]
+    first, last = regions[1 : origins + 1], regions[horizon:]
+    found[:origins] = np.where(counts & (first == last), first, NOWHERE)
+    return found
+
+
+def describe_parts(dataset: Dataset) -> str:
+    """Returns from when to when each part of the data is, for people."""
+    if dataset.times is None or len(dataset.keys) > 1:
+        return ", ".join(f"{count:,} {name}" for name, count in dataset.summary.targets.items())
+    is_number = dataset.times.dtype != np.int64
+    pieces = []
+    for part, name in enumerate(NAMES):
+        begin, end = dataset.regions[0, part]
+        times = dataset.times
+        pieces.append(f"{name} {show(times[begin], is_number)} to {show(times[end - 1], is_number)}")
+    return ", ".join(pieces)
+
+
+def training_rows(dataset: Dataset) -> NDArray[np.int64]:
+    """Returns the begin and end rows of each sequence's training part, (S', 2)."""
+    bounds = dataset.regions[:, TRAINING]
+    return bounds[bounds[:, 0] >= 0]

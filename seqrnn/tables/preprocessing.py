@@ -1,0 +1,404 @@
+"""What is done to a table before a network reads it, and to the network's outputs: a document stored with the run.
+
+``Preprocessing`` is written into the run directory as ``preprocessing.json``, and holds everything that was fitted on
+the training rows. ``encode`` turns a sequence into arrays, ``Encoded.inputs`` gathers what the network reads from
+them, and ``to_units`` turns outputs back into the user's units. T timesteps, N sequences, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from seqrnn.errors import DataError, printable
+from seqrnn.tables.reading import ReadOptions
+from seqrnn.tables.sequences import Sequence
+from seqrnn.tables.times import DAY, Step, TimeFormat
+
+Kind = Literal["forecast", "regression", "classification"]
+Mode = Literal["direct", "recursive"]
+Missing = Literal["mask", "interpolate", "drop"]
+Cycle = Literal["day", "week", "year"]
+CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": 365.2425 * DAY}  # nanoseconds
+LARGEST_LOG = 700.0  # exp of it is still finite
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Feature(BaseModel, frozen=True, extra="forbid"):
+    """A column that the network reads.
+
+    Args:
+        column: its name.
+        kind: a category is encoded as one input per category, which is 1 where it is that one.
+        role: ``target`` (its past values), ``past`` (known up to the present), or ``known`` (known in advance: a
+            forecast reads it at the timesteps to be predicted).
+        mean, scale: subtracted, and divided by; of the training rows.
+        categories: of the training rows.
+        masked: whether another input says where its value is missing.
+    """
+
+    column: str
+    kind: Literal["number", "category"]
+    role: Literal["target", "past", "known"]
+    mean: Finite = 0.0
+    scale: Scale = 1.0
+    categories: tuple[str, ...] = ()
+    masked: bool = False
+
+    @property
+    def width(self) -> int:
+        """The number of inputs."""
+        return (len(self.categories) if self.kind == "category" else 1) + self.masked
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the inputs."""
+        own = [f"{self.column}={label}" for label in self.categories] if self.kind == "category" else [self.column]
+        return own + ([f"{self.column} is missing"] if self.masked else [])
+
+
+class Preprocessing(BaseModel, frozen=True, extra="forbid"):
+    """How tables become inputs, and outputs become values in the user's units.
+
+    Args:
+        version: of this format.
+        kind: ``forecast`` of the next values, ``regression`` of the value at the same timestep, or ``classification``
+            of whole sequences.
+        mode: of a forecast: ``direct`` (an output for each timestep of the horizon) or ``recursive`` (one step ahead,
+            fed back).
+        horizon: timesteps that are predicted; 1 where it is no forecast.
+        targets: the columns that are predicted.
+        features: the columns that are read, in the order of the inputs.
+        group: the column whose values tell sequences apart.
+        time, step: how times are read, and the distance between timesteps.
+        resample: whether rows are averaged over each step.
+        sort: whether rows are put into the order of their times.
+        gaps: whether missing timesteps are filled with missing values; otherwise rows simply follow each other.
+        calendar: the cycles whose phase (as a sine and a cosine) is read.
+        missing: what is done about missing inputs: ``mask`` reads the last value and an input that says so,
+            ``interpolate`` draws a straight line to the next value, ``drop`` leaves the timestep out and starts a new
+            sequence behind it.
+        log: whether targets are predicted as their logarithms.
+        difference: whether a forecast predicts changes from the present value.
+        output_mean, output_scale: (horizon, targets) of the outputs.
+        target_levels: the mean of each target over the training rows, after ``log``.
+        classes: labels, in the order of the outputs.
+        warmup: timesteps before the first prediction that set the state.
+        read: how the texts of a file are read.
+    """
+
+    version: Literal[1] = 1
+    kind: Kind
+    mode: Mode = "direct"
+    horizon: Annotated[int, Field(ge=1, le=100_000)] = 1
+    targets: tuple[str, ...]
+    features: tuple[Feature, ...]
+    group: str | None = None
+    time: TimeFormat = TimeFormat()
+    step: Step = Step(unit="row", count=1)
+    resample: bool = False
+    sort: bool = False
+    gaps: bool = False
+    calendar: tuple[Cycle, ...] = ()
+    missing: Missing = "mask"
+    log: bool = False
+    difference: bool = False
+    output_mean: tuple[tuple[Finite, ...], ...] = ()
+    output_scale: tuple[tuple[Scale, ...], ...] = ()
+    target_levels: tuple[Finite, ...] = ()
+    classes: tuple[str, ...] = ()
+    warmup: Annotated[int, Field(ge=0)] = 0
+    read: ReadOptions = ReadOptions()
+
+    @property
+    def is_forecast(self) -> bool:
+        return self.kind == "forecast"
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many timesteps one output vector covers."""
+        return self.horizon if self.is_forecast and self.mode == "direct" else 1
+
+    @property
+    def here(self) -> list[Feature]:
+        """The features that are read at the present timestep."""
+        return [each for each in self.features if not (self.is_forecast and each.role == "known")]
+
+    @property
+    def ahead(self) -> list[Feature]:
+        """The features that a forecast reads at the timesteps to be predicted."""
+        return [each for each in self.features if self.is_forecast and each.role == "known"]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The name of each input of the network, in order."""
+        names = [name for feature in self.here for name in feature.names]
+        for distance in range(1, self.steps_ahead + 1):
+            names += [f"{name} (t+{distance})" for feature in self.ahead for name in feature.names]
+        return names + [f"{wave} of the {cycle}" for cycle in self.calendar for wave in ("sine", "cosine")]
+
+    @property
+    def input_size(self) -> int:
+        here, ahead = (sum(each.width for each in group) for group in (self.here, self.ahead))
+        return here + self.steps_ahead * ahead + 2 * len(self.calendar)
+
+    @property
+    def output_size(self) -> int:
+        return len(self.classes) if self.kind == "classification" else self.steps_ahead * len(self.targets)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that a file must have to be predicted from."""
+        group = [self.group] if self.group is not None else []
+        return list(dict.fromkeys([*self.time.columns, *group, *(each.column for each in self.features)]))
+
+    def encode(self, sequence: Sequence, *, strict: bool = True) -> Encoded:
+        """Turns a sequence into arrays.
+
+        Args:
+            strict: whether a category that was not in the training rows is an error; otherwise it is encoded as none
+                of them.
+
+        Raises:
+            DataError: a category is unknown, or the logarithm of a value does not exist.
+        """
+        return encode(self, sequence, strict=strict)
+
+    def to_units(self, outputs: NDArray[Any], origins: NDArray[Any]) -> NDArray[np.float64]:
+        """Returns outputs of the network in the units of the table.
+
+        Args:
+            outputs: (T, N, O).
+            origins: (T, N, targets), the last known values of the targets at each timestep, in their units.
+
+        Returns:
+            (T, N, steps ahead, targets).
+        """
+        shape = (*outputs.shape[:-1], self.steps_ahead, len(self.targets))
+        values: NDArray[np.float64] = outputs.reshape(shape).astype(np.float64)
+        values = values * np.array(self.output_scale) + np.array(self.output_mean)
+        if self.difference:
+            values += self._transformed(origins)[..., None, :]
+        return np.exp(np.minimum(values, LARGEST_LOG)) if self.log else values
+
+    def from_units(self, values: NDArray[Any], origins: NDArray[Any]) -> NDArray[np.float64]:
+        """Returns values (T, N, steps ahead, targets) as the network would output them, (T, N, O): the inverse of
+        ``to_units``."""
+        inner = self._transformed(values)
+        if self.difference:
+            inner = inner - self._transformed(origins)[..., None, :]
+        inner = (inner - np.array(self.output_mean)) / np.array(self.output_scale)
+        flat: NDArray[np.float64] = inner.reshape(*inner.shape[:-2], -1)
+        return flat
+
+    def _transformed(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        values = np.asarray(values, np.float64)
+        return np.log(values) if self.log else values
+
+    def phases(self, clock: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns sine and cosine of each calendar cycle, (…, 2 · cycles), at what a clock shows. A forecast is given
+        those of the first timestep that it predicts."""
+        later = self.step.nominal if self.is_forecast else 0.0
+        waves = []
+        for cycle in self.calendar:
+            angle = 2 * np.pi * np.mod(clock + int(later), CYCLES[cycle]) / CYCLES[cycle]
+            waves += [np.sin(angle), np.cos(angle)]
+        return np.stack(waves, axis=-1).astype(np.float32)
+
+
+@dataclass
+class Encoded:
+    """A sequence of T timesteps as arrays.
+
+    Args:
+        here: (T, ·) float32: the inputs that are read at the present timestep.
+        ahead: (T, ·) float32: those that a forecast reads at the timesteps to be predicted.
+        clock: (T,) what a clock shows, in nanoseconds; None: there are no calendar cycles.
+        targets: (T, targets) in the network's space before scaling (after ``log``); NaN where one is missing.
+        levels: (T, targets) the same, with the last known value where one is missing.
+        starts: (T,) whether a new sequence begins.
+        usable: (T,) False where an input was interpolated, which knows the future.
+        kept: (T,) the timestep of the sequence that each is; None: all are there.
+    """
+
+    preprocessing: Preprocessing
+    here: NDArray[np.float32]
+    ahead: NDArray[np.float32]
+    clock: NDArray[np.int64] | None
+    targets: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    starts: NDArray[np.bool_]
+    usable: NDArray[np.bool_]
+    kept: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.here)
+
+    @property
+    def origins(self) -> NDArray[np.float64]:
+        """(T, targets): the last known values of the targets in their units."""
+        return np.exp(self.levels) if self.preprocessing.log else self.levels
+
+    def inputs(self) -> NDArray[np.float32]:
+        """Returns the inputs of all timesteps, (T, I). Beyond the end, what is known in advance is taken to stay."""
+        rows = np.arange(len(self))
+        return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, np.full(len(self), len(self) - 1))
+
+
+def gather(
+    preprocessing: Preprocessing,
+    here: NDArray[np.float32],
+    ahead: NDArray[np.float32],
+    clock: NDArray[np.int64] | None,
+    rows: NDArray[np.int64],
+    last: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Returns the inputs (…, I) at ``rows`` (…).
+
+    Args:
+        here, ahead, clock: of one sequence or several, see ``Encoded``.
+        last: (…) the last row of the sequence that each row belongs to.
+    """
+    parts = [here[rows]]
+    if ahead.shape[1]:
+        parts += [ahead[np.minimum(rows + distance, last)] for distance in range(1, preprocessing.steps_ahead + 1)]
+    if preprocessing.calendar and clock is not None:
+        parts.append(preprocessing.phases(clock[rows]))
+    return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+def last_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns a column in which each missing value is the last one that was there; NaN before the first."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return values
+    index = np.where(missing, 0, np.arange(len(values)))
+    np.maximum.accumulate(index, out=index)
+    return values[index]
+
+
+def _interpolated(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns a column in which missing values lie on a straight line between their neighbours."""
+    missing = np.isnan(values)
+    if not missing.any() or missing.all():
+        return values
+    present = np.flatnonzero(~missing)
+    filled = values.copy()
+    filled[missing] = np.interp(np.flatnonzero(missing), present, values[present], left=np.nan)
+    return filled
+
+
+def transformed_target(preprocessing: Preprocessing, sequence: Sequence, name: str) -> NDArray[np.float64]:
+    """Returns a target's values, as logarithms where that is asked for.
+
+    Raises:
+        DataError: the logarithm of a value does not exist.
+    """
+    values = sequence.numbers[name]
+    if not preprocessing.log:
+        return values
+    wrong = np.flatnonzero(values <= 0)
+    if len(wrong):
+        raise sequence.error(int(wrong[0]), name, f"{values[wrong[0]]:g}", "has no logarithm; set task.log=false")
+    return np.log(values)
+
+
+def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, regions: Any = None) -> Encoded:
+    """Turns a sequence into arrays; see ``Preprocessing.encode``.
+
+    Args:
+        regions: (T,) which part of the data each timestep belongs to, so that no line is drawn from one part to the
+            next; None: all are one part.
+    """
+    count = len(sequence)
+    has_targets = all(name in sequence.numbers for name in preprocessing.targets)
+    predicted = preprocessing.targets if has_targets and preprocessing.kind != "classification" else ()
+    columns = {name: transformed_target(preprocessing, sequence, name) for name in predicted}
+    usable = np.ones(count, bool)
+    dropped = np.zeros(count, bool)
+    here = np.zeros((count, sum(each.width for each in preprocessing.here)), np.float32)
+    ahead = np.zeros((count, sum(each.width for each in preprocessing.ahead)), np.float32)
+    for array, features in ((here, preprocessing.here), (ahead, preprocessing.ahead)):
+        first = 0
+        for feature in features:
+            part = array[:, first : first + feature.width]
+            if feature.kind == "category":
+                missing = _encode_category(feature, sequence, part, strict)
+            else:
+                values = columns[feature.column] if feature.role == "target" else sequence.numbers[feature.column]
+                missing = np.isnan(values)
+                if missing.any():
+                    if preprocessing.missing == "interpolate":
+                        values = _by_region(values, regions)
+                        usable &= ~missing
+                    else:
+                        values = last_known(values)
+                if feature.role == "target" and preprocessing.difference:
+                    values = np.diff(values, prepend=values[:1])
+                scaled = (values - feature.mean) / feature.scale
+                part[:, 0] = np.where(np.isnan(scaled), 0.0, scaled) if missing.any() else scaled
+            if feature.masked:
+                part[:, -1] = missing
+            dropped |= missing
+            first += feature.width
+    targets = np.stack(list(columns.values()), axis=1) if columns else np.zeros((count, 0))
+    levels = targets
+    if columns and np.isnan(targets).any():
+        filled = [last_known(values) for values in columns.values()]
+        levels = np.stack(filled, axis=1)
+        levels = np.where(np.isnan(levels), np.array(preprocessing.target_levels), levels)
+    clock = sequence.clock(preprocessing.time.timezone) if preprocessing.calendar else None
+    starts = np.zeros(count, bool)
+    starts[:1] = True
+    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable)
+    if preprocessing.missing == "drop" and dropped.any():
+        return _without(encoded, dropped)
+    return encoded
+
+
+def _by_region(values: NDArray[np.float64], regions: Any) -> NDArray[np.float64]:
+    """Interpolates within each part by itself; at the end of a part, the last known value stays."""
+    if regions is None:
+        return last_known(_interpolated(values))
+    bounds = np.flatnonzero(np.diff(regions)) + 1
+    parts = [_interpolated(part) for part in np.split(values, bounds)]
+    return last_known(np.concatenate(parts))
+
+
+def _encode_category(
+    feature: Feature, sequence: Sequence, part: NDArray[np.float32], strict: bool
+) -> NDArray[np.bool_]:
+    codes, labels = sequence.codes[feature.column], sequence.labels[feature.column]
+    known = {label: number for number, label in enumerate(feature.categories)}
+    numbers = np.array([known.get(label, -1) for label in labels] + [-1])  # the last: a missing value, code −1
+    found, missing = numbers[codes], codes < 0
+    unknown = np.flatnonzero((found < 0) & ~missing)
+    if strict and len(unknown):
+        shown = ", ".join(printable(label)[:30] for label in feature.categories[:20])
+        raise sequence.error(
+            int(unknown[0]), feature.column, labels[codes[unknown[0]]],
+            f"is a category that was not in the training rows (there were: {shown})",
+        )  # fmt: skip
+    rows = np.flatnonzero(found >= 0)
+    part[rows, found[rows]] = 1.0
+    return missing
+
+
+def _without(encoded: Encoded, dropped: NDArray[np.bool_]) -> Encoded:
+    """Leaves timesteps out; a new sequence begins behind each gap."""
+    kept = np.flatnonzero(~dropped)
+    if not len(kept):
+        raise DataError("task.missing=drop: every row has a missing value; set task.missing=mask")
+    starts = encoded.starts[kept]
+    starts[0] = True
+    starts[1:] |= np.diff(kept) > 1
+    clock = encoded.clock[kept] if encoded.clock is not None else None
+    return Encoded(
+        encoded.preprocessing, encoded.here[kept], encoded.ahead[kept], clock, encoded.targets[kept],
+        encoded.levels[kept], starts, encoded.usable[kept], kept,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Which rows are trained on, validated on and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqrnn.errors import DataError
+
+TRAINING, VALIDATION, TEST = 0, 1, 2
+NAMES = ("training", "validation", "test")
+Regions = NDArray[np.int8]  # (T,): TRAINING, VALIDATION or TEST
+
+
+def split_in_time(
+    lengths: Sequence[int], keys: Sequence[str], validation: float, test: float, horizon: int
+) -> list[Regions]:
+    """Returns the part that each timestep belongs to: in each sequence the last share is test data, the share before
+    it validation data.
+
+    Args:
+        lengths: timesteps of each sequence.
+        keys: its name, for errors.
+        horizon: timesteps of a prediction, which must fit into each part.
+
+    Raises:
+        DataError: a sequence is too short.
+    """
+    found = []
+    for length, key in zip(lengths, keys, strict=True):
+        held_out = max(round(length * test), 1)
+        chosen_by = max(round(length * validation), 1)
+        trained_on = length - held_out - chosen_by
+        if min(held_out, chosen_by) < horizon or trained_on < horizon + 1:
+            short = sum(_is_short(each, validation, test, horizon) for each in lengths)
+            others = f" (and {short - 1:,} more sequences)" if short > 1 else ""
+            raise DataError(
+                f"task.horizon={horizon}: {key} has {length:,} timesteps{others}, of which {trained_on:,} "
+                f"are trained on, {chosen_by:,} validated on and {held_out:,} tested on; each part should hold the "
+                "horizon, and the training part one more: take a shorter horizon, or more rows"
+            )
+        regions = np.full(length, TRAINING, np.int8)
+        regions[trained_on:] = VALIDATION
+        regions[length - held_out :] = TEST
+        found.append(regions)
+    return found
+
+
+def _is_short(length: int, validation: float, test: float, horizon: int) -> bool:
+    held_out, chosen_by = max(round(length * test), 1), max(round(length * validation), 1)
+    return min(held_out, chosen_by) < horizon or length - held_out - chosen_by < horizon + 1
+
+
+def split_sequences(
+    classes: Sequence[str], keys: Sequence[str], validation: float, test: float, seed: int
+) -> list[int]:
+    """Returns the part that each whole sequence belongs to. Each class is divided in the same shares, as far as whole
+    sequences can be: of each, at least one is trained on and one tested on.
+
+    Args:
+        classes: of each sequence; the same one throughout where there are none.
+        keys: its name, for errors.
+
+    Raises:
+        DataError: a class has one sequence only, or there are too few sequences.
+    """
+    if len(classes) < 3:
+        raise DataError(
+            f"{len(classes)} sequences: at least three are needed, to train, validate and test on; tell sequences "
+            "apart with task.group, or give several files"
+        )
+    rng = np.random.Generator(np.random.Philox(seed))
+    parts = np.full(len(classes), TRAINING)
+    for label in sorted(set(classes)):
+        members = np.array([number for number, each in enumerate(classes) if each == label])
+        if len(members) == 1:
+            raise DataError(
+                f"class {label!r} has one sequence only, {keys[members[0]]}; it cannot be both trained on and tested "
+                "on: give more sequences of this class, or leave it out"
+            )
+        members = rng.permutation(members)
+        tested = max(1, round(len(members) * test))
+        validated = min(max(1, round(len(members) * validation)), len(members) - tested - 1)
+        parts[members[:tested]] = TEST
+        parts[members[tested : tested + max(0, validated)]] = VALIDATION
+    if not (parts == VALIDATION).any():
+        raise DataError("no sequence is left to validate on; each class should have at least three sequences")
+    return [int(part) for part in parts]

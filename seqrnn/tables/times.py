@@ -1,0 +1,273 @@
+"""Times of rows: how their texts are read, how far apart timesteps are, and whether they are in order and complete.
+
+Times are nanoseconds since 1970. With offsets in the texts, or with ``task.timezone``, they are UTC; else they are
+what the clock showed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from seqrnn.errors import DataError, printable
+
+NO_TIME = np.iinfo(np.int64).min
+SECOND = 10**9
+DAY = 86_400 * SECOND
+MONTH = 30.436875 * DAY  # on average
+HAS_OFFSET = r"(?:\d\s?Z|\d\s?UTC|:\d\d[^+-]*[+-]\d\d:?\d\d)$"
+MOST_NAMED = 3  # gaps, duplicates and the like that an error names
+UNITS = (("day", DAY), ("hour", 3600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND), ("millisecond", 10**6))
+
+
+class TimeFormat(BaseModel, frozen=True, extra="forbid"):
+    """How times are read.
+
+    Args:
+        columns: one that holds times, or several that hold year, month, day and so on; none: there are no times.
+        pattern: of the texts, as for ``strptime``; ``ISO8601``; None: the column holds numbers, or times already.
+        offsets: whether the texts hold offsets from UTC.
+        timezone: of texts without offsets, such as ``Europe/Berlin``; also decides what hour of the day it is.
+    """
+
+    columns: tuple[str, ...] = ()
+    pattern: str | None = None
+    offsets: bool = False
+    timezone: str | None = None
+
+
+class Step(BaseModel, frozen=True, extra="forbid"):
+    """The distance between two timesteps.
+
+    Args:
+        unit: ``nanosecond``; ``month``; ``weekday`` (Monday to Friday); ``number`` where times are numbers; ``row``
+            where there are none.
+        count: of these units.
+        day: of a month: the day of the month, 31 for its last one.
+    """
+
+    unit: Literal["nanosecond", "month", "weekday", "number", "row"]
+    count: float
+    day: int = 1
+
+    @property
+    def nominal(self) -> float:
+        """Nanoseconds (for ``number`` and ``row``: units of the numbers, rows) between two timesteps, on average."""
+        each = {"month": MONTH, "weekday": 1.4 * DAY}.get(self.unit, 1.0)
+        return self.count * each
+
+    def __str__(self) -> str:
+        count = int(self.count)
+        if self.unit == "month":
+            known = {1: "month", 3: "quarter", 12: "year"}
+            return known.get(count, f"{count} months" if count % 12 else f"{count // 12} years")
+        if self.unit == "nanosecond":
+            for name, length in UNITS:
+                if count % length == 0:
+                    return name if count == length else f"{count // length} {name}s"
+            return f"{count} ns"
+        if self.unit == "number":
+            return f"{self.count:g}"
+        return self.unit
+
+    def positions(self, times: NDArray[Any]) -> NDArray[np.float64]:
+        """Returns how many steps each time is from the first, whole numbers where the times are regular."""
+        if self.unit == "month":
+            months = _months(times)
+            return np.asarray((months - months[0]) / self.count, np.float64)
+        if self.unit == "weekday":
+            days = times.astype("datetime64[ns]").astype("datetime64[D]")
+            return np.busday_count(days[0], days).astype(np.float64)
+        return np.asarray((times - times[0]) / self.count, np.float64)
+
+    def times_at(self, first: Any, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Returns the times that are ``positions`` steps from ``first``."""
+        if self.unit == "month":
+            months = np.datetime64(int(first), "ns").astype("datetime64[M]") + positions * int(self.count)
+            last = (months + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+            days = np.minimum(months.astype("datetime64[D]") + np.timedelta64(self.day - 1, "D"), last)
+            within = int(first) % DAY
+            return _nanoseconds(days) + within
+        if self.unit == "weekday":
+            day = np.datetime64(int(first), "ns").astype("datetime64[D]")
+            days = np.busday_offset(day, positions, roll="forward")
+            return _nanoseconds(days) + int(first) % DAY
+        each = int(self.count) if float(self.count).is_integer() else self.count
+        return np.asarray(first + positions * each)
+
+
+def _nanoseconds(times: NDArray[Any]) -> NDArray[np.int64]:
+    nanoseconds: NDArray[np.int64] = times.astype("datetime64[ns]").astype(np.int64)
+    return nanoseconds
+
+
+def _months(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    return times.astype("datetime64[ns]").astype("datetime64[M]").astype(np.int64)
+
+
+def _days_of_month(times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns the day of the month of each time, and whether it is the last of its month."""
+    days = times.astype("datetime64[ns]").astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    last = (months + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    return (days - months.astype("datetime64[D]")).astype(np.int64) + 1, days == last
+
+
+def infer_step(sequences: Sequence[NDArray[Any]], is_number: bool) -> Step:
+    """Returns the distance between timesteps that is most common in ascending times."""
+    differences = np.concatenate([np.diff(times) for times in sequences])
+    if not len(differences):
+        return Step(unit="number" if is_number else "nanosecond", count=1 if is_number else DAY)
+    values, counts = np.unique(differences, return_counts=True)
+    most_common = values[counts.argmax()]
+    if is_number:
+        return Step(unit="number", count=float(most_common))
+    times = np.concatenate([times[:10_000] for times in sequences[:100]])
+    if most_common >= 28 * DAY:
+        number, is_last = _days_of_month(times)
+        months = np.concatenate([np.diff(_months(each)) for each in sequences])
+        if (is_last.all() or (number == number[0]).all()) and months.min() > 0:
+            kinds, how_many = np.unique(months, return_counts=True)
+            day = 31 if is_last.all() else int(number[0])
+            return Step(unit="month", count=int(kinds[how_many.argmax()]), day=day)
+    if most_common == DAY and len(times) >= 10:
+        weekday = (times // DAY + 3) % 7  # 1 January 1970 was a Thursday; 0 is Monday
+        if (weekday < 5).all():
+            return Step(unit="weekday", count=1)
+    return Step(unit="nanosecond", count=int(most_common))
+
+
+def show(time: Any, is_number: bool) -> str:
+    """Returns a time for people."""
+    if is_number:
+        return f"{time:g}"
+    moment = np.datetime64(int(time), "ns")
+    unit = next(unit for unit in ("D", "m", "s", "ms", "ns") if moment.astype(f"datetime64[{unit}]") == moment)
+    return str(moment.astype(f"datetime64[{unit}]")).replace("T", " ")
+
+
+def guess_format(texts: Sequence[str | None]) -> str | None:
+    """Returns the pattern that a column's texts have, ``ISO8601`` or one for ``strptime``; None: they are no times.
+
+    Where day and month could be either way round, the way in which the times ascend is taken, and else month first.
+    """
+    import pandas as pd
+
+    present = [text for text in texts if text is not None]
+    if not present or len(present[0]) < 6 or not any(letter.isdigit() for letter in present[0]):
+        return None
+    if re.fullmatch(r"[+-]?[\d.,]+(e[+-]?\d+)?", present[0], re.IGNORECASE) and not re.fullmatch(
+        r"\d{1,2}\.\d{1,2}\.\d{4}", present[0]
+    ):
+        return None
+    first = pd.Series(present)
+    if re.match(r"\d{4}-\d\d", present[0]) and _share_parsed(first, "ISO8601") > 0.5:
+        return "ISO8601"
+    found = dict.fromkeys(
+        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst) for dayfirst in (False, True)
+    )
+    patterns = [pattern for pattern in found if pattern and _share_parsed(first, pattern) > 0.5]
+    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), not _ascends(first, pattern)))
+    return patterns[0] if patterns else None
+
+
+def _parsed(texts: Any, pattern: str, *, utc: bool = True) -> Any:
+    import pandas as pd
+
+    return pd.to_datetime(texts, format=pattern, errors="coerce", utc=utc)
+
+
+def _share_parsed(texts: Any, pattern: str) -> float:
+    return float(_parsed(texts, pattern).notna().mean())
+
+
+def _ascends(texts: Any, pattern: str) -> bool:
+    return bool(_parsed(texts, pattern).is_monotonic_increasing)
+
+
+def have_offsets(texts: Sequence[str | None]) -> bool:
+    """Returns whether the first text that is there ends with an offset from UTC."""
+    first = next((text for text in texts if text is not None), "")
+    return re.search(HAS_OFFSET, first) is not None
+
+
+def parse_times(values: Any, time_format: TimeFormat, where: str, column: str, first_row: int) -> NDArray[np.int64]:
+    """Returns times in nanoseconds since 1970, ``NO_TIME`` where one is missing.
+
+    Args:
+        values: a pandas Series of texts, or of times.
+        where: the name of the file, for errors.
+        first_row: the row of the first value in the file, for errors.
+
+    Raises:
+        DataError: a text is no time in the format.
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.reset_index(drop=True)
+        present = values.notna()
+        has_offset = values.str.contains(HAS_OFFSET, regex=True, na=False).astype(bool)
+        other = np.flatnonzero((present & (has_offset != time_format.offsets)).to_numpy())
+        if len(other):
+            kind = ("without", "with") if time_format.offsets else ("with", "without")
+            raise _wrong_time(
+                where, first_row + int(other[0]), column, values[int(other[0])],
+                f"is a time {kind[0]} an offset from UTC, and the first ones are {kind[1]}; write all of them in one "
+                "form",
+            )  # fmt: skip
+        parsed = _parsed(values, time_format.pattern or "ISO8601", utc=time_format.offsets)
+        wrong = np.flatnonzero((present & parsed.isna()).to_numpy())
+        if len(wrong):
+            raise _wrong_time(
+                where, first_row + int(wrong[0]), column, values[int(wrong[0])],
+                f"is no time in the format of the first rows, {time_format.pattern}"
+                f"{f' (and {len(wrong) - 1:,} more nearby)' if len(wrong) > 1 else ''}; write all of them in one "
+                "format, or give it with task.time_format",
+            )  # fmt: skip
+        values = parsed
+    if getattr(values.dtype, "tz", None) is not None:
+        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+    try:
+        nanoseconds = values.to_numpy().astype("datetime64[ns]")
+    except (OverflowError, ValueError):
+        raise DataError(f"{where}, column {printable(column)}: a time before 1678 or after 2262") from None
+    back = nanoseconds.astype(values.to_numpy().dtype)
+    if len(np.flatnonzero((back != values.to_numpy()) & ~np.isnat(nanoseconds))):
+        raise DataError(f"{where}, column {printable(column)}: a time before 1678 or after 2262")
+    return _nanoseconds(nanoseconds)
+
+
+def _wrong_time(where: str, row: int, column: str, value: Any, problem: str) -> DataError:
+    return DataError(f"{where}, row {row}, column {printable(column)}: {printable(str(value))[:60]!r} {problem}")
+
+
+def localized(times: NDArray[np.int64], timezone: str, where: str) -> NDArray[np.int64]:
+    """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is told apart
+    by the order of the rows.
+
+    Raises:
+        DataError: there is no such zone, a time does not exist in it, or it comes twice and only once in the rows.
+    """
+    import pandas as pd
+
+    try:
+        index = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize(timezone, ambiguous="infer")
+    except (KeyError, ModuleNotFoundError) as error:
+        raise DataError(f"task.timezone={printable(timezone)}: no such time zone: {printable(str(error))}") from None
+    except ValueError as error:  # pandas: ambiguous and nonexistent times
+        raise DataError(f"{where}: task.timezone={timezone}: {printable(str(error).partition(chr(10))[0])}") from None
+    return _nanoseconds(index.tz_convert("UTC").tz_localize(None).to_numpy())
+
+
+def wall_clock(times: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """Returns what a clock in ``timezone`` shows at times in UTC."""
+    import pandas as pd
+
+    index = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize("UTC").tz_convert(timezone)
+    return _nanoseconds(index.tz_localize(None).to_numpy())

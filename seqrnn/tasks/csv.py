@@ -1,0 +1,387 @@
+"""task=csv: forecasts, regressions and classifications of the user's own tables (CSV, gzip, zip, Parquet)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from seqrnn import metrics
+from seqrnn.bounds import Count, Natural
+from seqrnn.errors import ConfigError
+from seqrnn.registry import register
+from seqrnn.rundir.names import DATA, PREPROCESSING
+from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows
+from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.reading import ReadOptions
+from seqrnn.tables.settings import TableSettings
+from seqrnn.tables.splits import TEST, TRAINING, VALIDATION
+from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Suggestions
+from seqrnn.tasks.table_batch import TableBatch
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Columns = str | list[str]
+EVALUATED = 1024  # sequences in a batch of an evaluation
+STREAM = 250  # timesteps that a stream of training data should have at least
+MOST_STREAMS = 32
+WINDOW = 32  # timesteps
+UPDATES = 1500  # that a short series is trained for
+MOST_EPOCHS = 200
+
+
+@register("task", "csv")
+class Csv:
+    """A table of the user's own: rows are timesteps, columns are what is known at each. conf/task/csv.yaml explains
+    the settings. The data is read when it is first needed.
+
+    ``task.kind=forecast`` predicts the next ``horizon`` values of the target at each timestep, from everything up to
+    it; ``regression`` the target at the same timestep, from the inputs; ``classification`` one label per sequence.
+
+    The end of each sequence is tested on, and what comes before it validated on. A prediction whose values lie in two
+    parts counts in none, so that training ends a horizon before the validation begins. Everything that is fitted
+    (scales, categories, masks) is fitted on training rows. Sequences of evaluations begin with earlier rows, which
+    set the state and do not count. A classification divides whole sequences instead.
+    """
+
+    smoke: ClassVar = {"synthetic": True}
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        path: str | None,
+        synthetic: bool,
+        kind: Literal["forecast", "regression", "classification"],
+        target: Columns,
+        inputs: Columns,
+        known: list[str],
+        categories: list[str],
+        time: Columns | None,
+        time_format: str | None,
+        timezone: str | None,
+        group: str | None,
+        horizon: Annotated[int, Field(ge=1, le=10_000)],
+        mode: Literal["direct", "recursive"],
+        resample: str | None,
+        sort: bool,
+        gaps: Literal["auto", "fill", "ignore", "error"],
+        calendar: Literal["auto", "none"],
+        missing: Literal["mask", "interpolate", "drop"],
+        log: bool,
+        difference: bool,
+        split: Literal["auto", "time", "group"],
+        validation: Share,
+        test: Share,
+        season: Count | Literal["auto"],
+        warmup: Natural | Literal["auto"],
+        loss: Literal["mse", "l1"],
+        delimiter: Annotated[str, Field(min_length=1, max_length=1)],
+        decimal: Literal[".", ","],
+        encoding: str,
+        missing_values: list[str],
+    ) -> None:
+        self.seed, self.synthetic = seed, synthetic
+        is_classification = kind == "classification"
+        self.kind: Literal["regression", "classification"] = "classification" if is_classification else "regression"
+        self.loss = "cross_entropy" if is_classification else loss
+        generated = path is None and is_classification
+        self.settings = TableSettings(
+            path=path,
+            kind=kind,
+            horizon=horizon,
+            mode=mode,
+            target=_columns(target),
+            inputs=_columns(inputs),
+            known=tuple(known),
+            categories=tuple(categories),
+            time=None if time is None else _columns(time),
+            time_format=time_format,
+            timezone=timezone,
+            group="recording" if generated else group,
+            resample=resample,
+            sort=sort,
+            gaps=gaps,
+            calendar=calendar,
+            missing=missing,
+            log=log,
+            difference=difference,
+            split=split,
+            validation=validation,
+            test=test,
+            season=season,
+            warmup=warmup,
+            read=ReadOptions(
+                delimiter=delimiter, decimal=decimal, encoding=encoding, missing_values=tuple(missing_values)
+            ),
+        )
+        problems = _problems(self.settings)
+        if problems:
+            raise ConfigError(*problems)
+        self._batches: dict[
+            int, Sequence[Batch]
+        ] = {}  # training data by streams; all epochs of a series are the same
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The table, read and prepared."""
+        if self.settings.path is None and not self.synthetic:
+            raise ConfigError("task.path=null: which file? Write task.path=FILE (smoke=true generates a table)")
+        return open_dataset(self.settings, self.seed)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What was fitted on the training rows."""
+        return self.data.preprocessing
+
+    @property
+    def input_size(self) -> int:
+        return self.preprocessing.input_size
+
+    @property
+    def output_size(self) -> int:
+        return self.preprocessing.output_size
+
+    def train(self, epoch: int, streams: int) -> Sequence[Batch]:
+        if self.kind == "classification":
+            return self._shuffled(epoch, streams)
+        if streams not in self._batches:
+            self._batches[streams] = [self._stretches(streams)]
+        return self._batches[streams]
+
+    def _stretches(self, streams: int) -> TableBatch:
+        """Returns the training rows of all sequences, one behind the other, cut into streams of equal length. The
+        oldest rows, fewer than there are streams, are left out."""
+        spans = training_rows(self.data)
+        count = int((spans[:, 1] - spans[:, 0]).sum())
+        streams = min(streams, count)
+        each = count // streams
+        begins = count - each * streams + each * np.arange(streams)
+        lengths = np.full(streams, each)
+        return TableBatch(self.data, begins, lengths, each, TRAINING, [""] * streams, spans=spans)
+
+    def _shuffled(self, epoch: int, streams: int) -> Sequence[Batch]:
+        """Returns the training sequences in an order of the epoch, all padded to the length of the longest."""
+        chosen = np.flatnonzero(self.data.regions[:, TRAINING, 0] >= 0)
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
+        return self._sequences(rng.permutation(chosen), TRAINING, streams)
+
+    def validation(self) -> Sequence[Batch]:
+        return self._evaluated(VALIDATION)
+
+    def test(self) -> Sequence[Batch]:
+        return self._evaluated(TEST)
+
+    def _evaluated(self, part: int) -> Sequence[Batch]:
+        data = self.data
+        chosen = np.flatnonzero(data.regions[:, part, 0] >= 0)
+        if self.kind == "classification":
+            return self._sequences(chosen, part, EVALUATED)
+        begins, ends, names = [], [], []
+        for sequence in chosen:
+            first, (begin, end) = data.first[sequence], data.regions[sequence, part]
+            origin = max(begin - self.preprocessing.is_forecast, first)  # the timestep before predicts the first one
+            counting = np.flatnonzero(data.parts[origin:end] == part)
+            if len(counting):
+                begins.append(max(first, origin - self.preprocessing.warmup))
+                ends.append(origin + counting[-1] + 1)
+                names.append(data.keys[sequence])
+        starts, lengths = np.array(begins), np.array(ends) - np.array(begins)
+        return [
+            TableBatch(data, starts[which], lengths[which], int(lengths.max()), part, names[which])
+            for which in _slices(len(names), EVALUATED)
+        ]
+
+    def _sequences(self, chosen: NDArray[np.int64], part: int, streams: int) -> Sequence[Batch]:
+        """Returns whole labelled sequences in batches."""
+        data = self.data
+        longest = int((data.last[chosen] - data.first[chosen] + 1).max())
+        return [
+            TableBatch(
+                data,
+                data.first[numbers],
+                data.last[numbers] - data.first[numbers] + 1,
+                longest,
+                part,
+                [data.keys[number] for number in numbers],
+                labels=data.labels[numbers],
+            )
+            for numbers in (chosen[which] for which in _slices(len(chosen), streams))
+        ]
+
+    def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+        """Returns scores in the network's space; ``score`` has those in the units of the table."""
+        return getattr(metrics, self.kind)(outputs, targets)  # type: ignore[no-any-return]
+
+    def score(self, predictions: Predicted) -> dict[str, float]:
+        """Returns scores in the units of the table. With several targets, whose units may differ, the errors are in
+        standard deviations of each, and the RMSE of each target in its units follows."""
+        judged = predictions.valid
+        if self.kind == "classification":
+            return metrics.classification(predictions.outputs[judged], predictions.targets[judged])
+        origins, actual = (
+            np.concatenate([getattr(batch, name) for batch in predictions.batches], axis=1)
+            for name in ("origins", "actual")
+        )
+        forecast = self.preprocessing.to_units(predictions.outputs, origins)[judged]  # (N', steps ahead, targets)
+        actual = actual[judged]
+        names = self.preprocessing.targets
+        if len(names) == 1:
+            return metrics.regression(forecast[..., 0], actual[..., 0])
+        deviations = np.array([self._deviation(number) for number in range(len(names))])
+        scores = metrics.regression(
+            (forecast / deviations).reshape(len(forecast), -1), (actual / deviations).reshape(len(actual), -1)
+        )
+        errors = np.sqrt(np.square(forecast - actual).mean(axis=(0, 1)))
+        return scores | {f"rmse_{name}": float(error) for name, error in zip(names, errors, strict=True)}
+
+    def _deviation(self, target: int) -> float:
+        """Returns the standard deviation of a target over the training rows, in its units."""
+        data = self.data
+        spans = training_rows(data)
+        values = np.concatenate([data.targets[begin:end, target] for begin, end in spans])
+        return float(np.nanstd(np.exp(values) if self.preprocessing.log else values))
+
+    def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
+        if self.kind == "classification":
+            return {"constant (class frequencies)": self._class_frequencies}
+        if not self.preprocessing.is_forecast:
+            return {"mean": lambda chunk: torch.zeros_like(chunk.targets)}
+        if self.preprocessing.difference:
+            return {
+                "persistence": lambda chunk: self._no_change.to(chunk.targets.dtype).expand_as(chunk.targets),
+                "mean change": lambda chunk: torch.zeros_like(chunk.targets),
+            }
+        predictors = {"persistence": self._persistence, "mean": lambda chunk: torch.zeros_like(chunk.targets)}
+        if self.data.season > 1:
+            predictors[f"seasonal naive ({self.data.season})"] = self._seasonal
+        return predictors
+
+    @property
+    def _no_change(self) -> Tensor:
+        mean, scale = (
+            np.array(values) for values in (self.preprocessing.output_mean, self.preprocessing.output_scale)
+        )
+        return torch.from_numpy((-mean / scale).reshape(-1))
+
+    def _present(self, chunk: Chunk) -> Tensor:
+        """Returns the last known values of the targets, scaled as outputs are, (T, B, targets)."""
+        widths = [feature.width for feature in self.preprocessing.here]
+        columns = np.cumsum([0, *widths])[: len(self.preprocessing.targets)]
+        return chunk.inputs[..., torch.from_numpy(columns)]
+
+    def _persistence(self, chunk: Chunk) -> Tensor:
+        return self._present(chunk).repeat(1, 1, self.preprocessing.steps_ahead)
+
+    def _seasonal(self, chunk: Chunk) -> Tensor:
+        """Predicts the value of a season before each timestep that is predicted; before there is one, the present."""
+        present, season = self._present(chunk), self.data.season
+        parts = []
+        for distance in range(1, self.preprocessing.steps_ahead + 1):
+            back = -(-distance // season) * season - distance  # timesteps before the present
+            earlier = present.roll(back, 0)
+            earlier[:back] = present[:back]
+            parts.append(earlier)
+        return torch.cat(parts, dim=-1)
+
+    def _class_frequencies(self, chunk: Chunk) -> Tensor:
+        trained_on = self.data.labels[self.data.regions[:, TRAINING, 0] >= 0]
+        counts = np.bincount(trained_on, minlength=self.output_size)
+        logits = torch.from_numpy(np.log(np.maximum(counts / counts.sum(), 1e-12)))
+        return logits.expand(*chunk.targets.shape, self.output_size)
+
+    def suggest(self) -> Suggestions:
+        """Returns lengths that suit the data: streams of some hundred timesteps, and as many epochs as make some
+        thousand updates, but at least one."""
+        data = self.data
+        if self.kind == "classification":
+            chosen = data.regions[:, TRAINING, 0] >= 0
+            count = int(chosen.sum())
+            longest = int((data.last - data.first + 1)[chosen].max())
+            streams = min(MOST_STREAMS, max(1, count // 8))
+            return self._suggestions(streams, longest, -(-count // streams))
+        spans = training_rows(data)
+        count = int((spans[:, 1] - spans[:, 0]).sum())
+        streams = min(MOST_STREAMS, max(1, count // STREAM))
+        window = min(WINDOW, max(1, count // streams))
+        return self._suggestions(streams, window, -(-(count // streams) // window))
+
+    def _suggestions(self, streams: int, window: int, updates_per_epoch: int) -> Suggestions:
+        return Suggestions(min(MOST_EPOCHS, max(1, round(UPDATES / updates_per_epoch))), streams, window)
+
+    def documents(self) -> Mapping[str, BaseModel]:
+        return {PREPROCESSING: self.preprocessing, DATA: self.data.summary}
+
+    def fingerprint(self) -> str:
+        return self.data.summary.sha256
+
+    @property
+    def data_note(self) -> str:
+        """What the data is, in a line."""
+        summary = self.data.summary
+        file = summary.files[0].name if len(summary.files) == 1 else f"{len(summary.files):,} files"
+        count = f"{summary.sequences:,} sequences, " if summary.sequences > 1 else ""
+        every = "" if summary.step == "row" else f", one per {summary.step}"
+        return f"{file}: {count}{summary.timesteps:,} timesteps{every}"
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was guessed and noticed, a line each."""
+        return [*self.data.summary.notes, describe_parts(self.data)]
+
+
+def _columns(names: Columns) -> Any:
+    """Returns ``auto``, or the names of columns as a tuple."""
+    if isinstance(names, str):
+        return "auto" if names == "auto" else (names,)
+    return tuple(names)
+
+
+def _slices(count: int, most: int) -> list[slice]:
+    return [slice(first, first + most) for first in range(0, count, most)]
+
+
+def _problems(settings: TableSettings) -> list[str]:
+    """Returns what does not fit together in the settings, a line each."""
+    problems = []
+    targets = () if settings.target == "auto" else settings.target
+    if settings.target == ():
+        problems.append("task.target=[]: there is nothing to predict; name a column")
+    if settings.kind == "classification" and len(targets) > 1:
+        problems.append(f"task.target={list(targets)}: a classification has one label; name one column")
+    if settings.kind != "forecast":
+        both = [name for name in targets if settings.inputs != "auto" and name in settings.inputs]
+        problems += [
+            f"task.inputs: {name} is the target, and a {settings.kind} would only copy it; leave it out"
+            for name in both
+        ]
+        if settings.horizon != 1:
+            problems.append(f"task.horizon={settings.horizon}: only task.kind=forecast has a horizon; leave it at 1")
+        if settings.difference:
+            problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it false")
+    if settings.kind == "classification" and settings.log:
+        problems.append("task.log=true: a classification predicts no number; leave it false")
+    if settings.kind == "classification" and settings.split == "time":
+        problems.append("task.split=time: a classification divides whole sequences; leave it at auto")
+    problems += [
+        f"task.known: {name} is the target, which is not known in advance; leave it out"
+        for name in settings.known
+        if name in targets
+    ]
+    times = settings.time if isinstance(settings.time, tuple) else ()
+    for key, names in (("inputs", settings.inputs), ("known", settings.known), ("target", targets)):
+        for name in names if names != "auto" else ():
+            if name in times or name == settings.group:
+                what = "time" if name in times else "group"
+                problems.append(f"task.{key}: {name} is the column of task.{what}; leave it out (see task.calendar)")
+    if settings.validation + settings.test >= 1:
+        problems.append(
+            f"task.validation={settings.validation}, task.test={settings.test}: nothing is left to train on; make "
+            "them less than 1 together"
+        )
+    return problems
