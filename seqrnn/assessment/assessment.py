@@ -1,4 +1,4 @@
-"""The test of a trained run, or of an ensemble, repeated: its scores with confidence intervals, and the baselines'."""
+"""The test of a trained run, or of an ensemble, repeated: scores of it and of the baselines, with intervals."""
 
 from __future__ import annotations
 

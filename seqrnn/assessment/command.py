@@ -18,7 +18,9 @@ from seqrnn.prediction.trained import TrainedRun, Which
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
-from seqrnn.rundir.names import SUMMARY
+from seqrnn.rundir.names import PREPROCESSING, SUMMARY
+from seqrnn.rundir.reader import RunReader
+from seqrnn.tables.preprocessing import Preprocessing
 
 CLOSE = 1e-3  # relative difference between a score and that of the summary, from another device or kernel
 
@@ -44,7 +46,7 @@ def evaluate(
         UserError: a run or its data cannot be used.
     """
     runs = [trained.load(directory, plugins, which) for directory in directories]
-    for run in runs:
+    for run in runs if not data else ():
         check_data_is_unchanged(run)
     screen = Screen(highlight=False)
     _title(screen, f"seqrnn: {'new data' if data else 'test'} of {len(runs)} run{'s' * (len(runs) != 1)}")
@@ -77,9 +79,11 @@ def check_data_is_unchanged(run: TrainedRun) -> None:
     Raises:
         DataError: they are others.
     """
-    preprocessing = getattr(run.task, "preprocessing", None)
-    stored = run.run.preprocessing if preprocessing is not None else None
-    if stored is not None and stored != preprocessing:
+    reader = RunReader(run.run.directory)
+    if not reader.has(PREPROCESSING):
+        return
+    stored = reader.document(PREPROCESSING, Preprocessing)
+    if stored != getattr(run.task, "preprocessing", None):
         raise DataError(
             f"{run.run.directory}: the data that it was trained on has changed since, so that its test cannot be "
             f"repeated; restore {run.values['task'].get('path')}, or score the new rows with --data FILE"
@@ -124,7 +128,7 @@ def _print_scores(screen: Screen, found: Mapping[str, Assessment], loss: str) ->
     first = next(iter(found.values()))
     _line(screen, f"  intervals of {first.confidence:.4g}, by the bootstrap over {first.groups.description}")
     scores: dict[str, Mapping[str, Any]] = {name: one.scores for name, one in found.items()}
-    screen.print(ScoreTable({**scores, **first.baselines}, loss, _shown, highlighted=len(found)))
+    screen.print(ScoreTable({**scores, **first.baselines}, loss, _shown, len(found)))
 
 
 def _shown(metric: str, estimate: Estimate) -> str:

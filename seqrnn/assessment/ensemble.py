@@ -28,8 +28,9 @@ def common_runs(runs: Sequence[TrainedRun], plugins: Sequence[str] = ()) -> list
             key = different[0]
             mine, other = first.values["task"].get(key), run.values["task"].get(key)
             raise ConfigError(
-                f"--ensemble: {first.run.directory} has task.{key}={mine} and {run.run.directory} task.{key}={other}; "
-                "the runs of an ensemble should have the same task, and differ in seed, model, optimizer or schedule"
+                f"--ensemble: {first.run.directory} has task.{key}={mine}, and {run.run.directory} has "
+                f"task.{key}={other}; the runs of an ensemble should have the same task, and differ in seed, model, "
+                "optimizer or schedule"
             )
     if hasattr(first.task, "fingerprint"):
         return list(runs)
@@ -65,7 +66,7 @@ def predict_mean(runs: Sequence[TrainedRun], data: Sequence[Path] = ()) -> Predi
 def _reason(first: TrainedRun, other: TrainedRun) -> str:
     if first.seed != other.seed:
         return (
-            f"with seeds {first.seed} and {other.seed}, the task holds out different data, so that one run was trained "
-            "on what the other is tested on; choose runs that hold out the same"
+            f"with seeds {first.seed} and {other.seed}, the task holds out different data, so that one run was "
+            "trained on what the other is tested on; choose runs that hold out the same"
         )
     return "choose runs of the same data, prepared alike"

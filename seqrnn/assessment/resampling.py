@@ -60,7 +60,8 @@ class Groups:
         counts = self.counts[drawn]
         begins = np.cumsum(self.counts) - self.counts
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self.order[np.repeat(begins[drawn], counts) + inside]
+        found: Rows = self.order[np.repeat(begins[drawn], counts) + inside]
+        return found
 
 
 def groups_of(valid: NDArray[np.bool_], losses: NDArray[np.float64], horizon: int = 1) -> Groups:
