@@ -17,13 +17,13 @@ from pydantic import BaseModel, Field
 from seqrnn.errors import DataError, printable
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.sequences import Sequence
-from seqrnn.tables.times import DAY, Step, TimeFormat
+from seqrnn.tables.times import DAY, YEAR, Step, TimeFormat
 
 Kind = Literal["forecast", "regression", "classification"]
 Mode = Literal["direct", "recursive"]
 Missing = Literal["mask", "interpolate", "drop"]
 Cycle = Literal["day", "week", "year"]
-CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": 365.2425 * DAY}  # nanoseconds
+CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
 LARGEST_LOG = 700.0  # exp of it is still finite
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]

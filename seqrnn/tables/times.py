@@ -19,7 +19,8 @@ from seqrnn.errors import DataError, printable
 NO_TIME = np.iinfo(np.int64).min
 SECOND = 10**9
 DAY = 86_400 * SECOND
-MONTH = 30.436875 * DAY  # on average
+YEAR = 365.2425 * DAY  # on average
+MONTH = YEAR / 12
 HAS_OFFSET = r"(?:\d\s?Z|\d\s?UTC|:\d\d[^+-]*[+-]\d\d:?\d\d)$"
 MOST_NAMED = 3  # gaps, duplicates and the like that an error names
 UNITS = (("day", DAY), ("hour", 3600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND), ("millisecond", 10**6))
@@ -74,6 +75,16 @@ class Step(BaseModel, frozen=True, extra="forbid"):
         if self.unit == "number":
             return f"{self.count:g}"
         return self.unit
+
+    def seasons(self) -> list[int]:
+        """Returns the steps of a day, a week and a year, those of them that are more than one."""
+        lengths = (
+            (5, 261)
+            if self.unit == "weekday"
+            else tuple(round(cycle / self.nominal) for cycle in (DAY, 7 * DAY, YEAR))
+        )
+        most = 400  # the year of an hourly series is too long to be its season
+        return [length for length in lengths if 1 < length <= most]
 
     def positions(self, times: NDArray[Any]) -> NDArray[np.float64]:
         """Returns how many steps each time is from the first, whole numbers where the times are regular."""

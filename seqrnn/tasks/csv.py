@@ -286,7 +286,7 @@ class Csv:
             if self.data.season > 1:
                 predictors[f"seasonal naive ({self.data.season})"] = partial(self._naive, period=self.data.season)
         name = "mean change" if self.preprocessing.difference else "mean"
-        predictors[name] = lambda chunk: torch.zeros_like(chunk.targets)
+        predictors[name] = _zeros
         if self._linear is not None:
             predictors[LINEAR] = partial(self._predict_linear, self._linear)
         return predictors
@@ -346,6 +346,11 @@ class Csv:
     def notes(self) -> Sequence[str]:
         """What was guessed and noticed, a line each."""
         return [*self.data.summary.notes, describe_parts(self.data)]
+
+
+def _zeros(chunk: Chunk) -> Tensor:
+    """Predicts the mean of the training rows, which is 0 in the network's space."""
+    return torch.zeros_like(chunk.targets)
 
 
 def _columns(names: Columns) -> Any:
