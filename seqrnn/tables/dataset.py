@@ -253,7 +253,7 @@ def _make_regular(
         missing, lines = missing + count, [*lines, *found][:MOST_NAMED]
     if not missing:
         return step, 0
-    what = f"{missing:,} timesteps are missing (one {step} each): {'; '.join(lines)}"
+    what = f"{missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
     if settings.gaps == "error" or (settings.gaps == "auto" and missing > SHARE_OF_GAPS * before):
         more = " and more" if missing > len(lines) else ""
         raise DataError(
