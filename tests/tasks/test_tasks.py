@@ -8,7 +8,6 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from helpers import CPU64, Finished, fields, make_network, make_schedule, make_task, whole
