@@ -127,8 +127,9 @@ class Task(Protocol):
     - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.
     - ``documents()``: pydantic models by the names of JSON files, which are written into the run directory when the
       run begins (``seqrnn.rundir.names.DOCUMENTS`` are the names that there are).
-    - ``score(predictions)``: metrics by name of ``Predicted`` sequences, which have more than outputs and targets:
-      the batches that the sequences were read from. Without it: ``metrics``.
+    - ``judged(predictions)``: what ``metrics`` takes of ``Predicted`` sequences, such as values in the units of the
+      data: outputs (N', …) and targets (N', …) of the N' valid timesteps, in the order of ``valid``. Without it: the
+      outputs and targets of the network.
     - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
       predictor, the network first and then the baselines, on the validation data and on the test data; None where
       there is nothing to report. Without it, the run has scores and no report.
