@@ -372,6 +372,7 @@ def test_the_title_has_the_score_and_the_notes_what_a_reader_must_know() -> None
     assert "not finite" in facts(test={"mae": None}).title
     many = {f"a baseline with a long name {number}": {"mae": 0.1} for number in range(9)}
     assert len(facts(baselines=many).title) <= 80
+    assert "(best 0.05" in facts(baselines={**many, "best": {"mae": 0.05}}).title
     assert facts().training_line == "adam (lr 0.01), 16 streams, window 100, update every 200, state carried, seed 3"
     smoke = Facts({**CONFIG, "smoke": True}, {**SUMMARY, "data_note": "stand-in digits", "status": "interrupted"})
     assert len(smoke.notes) == 3

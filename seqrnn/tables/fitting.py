@@ -113,7 +113,7 @@ def fit(
             "group": settings.group,
             "time": roles.time,
             "step": step,
-            "resample": settings.resample is not None,
+            "resample": settings.resample,
             "sort": settings.sort,
             "gaps": fills,
             "calendar": calendar,
