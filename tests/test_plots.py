@@ -296,6 +296,17 @@ def test_classes_of_any_number_with_any_number_of_mistakes(mistakes: int, shape:
         figure.draw_without_rendering()
 
 
+def test_classes_are_shown_by_their_names() -> None:
+    named = facts(**CLASSES, classes=["normal", "cost $1$", "unbalanced rotor"])
+    shown = words(classes_picture.draw(classes(2, inputs=3, kinds=3), named))
+    assert "normal" in shown
+    assert r"cost \$1\$" in shown  # no formula
+    assert "unbalanced …" in shown
+    arrays = {"inputs": RNG.random((50, 3, 2)), "targets": np.array([0, 2, 1])}
+    assert "class unbalanced rotor" in words(samples.draw(arrays, named))
+    assert "class 2" in words(samples.draw(arrays, facts(**CLASSES)))
+
+
 def test_samples_that_are_no_images_are_lines() -> None:
     arrays = {"inputs": RNG.standard_normal((30, 4, 2)), "targets": np.array([0, 1, 1, 0])}
     assert words(samples.draw(arrays, facts())).count("class 1") == 2

@@ -75,7 +75,13 @@ def by_hand(interface: Interface, **settings: Any) -> torch.Tensor:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "direct": {"kind": "forecast", "horizon": 3, "known": ["open"]},
-    "recursive": {"kind": "forecast", "horizon": 3, "mode": "recursive"},
+    "recursive": {
+        "kind": "forecast",
+        "horizon": 3,
+        "mode": "recursive",
+        "inputs": ["open"],
+        "known": ["open"],
+    },
     "log": {"kind": "forecast", "log": True},
     "difference": {"kind": "forecast", "difference": True, "horizon": 2},
     "log and difference": {"kind": "forecast", "log": True, "difference": True},
