@@ -17,6 +17,7 @@ from seqrnn.plugins import load_components
 from seqrnn.results import Run
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Task
 
 Which = Literal["last", "best"]
@@ -45,6 +46,12 @@ class TrainedRun:
     @property
     def loss(self) -> Loss:
         return LOSSES[self.task.loss]
+
+    @property
+    def data_format(self) -> DataFormat:
+        """What the network reads and predicts, as the summary of the run says: the data need not be there."""
+        summary = self.run.summary
+        return DataFormat(summary["input_size"], summary["output_size"], summary["loss"] == "cross_entropy")
 
     @property
     def context(self) -> DeviceContext:

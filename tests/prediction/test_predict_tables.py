@@ -12,33 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from predicting import Command, MakeRun
+from tables import COMMON, recordings, table
 
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
-from seqrnn.prediction import table_command, trained
+from seqrnn.prediction import run_documents, trained
 from seqrnn.results import Run
 from seqrnn.tables.dataset import open_dataset
-
-COMMON = ("task=csv", "smoke=false", "model=gru", "model.hidden_size=6", "schedule.epochs=2", "task.warmup=8")
-
-
-def table(rows: int = 120, seed: int = 0) -> pandas.DataFrame:
-    """Daily sales that depend on the weekday, on the weather of the day before, and on a promotion."""
-    rng = np.random.default_rng(seed)
-    days = pandas.date_range("2024-01-01", periods=rows)
-    weather = rng.choice(["sun", "rain", "=snow"], rows)
-    promotion = (rng.random(rows) < 0.2).astype(int)
-    sales = 50 + 5 * np.sin(days.day_of_week) + 10 * promotion + 4 * (np.roll(weather, 1) == "sun") + rng.random(rows)
-    return pandas.DataFrame({"day": days, "weather": weather, "promotion": promotion, "sales": sales.round(3)})
-
-
-def recordings(seed: int = 0, count: int = 24) -> pandas.DataFrame:
-    """Short recordings of two kinds of signal."""
-    rng, parts = np.random.default_rng(seed), []
-    for number in range(count):
-        kind = ("slow", "fast")[number % 2]
-        wave = np.sin(np.arange(12) * (0.3 if kind == "slow" else 1.5) + rng.random())
-        parts.append(pandas.DataFrame({"id": f"r{number:02d}", "x": wave.round(4), "kind": kind}))
-    return pandas.concat(parts)
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +176,7 @@ def test_whole_recordings_are_classified(classification: Run, command: Command) 
     assert "'=cmd" in list(frame["id"])
     np.testing.assert_allclose(frame["probability_fast"] + frame["probability_slow"], 1, rtol=1e-6)
     assert list(frame["predicted"]) == ["fast" if p > 0.5 else "slow" for p in frame["probability_fast"]]
-    preprocessing = table_command.read_preprocessing(trained.load(classification.directory))
+    preprocessing = run_documents.read_preprocessing(trained.load(classification.directory))
     feature = preprocessing.features[0]
     values = new[new["id"] == "r00"]["x"].to_numpy()
     inputs = torch.from_numpy(((values - feature.mean) / feature.scale).astype(np.float32)).view(-1, 1, 1)
