@@ -33,8 +33,9 @@ FLOORS = (
     ("exporting",),
     ("api",),
     ("prediction",),
+    ("assessment",),
     ("cli",),
-    ("train", "diagnose", "export", "predict", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "evaluate", "plots.__main__"),
 )
 
 

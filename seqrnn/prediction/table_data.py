@@ -9,11 +9,10 @@ from pathlib import Path
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.tables.dataset import SHARE_OF_GAPS
-from seqrnn.tables.files import Source, find_sources
+from seqrnn.tables.files import find_sources
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
 from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
-from seqrnn.tables.times import Step
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
             table,
             preprocessing.time,
             preprocessing.group,
-            sort=preprocessing.sort or preprocessing.resample,
+            sort=preprocessing.sort or preprocessing.resample is not None,
             several=len(sources) > 1,
-            average=preprocessing.resample,
+            average=preprocessing.resample is not None,
         )
     if preprocessing.time.columns:
         sequences = [_regular(preprocessing, each, notes) for each in sequences]
@@ -97,27 +96,15 @@ def _wanted(preprocessing: Preprocessing, has_targets: bool) -> dict[str, Column
 def _regular(preprocessing: Preprocessing, sequence: Sequence, notes: list[str]) -> Sequence:
     """Returns a sequence with one timestep per step of the run."""
     step = preprocessing.step
-    if preprocessing.resample:
-        sequence = resampled(sequence, _rule(step, sequence.source))
+    if preprocessing.resample is not None:
+        sequence = resampled(sequence, preprocessing.resample)
     if not preprocessing.gaps:
         return sequence
     missing, lines = gaps_of(sequence, step)
     if not missing:
         return sequence
-    what = f"{sequence.source.name}: {missing:,} timesteps are missing (one {step} each): {'; '.join(lines)}"
+    what = f"{sequence.source.name}: {missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
     if missing > SHARE_OF_GAPS * len(sequence):
         raise DataError(f"{what}; add rows for them, with empty cells where nothing is known")
     notes.append(f"{what}; they are filled with missing values")
     return filled(sequence, step)
-
-
-def _rule(step: Step, source: Source) -> str:
-    """Returns a step as pandas writes it."""
-    count = int(step.count)
-    if step.unit == "nanosecond":
-        return f"{count}ns"
-    if step.unit == "month":
-        return f"{count}{'MS' if step.day == 1 else 'ME'}"
-    if step.unit == "weekday":
-        return "B"
-    raise DataError(f"{source.name}: rows cannot be averaged over steps of a {step}")

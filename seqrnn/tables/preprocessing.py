@@ -76,7 +76,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         features: the columns that are read, in the order of the inputs.
         group: the column whose values tell sequences apart.
         time, step: how times are read, and the distance between timesteps.
-        resample: whether rows are averaged over each step.
+        resample: the length of the steps over which rows are averaged, as pandas writes it; None: they are not.
         sort: whether rows are put into the order of their times.
         gaps: whether missing timesteps are filled with missing values; otherwise rows simply follow each other.
         calendar: the cycles whose phase (as a sine and a cosine) is read.
@@ -101,7 +101,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     group: str | None = None
     time: TimeFormat = TimeFormat()
     step: Step = Step(unit="row", count=1)
-    resample: bool = False
+    resample: str | None = None
     sort: bool = False
     gaps: bool = False
     calendar: tuple[Cycle, ...] = ()

@@ -76,6 +76,12 @@ class Step(BaseModel, frozen=True, extra="forbid"):
             return f"{self.count:g}"
         return self.unit
 
+    @property
+    def length(self) -> str:
+        """How long it is, for people: ``one hour``, ``7 days``."""
+        text = str(self)
+        return text if text[0].isdigit() else f"one {text}"
+
     def seasons(self) -> list[int]:
         """Returns the steps of a day, a week and a year, those of them that are more than one."""
         lengths = (

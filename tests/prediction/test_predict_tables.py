@@ -40,7 +40,7 @@ def forecast(trained: MakeRun, folder: Path) -> Run:
 def recursive(trained: MakeRun, folder: Path) -> Run:
     return trained(
         *COMMON, f"task.path={folder / 'sales.csv'}", "task.target=sales", "task.horizon=2", "task.mode=recursive",
-        "task.known=[promotion]",
+        "task.known=[promotion,weather]",
     )  # fmt: skip
 
 
