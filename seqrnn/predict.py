@@ -189,7 +189,7 @@ def predict(options: argparse.Namespace) -> None:
     if options.data is not None and drawn:
         raise ConfigError(f"{' '.join(drawn)}: not with --data, of which all timesteps are predicted")
     with reporting.importing():
-        from seqrnn.prediction import command, outputs, run_documents, table_command, trained
+        from seqrnn.prediction import command, outputs, table_command, trained
     if options.out is not None:
         outputs.check_path(options.out, options.data or [])
     run = trained.load(options.directory, options.plugins, options.which, options.seed)
@@ -202,7 +202,7 @@ def predict(options: argparse.Namespace) -> None:
             directory = options.directory.absolute()
             learned = Path(options.learn) if options.learn else directory.with_name(f"{directory.name}-learned")
             stream.learn(run, learned, options.lr)
-    elif run_documents.has_preprocessing(run):
+    elif run.reads_tables:
         if options.data is None:
             table_command.refuse_drawing(run)
         table_command.predict_on_tables(run, options.data, options.horizon, options.out)

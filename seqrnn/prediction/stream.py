@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.errors import DataError, Interrupted, UserError, printable
@@ -15,13 +15,12 @@ from seqrnn.prediction import learning_directory
 from seqrnn.prediction.learning import Learner
 from seqrnn.prediction.learning_directory import LearningDirectory
 from seqrnn.prediction.lines import LineParser, read_lines
-from seqrnn.prediction.run_documents import has_preprocessing, read_ends, read_preprocessing
+from seqrnn.prediction.table_learning import LearningTableStream
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat, VectorStream
 from seqrnn.rundir.strict_json import to_json
-
-if TYPE_CHECKING:
-    from seqrnn.prediction.table_stream import TableRows
+from seqrnn.streaming.table_stream import TableRows, TableStream
+from seqrnn.tables.preprocessing import Preprocessing
 
 
 class RowStream(Protocol):
@@ -137,34 +136,28 @@ def serve(trained: TrainedRun, state: Path | None) -> None:
 def open_stream(trained: TrainedRun) -> SavedStream:
     """Returns what answers the rows of a run."""
     predictor = trained.run.stream(trained.which, announce)
-    if has_preprocessing(trained):
-        from seqrnn.prediction.table_stream import TableStream
-
-        return TableStream(predictor, open_table(trained))
+    if isinstance(predictor, TableStream):
+        announce_limits(predictor.rows.preprocessing)
+        return predictor
     return VectorStream(predictor, RowFormat(trained.data_format))
 
 
 def open_learning(trained: TrainedRun, rate: float | None) -> LearningStream:
     """Returns what answers the rows of a run and learns from them."""
-    if has_preprocessing(trained):
-        from seqrnn.prediction.table_stream import LearningTableStream
+    if not trained.reads_tables:
+        return LearningVectorStream(Learner(trained, rate), RowFormat(trained.data_format))
+    rows = TableRows.of_run(trained.run.directory, trained.preprocessing())
+    announce_limits(rows.preprocessing)
+    return LearningTableStream(Learner(trained, rate, rows.preprocessing.steps_ahead), rows)
 
-        rows = open_table(trained)
-        return LearningTableStream(Learner(trained, rate, rows.preprocessing.steps_ahead), rows)
-    return LearningVectorStream(Learner(trained, rate), RowFormat(trained.data_format))
 
-
-def open_table(trained: TrainedRun) -> TableRows:
-    """Returns what encodes the rows of a table."""
-    from seqrnn.prediction.table_stream import TableRows  # late: it imports pandas
-
-    preprocessing = read_preprocessing(trained)
+def announce_limits(preprocessing: Preprocessing) -> None:
+    """Says in what rows that come one by one differ from those of a file."""
     if preprocessing.resample:
         announce(f"note: the run averages rows over a {preprocessing.step}: send averages, one row for each")
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         announce(f"note: what {names} will be is not known in a stream, and is taken to stay as it is")
-    return TableRows(preprocessing, read_ends(trained, preprocessing.steps_ahead, len(preprocessing.targets)))
 
 
 def save_state(stream: SavedStream, path: Path) -> None:

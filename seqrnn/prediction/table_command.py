@@ -13,15 +13,15 @@ from rich.text import Text
 from seqrnn import metrics as class_metrics
 from seqrnn.errors import ConfigError, printable
 from seqrnn.forecasting import metrics
+from seqrnn.metrics import probabilities
 from seqrnn.prediction import outputs, table_data, table_predictions
-from seqrnn.prediction.batch import probabilities
-from seqrnn.prediction.run_documents import Ends, read_ends, read_preprocessing
 from seqrnn.prediction.table_data import TableData
 from seqrnn.prediction.table_predictions import SequencePredictions
 from seqrnn.prediction.terminal import counted, line, title
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
+from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.tables.fitting import label_of
 from seqrnn.tables.preprocessing import Preprocessing
 
@@ -30,7 +30,7 @@ Columns = dict[str, Any]
 
 def predict_on_tables(trained: TrainedRun, paths: Many[Path], horizon: int | None, out: Path | None) -> None:
     """Predicts the values or classes of new tables; prints the scores where the true values are there."""
-    preprocessing = read_preprocessing(trained)
+    preprocessing = trained.preprocessing()
     steps = table_predictions.check_horizon(preprocessing, horizon)
     screen = title(trained)
     data = table_data.read_tables(preprocessing, paths)
@@ -56,7 +56,7 @@ def _predict(
         table_predictions.predict_sequence(network, sequence, encoded, steps, context)
         for sequence, encoded in zip(data.sequences, data.encoded, strict=True)
     ]
-    ends = read_ends(trained, steps, len(preprocessing.targets))
+    ends = read_ends(trained.run.directory, steps, len(preprocessing.targets))
     if ends is None:
         line(screen, "  note       no intervals: the run has none (intervals.json)")
     if preprocessing.ahead:

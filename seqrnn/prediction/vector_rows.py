@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from seqrnn.checkpoints.file import Tree
 from seqrnn.errors import DataError, did_you_mean
-from seqrnn.prediction.batch import column_names, probabilities
+from seqrnn.metrics import probabilities
+from seqrnn.prediction.batch import column_names
 from seqrnn.prediction.learning import Learner
-from seqrnn.prediction.lines import START, shortest, shown, starts
 from seqrnn.streaming.predictor import StreamPredictor
+from seqrnn.streaming.values import START, shortest, shown, starts
 from seqrnn.tasks.checks import DataFormat
 
 TIMESTEP = "timestep"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from predicting import Command, MakeRun
 from tables import COMMON, recordings, table
 
 from seqrnn import registry
+from seqrnn.errors import DataError
 from seqrnn.prediction import stream, trained
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.results import Run
@@ -219,3 +221,42 @@ def test_learning_stops_and_continues_as_if_it_had_not_stopped(make: Any, comman
 def test_only_one_sequence_is_learned_from(make: Any, command: Command) -> None:
     run = make("task.group=shop", name="shops.csv")
     command(run.directory, "--stream", "--learn", "d").refused("rows of this run belong to several sequences")
+
+
+def test_from_python_a_row_is_a_dictionary(make: Any, command: Command, tmp_path: Path) -> None:
+    run = make("task.horizon=3")
+    predictor = run.stream()
+    rows = [json.loads(line) for line in json_lines(with_holes()).splitlines()]
+    assert command(run.directory, "--stream", stdin=json_lines(with_holes())).answers == json.loads(
+        json.dumps([predictor(row) for row in rows])
+    )
+    predictor.reset()
+    first = [predictor(row) for row in rows[:20]]
+    predictor.save(tmp_path / "state")
+    again = run.stream()
+    again.restore(tmp_path / "state")
+    assert [again(row) for row in rows[20:25]] == [predictor(row) for row in rows[20:25]]
+    predictor.reset()
+    assert [predictor(row) for row in rows[:20]] == first
+    with pytest.raises(DataError, match="column 'day' is missing"):
+        predictor({"sales": 1.0})
+
+
+def test_intervals_are_answered(make: Any, command: Command, tmp_path: Path) -> None:
+    run = make("task.horizon=3")
+    shutil.copytree(run.directory, tmp_path / "copy")
+    ends = {"lower": [[-1.0], [-2.0], [None]], "upper": [[1.0], [2.0], [None]]}
+    split = {f"split_{name}": values for name, values in ends.items()}
+    values = {
+        "horizon": 3,
+        "targets": ["sales"],
+        "calibration": 9,
+        "intervals": [{"confidence": 0.9, **ends, **split}],
+    }
+    (tmp_path / "copy" / "intervals.json").write_text(json.dumps(values))
+    for answer in command(tmp_path / "copy", "--stream", stdin=json_lines(table(5))).answers:
+        predicted, lower, upper = (answer[f"sales_{name}"] for name in ("predicted", "lower_90", "upper_90"))
+        np.testing.assert_allclose(np.subtract(predicted, [1, 2, 0])[:2], lower[:2], rtol=1e-7)
+        np.testing.assert_allclose(np.add(predicted, [1, 2, 0])[:2], upper[:2], rtol=1e-7)
+        assert lower[2] is None
+        assert upper[2] is None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, did_you_mean, printable
-from seqrnn.prediction.lines import START, shown, starts
+from seqrnn.streaming.values import START, shown, starts
 from seqrnn.tables.files import Source
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
 from seqrnn.tables.reading import MISSING, Table, is_number

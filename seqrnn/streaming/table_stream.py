@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
-from seqrnn.errors import ConfigError, DataError
+from seqrnn.errors import DataError
+from seqrnn.metrics import probabilities
 from seqrnn.models.protocol import State
-from seqrnn.prediction.batch import probabilities
-from seqrnn.prediction.learning import Learner
-from seqrnn.prediction.lines import shortest
-from seqrnn.prediction.run_documents import Ends
-from seqrnn.prediction.table_rows import INPUT, History, RowReader
 from seqrnn.streaming import state_file
 from seqrnn.streaming.predictor import StreamPredictor
+from seqrnn.streaming.run_documents import Ends, read_ends
+from seqrnn.streaming.table_rows import INPUT, History, RowReader
+from seqrnn.streaming.values import shortest
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.sequences import Sequence
 from seqrnn.tables.times import show
@@ -34,7 +32,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRow:
     """A row as the network reads it.
 
     Args:
@@ -78,7 +76,16 @@ class TableRows:
         self.reader = RowReader(preprocessing)
         self.places: dict[str, Place] = {}
 
-    def encode(self, values: dict[str, Any]) -> Encoded:
+    @classmethod
+    def of_run(cls, directory: Path, preprocessing: Preprocessing) -> TableRows:
+        """Returns the rows of a run, with its prediction intervals.
+
+        Raises:
+            DataError: the intervals are damaged, or do not fit.
+        """
+        return cls(preprocessing, read_ends(directory, preprocessing.steps_ahead, len(preprocessing.targets)))
+
+    def encode(self, values: dict[str, Any]) -> EncodedRow:
         """Returns a row, given as values by column, as the network reads it. Changes nothing.
 
         Raises:
@@ -89,7 +96,7 @@ class TableRows:
         except DataError as error:  # the line's number is said beside it
             raise DataError(*(one.removeprefix(f"{INPUT.name}, row 1, ") for one in error.problems)) from None
 
-    def _encoded(self, values: dict[str, Any]) -> Encoded:
+    def _encoded(self, values: dict[str, Any]) -> EncodedRow:
         key, row, start = self.reader.read(values)
         place = self.places.get(key)
         if place is None and len(self.places) >= MOST_SEQUENCES:
@@ -100,9 +107,9 @@ class TableRows:
         is_kept = encoded.kept is None or number in encoded.kept
         starts = start or place is None or place.restarts
         inputs = encoded.inputs()[-1] if is_kept else None
-        return Encoded(key, inputs, encoded.origins[-1], bool(encoded.usable[-1]), row, latest, starts)
+        return EncodedRow(key, inputs, encoded.origins[-1], bool(encoded.usable[-1]), row, latest, starts)
 
-    def enter(self, encoded: Encoded) -> Place:
+    def enter(self, encoded: EncodedRow) -> Place:
         """Notes a row, and returns where its sequence is after it."""
         place = self.places.setdefault(encoded.key, Place(History(self.preprocessing)))
         place.history.latest = encoded.latest
@@ -112,7 +119,7 @@ class TableRows:
         place.timesteps += encoded.inputs is not None
         return place
 
-    def answer(self, encoded: Encoded, outputs: Array, timestep: int) -> dict[str, Any]:
+    def answer(self, encoded: EncodedRow, outputs: Array, timestep: int) -> dict[str, Any]:
         """Returns the answer to a row, for JSON."""
         preprocessing = self.preprocessing
         found: dict[str, Any] = {"timestep": timestep}
@@ -144,7 +151,13 @@ class TableRows:
 
 
 class TableStream:
-    """Answers rows of a table, one after another; each sequence of it has a state of its own."""
+    """Predicts from one row of a table after another; each sequence of the table has a state of its own.
+
+        predictor = seqrnn.load(RUN_DIR).stream()
+        answer = predictor({"day": "2024-03-01", "sales": 51.2})  # answer["sales_predicted"]
+
+    A predictor serves one thread.
+    """
 
     def __init__(self, predictor: StreamPredictor, rows: TableRows) -> None:
         self.predictor, self.rows = predictor, rows
@@ -157,12 +170,26 @@ class TableStream:
     def check_columns(self, names: Many[str]) -> None:
         self.rows.reader.check_columns(names)
 
-    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the answer to a row: its timestep, and what is predicted from it.
+    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what is predicted from a row: with the timestep of its sequence, in the units of the table.
+
+        Args:
+            values: by column; None for what is not known. ``start``: whether a new sequence begins.
 
         Raises:
-            DataError: it cannot be used; the state is as it was.
+            DataError: the row cannot be used; the state is as it was.
         """
+        self.check_columns(list(values))
+        return self.answer(dict(values))
+
+    def reset(self) -> None:
+        """Forgets all sequences."""
+        self.rows.places.clear()
+        self._current = None
+        self.predictor.reset()
+
+    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns what ``__call__`` returns, for columns that have been checked."""
         encoded = self.rows.encode(values)
         if encoded.inputs is not None:
             self.predictor.check(encoded.inputs)
@@ -218,121 +245,6 @@ class TableStream:
                 self.rows.places[str(one["key"])] = place
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             raise DataError(f"{path}: does not fit this run: {error}") from error
-
-
-class LearningTableStream:
-    """Answers rows of a table, and learns from the true values as they arrive: those of a forecast with the rows that
-    follow, those of a regression or classification with their own row.
-
-    Raises:
-        ConfigError: the run has several sequences, whose rows may come in any order.
-    """
-
-    def __init__(self, learner: Learner, rows: TableRows) -> None:
-        preprocessing = rows.preprocessing
-        if preprocessing.group is not None:
-            raise ConfigError(
-                f"--learn: the rows of this run belong to several sequences (task.group={preprocessing.group}), and "
-                "only one can be learned from while it arrives; use --stream alone"
-            )
-        self.learner, self.rows = learner, rows
-        self.recent: deque[tuple[NDArray[np.float64], bool]] = deque(maxlen=preprocessing.steps_ahead)
-        self.values: deque[NDArray[np.float64]] = deque(maxlen=preprocessing.steps_ahead)
-
-    @property
-    def list_columns(self) -> Many[str]:
-        return self.rows.preprocessing.columns
-
-    def check_columns(self, names: Many[str]) -> None:
-        self.rows.reader.check_columns(names)
-
-    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the answer to a row and, where true values have become known, the timestep that they belong to, and
-        the losses there of the network as it learns and as it was trained.
-
-        Raises:
-            DataError: it cannot be used, and has changed nothing.
-            Diverged: the loss or the gradient became NaN or infinite.
-        """
-        encoded = self.rows.encode(values)
-        own = self._own_target(encoded)
-        if encoded.inputs is not None:
-            self.learner.check(encoded.inputs)
-        place = self.rows.enter(encoded)
-        self.learner.rows += 1
-        if encoded.inputs is None:
-            self._forget()
-            return skipped()
-        if encoded.start:
-            self._forget()
-        judged = self._judge_forecast(encoded)
-        outputs = self.learner.feed(encoded.inputs, encoded.start)
-        timestep = place.timesteps - 1
-        if own is not None:
-            judged = {"judged": timestep, **self.learner.judge(timestep, own)}
-        found = self.rows.answer(encoded, outputs, timestep)
-        return found | {"updates": self.learner.updates} | judged
-
-    def _forget(self) -> None:
-        self.recent.clear()
-        self.values.clear()
-
-    def _known(self, encoded: Encoded) -> NDArray[np.float64]:
-        """Returns the values (K,) of the targets in a row; NaN where one is missing."""
-        return np.array([encoded.row.numbers[name][0] for name in self.rows.preprocessing.targets])
-
-    def _own_target(self, encoded: Encoded) -> Any:
-        """Returns the targets (O,) that a regression or a classification has in its row; None: there are none."""
-        preprocessing = self.rows.preprocessing
-        if preprocessing.is_forecast:
-            return None
-        if preprocessing.kind == "classification":
-            (name,) = preprocessing.targets
-            code, labels = encoded.row.codes[name][0], encoded.row.labels[name]
-            if code < 0:
-                return None
-            if labels[code] not in preprocessing.classes:
-                raise encoded.row.error(0, name, labels[code], "is a class that the run does not know")
-            return preprocessing.classes.index(labels[code])
-        values = self._known(encoded)
-        if np.isnan(values).any() or not encoded.usable:
-            return None
-        return preprocessing.from_units(values[None, None, None], encoded.origins[None, None])[0, 0]
-
-    def _judge_forecast(self, encoded: Encoded) -> dict[str, Any]:
-        """Notes the values that have arrived for the forecast of a horizon ago, if all of them have."""
-        preprocessing = self.rows.preprocessing
-        if not preprocessing.is_forecast:
-            return {}
-        found: dict[str, Any] = {}
-        self.values.append(self._known(encoded))
-        horizon = preprocessing.steps_ahead
-        if len(self.recent) == horizon:
-            origins, usable = self.recent[0]
-            values = np.stack(self.values)  # (H, K)
-            timestep = self.learner.timesteps - horizon
-            if usable and not np.isnan(values).any():
-                targets = preprocessing.from_units(values[None, None], origins[None, None])[0, 0]
-                found = {"judged": timestep, **self.learner.judge(timestep, targets)}
-        has_level = not any(np.isnan(encoded.latest.numbers[name][0]) for name in preprocessing.targets)
-        self.recent.append((encoded.origins, encoded.usable and (has_level or not preprocessing.difference)))
-        return found
-
-    def state(self) -> Tree:
-        (key, place) = next(iter(self.rows.places.items()))
-        recent = [[torch.from_numpy(origins.copy()), usable] for origins, usable in self.recent]
-        values = [torch.from_numpy(each.copy()) for each in self.values]
-        return self.learner.state() | {"place": place_tree(key, place), "recent": recent, "values": values}
-
-    def restore(self, tree: Tree) -> None:
-        self.learner.restore(tree)
-        try:
-            place = tree["place"]
-            self.rows.places = {str(place["key"]): place_of(place, self.rows.preprocessing)}
-            self.recent.extend((origins.numpy(), bool(usable)) for origins, usable in tree["recent"])
-            self.values.extend(values.numpy() for values in tree["values"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"does not fit this run: {error!r}") from error
 
 
 def skipped() -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError
 from seqrnn.forecasting.intervals import Interval, Intervals, as_array
-from seqrnn.prediction.trained import TrainedRun
 from seqrnn.rundir.bounded import read_model, resolve_inside
 from seqrnn.rundir.names import INTERVALS, PREPROCESSING
 from seqrnn.tables.preprocessing import Preprocessing
@@ -26,33 +26,31 @@ class Ends:
     upper: NDArray[np.float64]
 
 
-def has_preprocessing(trained: TrainedRun) -> bool:
-    """Returns whether the run reads tables."""
-    return (trained.run.directory / PREPROCESSING).exists()
+def has_preprocessing(directory: Path) -> bool:
+    """Returns whether the run in a directory reads tables."""
+    return (directory / PREPROCESSING).exists()
 
 
-def read_preprocessing(trained: TrainedRun) -> Preprocessing:
+def read_preprocessing(directory: Path, input_size: int, output_size: int) -> Preprocessing:
     """Reads what is done to a table before the network of the run reads it.
 
     Raises:
         DataError: it is damaged, or does not fit the network.
     """
-    path = resolve_inside(trained.run.directory, PREPROCESSING)
+    path = resolve_inside(directory, PREPROCESSING)
     preprocessing = read_model(path, Preprocessing)
-    summary = trained.run.summary
     sizes = preprocessing.input_size, preprocessing.output_size
-    if sizes != (summary["input_size"], summary["output_size"]):
+    if sizes != (input_size, output_size):
         raise DataError(
-            f"{path}: describes {sizes[0]} inputs and {sizes[1]} outputs, and the network has "
-            f"{summary['input_size']} and {summary['output_size']}; is it from another run?"
+            f"{path}: describes {sizes[0]} inputs and {sizes[1]} outputs, and the network has {input_size} and "
+            f"{output_size}; is it from another run?"
         )
     return preprocessing
 
 
-def read_ends(trained: TrainedRun, horizon: int, targets: int) -> Ends | None:
+def read_ends(directory: Path, horizon: int, targets: int) -> Ends | None:
     """Reads how far the run's prediction intervals reach; None: it has none. Steps beyond those that they were
     calibrated for have no interval."""
-    directory = trained.run.directory
     if not (directory / INTERVALS).exists():
         return None
     path = resolve_inside(directory, INTERVALS)
