@@ -61,6 +61,11 @@ class Facts:
         values = self.summary.get("forecast")
         return Forecast.model_validate(values) if values else None
 
+    def class_name(self, number: int) -> str:
+        """Returns the name of a class, by its number."""
+        names = self.summary.get("classes") or []
+        return names[number] if 0 <= number < len(names) else str(number)
+
     @property
     def loss(self) -> str:
         """The label of an axis that shows the loss."""

@@ -49,7 +49,7 @@ class DataSummary(BaseModel, frozen=True):
         columns: those that are read.
         missing: by column, how many timesteps have no value.
         inserted: timesteps that were missing, and are filled with missing values.
-        targets: by part of the data, how many timesteps have a target that counts.
+        targets: by part of the data, how many timesteps, or sequences of a classification, have a target that counts.
         skipped: how many have not, because a value of the target is missing (or not there yet, at the end).
         notes: guesses, and what was noticed.
     """
@@ -359,7 +359,8 @@ def _joined(
                     f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
                     "task.test, or take a shorter task.horizon"
                 )
-    counts = {name: int((found == part).sum()) for part, name in enumerate(NAMES)}
+    judged = [(bounds[:, part, 0] >= 0) if is_classification else found == part for part in range(len(NAMES))]
+    counts = {name: int(which.sum()) for name, which in zip(NAMES, judged, strict=True)}
     if summary.missing:
         shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
         notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
@@ -427,7 +428,8 @@ def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
 def describe_parts(dataset: Dataset) -> str:
     """Returns from when to when each part of the data is, for people."""
     if dataset.times is None or len(dataset.keys) > 1:
-        return ", ".join(f"{count:,} {name}" for name, count in dataset.summary.targets.items())
+        unit = "sequences" if dataset.preprocessing.kind == "classification" else "timesteps"
+        return ", ".join(f"{name} {count:,} {unit}" for name, count in dataset.summary.targets.items())
     is_number = dataset.times.dtype != np.int64
     pieces = []
     for part, name in enumerate(NAMES):

@@ -253,6 +253,10 @@ class Csv:
         )
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        return self.preprocessing.classes
+
+    @property
     def headline(self) -> str:
         return "accuracy" if self.kind == "classification" else "rmse"
 

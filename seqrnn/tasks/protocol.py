@@ -122,6 +122,8 @@ class Task(Protocol):
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
+    - ``classes``: of a classification, the names of its classes, in the order of the outputs. Without it, they are
+      numbered.
     - ``headline``: the metric that stands for a run in one number. Without it: that of ``seqrnn.metrics.headline``.
     - ``notes``: lines about the data that are printed when a run begins, such as what was guessed.
     - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.

@@ -75,7 +75,13 @@ def by_hand(interface: Interface, **settings: Any) -> torch.Tensor:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "direct": {"kind": "forecast", "horizon": 3, "known": ["open"]},
-    "recursive": {"kind": "forecast", "horizon": 3, "mode": "recursive"},
+    "recursive": {
+        "kind": "forecast",
+        "horizon": 3,
+        "mode": "recursive",
+        "inputs": ["open"],
+        "known": ["open"],
+    },
     "log": {"kind": "forecast", "log": True},
     "difference": {"kind": "forecast", "difference": True, "horizon": 2},
     "log and difference": {"kind": "forecast", "log": True, "difference": True},
@@ -138,11 +144,14 @@ def test_an_export_forecasts_from_rows_of_the_table(path: Path, tmp_path: Path) 
     expected = own.to_units(recorded["outputs"], origins)[..., 0]
     assert np.abs(outputs.numpy() - expected).max() < 1e-5
     assert [column["name"] for column in found["outputs"]] == ["y (t+1)", "y (t+2)", "y (t+3)"]
+    assert found["intervals"]["targets"] == ["y"]
+    assert [one["confidence"] for one in found["intervals"]["intervals"]] == [0.5, 0.8, 0.9, 0.95]
     summary = json.loads((directory / "data.json").read_text())
     card = (directory / "model_card.md").read_text()
     assert summary["sha256"] in card
     assert "400 rows in 1 sequence, from table.csv" in card
     assert "1 where wind is cv, else 0" in card
+    assert "| 0.9 |" in card
 
 
 def test_an_export_classifies_recordings(tmp_path: Path) -> None:
