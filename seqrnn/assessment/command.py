@@ -7,20 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
-from seqrnn.assessment import ensemble
-from seqrnn.assessment.assessment import Assessment, assess, predict
-from seqrnn.assessment.resampling import Estimate
-from seqrnn.errors import DataError, printable
+from seqrnn.assessment.assessment import Assessment, Difference, Estimate, assess
+from seqrnn.assessment.judged import judge, mean_of, with_common_data
 from seqrnn.prediction import trained
+from seqrnn.prediction.terminal import counted, line
 from seqrnn.prediction.trained import TrainedRun, Which
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
-from seqrnn.rundir.names import PREPROCESSING, SUMMARY
-from seqrnn.rundir.reader import RunReader
-from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.rundir.names import SUMMARY
 
 CLOSE = 1e-3  # relative difference between a score and that of the summary, from another device or kernel
 
@@ -28,7 +23,7 @@ CLOSE = 1e-3  # relative difference between a score and that of the summary, fro
 def evaluate(
     directories: Sequence[Path],
     *,
-    data: Sequence[Path] = (),
+    files: Sequence[Path] = (),
     is_ensemble: bool = False,
     confidence: float = 0.95,
     which: Which = "last",
@@ -37,7 +32,7 @@ def evaluate(
     """Repeats the tests of runs, prints their scores with confidence intervals, and returns them by run.
 
     Args:
-        data: files to be scored instead of the test data.
+        files: to be scored instead of the test data.
         is_ensemble: whether the mean of the runs is scored as well.
         confidence: of the intervals.
         which: the weights, see ``seqrnn.prediction.trained.load``.
@@ -46,48 +41,30 @@ def evaluate(
         UserError: a run or its data cannot be used.
     """
     runs = [trained.load(directory, plugins, which) for directory in directories]
-    for run in runs if not data else ():
-        check_data_is_unchanged(run)
+    if is_ensemble:
+        runs = with_common_data(runs, plugins)
     screen = Screen(highlight=False)
-    _title(screen, f"seqrnn: {'new data' if data else 'test'} of {len(runs)} run{'s' * (len(runs) != 1)}")
-    if is_ensemble:
-        runs = ensemble.common_runs(runs, plugins)
+    screen.print(f"seqrnn: {'new data' if files else 'the test'} of {counted(len(runs), 'run')}", style="bold")
+    judged = [judge(run, files) for run in runs]
     found = {}
-    for run in runs:
-        found[name_of(run)] = one = assess(predict(run, data), run.task, run.loss, confidence)
-        if not data and run.seed == run.values["seed"] and which == "last":
-            _compare_with_summary(screen, run, one)
     if is_ensemble:
-        mean = ensemble.predict_mean(runs, data)
-        found = {f"ensemble of {len(runs)}": assess(mean, runs[0].task, runs[0].loss, confidence), **found}
-    for shown in _together(found):
-        _print_scores(screen, shown, runs[0].task.loss)
+        found[f"ensemble of {len(runs)}"] = assess(mean_of(runs, judged), confidence)
+    for run, one in zip(runs, judged, strict=True):
+        found[_free(_name(run), found)] = assessment = assess(one, confidence)
+        if not files and which == "last" and run.seed == run.values["seed"]:
+            _compare_with_summary(screen, run, assessment)
+    for table in _together(found):
+        _print_scores(screen, table)
     return found
 
 
-def name_of(run: TrainedRun) -> str:
-    """Returns a short name of a run: its model, its seed and its directory."""
-    directory = run.run.directory
-    parent = directory.parent.name
-    where = f"{parent}/{directory.name}" if parent else directory.name
-    return f"{run.values['model']['name']}, seed {run.values['seed']} ({where})"
+def _name(run: TrainedRun) -> str:
+    return f"{run.run.directory.resolve().name} ({run.values['model']['name']}, seed {run.values['seed']})"
 
 
-def check_data_is_unchanged(run: TrainedRun) -> None:
-    """Checks that the files from which a run's test data is read are those that it was trained on.
-
-    Raises:
-        DataError: they are others.
-    """
-    reader = RunReader(run.run.directory)
-    if not reader.has(PREPROCESSING):
-        return
-    stored = reader.document(PREPROCESSING, Preprocessing)
-    if stored != getattr(run.task, "preprocessing", None):
-        raise DataError(
-            f"{run.run.directory}: the data that it was trained on has changed since, so that its test cannot be "
-            f"repeated; restore {run.values['task'].get('path')}, or score the new rows with --data FILE"
-        )
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """Returns the name, with a number where it is taken: directories of different parents may have one name."""
+    return next(one for one in [name, *(f"{name} #{n}" for n in range(2, len(taken) + 3))] if one not in taken)
 
 
 def _compare_with_summary(screen: Screen, run: TrainedRun, found: Assessment) -> None:
@@ -96,7 +73,8 @@ def _compare_with_summary(screen: Screen, run: TrainedRun, found: Assessment) ->
     for name, one in found.scores.items():
         before = recorded.get(name)
         if before is not None and not math.isclose(before, one.value, rel_tol=CLOSE, abs_tol=1e-9):
-            _line(screen, f"  note: {name} is {one.value:.4g} here, and {before:.4g} in {_path(run)}/{SUMMARY}")
+            path = relative(run.run.directory.absolute() / SUMMARY)
+            line(screen, f"  note: {name} is {_number(name, one.value)} here, and {_number(name, before)} in {path}")
 
 
 def _together(found: Mapping[str, Assessment]) -> list[dict[str, Assessment]]:
@@ -124,11 +102,14 @@ def _same_data(one: Assessment, other: Assessment) -> bool:
     )
 
 
-def _print_scores(screen: Screen, found: Mapping[str, Assessment], loss: str) -> None:
+def _print_scores(screen: Screen, found: Mapping[str, Assessment]) -> None:
     first = next(iter(found.values()))
-    _line(screen, f"  intervals of {first.confidence:.4g}, by the bootstrap over {first.groups.description}")
+    line(screen, f"  intervals of {100 * first.confidence:g} %, by the bootstrap over {first.groups.description}")
     scores: dict[str, Mapping[str, Any]] = {name: one.scores for name, one in found.items()}
-    screen.print(ScoreTable({**scores, **first.baselines}, loss, _shown, len(found)))
+    screen.print(ScoreTable({**scores, **first.baselines}, "", _shown, len(found)))
+    for name, one in found.items():
+        if one.difference is not None:
+            line(screen, f"{name} − {one.difference.baseline}, {one.difference.metric}: {_signed(one.difference)}")
 
 
 def _shown(metric: str, estimate: Estimate) -> str:
@@ -139,19 +120,14 @@ def _shown(metric: str, estimate: Estimate) -> str:
     return f"{value} [{_number(metric, estimate.low)}, {_number(metric, estimate.high)}]"
 
 
+def _signed(difference: Difference) -> str:
+    """Returns a difference and its interval, with their signs."""
+    estimate = difference.estimate
+    value, low, high = (f"{part:+.3g}".replace("-", "−") for part in (estimate.value, estimate.low, estimate.high))
+    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
+
+
 def _number(metric: str, value: float) -> str:
     if metric == "r2" or metric.startswith(("accuracy", "coverage")):
         return f"{value:.4f}"
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.5g}"
-
-
-def _path(run: TrainedRun) -> str:
-    return relative(run.run.directory.absolute())
-
-
-def _title(screen: Screen, text: str) -> None:
-    screen.print(Text(printable(text), style="bold"))
-
-
-def _line(screen: Screen, text: str) -> None:
-    screen.print(Text(printable(text)))

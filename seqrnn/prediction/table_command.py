@@ -27,6 +27,7 @@ from seqrnn.rundir.bounded import read_model, resolve_inside
 from seqrnn.rundir.names import INTERVALS, PREPROCESSING
 from seqrnn.tables.fitting import label_of
 from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.sequences import Sequence
 
 CONFIDENCE = 0.9
 Columns = dict[str, Any]
@@ -223,7 +224,7 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     shares, predicted = probabilities(logits), logits.argmax(axis=1)
     columns: Columns = {preprocessing.group or "sequence": np.array([each.key for each in data.sequences], object)}
     if data.has_targets:
-        labels = [_label(preprocessing, sequence) for sequence in data.sequences]
+        labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
         columns[preprocessing.targets[0]] = classes[labels]
         scores = class_metrics.classification(logits, np.array(labels))
         screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy"))
@@ -233,7 +234,12 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     return columns
 
 
-def _label(preprocessing: Preprocessing, sequence: Any) -> int:
+def label_number(preprocessing: Preprocessing, sequence: Sequence) -> int:
+    """Returns the number of a sequence's class.
+
+    Raises:
+        DataError: the run does not know it.
+    """
     target = preprocessing.targets[0]
     label = label_of(sequence, target)
     if label not in preprocessing.classes:
