@@ -202,7 +202,7 @@ def predict(options: argparse.Namespace) -> None:
             directory = options.directory.absolute()
             learned = Path(options.learn) if options.learn else directory.with_name(f"{directory.name}-learned")
             stream.learn(run, learned, options.lr)
-    elif table_command.has_preprocessing(run):
+    elif run.reads_tables:
         if options.data is None:
             table_command.refuse_drawing(run)
         table_command.predict_on_tables(run, options.data, options.horizon, options.out)

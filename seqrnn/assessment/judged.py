@@ -15,7 +15,7 @@ from seqrnn import evaluation
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting import metrics, naive
-from seqrnn.metrics import classification
+from seqrnn.metrics import classification, probabilities
 from seqrnn.prediction import batch, table_command, table_data, table_predictions
 from seqrnn.prediction import trained as trained_runs
 from seqrnn.prediction.trained import TrainedRun
@@ -65,7 +65,7 @@ def judge(run: TrainedRun, files: Sequence[Path] = ()) -> Judged:
     if not files:
         check_data_is_unchanged(run)
         return _of_predictions(run, evaluation.predict(run.network(), run.task.test(), run.context))
-    if table_command.has_preprocessing(run):
+    if run.reads_tables:
         return _of_tables(run, files)
     sequences = batch.read_files(run, files)
     if not sequences.has_targets:
@@ -115,7 +115,7 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
 
 def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
     """Returns what a run of task=csv predicts of new tables, where a warm-up comes before and true values after."""
-    preprocessing = table_command.read_preprocessing(run)
+    preprocessing = run.preprocessing()
     data = table_data.read_tables(preprocessing, files)
     if not data.has_targets:
         raise _no_targets(files)
@@ -221,8 +221,8 @@ def mean_of(runs: Sequence[TrainedRun], judged: Sequence[Judged]) -> Judged:
             )
     outputs = np.stack([one.network for one in judged]).astype(np.float64)
     if first.kind == "classification":
-        probabilities = batch.probabilities(outputs).mean(axis=0)
-        mean: Array = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+        shares = probabilities(outputs).mean(axis=0)
+        mean: Array = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
     else:
         mean = outputs.mean(axis=0)
     return replace(first, network=mean.astype(first.network.dtype))
