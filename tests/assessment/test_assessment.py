@@ -55,11 +55,11 @@ def test_values_are_those_of_the_metrics_and_lie_within_their_intervals() -> Non
 
 def test_ninety_percent_intervals_of_many_sequences_hold_the_truth_nine_times_of_ten() -> None:
     inside = 0
-    for seed in range(60):
+    for seed in range(30):
         levels = np.random.default_rng(seed).exponential(size=30)  # a sequence is as wrong at all of its timesteps
         one = scored(judged(np.tile(levels, (5, 1)), metrics=mean_error), 0.9)["mae"]
         inside += one.low <= 1 <= one.high
-    assert 46 <= inside <= 60
+    assert 23 <= inside <= 30
 
 
 def test_errors_that_depend_on_each_other_have_wider_intervals() -> None:
