@@ -37,7 +37,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """The headline score of the network minus that of the best baseline."""
+    """The headline score of a network minus that of the best baseline."""
 
     metric: str
     baseline: str
@@ -48,16 +48,16 @@ class Difference:
 class Assessment:
     """
     Args:
-        scores: by metric, the headline first.
+        networks: scores by network and metric, the headline first.
         baselines: by name and metric.
-        difference: from the best baseline; None where there is none to compare with.
+        differences: by network, from the best baseline; empty where there is none to compare with.
         groups: what is drawn.
         confidence: of the intervals.
     """
 
-    scores: Mapping[str, Estimate]
+    networks: Mapping[str, Mapping[str, Estimate]]
     baselines: Mapping[str, Mapping[str, Estimate]]
-    difference: Difference | None
+    differences: Mapping[str, Difference]
     groups: Groups
     confidence: float
 
@@ -96,59 +96,61 @@ class Groups:
         return found
 
 
-def assess(judged: Judged, confidence: float = 0.95) -> Assessment:
-    """Scores a network and the baselines, with confidence intervals."""
-    groups = groups_of(judged)
-    predictors = {"": judged.network, **judged.baselines}
-    values = {name: judged.metrics(outputs, judged.targets) for name, outputs in predictors.items()}
-    names = [judged.headline, *(name for name in values[""] if name != judged.headline)]
-    drawn = np.array([_scores(judged, predictors, names, rows) for rows in groups.draws()], np.float64)
-    drawn = drawn.reshape(-1, len(predictors), len(names))
-    scores = {
-        name: {
+def assess(judged: Mapping[str, Judged], confidence: float = 0.95) -> Assessment:
+    """Scores networks and the baselines, with confidence intervals.
+
+    Args:
+        judged: by network, all on the same data.
+    """
+    first = next(iter(judged.values()))
+    groups = groups_of(first)
+    networks, baselines = list(judged), list(first.baselines)
+    outputs = [*(one.network for one in judged.values()), *first.baselines.values()]
+    values = [first.metrics(one, first.targets) for one in outputs]
+    metrics = [first.headline, *(name for name in values[0] if name != first.headline)]
+    drawn = np.array([_scores(first, outputs, metrics, rows) for rows in groups.draws()], np.float64)
+    drawn = drawn.reshape(-1, len(outputs), len(metrics))
+    scores = [
+        {
             metric: _estimate(found.get(metric, np.nan), drawn[:, number, column], confidence)
-            for column, metric in enumerate(names)
+            for column, metric in enumerate(metrics)
         }
-        for number, (name, found) in enumerate(values.items())
-    }
+        for number, found in enumerate(values)
+    ]
+    differences = {}
+    best = _best([found[first.headline] for found in values], networks, baselines, first.headline)
+    if best is not None:
+        for number, name in enumerate(networks):
+            value = values[number][first.headline] - values[best][first.headline]
+            estimate = _estimate(value, drawn[:, number, 0] - drawn[:, best, 0], confidence)
+            differences[name] = Difference(first.headline, baselines[best - len(networks)], estimate)
     return Assessment(
-        scores[""],
-        {name: scores[name] for name in judged.baselines},
-        _difference(judged.headline, values, drawn[..., 0], confidence),
+        dict(zip(networks, scores, strict=False)),
+        dict(zip(baselines, scores[len(networks) :], strict=True)),
+        differences,
         groups,
         confidence,
     )
 
 
-def _scores(judged: Judged, predictors: Mapping[str, Array], names: Sequence[str], rows: Rows) -> list[list[float]]:
+def _best(scores: Sequence[float], networks: Sequence[str], baselines: Sequence[str], headline: str) -> int | None:
+    """Returns the place of the best baseline among the scores; None: there is none, or only floors."""
+    sign = -1 if is_higher_better(headline, None) else 1
+    trivial = [len(networks) + number for number, name in enumerate(baselines) if not name.startswith("floor")]
+    return min(trivial, key=lambda place: sign * scores[place], default=None)
+
+
+def _scores(judged: Judged, outputs: Sequence[Array], metrics: Sequence[str], rows: Rows) -> list[list[float]]:
     """Returns the scores of some rows by predictor and metric; NaN where a metric is not there."""
     targets = judged.targets[rows]
-    found = (judged.metrics(outputs[rows], targets) for outputs in predictors.values())
-    return [[scores.get(name, np.nan) for name in names] for scores in found]
+    found = (judged.metrics(one[rows], targets) for one in outputs)
+    return [[scores.get(name, np.nan) for name in metrics] for scores in found]
 
 
 def _estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
     known = len(drawn) and np.isfinite(value) and np.isfinite(drawn).all()
     low, high = bootstrap.interval(drawn, confidence) if known else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))
-
-
-def _difference(
-    headline: str, values: Mapping[str, Mapping[str, float]], drawn: NDArray[np.float64], confidence: float
-) -> Difference | None:
-    """Compares the network, the first of ``values``, with the best of the others.
-
-    Args:
-        drawn: (R, predictors), headline scores.
-    """
-    names = list(values)
-    trivial = [number for number, name in enumerate(names) if number and not name.startswith("floor")]
-    if not trivial:
-        return None
-    sign = -1 if is_higher_better(headline, None) else 1
-    best = min(trivial, key=lambda number: sign * values[names[number]][headline])
-    value = values[""][headline] - values[names[best]][headline]
-    return Difference(headline, names[best], _estimate(value, drawn[:, 0] - drawn[:, best], confidence))
 
 
 def groups_of(judged: Judged) -> Groups:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from seqrnn.assessment.assessment import Assessment, Difference, Estimate, assess
-from seqrnn.assessment.judged import judge, mean_of, with_common_data
+from seqrnn.assessment.judged import Judged, judge, mean_of, same_data, with_common_data
 from seqrnn.prediction import trained
 from seqrnn.prediction.terminal import counted, line
 from seqrnn.prediction.trained import TrainedRun, Which
@@ -28,14 +27,17 @@ def evaluate(
     confidence: float = 0.95,
     which: Which = "last",
     plugins: Sequence[str] = (),
-) -> dict[str, Assessment]:
-    """Repeats the tests of runs, prints their scores with confidence intervals, and returns them by run.
+) -> list[Assessment]:
+    """Repeats the tests of runs, and prints their scores with confidence intervals.
 
     Args:
         files: to be scored instead of the test data.
         is_ensemble: whether the mean of the runs is scored as well.
         confidence: of the intervals.
         which: the weights, see ``seqrnn.prediction.trained.load``.
+
+    Returns:
+        The scores, of runs that are tested on the same data together.
 
     Raises:
         UserError: a run or its data cannot be used.
@@ -45,16 +47,18 @@ def evaluate(
         runs = with_common_data(runs, plugins)
     screen = Screen(highlight=False)
     screen.print(f"seqrnn: {'new data' if files else 'the test'} of {counted(len(runs), 'run')}", style="bold")
-    judged = [judge(run, files) for run in runs]
-    found = {}
+    judged: dict[str, Judged] = {}
+    for run in runs:
+        judged[_free(_name(run), judged)] = judge(run, files)
+    by_name = dict(zip(judged, runs, strict=True))
     if is_ensemble:
-        found[f"ensemble of {len(runs)}"] = assess(mean_of(runs, judged), confidence)
-    for run, one in zip(runs, judged, strict=True):
-        found[_free(_name(run), found)] = assessment = assess(one, confidence)
-        if not files and which == "last" and run.seed == run.values["seed"]:
-            _compare_with_summary(screen, run, assessment)
-    for table in _together(found):
-        _print_scores(screen, table)
+        judged = {f"ensemble of {len(runs)}": mean_of(runs, list(judged.values())), **judged}
+    found = [assess(table, confidence) for table in _together(judged)]
+    for assessment in found:
+        for name, scores in assessment.networks.items():
+            if name in by_name and not files and which == "last":
+                _compare_with_summary(screen, by_name[name], scores)
+        _print_scores(screen, assessment)
     return found
 
 
@@ -67,22 +71,25 @@ def _free(name: str, taken: Mapping[str, object]) -> str:
     return next(one for one in [name, *(f"{name} #{n}" for n in range(2, len(taken) + 3))] if one not in taken)
 
 
-def _compare_with_summary(screen: Screen, run: TrainedRun, found: Assessment) -> None:
-    """Prints a line for each score that is not the one in the summary."""
+def _compare_with_summary(screen: Screen, run: TrainedRun, found: Mapping[str, Estimate]) -> None:
+    """Prints a line for each score of a run's own test that is not the one in the summary."""
+    if run.seed != run.values["seed"]:  # it was tested on other data
+        return
     recorded = run.run.summary.get("test") or {}
-    for name, one in found.scores.items():
+    for name, one in found.items():
         before = recorded.get(name)
         if before is not None and not math.isclose(before, one.value, rel_tol=CLOSE, abs_tol=1e-9):
             path = relative(run.run.directory.absolute() / SUMMARY)
             line(screen, f"  note: {name} is {_number(name, one.value)} here, and {_number(name, before)} in {path}")
 
 
-def _together(found: Mapping[str, Assessment]) -> list[dict[str, Assessment]]:
-    """Puts runs into one table whose baselines have the same scores, so that they were tested on the same data."""
-    tables: list[dict[str, Assessment]] = []
-    for name, one in found.items():
+def _together(judged: Mapping[str, Judged]) -> list[dict[str, Judged]]:
+    """Puts runs together that predict the same data and have the same baselines."""
+    tables: list[dict[str, Judged]] = []
+    for name, one in judged.items():
         for table in tables:
-            if _same_data(next(iter(table.values())), one):
+            first = next(iter(table.values()))
+            if same_data(first, one) and first.baselines.keys() == one.baselines.keys():
                 table[name] = one
                 break
         else:
@@ -90,26 +97,11 @@ def _together(found: Mapping[str, Assessment]) -> list[dict[str, Assessment]]:
     return tables
 
 
-def _same_data(one: Assessment, other: Assessment) -> bool:
-    return (
-        list(one.scores) == list(other.scores)
-        and one.baselines.keys() == other.baselines.keys()
-        and all(
-            score.value == other.baselines[name][metric].value
-            for name, scores in one.baselines.items()
-            for metric, score in scores.items()
-        )
-    )
-
-
-def _print_scores(screen: Screen, found: Mapping[str, Assessment]) -> None:
-    first = next(iter(found.values()))
-    line(screen, f"  intervals of {100 * first.confidence:g} %, by the bootstrap over {first.groups.description}")
-    scores: dict[str, Mapping[str, Any]] = {name: one.scores for name, one in found.items()}
-    screen.print(ScoreTable({**scores, **first.baselines}, "", _shown, len(found)))
-    for name, one in found.items():
-        if one.difference is not None:
-            line(screen, f"{name} − {one.difference.baseline}, {one.difference.metric}: {_signed(one.difference)}")
+def _print_scores(screen: Screen, found: Assessment) -> None:
+    line(screen, f"  intervals of {100 * found.confidence:g} %, by the bootstrap over {found.groups.description}")
+    screen.print(ScoreTable({**found.networks, **found.baselines}, "", _shown, len(found.networks)))
+    for name, difference in found.differences.items():
+        line(screen, f"{name} − {difference.baseline}, {difference.metric}: {_signed(difference)}")
 
 
 def _shown(metric: str, estimate: Estimate) -> str:

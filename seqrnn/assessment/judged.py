@@ -200,6 +200,11 @@ def with_common_data(runs: Sequence[TrainedRun], plugins: Sequence[str] = ()) ->
     return [first, *(trained_runs.load(run.run.directory, plugins, run.which, first.seed) for run in runs[1:])]
 
 
+def same_data(one: Judged, other: Judged) -> bool:
+    """Returns whether two predict the same timesteps of the same data."""
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("times", "sequences", "targets"))
+
+
 def mean_of(runs: Sequence[TrainedRun], judged: Sequence[Judged]) -> Judged:
     """Returns what an ensemble predicts (Lakshminarayanan et al. 2017): the mean of the outputs; of a classification,
     the logarithm of the mean probabilities.
@@ -209,12 +214,11 @@ def mean_of(runs: Sequence[TrainedRun], judged: Sequence[Judged]) -> Judged:
     """
     first = judged[0]
     for run, one in zip(runs[1:], judged[1:], strict=True):
-        for name in ("times", "sequences", "targets"):
-            if not np.array_equal(getattr(first, name), getattr(one, name)):
-                raise DataError(
-                    f"--ensemble: {run.run.directory} is tested on other data than {runs[0].run.directory}: "
-                    f"{_reason(runs[0], run)}"
-                )
+        if not same_data(first, one):
+            raise DataError(
+                f"--ensemble: {run.run.directory} is tested on other data than {runs[0].run.directory}: "
+                f"{_reason(runs[0], run)}"
+            )
     outputs = np.stack([one.network for one in judged]).astype(np.float64)
     if first.kind == "classification":
         shares = probabilities(outputs).mean(axis=0)

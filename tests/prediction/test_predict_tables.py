@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from predicting import Command, MakeRun
-from tables import COMMON, recordings, table
+from sales_tables import COMMON, recordings, table
 
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
 from seqrnn.prediction import trained

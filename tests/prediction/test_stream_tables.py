@@ -12,7 +12,7 @@ import pandas
 import pytest
 import torch
 from predicting import Command, MakeRun
-from tables import COMMON, recordings, table
+from sales_tables import COMMON, recordings, table
 
 from seqrnn import registry
 from seqrnn.errors import DataError
