@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from seqrnn import evaluation
+from seqrnn import evaluation, metrics
 from seqrnn.errors import printable
 from seqrnn.evaluation import Predictions
 from seqrnn.prediction import batch, outputs
@@ -58,7 +58,7 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
 def _print_classes(screen: Screen, predictions: Predictions, sequences: FileSequences) -> None:
     number, step = predictions.valid.T.nonzero()
     logits = predictions.outputs[step, number]
-    shares = batch.probabilities(logits)
+    shares = metrics.probabilities(logits)
     for row, index in enumerate(number[:SHOWN]):
         predicted = logits[row].argmax()
         name = printable(sequences.names[index])
