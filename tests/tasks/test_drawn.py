@@ -189,11 +189,12 @@ def test_narma_is_the_equation_of_its_source() -> None:
 
 
 def test_narma_draws_a_sequence_that_grows_without_bound_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narma, "HIGHEST", 0.75)  # so that it happens to some
+    limit = float(drawn("narma", 50, length=40).targets.amax(dim=0).median())  # half of the sequences pass it
+    monkeypatch.setattr(narma, "HIGHEST", limit)
     chunk = drawn("narma", 50, length=40)
-    assert chunk.targets.max() <= 0.75
-    expected = torch.from_numpy(narma.narma(chunk.inputs[..., 0].numpy()))
-    torch.testing.assert_close(chunk.targets[..., 0], expected, rtol=1e-12, atol=0)
+    assert chunk.targets.max() <= limit
+    expected = narma.narma(chunk.inputs[..., 0].numpy())
+    np.testing.assert_allclose(chunk.targets[..., 0], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("tau", "steps"), [(17, 10), (30, 4), (2, 3)])
@@ -309,7 +310,7 @@ ONE, BOTH = (entropy(7 / 8) + entropy(3 / 8)) / 2, (entropy(1 / 2) + entropy(1 /
         ("letters", {"length": 300}, "floor (syllables known)", "mse", 2 / 81, 0.001),
         ("narma", {"length": 200}, "constant (mean)", "nrmse", 1.0, 0.01),
         ("mackey_glass", {"length": 200}, "constant (mean)", "nrmse", 1.0, 0.01),
-        ("lorenz", {}, "constant (0)", "nrmse", 1.0, 0.02),
+        ("lorenz", {"length": 200, "washout": 200}, "constant (0)", "nrmse", 1.0, 0.01),
     ],
 )
 def test_a_baseline_has_its_analytic_score(
