@@ -244,6 +244,11 @@ class _Parsing:
             ) from None
         if isinstance(error, pa.ArrowException) and self.ragged is not None:
             row = self.ragged
+            if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
+                raise DataError(
+                    f"{self.source.name}, row {row.number}: {_short(row.text)!r} below a header of one cell; the "
+                    "cells seem to be separated by ';': set task.delimiter=';', and perhaps task.decimal=','"
+                ) from None
             raise DataError(
                 f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
                 f"{row.expected_columns}: {_short(row.text)!r}; give every row as many cells as there are columns "
