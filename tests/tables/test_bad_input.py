@@ -87,6 +87,14 @@ def test_a_decimal_comma(tmp_path: Path) -> None:
     np.testing.assert_allclose(data.targets[:, 0], np.array(WAVE, float))
 
 
+def test_a_wrong_delimiter_and_a_decimal_comma(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9},5" for n, day in enumerate(days(60))))
+    error = refusal(path)
+    assert "row 2: '2020-01-01;0,5' below a header of one cell" in error
+    assert "set task.delimiter=';', and perhaps task.decimal=','" in error
+    assert len(make_csv(path, delimiter=";", decimal=",").data.here) == 60
+
+
 def test_a_wrong_encoding(tmp_path: Path) -> None:
     rows = [
         f"{day},{value},{'süd' if n % 2 else 'nord'}"
