@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from seqrnn.assessment.command import evaluate
         evaluate(
             options.directories,
-            data=options.data,
+            files=options.data,
             is_ensemble=options.ensemble,
             confidence=options.confidence,
             which=options.which,

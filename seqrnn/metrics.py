@@ -6,6 +6,7 @@ Everything about the names of metrics is here: which one stands for a run, and w
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ Array = NDArray[np.generic]
 HEADLINE = {"regression": "mae", "classification": "accuracy"}  # kind of task -> the metric that stands for a run
 HEADLINE_OF_LOSS = {"mse": "mse", "half_mse": "mse"}  # losses that have a metric of their own
 HIGHER_IS_BETTER = frozenset({"r2", "accuracy"})
-LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "max_error", "smape", "mase"})
+LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "nrmse", "max_error", "smape", "mase"})
 
 
 def headline(kind: str, loss: str) -> str:
@@ -64,6 +65,19 @@ def regression(outputs: Array, targets: Array) -> dict[str, float]:
     }
 
 
+def series(outputs: Array, targets: Array) -> dict[str, float]:
+    """Returns the metrics of ``regression``, and nrmse: the rmse as a share of the targets' standard deviation."""
+    found = regression(outputs, targets)
+    return {**found, "nrmse": max(0.0, 1 - found["r2"]) ** 0.5}
+
+
 def classification(outputs: Array, targets: Array) -> dict[str, float]:
     """Returns accuracy: the share of targets whose class has the largest output."""
     return {"accuracy": float(np.mean(np.argmax(outputs, axis=-1) == targets))}
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
+    """Returns the probabilities (…, O) of the classes."""
+    grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[Any] = grown / grown.sum(axis=-1, keepdims=True)
+    return shares

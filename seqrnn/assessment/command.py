@@ -5,22 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.text import Text
-
-from seqrnn.assessment import ensemble
-from seqrnn.assessment.assessment import Assessment, assess, predict
-from seqrnn.assessment.resampling import Estimate
-from seqrnn.errors import DataError, printable
+from seqrnn.assessment.assessment import Assessment, Difference, Estimate, assess
+from seqrnn.assessment.judged import Judged, judge, mean_of, same_data, with_common_data
 from seqrnn.prediction import trained
+from seqrnn.prediction.terminal import counted, line
 from seqrnn.prediction.trained import TrainedRun, Which
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
-from seqrnn.rundir.names import PREPROCESSING, SUMMARY
-from seqrnn.rundir.reader import RunReader
-from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.rundir.names import SUMMARY
 
 CLOSE = 1e-3  # relative difference between a score and that of the summary, from another device or kernel
 
@@ -28,83 +22,74 @@ CLOSE = 1e-3  # relative difference between a score and that of the summary, fro
 def evaluate(
     directories: Sequence[Path],
     *,
-    data: Sequence[Path] = (),
+    files: Sequence[Path] = (),
     is_ensemble: bool = False,
     confidence: float = 0.95,
     which: Which = "last",
     plugins: Sequence[str] = (),
-) -> dict[str, Assessment]:
-    """Repeats the tests of runs, prints their scores with confidence intervals, and returns them by run.
+) -> list[Assessment]:
+    """Repeats the tests of runs, and prints their scores with confidence intervals.
 
     Args:
-        data: files to be scored instead of the test data.
+        files: to be scored instead of the test data.
         is_ensemble: whether the mean of the runs is scored as well.
         confidence: of the intervals.
         which: the weights, see ``seqrnn.prediction.trained.load``.
+
+    Returns:
+        The scores, of runs that are tested on the same data together.
 
     Raises:
         UserError: a run or its data cannot be used.
     """
     runs = [trained.load(directory, plugins, which) for directory in directories]
-    for run in runs if not data else ():
-        check_data_is_unchanged(run)
+    if is_ensemble:
+        runs = with_common_data(runs, plugins)
     screen = Screen(highlight=False)
-    _title(screen, f"seqrnn: {'new data' if data else 'test'} of {len(runs)} run{'s' * (len(runs) != 1)}")
-    if is_ensemble:
-        runs = ensemble.common_runs(runs, plugins)
-    found = {}
+    screen.print(f"seqrnn: {'new data' if files else 'the test'} of {counted(len(runs), 'run')}", style="bold")
+    judged: dict[str, Judged] = {}
     for run in runs:
-        found[name_of(run)] = one = assess(predict(run, data), run.task, run.loss, confidence)
-        if not data and run.seed == run.values["seed"] and which == "last":
-            _compare_with_summary(screen, run, one)
+        judged[_free(_name(run), judged)] = judge(run, files)
+    by_name = dict(zip(judged, runs, strict=True))
     if is_ensemble:
-        mean = ensemble.predict_mean(runs, data)
-        found = {f"ensemble of {len(runs)}": assess(mean, runs[0].task, runs[0].loss, confidence), **found}
-    for shown in _together(found):
-        _print_scores(screen, shown, runs[0].task.loss)
+        judged = {f"ensemble of {len(runs)}": mean_of(runs, list(judged.values())), **judged}
+    found = [assess(table, confidence) for table in _together(judged)]
+    for assessment in found:
+        for name, scores in assessment.networks.items():
+            if name in by_name and not files and which == "last":
+                _compare_with_summary(screen, by_name[name], scores)
+        _print_scores(screen, assessment)
     return found
 
 
-def name_of(run: TrainedRun) -> str:
-    """Returns a short name of a run: its model, its seed and its directory."""
-    directory = run.run.directory
-    parent = directory.parent.name
-    where = f"{parent}/{directory.name}" if parent else directory.name
-    return f"{run.values['model']['name']}, seed {run.values['seed']} ({where})"
+def _name(run: TrainedRun) -> str:
+    return f"{run.run.directory.resolve().name} ({run.values['model']['name']}, seed {run.values['seed']})"
 
 
-def check_data_is_unchanged(run: TrainedRun) -> None:
-    """Checks that the files from which a run's test data is read are those that it was trained on.
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    """Returns the name, with a number where it is taken: directories of different parents may have one name."""
+    return next(one for one in [name, *(f"{name} #{n}" for n in range(2, len(taken) + 3))] if one not in taken)
 
-    Raises:
-        DataError: they are others.
-    """
-    reader = RunReader(run.run.directory)
-    if not reader.has(PREPROCESSING):
+
+def _compare_with_summary(screen: Screen, run: TrainedRun, found: Mapping[str, Estimate]) -> None:
+    """Prints a line for each score of a run's own test that is not the one in the summary."""
+    if run.seed != run.values["seed"]:  # it was tested on other data
         return
-    stored = reader.document(PREPROCESSING, Preprocessing)
-    if stored != getattr(run.task, "preprocessing", None):
-        raise DataError(
-            f"{run.run.directory}: the data that it was trained on has changed since, so that its test cannot be "
-            f"repeated; restore {run.values['task'].get('path')}, or score the new rows with --data FILE"
-        )
-
-
-def _compare_with_summary(screen: Screen, run: TrainedRun, found: Assessment) -> None:
-    """Prints a line for each score that is not the one in the summary."""
     recorded = run.run.summary.get("test") or {}
-    for name, one in found.scores.items():
+    for name, one in found.items():
         before = recorded.get(name)
         if before is not None and not math.isclose(before, one.value, rel_tol=CLOSE, abs_tol=1e-9):
-            _line(screen, f"  note: {name} is {one.value:.4g} here, and {before:.4g} in {_path(run)}/{SUMMARY}")
+            path = relative(run.run.directory.absolute() / SUMMARY)
+            line(screen, f"  note: {name} is {_number(name, one.value)} here, and {_number(name, before)} in {path}")
 
 
-def _together(found: Mapping[str, Assessment]) -> list[dict[str, Assessment]]:
-    """Puts runs into one table whose baselines have the same scores, so that they were tested on the same data."""
-    tables: list[dict[str, Assessment]] = []
-    for name, one in found.items():
+def _together(judged: Mapping[str, Judged]) -> list[dict[str, Judged]]:
+    """Puts runs together that predict the same data and have the same baselines."""
+    tables: list[dict[str, Judged]] = []
+    for name, one in judged.items():
         for table in tables:
-            if _same_data(next(iter(table.values())), one):
+            first = next(iter(table.values()))
+            if same_data(first, one) and first.baselines.keys() == one.baselines.keys():
                 table[name] = one
                 break
         else:
@@ -112,23 +97,11 @@ def _together(found: Mapping[str, Assessment]) -> list[dict[str, Assessment]]:
     return tables
 
 
-def _same_data(one: Assessment, other: Assessment) -> bool:
-    return (
-        list(one.scores) == list(other.scores)
-        and one.baselines.keys() == other.baselines.keys()
-        and all(
-            score.value == other.baselines[name][metric].value
-            for name, scores in one.baselines.items()
-            for metric, score in scores.items()
-        )
-    )
-
-
-def _print_scores(screen: Screen, found: Mapping[str, Assessment], loss: str) -> None:
-    first = next(iter(found.values()))
-    _line(screen, f"  intervals of {first.confidence:.4g}, by the bootstrap over {first.groups.description}")
-    scores: dict[str, Mapping[str, Any]] = {name: one.scores for name, one in found.items()}
-    screen.print(ScoreTable({**scores, **first.baselines}, loss, _shown, len(found)))
+def _print_scores(screen: Screen, found: Assessment) -> None:
+    line(screen, f"  intervals of {100 * found.confidence:g} %, by the bootstrap over {found.groups.description}")
+    screen.print(ScoreTable({**found.networks, **found.baselines}, "", _shown, len(found.networks)))
+    for name, difference in found.differences.items():
+        line(screen, f"{name} − {difference.baseline}, {difference.metric}: {_signed(difference)}")
 
 
 def _shown(metric: str, estimate: Estimate) -> str:
@@ -139,19 +112,14 @@ def _shown(metric: str, estimate: Estimate) -> str:
     return f"{value} [{_number(metric, estimate.low)}, {_number(metric, estimate.high)}]"
 
 
+def _signed(difference: Difference) -> str:
+    """Returns a difference and its interval, with their signs."""
+    estimate = difference.estimate
+    value, low, high = (f"{part:+.3g}".replace("-", "−") for part in (estimate.value, estimate.low, estimate.high))
+    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
+
+
 def _number(metric: str, value: float) -> str:
     if metric == "r2" or metric.startswith(("accuracy", "coverage")):
         return f"{value:.4f}"
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.5g}"
-
-
-def _path(run: TrainedRun) -> str:
-    return relative(run.run.directory.absolute())
-
-
-def _title(screen: Screen, text: str) -> None:
-    screen.print(Text(printable(text), style="bold"))
-
-
-def _line(screen: Screen, text: str) -> None:
-    screen.print(Text(printable(text)))

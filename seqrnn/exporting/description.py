@@ -22,7 +22,7 @@ from seqrnn.rundir.bounded import ByName, Name, check, read_model, resolve_insid
 from seqrnn.rundir.formats import Scores, SummaryValues
 from seqrnn.rundir.names import INTERVALS, SUMMARY
 
-Weights = Literal["last", "best"]
+Which = Literal["last", "best"]
 
 
 class StatePart(BaseModel):
@@ -78,7 +78,7 @@ class Description(BaseModel):
     dtype: str
     state_dtype: str
     warm_up: int
-    weights: Weights
+    weights: Which
     status: Name
     updates: int
     smoke: bool
@@ -108,7 +108,7 @@ def describe(
     names: Names,
     interface: Interface,
     *,
-    weights: Weights,
+    which: Which,
     timesteps: Timesteps,
     reason: str | None = None,
     warm_up: int = 0,
@@ -125,7 +125,7 @@ def describe(
     check(run.summary, _Origin, path)
     origin = _Origin(**run.summary)
     dtype = next(network.parameters()).dtype
-    are_measured = weights == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
+    are_measured = which == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
     return Description(
         task=summary.task,
         kind=summary.kind,
@@ -144,7 +144,7 @@ def describe(
         dtype=str(interface.dtype(dtype)).removeprefix("torch."),
         state_dtype=str(dtype).removeprefix("torch."),
         warm_up=warm_up,
-        weights=weights,
+        weights=which,
         status=summary.status,
         updates=summary.updates,
         smoke=summary.smoke,

@@ -13,7 +13,7 @@ import torch
 
 from seqrnn.errors import ConfigError, DataError, UserError, printable
 from seqrnn.exporting.card import model_card
-from seqrnn.exporting.description import Description, Weights, describe, names_of
+from seqrnn.exporting.description import Description, Which, describe, names_of
 from seqrnn.exporting.formats import FORMATS, Format, Names
 from seqrnn.exporting.interface import Interface, task_interface
 from seqrnn.exporting.programs import Timesteps, trace
@@ -32,7 +32,7 @@ MOST_SEQUENCES = 1000  # that are compared
 
 
 def export(
-    directory: Path, format: str, out: Path | None = None, weights: Weights = "last", plugins: Sequence[str] = ()
+    directory: Path, format: str, out: Path | None = None, which: Which = "last", plugins: Sequence[str] = ()
 ) -> Path:
     """Exports the trained network of a run, with its model card beside it, and prints what was done.
 
@@ -40,7 +40,7 @@ def export(
         directory: a run directory, which may come from anyone.
         format: a name in ``seqrnn.exporting.formats.FORMATS``.
         out: the file; None: ``model`` with the suffix of the format, in the run directory.
-        weights: see ``Run.network``.
+        which: see ``Run.network``.
         plugins: modules to import that the run needs.
 
     Returns:
@@ -64,7 +64,7 @@ def export(
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no directory {path.parent}")
     run = Run(directory, plugins)
-    network = run.network(weights)
+    network = run.network(which)
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if format == "onnx" and size > MOST_BYTES:
         raise ConfigError(
@@ -76,7 +76,7 @@ def export(
     data, warm_up = _test_data(run, dtype, interface)
     card = path.with_name(f"{path.stem}_card.md")
     with replacing(path) as temporary:
-        description = _write(run, network, kind, names, interface, weights, warm_up, temporary)
+        description = _write(run, network, kind, names, interface, which, warm_up, temporary)
         verified = verify(kind.load(temporary), network, interface.expected, data, description.timesteps)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         text = model_card(description, verified, file=path.name, format=format, digest=digest)
@@ -92,7 +92,7 @@ def _write(
     kind: Format,
     names: Names,
     interface: Interface,
-    weights: Weights,
+    which: Which,
     warm_up: int,
     path: Path,
 ) -> Description:
@@ -104,7 +104,7 @@ def _write(
     reason: str | None = None
     for timesteps in TIMESTEPS:
         description = describe(
-            run, network, names, interface, weights=weights, timesteps=timesteps, reason=reason, warm_up=warm_up
+            run, network, names, interface, which=which, timesteps=timesteps, reason=reason, warm_up=warm_up
         )
         try:
             program = trace(network, description.input_size, interface.units, timesteps)

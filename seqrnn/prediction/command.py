@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from seqrnn import evaluation
+from seqrnn import evaluation, metrics
 from seqrnn.errors import printable
 from seqrnn.evaluation import Predictions
 from seqrnn.prediction import batch, outputs
@@ -47,6 +47,8 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
     sequences = batch.read_files(trained, paths)
     predictions = batch.predict_files(trained, sequences)
     line(screen, f"  data       {counted(len(sequences.names), 'sequence')} from {counted(len(paths), 'path')}")
+    if sequences.note:
+        line(screen, f"  note       {sequences.note}")
     if sequences.has_targets:
         scores = evaluation.score(predictions, trained.task, trained.loss)
         screen.print(ScoreTable({trained.values["model"]["name"]: scores}, trained.task.loss))
@@ -58,7 +60,7 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
 def _print_classes(screen: Screen, predictions: Predictions, sequences: FileSequences) -> None:
     number, step = predictions.valid.T.nonzero()
     logits = predictions.outputs[step, number]
-    shares = batch.probabilities(logits)
+    shares = metrics.probabilities(logits)
     for row, index in enumerate(number[:SHOWN]):
         predicted = logits[row].argmax()
         name = printable(sequences.names[index])

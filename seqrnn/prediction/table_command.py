@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +11,27 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from seqrnn import metrics as class_metrics
-from seqrnn.errors import ConfigError, DataError, printable
+from seqrnn.errors import ConfigError, printable
 from seqrnn.forecasting import metrics
-from seqrnn.forecasting.intervals import Interval, Intervals, as_array
+from seqrnn.metrics import probabilities
 from seqrnn.prediction import outputs, table_data, table_predictions
-from seqrnn.prediction.batch import probabilities
 from seqrnn.prediction.table_data import TableData
 from seqrnn.prediction.table_predictions import SequencePredictions
 from seqrnn.prediction.terminal import counted, line, title
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
-from seqrnn.rundir.bounded import read_model, resolve_inside
-from seqrnn.rundir.names import INTERVALS, PREPROCESSING
+from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.tables.fitting import label_of
 from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.sequences import Sequence
 
-CONFIDENCE = 0.9
 Columns = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Ends:
-    """How far intervals reach from predictions, (H, K) each; NaN where that is not known."""
-
-    percent: int
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-
-
-def has_preprocessing(trained: TrainedRun) -> bool:
-    """Returns whether the run reads tables."""
-    return (trained.run.directory / PREPROCESSING).exists()
-
-
-def read_preprocessing(trained: TrainedRun) -> Preprocessing:
-    """Reads what is done to a table before the network of the run reads it.
-
-    Raises:
-        DataError: it is damaged, or does not fit the network.
-    """
-    path = resolve_inside(trained.run.directory, PREPROCESSING)
-    preprocessing = read_model(path, Preprocessing)
-    summary = trained.run.summary
-    sizes = preprocessing.input_size, preprocessing.output_size
-    if sizes != (summary["input_size"], summary["output_size"]):
-        raise DataError(
-            f"{path}: describes {sizes[0]} inputs and {sizes[1]} outputs, and the network has "
-            f"{summary['input_size']} and {summary['output_size']}; is it from another run?"
-        )
-    return preprocessing
-
-
-def read_ends(trained: TrainedRun, horizon: int, targets: int) -> Ends | None:
-    """Reads how far the run's prediction intervals reach; None: it has none. Steps beyond those that they were
-    calibrated for have no interval."""
-    directory = trained.run.directory
-    if not (directory / INTERVALS).exists():
-        return None
-    path = resolve_inside(directory, INTERVALS)
-    interval: Interval | None = read_model(path, Intervals).at(CONFIDENCE)
-    if interval is None:
-        return None
-    ends = []
-    for rows in (interval.lower, interval.upper):
-        values = as_array(rows)
-        if values.shape[1] != targets:
-            raise DataError(f"{path}: has intervals of {values.shape[1]} targets; should be {targets}")
-        missing = np.full((max(0, horizon - len(values)), targets), np.nan)
-        ends.append(np.concatenate([values, missing])[:horizon])
-    return Ends(round(100 * CONFIDENCE), *ends)
 
 
 def predict_on_tables(trained: TrainedRun, paths: Many[Path], horizon: int | None, out: Path | None) -> None:
     """Predicts the values or classes of new tables; prints the scores where the true values are there."""
-    preprocessing = read_preprocessing(trained)
+    preprocessing = trained.preprocessing()
     steps = table_predictions.check_horizon(preprocessing, horizon)
     screen = title(trained)
     data = table_data.read_tables(preprocessing, paths)
@@ -112,9 +57,12 @@ def _predict(
         table_predictions.predict_sequence(network, sequence, encoded, steps, context)
         for sequence, encoded in zip(data.sequences, data.encoded, strict=True)
     ]
-    ends = read_ends(trained, steps, len(preprocessing.targets))
+    ends = read_ends(trained.run.directory, steps, len(preprocessing.targets))
     if ends is None:
         line(screen, "  note       no intervals: the run has none (intervals.json)")
+    elif np.isnan(ends.lower).any():
+        known = int(np.isfinite(ends.lower).all(axis=1).sum())
+        line(screen, f"  note       intervals were calibrated for {known} of {steps} steps; the others have none")
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         line(screen, f"  note       beyond the last row, {names} stays as it is there")
@@ -131,7 +79,7 @@ def _print_scores(
     ends: Ends | None,
 ) -> None:
     """Prints scores over the predictions whose true values are known, but for those of the warm-up."""
-    warmed = [each.actual[preprocessing.warmup :] for each in made]
+    warmed = [each.judged[preprocessing.warmup :] for each in made]
     warmup = preprocessing.warmup
     if not any(np.isfinite(actual).any() for actual in warmed):
         warmup = 0
@@ -140,7 +88,7 @@ def _print_scores(
             f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged",
         )
     actual, predicted, origins = (
-        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("actual", "predicted", "origins")
+        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("judged", "predicted", "origins")
     )
     if not np.isfinite(actual).any():
         line(screen, "no true values are known, so nothing is judged")
@@ -223,7 +171,7 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     shares, predicted = probabilities(logits), logits.argmax(axis=1)
     columns: Columns = {preprocessing.group or "sequence": np.array([each.key for each in data.sequences], object)}
     if data.has_targets:
-        labels = [_label(preprocessing, sequence) for sequence in data.sequences]
+        labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
         columns[preprocessing.targets[0]] = classes[labels]
         scores = class_metrics.classification(logits, np.array(labels))
         screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy"))
@@ -233,7 +181,12 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     return columns
 
 
-def _label(preprocessing: Preprocessing, sequence: Any) -> int:
+def label_number(preprocessing: Preprocessing, sequence: Sequence) -> int:
+    """Returns the number of a sequence's class.
+
+    Raises:
+        DataError: the run does not know it.
+    """
     target = preprocessing.targets[0]
     label = label_of(sequence, target)
     if label not in preprocessing.classes:

@@ -47,7 +47,7 @@ def fit(
     """
     notes: list[str] = []
     is_forecast = settings.kind == "forecast"
-    outline = Preprocessing(
+    outline = Preprocessing.model_construct(  # what is fitted comes below
         kind=settings.kind,
         mode=settings.mode,
         horizon=settings.horizon if is_forecast else 1,
@@ -140,15 +140,17 @@ def _with_difference(
     training values leave the range of those before them, as those of a trend do, the values to be predicted will
     leave the range that the network is trained on."""
     for name in roles.targets if outline.kind == "forecast" else ():
+        columns = [transformed_target(outline, each, name) for each in sequences]
         outside, count = 0, 0
-        for sequence, chosen in zip(sequences, rows, strict=True):
-            values = transformed_target(outline, sequence, name)[chosen]
+        for column, chosen in zip(columns, rows, strict=True):
+            values = column[chosen]
             values = values[~np.isnan(values)]
             before, latest = np.split(values, [len(values) - len(values) // LATEST])
             if len(latest):
                 count += len(latest)
                 outside += int(((latest < before.min()) | (latest > before.max())).sum())
-        if outside > MOST_OUTSIDE * count:
+        changes = range(1, outline.steps_ahead + 1)
+        if outside > MOST_OUTSIDE * count and all(_moments(columns, rows, change)[1] > 0 for change in changes):
             note = (
                 f"difference: the latest training values of {printable(name)} leave the range of those before them "
                 f"({outside / count:.0%} of them), so changes are predicted (task.difference)"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.tables.files import Source
@@ -30,6 +30,7 @@ MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
+FIRST_ROOM = 2**20  # rows
 BYTES_PER_NUMBER = 24  # at the peak of reading and preparing: three times a number in double precision
 
 
@@ -43,7 +44,7 @@ class ReadOptions(BaseModel, frozen=True, extra="forbid"):
         missing_values: what stands for a missing value, besides ``MISSING``.
     """
 
-    delimiter: str = ","
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
     encoding: str = "utf-8"
     missing_values: tuple[str, ...] = ()
@@ -137,6 +138,11 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
         raise DataError(
             f"{source.name}, row 1: two columns have the name {_short(twice[0])!r}; give each column a name of "
             "its own"
+        )
+    if not source.is_parquet and all(map(is_number, names)):
+        raise DataError(
+            f"{source.name}, row 1: {', '.join(map(_short, names[:5]))}: numbers, where the names of the columns "
+            "should be; put a row of names before them"
         )
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
@@ -238,6 +244,11 @@ class _Parsing:
             ) from None
         if isinstance(error, pa.ArrowException) and self.ragged is not None:
             row = self.ragged
+            if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
+                raise DataError(
+                    f"{self.source.name}, row {row.number}: {_short(row.text)!r} below a header of one cell; the "
+                    "cells seem to be separated by ';': set task.delimiter=';', and perhaps task.decimal=','"
+                ) from None
             raise DataError(
                 f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
                 f"{row.expected_columns}: {_short(row.text)!r}; give every row as many cells as there are columns "
@@ -381,33 +392,54 @@ def read_table(
     Raises:
         DataError: a column is missing, a cell is wrong, or there are more numbers than memory for them.
     """
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted}
+    types = {"number": np.float64, "category": np.int32, "time": np.int64}
+    columns = {name: _Column(types[kind]) for name, kind in wanted.items()}
     labels: dict[str, dict[str, int]] = {name: {} for name, kind in wanted.items() if kind == "category"}
     rows, first_row = 0, 1 if source.is_parquet else 2
     names = list(wanted)
-    for first, columns in _blocks(source, names, options):
-        rows += len(columns[names[0]])
+    for first, block in _blocks(source, names, options):
+        rows += len(block[names[0]])
         check_memory(source, rows, len(wanted), available)
         for name, kind in wanted.items():
             if kind == "number":
-                part: NDArray[Any] = as_numbers(columns[name], source, name, first, options)
+                columns[name].append(as_numbers(block[name], source, name, first, options))
             elif kind == "category":
-                part = _codes(_texts(columns[name], source, name, first, options), labels[name], source, name)
+                texts = _texts(block[name], source, name, first, options)
+                columns[name].append(_codes(texts, labels[name], source, name))
             else:
-                part = _as_times(columns[name], source, name, first, options, time_format)
-            parts[name].append(part)
+                columns[name].append(_as_times(block[name], source, name, first, options, time_format))
     table = Table(source, rows, first_row)
     for name, kind in wanted.items():
-        values: NDArray[Any] = (
-            np.concatenate(parts.pop(name)) if rows else np.empty(0)
-        )  # one column after another: less memory
         if kind == "number":
-            table.numbers[name] = values
+            table.numbers[name] = columns[name].values
         elif kind == "category":
-            table.codes[name], table.labels[name] = values, list(labels[name])
+            table.codes[name], table.labels[name] = columns[name].values, list(labels[name])
         else:
-            table.times[name] = values
+            table.times[name] = columns[name].values
     return table
+
+
+class _Column:
+    """An array that grows. Room for rows that do not come yet takes no memory: it is not written to."""
+
+    def __init__(self, dtype: type) -> None:
+        self._array: NDArray[Any] = np.empty(FIRST_ROOM, dtype)
+        self._count = 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Adds values at the end."""
+        count = self._count + len(values)
+        if count > len(self._array):
+            larger = np.empty(max(count, 4 * len(self._array)), self._array.dtype)
+            larger[: self._count] = self.values
+            self._array = larger
+        self._array[self._count : count] = values
+        self._count = count
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """What was added."""
+        return self._array[: self._count]
 
 
 def _as_times(

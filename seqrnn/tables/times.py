@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from seqrnn.errors import DataError, printable
 
@@ -53,8 +53,8 @@ class Step(BaseModel, frozen=True, extra="forbid"):
     """
 
     unit: Literal["nanosecond", "month", "weekday", "number", "row"]
-    count: float
-    day: int = 1
+    count: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    day: Annotated[int, Field(ge=1, le=31)] = 1
 
     @property
     def nominal(self) -> float:
@@ -171,7 +171,8 @@ def show(time: Any, is_number: bool) -> str:
 def guess_format(texts: Sequence[str | None]) -> str | None:
     """Returns the pattern that a column's texts have, ``ISO8601`` or one for ``strptime``; None: they are no times.
 
-    Where day and month could be either way round, the way in which the times ascend is taken, and else month first.
+    Where day and month could be either way round, the way in which the times ascend, in steps that are more alike, is
+    taken; else the month is first, and the day where dots stand between them.
     """
     import pandas as pd
 
@@ -186,10 +187,11 @@ def guess_format(texts: Sequence[str | None]) -> str | None:
     if re.match(r"\d{4}-\d\d", present[0]) and _share_parsed(first, "ISO8601") > 0.5:
         return "ISO8601"
     found = dict.fromkeys(
-        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst) for dayfirst in (False, True)
+        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst)
+        for dayfirst in ((True, False) if "." in present[0][:6] else (False, True))
     )
     patterns = [pattern for pattern in found if pattern and _share_parsed(first, pattern) > 0.5]
-    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), not _ascends(first, pattern)))
+    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), *_disorder(first, pattern)))
     return patterns[0] if patterns else None
 
 
@@ -203,8 +205,10 @@ def _share_parsed(texts: Any, pattern: str) -> float:
     return float(_parsed(texts, pattern).notna().mean())
 
 
-def _ascends(texts: Any, pattern: str) -> bool:
-    return bool(_parsed(texts, pattern).is_monotonic_increasing)
+def _disorder(texts: Any, pattern: str) -> tuple[bool, int]:
+    """Returns whether times do not ascend, and how many different steps there are between them."""
+    parsed = _parsed(texts, pattern)
+    return not parsed.is_monotonic_increasing, int(parsed.diff().nunique())
 
 
 def have_offsets(texts: Sequence[str | None]) -> bool:

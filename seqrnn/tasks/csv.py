@@ -284,15 +284,15 @@ class Csv:
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         if self.kind == "classification":
             return {"constant (class frequencies)": self._class_frequencies}
-        predictors: dict[str, Callable[[Chunk], Tensor]] = {}
+        predictors: dict[str, Callable[[Chunk], Tensor]] = {}  # the first ones stand in titles
+        if self._linear is not None:
+            predictors[LINEAR] = partial(self._predict_linear, self._linear)
         if self.preprocessing.is_forecast:
             predictors["persistence"] = partial(self._naive, period=None)
             if self.data.season > 1:
                 predictors[f"seasonal naive ({self.data.season})"] = partial(self._naive, period=self.data.season)
         name = "mean change" if self.preprocessing.difference else "mean"
         predictors[name] = _zeros
-        if self._linear is not None:
-            predictors[LINEAR] = partial(self._predict_linear, self._linear)
         return predictors
 
     @cached_property

@@ -19,7 +19,9 @@ from seqrnn.tasks.table_batch import TableBatch
 
 Array = NDArray[np.float64]
 PIECE = 2**16  # timesteps of training data that are read at a time
-MOST_WORK = 3e11  # multiplications of a fit: some seconds
+MOST_WORK = 3e10  # multiplications of a fit: some seconds
+MOST_JUDGED = 2**20  # predicted values of a predictor that a report judges: the latest, for the sake of memory
+LEAST_JUDGED = 1000  # timesteps that it judges in any case
 MOST_SERIES_NAMED = 1000
 
 
@@ -36,14 +38,17 @@ def in_units(predictions: Predicted, preprocessing: Preprocessing) -> tuple[Arra
 
 
 def forecasts_of(made: Mapping[str, Predicted], preprocessing: Preprocessing) -> Forecasts:
-    """Returns the forecasts of several predictors for the same data, from the first timestep that counts."""
+    """Returns the forecasts of several predictors for the same data, from the first timestep that counts; of very
+    long data, the latest of them."""
     first = next(iter(made.values()))
-    begin = int(first.valid.any(axis=1).argmax())
+    timesteps, series = first.valid.shape
+    each = series * preprocessing.steps_ahead * len(preprocessing.targets)
+    begin = max(int(first.valid.any(axis=1).argmax()), timesteps - max(LEAST_JUDGED, MOST_JUDGED // each))
     times = np.concatenate([batch.times for batch in first.batches], axis=1)
-    actual = in_units(first, preprocessing)[1][begin:]
+    actual = in_units(first, preprocessing)[1][begin:].copy()  # no view, which would keep the whole
     found = {}
     for name, one in made.items():
-        values = in_units(one, preprocessing)[0][begin:]
+        values = in_units(one, preprocessing)[0][begin:].copy()
         values[~first.valid[begin:]] = np.nan
         found[name] = values
     return Forecasts(times[begin:], actual, found)

@@ -12,33 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from predicting import Command, MakeRun
+from sales_tables import COMMON, recordings, table
 
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
-from seqrnn.prediction import table_command, trained
+from seqrnn.prediction import trained
 from seqrnn.results import Run
 from seqrnn.tables.dataset import open_dataset
 
-COMMON = ("task=csv", "smoke=false", "model=gru", "model.hidden_size=6", "schedule.epochs=2", "task.warmup=8")
-
-
-def table(rows: int = 120, seed: int = 0) -> pandas.DataFrame:
-    """Daily sales that depend on the weekday, on the weather of the day before, and on a promotion."""
-    rng = np.random.default_rng(seed)
-    days = pandas.date_range("2024-01-01", periods=rows)
-    weather = rng.choice(["sun", "rain", "=snow"], rows)
-    promotion = (rng.random(rows) < 0.2).astype(int)
-    sales = 50 + 5 * np.sin(days.day_of_week) + 10 * promotion + 4 * (np.roll(weather, 1) == "sun") + rng.random(rows)
-    return pandas.DataFrame({"day": days, "weather": weather, "promotion": promotion, "sales": sales.round(3)})
-
-
-def recordings(seed: int = 0, count: int = 24) -> pandas.DataFrame:
-    """Short recordings of two kinds of signal."""
-    rng, parts = np.random.default_rng(seed), []
-    for number in range(count):
-        kind = ("slow", "fast")[number % 2]
-        wave = np.sin(np.arange(12) * (0.3 if kind == "slow" else 1.5) + rng.random())
-        parts.append(pandas.DataFrame({"id": f"r{number:02d}", "x": wave.round(4), "kind": kind}))
-    return pandas.concat(parts)
+PREDICTED = ["sales_predicted", "sales_lower_90", "sales_upper_90"]
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +87,7 @@ def test_a_forecast_is_that_of_the_network_in_the_units_of_the_table(
 ) -> None:
     frame = predicted(command, forecast, folder / "sales.csv")
     _, expected, actual = reference(forecast)
-    assert list(frame.columns) == ["origin", "step", "day", "sales", "sales_predicted"]
+    assert list(frame.columns) == ["origin", "step", "day", "sales", *PREDICTED]
     assert len(frame) == 3 * 120
     np.testing.assert_allclose(frame["sales_predicted"], expected.ravel(), rtol=1e-5)
     np.testing.assert_allclose(frame["sales"], actual.ravel(), rtol=1e-9)
@@ -122,7 +103,7 @@ def test_fewer_steps_are_the_first_of_those_and_more_are_refused(
     new = folder / "new.csv"
     three = predicted(command, forecast, new)
     one = predicted(command, forecast, new, "--horizon", 1)
-    assert list(one.columns) == ["day", "sales", "sales_predicted"]
+    assert list(one.columns) == ["day", "sales", *PREDICTED]
     np.testing.assert_allclose(one["sales_predicted"], three["sales_predicted"][::3])
     command(forecast.directory, "--data", new, "--horizon", 4).refused("was trained to predict 3 steps directly")
     command(regression.directory, "--data", new, "--horizon", 1).refused("--horizon 1: a regression has none")
@@ -146,6 +127,7 @@ def test_a_recursive_forecast_is_as_if_each_predicted_row_were_appended(
         row["sales"], row["promotion"] = value, known["promotion"].iloc[-1]
         known = pandas.concat([known, row])
     assert len(steps) == 36 * 4
+    assert steps["sales_lower_90"].notna().sum() == 36  # those of the next step alone were calibrated
 
 
 @pytest.mark.parametrize("settings", [("task.difference=true",), ("task.log=true",)], ids=str)
@@ -178,7 +160,7 @@ def test_a_regression_needs_no_target_column_and_is_judged_where_there_is_one(
     assert list(frame["day"]) == [str(day.date()) for day in table()["day"]]
     table().drop(columns="sales").to_csv("without.csv", index=False)
     without = predicted(command, regression, "without.csv")
-    assert list(without.columns) == ["day", "sales_predicted"]
+    assert list(without.columns) == ["day", *PREDICTED]
     np.testing.assert_allclose(without["sales_predicted"], frame["sales_predicted"], rtol=1e-6)
     result = command(regression.directory, "--data", folder / "sales.csv")
     error = (frame["sales"] - frame["sales_predicted"])[8:].abs().mean()  # without the warm-up
@@ -197,7 +179,7 @@ def test_whole_recordings_are_classified(classification: Run, command: Command) 
     assert "'=cmd" in list(frame["id"])
     np.testing.assert_allclose(frame["probability_fast"] + frame["probability_slow"], 1, rtol=1e-6)
     assert list(frame["predicted"]) == ["fast" if p > 0.5 else "slow" for p in frame["probability_fast"]]
-    preprocessing = table_command.read_preprocessing(trained.load(classification.directory))
+    preprocessing = trained.load(classification.directory).preprocessing()
     feature = preprocessing.features[0]
     values = new[new["id"] == "r00"]["x"].to_numpy()
     inputs = torch.from_numpy(((values - feature.mean) / feature.scale).astype(np.float32)).view(-1, 1, 1)
@@ -264,6 +246,21 @@ def test_intervals_are_added_and_their_coverage_is_shown(
     assert f"intervals of 90 % cover {100 * inside.mean():.1f} % of {len(judged)} true values" in result.out
     (copy / "intervals.json").write_text('{"horizon": 3}')
     command(copy, "--data", folder / "new.csv").refused("intervals.json: has no targets")
+
+
+def test_a_prediction_that_knows_the_future_is_not_judged(trained: MakeRun, command: Command) -> None:
+    """Between two values, interpolation draws a line: a network that reads it has seen the later value."""
+    frame = table()
+    frame.loc[[20, 21, 60], "sales"] = np.nan
+    frame.to_csv("holes.csv", index=False)
+    path = f"task.path={Path.cwd() / 'holes.csv'}"
+    run = trained(*COMMON, path, "task.target=sales", "task.missing=interpolate")
+    found = predicted(command, run, "holes.csv")
+    judged = np.arange(8, 119)  # the origins after the warm-up whose next value is known
+    judged = judged[~np.isin(judged, [20, 21, 60]) & found["sales"].notna().to_numpy()[8:119]]
+    error = (found["sales"] - found["sales_predicted"])[judged].abs().mean()
+    row = next(line for line in command(run.directory, "--data", "holes.csv").out.splitlines() if "gru  " in line)
+    assert f"{error:.4g}" in row
 
 
 def test_missing_values_are_treated_as_in_training(trained: MakeRun, command: Command) -> None:

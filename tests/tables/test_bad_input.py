@@ -70,6 +70,12 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
     assert "row 1: two columns have the name 'y'" in refusal(write_csv(tmp_path / "a.csv", "y,y", ["1,2"]))
 
 
+def test_a_file_without_names(tmp_path: Path) -> None:
+    assert "row 1: 1.5, 2: numbers, where the names of the columns should be" in refusal(
+        write_csv(tmp_path / "a.csv", "1.5,2", ["3,4"] * 50)
+    )
+
+
 def test_a_wrong_delimiter(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9}" for n, day in enumerate(days(60))))
     assert "row 1: one column, 'date;y'; the cells seem to be separated by ';': set task.delimiter=';'" in refusal(
@@ -85,6 +91,14 @@ def test_a_decimal_comma(tmp_path: Path) -> None:
     assert "a.csv, row 2, column y: '0,000' is not a number (and 59 more cells nearby); set task.decimal=','" in error
     data = make_csv(path, delimiter=";", decimal=",").data
     np.testing.assert_allclose(data.targets[:, 0], np.array(WAVE, float))
+
+
+def test_a_wrong_delimiter_and_a_decimal_comma(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9},5" for n, day in enumerate(days(60))))
+    error = refusal(path)
+    assert "row 2: '2020-01-01;0,5' below a header of one cell" in error
+    assert "set task.delimiter=';', and perhaps task.decimal=','" in error
+    assert len(make_csv(path, delimiter=";", decimal=",").data.here) == 60
 
 
 def test_a_wrong_encoding(tmp_path: Path) -> None:
