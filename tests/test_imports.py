@@ -29,11 +29,12 @@ FLOORS = (
     ("recording",),
     ("checkpoints",),
     ("diagnosis", "streaming"),
-    ("resuming", "results"),
+    ("resuming", "results", "run_table"),
     ("exporting",),
     ("api",),
     ("prediction",),
     ("cli",),
+    ("sweeping",),
     ("train", "diagnose", "export", "predict", "plots.__main__"),
 )
 
