@@ -177,8 +177,8 @@ def test_the_recorded_config_is_what_ran(command: Command) -> None:
 def test_hydras_own_sweeper_gives_each_job_a_directory_and_continues_after_a_failure(
     command: Command, tmp_path: Path
 ) -> None:
-    finished = command("-m", "hydra/sweeper=basic", "task=sine", "model=elman,gru", "model.hidden_size=0,3", "smoke=true",
-                       f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
+    finished = command("-m", "hydra/sweeper=basic", "task=sine", "model=elman,gru", "model.hidden_size=0,3",
+                       "smoke=true", f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
     assert finished.exit_code == 2  # of the jobs that failed
     assert "job 0: model.hidden_size=0" in finished.err
     assert "job 2: model.hidden_size=0" in finished.err

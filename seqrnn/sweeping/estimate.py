@@ -22,7 +22,7 @@ COST = ("task.name", "model.name", "model.hidden_size", "model.layers", "schedul
 
 
 def planned_updates(jobs: Sequence[Job]) -> dict[str, int | None]:
-    """Returns how many updates each job makes at most, by name. Jobs that differ in their seed alone are counted once.
+    """Returns how many updates each job makes at most, by name. Jobs that differ in their seed alone count once.
 
     Returns:
         None for a job whose data cannot be made or read now (nothing is downloaded), and for configs beyond the first
