@@ -74,9 +74,14 @@ def score(predictions: Predictions, task: Task, loss: Loss) -> dict[str, float]:
     """Returns the loss per valid target, and the task's metrics."""
     outputs, targets = predictions.judged()
     losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
-    own = getattr(task, "score", None)
-    scores = task.metrics(outputs, targets) if own is None else own(predictions)
-    return {"loss": losses.mean(dtype=torch.float64).item(), **scores}
+    return {"loss": losses.mean(dtype=torch.float64).item(), **task.metrics(*judged(predictions, task))}
+
+
+def judged(predictions: Predictions, task: Task) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns the outputs and targets of the N' valid timesteps that the task's metrics take: (N', …) each."""
+    own = getattr(task, "judged", None)
+    found: tuple[NDArray[Any], NDArray[Any]] = predictions.judged() if own is None else own(predictions)
+    return found
 
 
 def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:

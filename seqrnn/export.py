@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "model_card.md)",
     )
     parser.add_argument(
-        "--weights",
+        "--which",
         choices=("last", "best"),
         default="last",
-        help="last: those that the run's test scores are of (default); best: those of its best evaluation",
+        help="the weights that the run was tested with (last), or those of its best evaluation",
     )
     parser.add_argument(
         "--plugins",
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def command() -> None:
         with reporting.importing():
             from seqrnn.exporting.session import export
-        export(options.directory, options.format, options.out, options.weights, options.plugins)
+        export(options.directory, options.format, options.out, options.which, options.plugins)
 
     reporting.run(command)
 

@@ -6,6 +6,7 @@ Everything about the names of metrics is here: which one stands for a run, and w
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,3 +68,10 @@ def regression(outputs: Array, targets: Array) -> dict[str, float]:
 def classification(outputs: Array, targets: Array) -> dict[str, float]:
     """Returns accuracy: the share of targets whose class has the largest output."""
     return {"accuracy": float(np.mean(np.argmax(outputs, axis=-1) == targets))}
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
+    """Returns the probabilities (…, O) of the classes."""
+    grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[Any] = grown / grown.sum(axis=-1, keepdims=True)
+    return shares

@@ -19,8 +19,10 @@ from pathlib import Path
 from seqrnn.cli.interrupts import exiting_at_once
 
 DESCRIPTION = """\
-Predicts with a trained run. Without --data, the run's task draws data:
+Predicts with a trained run: new tables, data that a built-in task draws,
+images, or rows as they come:
 
+  python -m seqrnn.predict RUN_DIR --data new.csv --out predictions.csv
   python -m seqrnn.predict RUN_DIR --timesteps 100000 --seed 7
   python -m seqrnn.predict RUN_DIR --data digits/ --out predictions.csv
   python -m seqrnn.predict RUN_DIR --stream < rows.jsonl
@@ -114,8 +116,15 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="task=mnist: PNG or PGM files of 28×28 pixels, folders of them, an .npz file with images (N, 28, 28), "
-        "or IDX files",
+        help="task=csv: tables with the columns that the run reads (CSV, .gz, .zip, Parquet); the targets of a "
+        "regression or classification may be missing. task=mnist: PNG or PGM files of 28×28 pixels, folders of them, "
+        "an .npz file with images (N, 28, 28), or IDX files",
+    )
+    once.add_argument(
+        "--horizon",
+        type=count,
+        metavar="H",
+        help="task=csv: predict H steps ahead: fewer than the run was trained for, or more where task.mode=recursive",
     )
     once.add_argument("--timesteps", type=count, metavar="N", help="draw one new sequence of that length")
     once.add_argument("--seed", type=seed, metavar="N", help="draw data with this seed (default: that of the run)")
@@ -164,7 +173,7 @@ def predict(options: argparse.Namespace) -> None:
     from seqrnn.cli import reporting
     from seqrnn.errors import ConfigError
 
-    once = ("data", "timesteps", "seed", "out")
+    once = ("data", "timesteps", "seed", "out", "horizon")
     given = [f"--{name}" for name in once if getattr(options, name) is not None]
     if options.stream and given:
         raise ConfigError(f"{' '.join(given)}: not with --stream, which reads rows from standard input")
@@ -180,7 +189,7 @@ def predict(options: argparse.Namespace) -> None:
     if options.data is not None and drawn:
         raise ConfigError(f"{' '.join(drawn)}: not with --data, of which all timesteps are predicted")
     with reporting.importing():
-        from seqrnn.prediction import command, outputs, trained
+        from seqrnn.prediction import command, outputs, table_command, trained
     if options.out is not None:
         outputs.check_path(options.out, options.data or [])
     run = trained.load(options.directory, options.plugins, options.which, options.seed)
@@ -193,6 +202,12 @@ def predict(options: argparse.Namespace) -> None:
             directory = options.directory.absolute()
             learned = Path(options.learn) if options.learn else directory.with_name(f"{directory.name}-learned")
             stream.learn(run, learned, options.lr)
+    elif run.reads_tables:
+        if options.data is None:
+            table_command.refuse_drawing(run)
+        table_command.predict_on_tables(run, options.data, options.horizon, options.out)
+    elif options.horizon is not None:
+        raise ConfigError(f"--horizon {options.horizon}: {run.name} predicts no table; leave it out")
     elif options.data is not None:
         command.predict_on_files(run, options.data, options.out)
     else:

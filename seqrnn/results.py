@@ -26,6 +26,8 @@ from seqrnn.rundir.names import BEST, SUMMARY, WEIGHTS
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
 from seqrnn.streaming.predictor import StreamPredictor
+from seqrnn.streaming.run_documents import has_preprocessing, read_preprocessing
+from seqrnn.streaming.table_stream import TableRows, TableStream
 
 PICTURES = ("loss.png", "predictions.png", "residuals.png", "horizon.png", "samples.png", "diagnosis.png")
 MOST_PICTURE = 2**25  # bytes
@@ -112,11 +114,15 @@ class Run:
 
     def stream(
         self, which: Literal["last", "best"] = "last", announce: Callable[[str], None] | None = None
-    ) -> StreamPredictor:
+    ) -> StreamPredictor | TableStream:
         """Returns a predictor that is fed one timestep at a time and holds the state of the network in between.
 
             predictor = run.stream()
             outputs = predictor(inputs)  # (I,) -> (O,)
+
+        That of a run of task=csv is fed rows, and predicts in the units of the table:
+
+            answer = predictor({"day": "2024-03-01", "sales": 51.2})  # answer["sales_predicted"]
 
         Args:
             which: the weights, as for ``network``.
@@ -127,7 +133,11 @@ class Run:
         """
         config, input_size = self.config, self._size("input_size")
         names = {"task": config["task"]["name"], "model": config["model"]["name"]}
-        return StreamPredictor(self.network(which), input_size, names, announce)
+        predictor = StreamPredictor(self.network(which), input_size, names, announce)
+        if not has_preprocessing(self.directory):
+            return predictor
+        preprocessing = read_preprocessing(self.directory, input_size, self._size("output_size"))
+        return TableStream(predictor, TableRows.of_run(self.directory, preprocessing))
 
     def _size(self, name: str) -> int:
         size = self.summary[name]

@@ -114,7 +114,7 @@ def test_a_classification_is_compared_on_its_examples(tmp_path: Path) -> None:
 def test_the_weights_of_the_best_evaluation_are_exported_without_the_scores_of_others(run: Path) -> None:
     change_summary(run, scored="last")
     best = seqrnn.load(run).network("best")
-    session.export(run, "torch", weights="best")
+    session.export(run, "torch", which="best")
     program = torch.export.load(run / "model.pt2").module()
     inputs, state = torch.randn(5, 1, 1), best.initial_state(1)
     assert torch.allclose(program(inputs, *state)[0], best(inputs, state)[0], atol=1e-6)

@@ -33,9 +33,10 @@ FLOORS = (
     ("exporting",),
     ("api",),
     ("prediction",),
+    ("assessment",),
     ("cli",),
     ("sweeping",),
-    ("train", "diagnose", "export", "predict", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "evaluate", "plots.__main__"),
 )
 
 

@@ -296,6 +296,17 @@ def test_classes_of_any_number_with_any_number_of_mistakes(mistakes: int, shape:
         figure.draw_without_rendering()
 
 
+def test_classes_are_shown_by_their_names() -> None:
+    named = facts(**CLASSES, classes=["normal", "cost $1$", "unbalanced rotor"])
+    shown = words(classes_picture.draw(classes(2, inputs=3, kinds=3), named))
+    assert "normal" in shown
+    assert r"cost \$1\$" in shown  # no formula
+    assert "unbalanced …" in shown
+    arrays = {"inputs": RNG.random((50, 3, 2)), "targets": np.array([0, 2, 1])}
+    assert "class unbalanced rotor" in words(samples.draw(arrays, named))
+    assert "class 2" in words(samples.draw(arrays, facts(**CLASSES)))
+
+
 def test_samples_that_are_no_images_are_lines() -> None:
     arrays = {"inputs": RNG.standard_normal((30, 4, 2)), "targets": np.array([0, 1, 1, 0])}
     assert words(samples.draw(arrays, facts())).count("class 1") == 2
@@ -372,6 +383,7 @@ def test_the_title_has_the_score_and_the_notes_what_a_reader_must_know() -> None
     assert "not finite" in facts(test={"mae": None}).title
     many = {f"a baseline with a long name {number}": {"mae": 0.1} for number in range(9)}
     assert len(facts(baselines=many).title) <= 80
+    assert "(best 0.05" in facts(baselines={**many, "best": {"mae": 0.05}}).title
     assert facts().training_line == "adam (lr 0.01), 16 streams, window 100, update every 200, state carried, seed 3"
     smoke = Facts({**CONFIG, "smoke": True}, {**SUMMARY, "data_note": "stand-in digits", "status": "interrupted"})
     assert len(smoke.notes) == 3

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from seqrnn.errors import printable
 from seqrnn.exporting.description import Description
 from seqrnn.exporting.verification import Verified
-from seqrnn.metrics import headline, is_higher_better
+from seqrnn.metrics import is_higher_better
 
 TEMPLATE = "model_card.md.j2"
 # Characters with a meaning in Markdown or HTML, where they can have it.
@@ -39,15 +39,13 @@ def model_card(description: Description, verified: Verified, *, file: str, forma
     )
     environment.filters["code"] = lambda text: Markup(printable(text))  # a line in which nothing is markup
     environment.filters["python"] = lambda value: Markup(printable(repr(value)))
-    metric = headline(description.kind, description.loss)
     return environment.get_template(TEMPLATE).render(
         d=description,
         verified=verified,
         file=file,
         format=format,
         digest=digest,
-        metric=metric,
-        beaten_by=_better_baselines(description, metric),
+        beaten_by=_better_baselines(description),
         starts_with_zeros=all(part.initial == 0 for part in description.state),
     )
 
@@ -65,8 +63,9 @@ def shown(value: Any) -> str:
     return MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(str(value)))
 
 
-def _better_baselines(description: Description, metric: str) -> list[str]:
+def _better_baselines(description: Description) -> list[str]:
     """Returns the trivial predictors whose test score is at least as good as the network's."""
+    metric = description.headline
     own = (description.scores or {}).get(metric)
     if own is None:
         return []

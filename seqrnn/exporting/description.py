@@ -11,28 +11,18 @@ from pydantic import BaseModel
 from seqrnn import __version__
 from seqrnn.errors import ConfigError
 from seqrnn.exporting.formats import Names
+from seqrnn.exporting.interface import Column, Interface
 from seqrnn.exporting.programs import Timesteps
+from seqrnn.forecasting.intervals import Intervals
 from seqrnn.kernels.specification import recurrence_of
+from seqrnn.metrics import headline
 from seqrnn.models.network import Network
 from seqrnn.results import Run
-from seqrnn.rundir.bounded import ByName, Name, check
+from seqrnn.rundir.bounded import ByName, Name, check, read_model, resolve_inside
 from seqrnn.rundir.formats import Scores, SummaryValues
-from seqrnn.rundir.names import SUMMARY
+from seqrnn.rundir.names import INTERVALS, SUMMARY
 
-Weights = Literal["last", "best"]
-MOST_COLUMNS = 1000  # that are described one by one
-
-
-class Column(BaseModel):
-    """A number of each timestep that the network is given or returns, at this place of the last axis.
-
-    Args:
-        name: what it is.
-        meaning: its unit, and how it is to be given or read.
-    """
-
-    name: Name
-    meaning: str
+Which = Literal["last", "best"]
 
 
 class StatePart(BaseModel):
@@ -61,6 +51,8 @@ class Description(BaseModel):
         weights: ``last`` for the weights that the run is judged by, ``best`` for those of its best evaluation.
         input_size, output_size: numbers per timestep, of which ``inputs`` and ``outputs`` describe each.
         scores: on the test data; None where they were measured with other weights than these.
+        headline: the score that stands for the run in one number.
+        intervals: to be added to outputs, for intervals that hold an actual value with a given confidence.
         command: that trained the network.
         data: where the data is from, with its hash.
         trained_with: versions of packages.
@@ -86,12 +78,14 @@ class Description(BaseModel):
     dtype: str
     state_dtype: str
     warm_up: int
-    weights: Weights
+    weights: Which
     status: Name
     updates: int
     smoke: bool
     scores: Scores | None
     baselines: ByName[Scores]
+    headline: Name
+    intervals: Intervals | None
     command: str
     seed: int
     git_revision: Name | None = None
@@ -112,8 +106,9 @@ def describe(
     run: Run,
     network: Network,
     names: Names,
+    interface: Interface,
     *,
-    weights: Weights,
+    which: Which,
     timesteps: Timesteps,
     reason: str | None = None,
     warm_up: int = 0,
@@ -129,32 +124,34 @@ def describe(
     summary, path = SummaryValues(**run.summary), run.directory / SUMMARY
     check(run.summary, _Origin, path)
     origin = _Origin(**run.summary)
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-    are_measured = weights == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
+    dtype = next(network.parameters()).dtype
+    are_measured = which == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
     return Description(
         task=summary.task,
         kind=summary.kind,
         loss=summary.loss,
         model=summary.model,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        data=f"The task {summary.task} makes or reads it, with the seed {origin.seed}.",
+        data=interface.data,
         data_note=summary.data_note,
         input_size=summary.input_size,
         output_size=summary.output_size,
-        inputs=_inputs(summary),
-        outputs=_outputs(summary),
+        inputs=list(interface.inputs),
+        outputs=list(interface.outputs),
         state=_state(network, names),
         timesteps=timesteps,
         one_timestep_reason=reason,
-        dtype=dtype,
-        state_dtype=dtype,
+        dtype=str(interface.dtype(dtype)).removeprefix("torch."),
+        state_dtype=str(dtype).removeprefix("torch."),
         warm_up=warm_up,
-        weights=weights,
+        weights=which,
         status=summary.status,
         updates=summary.updates,
         smoke=summary.smoke,
         scores=summary.test if are_measured else None,
         baselines=summary.baselines,
+        headline=summary.headline or headline(summary.kind, summary.loss),
+        intervals=_intervals(run) if are_measured else None,
         command=shlex.join(["python", "-m", "seqrnn.train", *run.overrides]),
         seed=origin.seed,
         git_revision=origin.git_revision,
@@ -163,27 +160,10 @@ def describe(
     )
 
 
-def _inputs(summary: SummaryValues) -> list[Column]:
-    meaning = f"as task={summary.task} has it"
-    if summary.input_size == 1:
-        return [Column(name=summary.picture.input if summary.picture else "input", meaning=meaning)]
-    return _numbered(summary.input_size, "input", meaning)
-
-
-def _outputs(summary: SummaryValues) -> list[Column]:
-    if summary.kind == "classification":
-        meaning = "unnormalised log-probability; the class of the largest output is the predicted one"
-        return _numbered(summary.output_size, "class", meaning)
-    if summary.output_size == 1:
-        name = summary.picture.target if summary.picture else "target"
-        return [Column(name=name, meaning=f"as task={summary.task} has it")]
-    return _numbered(summary.output_size, "target", f"as task={summary.task} has it")
-
-
-def _numbered(count: int, name: str, meaning: str) -> list[Column]:
-    if count > MOST_COLUMNS:
-        return [Column(name=f"{name} 0 to {count - 1}", meaning=meaning)]
-    return [Column(name=f"{name} {number}", meaning=meaning) for number in range(count)]
+def _intervals(run: Run) -> Intervals | None:
+    if not (run.directory / INTERVALS).exists():
+        return None
+    return read_model(resolve_inside(run.directory, INTERVALS), Intervals)
 
 
 def _state(network: Network, names: Names) -> list[StatePart]:

@@ -13,13 +13,16 @@ import torch
 
 from seqrnn.errors import ConfigError, DataError, UserError, printable
 from seqrnn.exporting.card import model_card
-from seqrnn.exporting.description import Description, Weights, describe, names_of
+from seqrnn.exporting.description import Description, Which, describe, names_of
 from seqrnn.exporting.formats import FORMATS, Format, Names
-from seqrnn.exporting.programs import Timesteps, Units, trace
+from seqrnn.exporting.interface import Interface, task_interface
+from seqrnn.exporting.programs import Timesteps, trace
+from seqrnn.exporting.tables import table_interface
 from seqrnn.exporting.verification import Sequences, Verified, verify
 from seqrnn.models.network import Network
 from seqrnn.results import Run
 from seqrnn.rundir.atomic import replacing
+from seqrnn.rundir.formats import SummaryValues
 from seqrnn.rundir.names import PREDICTIONS
 
 MOST_BYTES = 2**31 - 2**24  # of the weights in a file of ONNX: protocol buffers end at 2 GiB
@@ -29,7 +32,7 @@ MOST_SEQUENCES = 1000  # that are compared
 
 
 def export(
-    directory: Path, format: str, out: Path | None = None, weights: Weights = "last", plugins: Sequence[str] = ()
+    directory: Path, format: str, out: Path | None = None, which: Which = "last", plugins: Sequence[str] = ()
 ) -> Path:
     """Exports the trained network of a run, with its model card beside it, and prints what was done.
 
@@ -37,7 +40,7 @@ def export(
         directory: a run directory, which may come from anyone.
         format: a name in ``seqrnn.exporting.formats.FORMATS``.
         out: the file; None: ``model`` with the suffix of the format, in the run directory.
-        weights: see ``Run.network``.
+        which: see ``Run.network``.
         plugins: modules to import that the run needs.
 
     Returns:
@@ -61,18 +64,20 @@ def export(
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no directory {path.parent}")
     run = Run(directory, plugins)
-    network = run.network(weights)
+    network = run.network(which)
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if format == "onnx" and size > MOST_BYTES:
         raise ConfigError(
             f"{directory}: its weights have {size:,} bytes, and a file of ONNX holds at most {MOST_BYTES:,}; "
             "use --format torch"
         )
-    names, data, warm_up = names_of(network), *_test_data(run, network)
+    names, dtype = names_of(network), next(network.parameters()).dtype
+    interface = table_interface(run, dtype) or task_interface(SummaryValues(**run.summary), run.config["seed"])
+    data, warm_up = _test_data(run, dtype, interface)
     card = path.with_name(f"{path.stem}_card.md")
     with replacing(path) as temporary:
-        description = _write(run, network, kind, names, weights, warm_up, temporary)
-        verified = verify(kind.load(temporary), network, torch.nn.Identity(), data, description.timesteps)
+        description = _write(run, network, kind, names, interface, which, warm_up, temporary)
+        verified = verify(kind.load(temporary), network, interface.expected, data, description.timesteps)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         text = model_card(description, verified, file=path.name, format=format, digest=digest)
     with replacing(card) as temporary:
@@ -82,7 +87,14 @@ def export(
 
 
 def _write(
-    run: Run, network: Network, kind: Format, names: Names, weights: Weights, warm_up: int, path: Path
+    run: Run,
+    network: Network,
+    kind: Format,
+    names: Names,
+    interface: Interface,
+    which: Which,
+    warm_up: int,
+    path: Path,
 ) -> Description:
     """Writes the network to a file: for any number of timesteps if torch can trace that, else for one.
 
@@ -92,10 +104,10 @@ def _write(
     reason: str | None = None
     for timesteps in TIMESTEPS:
         description = describe(
-            run, network, names, weights=weights, timesteps=timesteps, reason=reason, warm_up=warm_up
+            run, network, names, interface, which=which, timesteps=timesteps, reason=reason, warm_up=warm_up
         )
         try:
-            program = trace(network, description.input_size, Units(), timesteps)
+            program = trace(network, description.input_size, interface.units, timesteps)
             kind.write(program, names, timesteps, description.model_dump_json(), path)
             return description
         except (UserError, OSError, MemoryError):
@@ -116,7 +128,7 @@ def _reason_of(error: BaseException) -> str:
     return textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_REASON, placeholder="…")
 
 
-def _test_data(run: Run, network: Network) -> tuple[Sequences, int]:
+def _test_data(run: Run, dtype: torch.dtype, interface: Interface) -> tuple[Sequences, int]:
     """Returns test sequences of a run, and how many timesteps at their beginning were not judged.
 
     Raises:
@@ -125,7 +137,7 @@ def _test_data(run: Run, network: Network) -> tuple[Sequences, int]:
     path = run.directory / PREDICTIONS
     if not path.exists():
         raise DataError(f"{path}: is missing, so an export cannot be compared with the run; has the run finished?")
-    arrays, dtype = run.predictions, next(network.parameters()).dtype
+    arrays = run.predictions
     inputs = arrays.get("inputs", arrays.get("example_inputs"))  # of a classification, those of some sequences
     if inputs is None or inputs.ndim != 3 or 0 in inputs.shape or inputs.shape[2] != run.summary["input_size"]:
         raise DataError(f"{path}: should hold test inputs (timesteps, sequences, {run.summary['input_size']})")
@@ -136,7 +148,7 @@ def _test_data(run: Run, network: Network) -> tuple[Sequences, int]:
             raise DataError(f"{path}: {name} should be truth values {inputs.shape[:2]}")
     values = torch.from_numpy(inputs[:, :MOST_SEQUENCES]).to(dtype)
     warm_up = int(valid.any(axis=1).argmax())
-    return Sequences(values, values, torch.from_numpy(starts[:, :MOST_SEQUENCES])), warm_up
+    return Sequences(interface.given(values), values, torch.from_numpy(starts[:, :MOST_SEQUENCES])), warm_up
 
 
 def _print(description: Description, verified: Verified, path: Path, card: Path) -> None:

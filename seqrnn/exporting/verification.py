@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqrnn.errors import DataError
 from seqrnn.exporting.formats import Function
@@ -18,6 +19,7 @@ TOLERANCE = 1e-5
 PIECE = 1024  # timesteps that are computed in a call
 STREAMED = 100  # timesteps that are computed one by one as well
 MOST_TIMESTEPS = 20_000  # of each sequence
+Transform = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class Verified:
 
 
 def verify(
-    exported: Function, network: Network, outputs_of: nn.Module, data: Sequences, timesteps: Timesteps
+    exported: Function,
+    network: Network,
+    outputs_of: Transform,
+    data: Sequences,
+    timesteps: Timesteps,
 ) -> Verified:
     """Compares outputs and states of an exported network with those of the network of the run.
 
@@ -87,7 +93,7 @@ def _one_by_one(exported: Function) -> Function:
 
 
 def _difference(
-    exported: Function, network: Network, outputs_of: nn.Module, data: Sequences, timesteps: int
+    exported: Function, network: Network, outputs_of: Transform, data: Sequences, timesteps: int
 ) -> float:
     """Returns the largest difference in the first timesteps."""
     initial = network.initial_state

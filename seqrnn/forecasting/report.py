@@ -46,19 +46,22 @@ class Labels:
         series: names of the N series; empty for a single one without a name.
         lead: timesteps from an origin to its first step: 1 for a forecast, 0 for a regression.
         period: timesteps of the season that the seasonal baseline repeats, or None.
+        units: of each target, by which errors are divided before their mean over targets is taken, such as standard
+            deviations; empty: 1.
     """
 
     targets: tuple[str, ...]
     series: tuple[str, ...] = ()
     lead: int = 1
     period: int | None = None
+    units: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
     """
     Args:
-        scores: by predictor and metric, what needs intervals: ``crps`` and ``coverage_90``.
+        scores: by predictor and metric, what needs the distribution of errors: ``crps`` and ``coverage_90``.
         summary: ``forecast`` in summary.json.
         intervals: intervals.json.
         arrays: forecast.npz.
@@ -115,16 +118,17 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     intervals = [_interval(calibration[network], own, ends, one) for one, ends in adaptive.items()]
     lower, upper = adaptive[SHOWN]
     scores, by_step = {}, {}
+    units = np.array(labels.units or (1.0,) * targets)
     for name, made in test.made.items():
         pooled = _pooled(calibration[name])
-        crps = metrics.crps(test.actual, made, pooled)
+        crps = metrics.crps(test.actual, made, pooled) / units
         low, high = (lower[:-1], upper[:-1]) if name == network else conformal.split(pooled, SHOWN)
         covered = _covered(residuals[name], low, high)
         axes = (0, 1)
         scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
         by_step[name] = {
-            "mae": _over_targets(metrics.mae(test.actual, made, axes)),
-            "rmse": _over_targets(metrics.rmse(test.actual, made, axes)),
+            "mae": _over_targets(metrics.mae(test.actual, made, axes) / units),
+            "rmse": _over_targets(metrics.rmse(test.actual, made, axes) / units),
             "coverage_90": _over_targets(metrics.mean(covered, axes)),
         }
     first = own[:, :, 0]  # (T, N, K): one step ahead
@@ -136,7 +140,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         "is_dated": np.issubdtype(test.times.dtype, np.datetime64),
         "period": labels.period,
         "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
-        "width_90": float(metrics.mean(upper - lower)),
+        "width_90": float(metrics.mean((upper - lower) / units)),
         "intervals": [
             {"confidence": one.confidence, "coverage": one.coverage, "split_coverage": one.split_coverage}
             for one in intervals
@@ -157,15 +161,19 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             intervals=intervals,
         ),
         _arrays(test, network, lower[:-1], upper[:-1]),
-        verdict(test, network),
+        verdict(test, network, units),
     )
 
 
-def verdict(test: Forecasts, network: str) -> str | None:
-    """Returns a sentence with both errors where the network does not beat the linear model; else None."""
+def verdict(test: Forecasts, network: str, units: Array | float = 1.0) -> str | None:
+    """Returns a sentence with both errors where the network does not beat the linear model; else None.
+
+    Args:
+        units: (K,) by which errors are divided, see ``Labels``.
+    """
     if LINEAR not in test.made:
         return None
-    errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) for name in (network, LINEAR)}
+    errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) / units for name in (network, LINEAR)}
     if not np.isfinite(errors[LINEAR]).all():
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -173,7 +181,7 @@ def verdict(test: Forecasts, network: str) -> str | None:
     if ratio < 1:
         return None
     mine, linear = (float(np.mean(errors[name])) for name in (network, LINEAR))
-    return f"does not beat the linear model: RMSE {mine:.4g} ({network}) against {linear:.4g} ({LINEAR})"
+    return f"does not beat the linear model: RMSE {mine:.4g} against {linear:.4g} ({LINEAR})"
 
 
 def _interval(calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float) -> Interval:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seqrnn.metrics import headline
+from seqrnn.metrics import headline, is_higher_better
 from seqrnn.rundir.formats import Forecast, Picture
 
 METRIC_NAMES = {
@@ -61,6 +61,11 @@ class Facts:
         values = self.summary.get("forecast")
         return Forecast.model_validate(values) if values else None
 
+    def class_name(self, number: int) -> str:
+        """Returns the name of a class, by its number."""
+        names = self.summary.get("classes") or []
+        return names[number] if 0 <= number < len(names) else str(number)
+
     @property
     def loss(self) -> str:
         """The label of an axis that shows the loss."""
@@ -74,14 +79,16 @@ class Facts:
 
     @property
     def title(self) -> str:
-        """Task, model, and the main test metric beside those of the baselines, as many as fit."""
+        """Task, model, and the main test metric beside those of the best baselines, as many as fit."""
         title = self.name
         metric = self._main_metric()
         scores = self.summary.get("test") or {}
         if metric not in scores:
             return title
         title += f": test {METRIC_NAMES.get(metric, metric)} {number(scores[metric], metric)}"
-        compared = [f"{name} {number(value, metric)}" for name, value in self.baselines(metric).items()]
+        baselines = self.baselines(metric)
+        best_first = sorted(baselines, key=baselines.__getitem__, reverse=is_higher_better(metric, None) or False)
+        compared = [f"{name} {number(baselines[name], metric)}" for name in best_first]
         while compared and len(f"{title} ({', '.join(compared)})") > LONGEST_TITLE:
             compared.pop()
         return f"{title} ({', '.join(compared)})" if compared else title

@@ -92,7 +92,7 @@ def draw_horizon(forecast: Forecast, facts: Facts) -> Figure:
             steps, _numbers(errors.rmse), color=colour, linewidth=3.5 if name == network else 1.3,
             marker="o" if is_short else "", markersize=4.5 if name == network else 2, label=style.plain(name),
         )  # fmt: skip
-    style.axes(left, x="steps ahead", y="RMSE" if len(forecast.targets) == 1 else "RMSE, mean of the targets")
+    style.axes(left, x="steps ahead", y="RMSE" if len(forecast.targets) == 1 else "RMSE, standard deviations")
     style.whole_numbers(left)
     left.set_ylim(bottom=0)
     style.legend(left, 3)

@@ -23,7 +23,7 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
         figure, body = style.page(1.05, facts, caption, f"{facts.task}: the first training examples")
         for number, ax in enumerate(body.subplots(1, 10, squeeze=False)[0]):
             shown = inputs[:, number] if number < count else None
-            images.show(ax, shown, f"{targets[number]}" if shown is not None else "", INK)
+            images.show(ax, shown, style.plain(facts.class_name(targets[number])) if shown is not None else "", INK)
         return figure
     lines = min(inputs.shape[2], len(INPUTS))
     caption = f"{'Inputs' if lines == inputs.shape[2] else f'{lines} of the inputs'} against timesteps."
@@ -33,7 +33,7 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
             ax.set_axis_off()
             continue
         for line in range(lines):
-            style.axes(ax, title=f"class {targets[number]}")
+            style.axes(ax, title=style.plain(f"class {facts.class_name(targets[number])}"))
             marker = "." if len(inputs) < 40 else ""
             ax.plot(inputs[:, number, line], color=INPUTS[line], linewidth=1, marker=marker, markersize=4)
         style.whole_numbers(ax, 3)

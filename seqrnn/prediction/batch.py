@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqrnn import evaluation
+from seqrnn import evaluation, metrics
 from seqrnn.errors import ConfigError
 from seqrnn.evaluation import Predictions
 from seqrnn.prediction.trained import TrainedRun
@@ -89,7 +89,7 @@ def columns_of(
         if has_targets:
             columns["target"] = targets
         columns["predicted"] = outputs.argmax(axis=1)
-        return columns | named("probability", probabilities(outputs), numbered=True)
+        return columns | named("probability", metrics.probabilities(outputs), numbered=True)
     columns |= named("input", predictions.inputs[step, number])
     if has_targets:
         columns |= named("target", targets)
@@ -108,10 +108,3 @@ def named(name: str, values: NDArray[Any], numbered: bool = False) -> dict[str, 
 def column_names(name: str, count: int, numbered: bool = False) -> list[str]:
     """Returns the names of ``count`` columns: ``name``, or ``name_0``, ``name_1``, … where there are several."""
     return [name] if count == 1 and not numbered else [f"{name}_{index}" for index in range(count)]
-
-
-def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
-    """Returns the probabilities (…, O) of the classes."""
-    grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: NDArray[Any] = grown / grown.sum(axis=-1, keepdims=True)
-    return shares

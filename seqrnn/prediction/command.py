@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.text import Text
 
-from seqrnn import evaluation
+from seqrnn import evaluation, metrics
 from seqrnn.errors import printable
 from seqrnn.evaluation import Predictions
 from seqrnn.prediction import batch, outputs
+from seqrnn.prediction.terminal import counted, line, title
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
@@ -22,16 +23,16 @@ SHOWN = 20  # predictions of files that are printed
 def predict_on_drawn_data(trained: TrainedRun, timesteps: int | None, out: Path | None) -> None:
     """Predicts on data that the task draws, prints the scores beside those of the baselines, and writes the
     predictions to ``out``."""
-    screen = _screen(trained)
+    screen = title(trained)
     predictions = batch.predict_drawn(trained, timesteps)
     steps, sequences = predictions.valid.shape
     what = "test data" if timesteps is None else "new data"
     note = getattr(trained.task, "data_note", None)
-    _line(
-        screen, f"  data       {what} of seed {trained.seed}: {_count(sequences, 'sequence')} of {steps:,} timesteps"
+    line(
+        screen, f"  data       {what} of seed {trained.seed}: {counted(sequences, 'sequence')} of {steps:,} timesteps"
     )
     if note:
-        _line(screen, f"  note       {note}")
+        line(screen, f"  note       {note}")
     scores = {
         trained.values["model"]["name"]: evaluation.score(predictions, trained.task, trained.loss),
         **evaluation.score_baselines(predictions, trained.task, trained.loss),
@@ -42,10 +43,10 @@ def predict_on_drawn_data(trained: TrainedRun, timesteps: int | None, out: Path 
 
 def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | None) -> None:
     """Predicts on sequences from files; prints the predictions, and the scores where the files have true values."""
-    screen = _screen(trained)
+    screen = title(trained)
     sequences = batch.read_files(trained, paths)
     predictions = batch.predict_files(trained, sequences)
-    _line(screen, f"  data       {_count(len(sequences.names), 'sequence')} from {_count(len(paths), 'path')}")
+    line(screen, f"  data       {counted(len(sequences.names), 'sequence')} from {counted(len(paths), 'path')}")
     if sequences.has_targets:
         scores = evaluation.score(predictions, trained.task, trained.loss)
         screen.print(ScoreTable({trained.values["model"]["name"]: scores}, trained.task.loss))
@@ -57,13 +58,13 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
 def _print_classes(screen: Screen, predictions: Predictions, sequences: FileSequences) -> None:
     number, step = predictions.valid.T.nonzero()
     logits = predictions.outputs[step, number]
-    shares = batch.probabilities(logits)
+    shares = metrics.probabilities(logits)
     for row, index in enumerate(number[:SHOWN]):
         predicted = logits[row].argmax()
         name = printable(sequences.names[index])
-        _line(screen, f"{name}: {predicted}  (probability {shares[row, predicted]:.3f})")
+        line(screen, f"{name}: {predicted}  (probability {shares[row, predicted]:.3f})")
     if len(number) > SHOWN:
-        _line(screen, f"and {len(number) - SHOWN:,} more; --out FILE writes all of them")
+        line(screen, f"and {len(number) - SHOWN:,} more; --out FILE writes all of them")
 
 
 def _write(
@@ -80,18 +81,4 @@ def _write(
     columns = batch.columns_of(predictions, trained.task.kind, names, has_targets)
     outputs.write(out, columns)
     rows = len(next(iter(columns.values())))
-    screen.print(Text(f"{printable(str(out))} ({_count(rows, 'row')})"), soft_wrap=True)
-
-
-def _screen(trained: TrainedRun) -> Screen:
-    screen = Screen(highlight=False)
-    screen.print(Text(printable(f"seqrnn: predictions of {trained.name}"), style="bold"))
-    return screen
-
-
-def _line(screen: Screen, text: str) -> None:
-    screen.print(Text(printable(text)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    screen.print(Text(f"{printable(str(out))} ({counted(rows, 'row')})"), soft_wrap=True)

@@ -1,128 +1,115 @@
-"""A network that answers rows and learns from the true values among them."""
+"""A network that goes on learning while it predicts one timestep after another. I inputs, O outputs."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from seqrnn import device, registry
 from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
-from seqrnn.checkpoints.init_from import load_weights, weights_hash
-from seqrnn.components import build_components
+from seqrnn.checkpoints.init_from import load_weights
 from seqrnn.errors import DataError, Diverged
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
-from seqrnn.prediction.vector_rows import Row, RowFormat, answer
+from seqrnn.schedule import Schedule
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
 from seqrnn.streaming import state_file
 from seqrnn.streaming.predictor import StreamPredictor
-from seqrnn.tasks.checks import DataFormat
 
+Array = NDArray[Any]
 RECENT = 1000  # true values, of which the latest errors are the mean
 
 
 class Learner:
-    """A network that answers rows and learns from the true values among them, by the schedule and the optimizer of
-    its run, with one stream and a constant learning rate.
+    """A network that is fed timesteps and learns from their true values, by the schedule and the optimizer of its
+    run, with one stream and a constant learning rate. The run's own network is fed the same, to be compared with.
 
-    A window is learned from when the timestep after it arrives, before that is answered. Rows without inputs bring
-    true values of earlier timesteps, as long as those have not been learned from.
+    A window is learned from before the timestep is predicted that comes ``lag`` timesteps after the window's last.
 
     Args:
+        lag: timesteps after which the true values of a timestep are known, if they ever are.
         rate: the learning rate; None: that of the run's optimizer.
     """
 
-    def __init__(self, trained: TrainedRun, rate: float | None = None) -> None:
-        values = learning_values(trained, rate)
-        components = build_components(values)
-        original = trained.network()
-        load_weights(components.network, original.state_dict())
-        self.trained, self.loss = trained, trained.loss
-        self.network, self.schedule = components.network, components.schedule
-        data_format = DataFormat.of(trained.task)
-        self.row_format = RowFormat(data_format)
-        self.windows = LiveWindows(self.schedule, data_format)
-        gradients = WindowByWindow(self.network, self.loss, self.schedule.carry, components.context, data_format)
-        self.strategy = Plain(self.network, components.optimizer, self.schedule, gradients)
+    def __init__(self, trained: TrainedRun, rate: float | None = None, lag: int = 1) -> None:
+        values = trained.values
+        device.prepare(values["seed"], values["deterministic"], 1, 0)
+        original, self.network = trained.network(), trained.network()
+        optimizer = values["optimizer"] if rate is None else {**values["optimizer"], "lr": rate}
+        self.trained, self.loss, self.data_format = trained, trained.loss, trained.data_format
+        self.schedule = Schedule(**{**values["schedule"], "streams": 1})
+        self.windows = LiveWindows(self.schedule, self.data_format, lag)
+        gradients = WindowByWindow(self.network, self.loss, self.schedule.carry, trained.context, self.data_format)
+        made: Any = registry.build("optimizer", optimizer, self.network.parameters())
+        self.strategy = Plain(self.network, made, self.schedule, gradients)
         names = {"task": values["task"]["name"], "model": values["model"]["name"]}
-        sizes = (data_format.input_size, names)
-        self.identity = {**names, "weights": weights_hash(original.state_dict())[:16]}
-        self.network.eval()
-        self.predictors = StreamPredictor(original, *sizes), StreamPredictor(self.network, *sizes)
+        self.predictors = tuple(
+            StreamPredictor(network, self.data_format.input_size, names) for network in (original, self.network)
+        )
+        self.identity = self.predictors[0].identity
         self.rows, self.updates = 0, 0
         self.begin = 0  # of the present sequence, in ``windows.current``
         self.errors = Errors()
 
     @property
-    def list_columns(self) -> Sequence[str]:
-        return self.row_format.inputs
+    def timesteps(self) -> int:
+        """How many timesteps of the present sequence have been fed."""
+        return self.predictors[1].timesteps
 
-    def check_columns(self, names: Sequence[str]) -> None:
-        self.row_format.check_columns(names)
+    def step(self, timestep: int) -> Step | None:
+        """Returns a timestep of the present sequence; None: it has been learned from, or has not been yet."""
+        return self.windows.current.step(self.begin + timestep)
 
-    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the answer to a row: the outputs and, with true values, the losses of the network as it was trained
-        and as it has learned since.
+    def check(self, inputs: ArrayLike) -> Array:
+        """Returns the inputs of a timestep (I,) in the network's precision.
 
         Raises:
-            DataError: it cannot be used, and has changed nothing.
+            DataError: they are not I finite numbers.
+        """
+        return self.predictors[1].check(inputs)
+
+    def feed(self, inputs: ArrayLike, start: bool) -> Array:
+        """Learns from what is due, and returns the outputs (O,) for the inputs (I,) of the next timestep.
+
+        Args:
+            start: whether a new sequence begins.
+
+        Raises:
+            DataError: the inputs cannot be used, and have changed nothing.
             Diverged: the loss or the gradient became NaN or infinite.
         """
-        row = self.row_format.row(values)
-        found: dict[str, Any] = {}
-        if row.inputs is not None:
-            found = self._predict(row)
-            timestep = self.predictors[1].timesteps - 1
-        else:
-            timestep = self._timestep_of(row)
-            found = {"timestep": timestep}
-        if row.targets is not None:
-            step = self.windows.current.step(self.begin + timestep)
-            assert step is not None
-            found |= self._judge(step, row.targets)
-        self.rows += 1
-        return found
-
-    def _predict(self, row: Row) -> dict[str, Any]:
-        assert row.inputs is not None
-        inputs = self.predictors[1].check(row.inputs)
-        start = row.start or not self.predictors[1].timesteps
-        ranges = self.windows.add(step := Step(inputs, start))
+        values = self.check(inputs)
+        start = start or not self.timesteps
+        ranges = self.windows.add(step := Step(values, start))
         if start:
             for predictor in self.predictors:
                 predictor.reset()
             self.begin = self.windows.current.arrived - 1
         if ranges:
             self._learn(ranges)
-        step.outputs = np.stack([predictor(inputs) for predictor in self.predictors])
-        classes = self.row_format.data_format.classes
-        return {**answer(step.outputs[1], self.predictors[1].timesteps - 1, classes), "updates": self.updates}
+        step.outputs = np.stack([predictor(values) for predictor in self.predictors])
+        outputs: Array = step.outputs[1]
+        return outputs
 
-    def _timestep_of(self, row: Row) -> int:
-        """Returns the timestep of its sequence that true values belong to."""
-        latest = self.predictors[1].timesteps - 1
-        timestep = latest if row.timestep is None else row.timestep
-        if not 0 <= timestep <= latest:
-            raise DataError(f"timestep: {timestep} has not been yet")
-        step = self.windows.current.step(self.begin + timestep)
-        if step is None:
-            raise DataError(f"timestep: {timestep} has been learned from without its true values; they came too late")
-        if step.targets is not None:
-            raise DataError(f"timestep: the true values of {timestep} are known already")
-        return timestep
+    def judge(self, timestep: int, targets: Any) -> dict[str, Any]:
+        """Notes the true values of a timestep of the present sequence; returns the losses of the network as it learns
+        and as it was trained.
 
-    def _judge(self, step: Step, targets: Any) -> dict[str, Any]:
-        """Notes the true values of a timestep; returns the losses of both networks."""
+        Args:
+            targets: O numbers, or the class.
+        """
+        step = self.step(timestep)
+        assert step is not None
         step.targets = targets
-        dtype = torch.int64 if self.row_format.data_format.classes else torch.from_numpy(step.outputs).dtype
-        expected = torch.tensor([targets, targets], dtype=dtype)
+        dtype = torch.int64 if self.data_format.classes else torch.from_numpy(step.outputs).dtype
+        expected = torch.from_numpy(np.array([targets, targets])).to(dtype)
         before, now = self.loss(torch.from_numpy(step.outputs), expected).tolist()
         self.errors.add(before, now)
         return {"loss": _rounded(now), "loss_as_trained": _rounded(before)}
@@ -223,18 +210,6 @@ class Errors:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.count, self.sums = int(state["count"]), state["sums"].numpy().copy()
         self.recent = deque([(float(before), float(now)) for before, now in state["recent"]], maxlen=RECENT)
-
-
-def learning_values(trained: TrainedRun, rate: float | None) -> dict[str, Any]:
-    """Returns the config of the training that goes on."""
-    values = dict(trained.values)
-    precision = "float64" if values["precision"] == "float64" else "float32"
-    optimizer = {**values["optimizer"]} | ({} if rate is None else {"lr": rate})
-    schedule = {**values["schedule"], "streams": 1}
-    threads = values["threads"] if isinstance(values["threads"], int) else 1
-    threads = min(threads, os.cpu_count() or 1)
-    return {**values, "device": "cpu", "precision": precision, "threads": threads, "optimizer": optimizer,
-            "schedule": schedule}  # fmt: skip
 
 
 def _rounded(loss: float) -> float:

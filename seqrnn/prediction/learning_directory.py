@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from safetensors.torch import save
 
+from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
 from seqrnn.checkpoints.manager import CheckpointManager
 from seqrnn.errors import ConfigError, DataError
@@ -14,13 +16,39 @@ from seqrnn.prediction.learning import Learner
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.bounded import read_json, resolve_inside
 from seqrnn.rundir.lock import Lock
-from seqrnn.rundir.names import CHECKPOINTS, CONFIG, LOCK, OVERRIDES, OWNER, SUMMARY, WEIGHTS
+from seqrnn.rundir.names import (
+    CHECKPOINTS,
+    CONFIG,
+    INTERVALS,
+    LOCK,
+    OVERRIDES,
+    OWNER,
+    PREPROCESSING,
+    SUMMARY,
+    WEIGHTS,
+)
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.settings import CheckpointSettings
 
 LEARNING = "learning.json"  # names the run whose training goes on
-COPIED = (CONFIG, OVERRIDES, "preprocessing.json")  # from the run
+COPIED = (CONFIG, OVERRIDES, PREPROCESSING, INTERVALS)  # from the run
 CHECKPOINTS_EVERY, CHECKPOINTS_KEPT = "10s", 2
+
+
+class LearningStream(Protocol):
+    """What answers rows and learns from them."""
+
+    learner: Learner
+
+    def state(self) -> Tree:
+        """Returns everything that what follows depends on."""
+
+    def restore(self, tree: Tree) -> None:
+        """Continues from the state of another one of the same run.
+
+        Raises:
+            DataError: it is that of another run, or not whole.
+        """
 
 
 class LearningDirectory:
@@ -31,8 +59,8 @@ class LearningDirectory:
         ConfigError: another process writes it, it belongs to another run, or it holds other files.
     """
 
-    def __init__(self, path: Path, learner: Learner, announce: Callable[[str], None]) -> None:
-        self.path, self.learner = path, learner
+    def __init__(self, path: Path, stream: LearningStream, announce: Callable[[str], None]) -> None:
+        self.path, self.stream, self.learner = path, stream, stream.learner
         self.lock = Lock(path / LOCK, path / OWNER)
         settings = CheckpointSettings(every=CHECKPOINTS_EVERY, keep=CHECKPOINTS_KEPT, best=None)
         own = (path / LEARNING).exists()
@@ -51,7 +79,7 @@ class LearningDirectory:
         found = self.manager.newest(announce)
         if found is not None:
             try:
-                learner.restore(found[1])
+                stream.restore(found[1])
             except DataError as error:
                 raise DataError(f"{found[0]}: {error}") from None
 
@@ -73,7 +101,7 @@ class LearningDirectory:
         """Writes a checkpoint and the weights, unless nothing has come since the last one."""
         if self.learner.rows == self.manager.position:
             return
-        self.manager.write(self.learner.rows, self.learner.state)
+        self.manager.write(self.learner.rows, self.stream.state)
         weights = {name: value.contiguous() for name, value in self.learner.network.state_dict().items()}
         with replacing(self.path / WEIGHTS) as temporary:
             temporary.write_bytes(save(weights))

@@ -11,13 +11,16 @@ from typing import Any, Protocol
 
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.errors import DataError, Interrupted, UserError, printable
+from seqrnn.prediction import learning_directory
 from seqrnn.prediction.learning import Learner
 from seqrnn.prediction.learning_directory import LearningDirectory
 from seqrnn.prediction.lines import LineParser, read_lines
+from seqrnn.prediction.table_learning import LearningTableStream
 from seqrnn.prediction.trained import TrainedRun
-from seqrnn.prediction.vector_rows import RowFormat, VectorStream
+from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat, VectorStream
 from seqrnn.rundir.strict_json import to_json
-from seqrnn.tasks.checks import DataFormat
+from seqrnn.streaming.table_stream import TableRows, TableStream
+from seqrnn.tables.preprocessing import Preprocessing
 
 
 class RowStream(Protocol):
@@ -42,6 +45,28 @@ class RowStream(Protocol):
         """
 
 
+class SavedStream(RowStream, Protocol):
+    """Answers rows, and can be stopped and continued."""
+
+    def save(self, path: Path) -> None:
+        """Writes the state to a file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+    def restore(self, path: Path) -> None:
+        """Continues from the state in a file.
+
+        Raises:
+            DataError: it cannot be read or is damaged, or is that of another network.
+        """
+
+
+class LearningStream(RowStream, learning_directory.LearningStream, Protocol):
+    """Answers rows, and learns from them."""
+
+
 def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
     """Answers rows as ``serve`` does, and trains a copy of the network further as true values arrive.
 
@@ -55,14 +80,15 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
         Diverged: the loss became NaN or infinite; the last checkpoint is from before.
         Interrupted: a signal has ended the stream, after a checkpoint.
     """
-    learner = Learner(trained, rate)
-    kept = LearningDirectory(directory, learner, announce)
+    stream = open_learning(trained, rate)
+    learner = stream.learner
+    kept = LearningDirectory(directory, stream, announce)
     try:
         if learner.rows:
             announce(f"continues after row {learner.rows:,} ({learner.updates:,} updates) from {directory}")
         with Signals() as signals:
             try:
-                answer_lines(learner, signals, kept.write_if_due)
+                answer_lines(stream, signals, kept.write_if_due)
             except Interrupted:
                 with signals.deferred():
                     _end_learning(kept)
@@ -76,7 +102,9 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
 def _end_learning(kept: LearningDirectory) -> None:
     kept.write()
     learner = kept.learner
-    announce(f"learned in {learner.updates:,} updates; {learner.errors.describe(learner.trained.task.loss)}")
+    announce(
+        f"learned in {learner.updates:,} updates; {learner.errors.describe(learner.trained.run.summary['loss'])}"
+    )
     announce(str(kept.path))
 
 
@@ -105,13 +133,34 @@ def serve(trained: TrainedRun, state: Path | None) -> None:
                     save_state(stream, state)
 
 
-def open_stream(trained: TrainedRun) -> VectorStream:
+def open_stream(trained: TrainedRun) -> SavedStream:
     """Returns what answers the rows of a run."""
     predictor = trained.run.stream(trained.which, announce)
-    return VectorStream(predictor, RowFormat(DataFormat.of(trained.task)))
+    if isinstance(predictor, TableStream):
+        announce_limits(predictor.rows.preprocessing)
+        return predictor
+    return VectorStream(predictor, RowFormat(trained.data_format))
 
 
-def save_state(stream: VectorStream, path: Path) -> None:
+def open_learning(trained: TrainedRun, rate: float | None) -> LearningStream:
+    """Returns what answers the rows of a run and learns from them."""
+    if not trained.reads_tables:
+        return LearningVectorStream(Learner(trained, rate), RowFormat(trained.data_format))
+    rows = TableRows.of_run(trained.run.directory, trained.preprocessing())
+    announce_limits(rows.preprocessing)
+    return LearningTableStream(Learner(trained, rate, rows.preprocessing.steps_ahead), rows)
+
+
+def announce_limits(preprocessing: Preprocessing) -> None:
+    """Says in what rows that come one by one differ from those of a file."""
+    if preprocessing.resample:
+        announce(f"note: the run averages rows over a {preprocessing.step}: send averages, one row for each")
+    if preprocessing.ahead:
+        names = ", ".join(feature.column for feature in preprocessing.ahead)
+        announce(f"note: what {names} will be is not known in a stream, and is taken to stay as it is")
+
+
+def save_state(stream: SavedStream, path: Path) -> None:
     """Writes the state to a file.
 
     Raises:

@@ -17,6 +17,9 @@ from seqrnn.plugins import load_components
 from seqrnn.results import Run
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
+from seqrnn.streaming.run_documents import has_preprocessing, read_preprocessing
+from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Task
 
 Which = Literal["last", "best"]
@@ -47,9 +50,29 @@ class TrainedRun:
         return LOSSES[self.task.loss]
 
     @property
+    def data_format(self) -> DataFormat:
+        """What the network reads and predicts, as the summary of the run says: the data need not be there."""
+        summary = self.run.summary
+        return DataFormat(summary["input_size"], summary["output_size"], summary["loss"] == "cross_entropy")
+
+    @property
     def context(self) -> DeviceContext:
         """Predictions are made on the CPU, in the precision of the run."""
         return device_context("cpu", "float64" if self.values["precision"] == "float64" else "float32")
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether the run is one of task=csv."""
+        return has_preprocessing(self.run.directory)
+
+    def preprocessing(self) -> Preprocessing:
+        """Reads what is done to a table before the network reads it.
+
+        Raises:
+            DataError: it is damaged, or does not fit the network.
+        """
+        sizes = self.data_format.input_size, self.data_format.output_size
+        return read_preprocessing(self.run.directory, *sizes)
 
     def network(self) -> Network:
         """Returns the trained network in evaluation mode."""

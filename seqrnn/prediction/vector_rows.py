@@ -11,13 +11,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from seqrnn.checkpoints.file import Tree
 from seqrnn.errors import DataError, did_you_mean
-from seqrnn.prediction.batch import column_names, probabilities
+from seqrnn.metrics import probabilities
+from seqrnn.prediction.batch import column_names
+from seqrnn.prediction.learning import Learner
 from seqrnn.streaming.predictor import StreamPredictor
+from seqrnn.streaming.values import START, shortest, shown, starts
 from seqrnn.tasks.checks import DataFormat
 
-START, TIMESTEP = "start", "timestep"
-BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+TIMESTEP = "timestep"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class RowFormat:
             raise DataError(f"has neither inputs nor true values; should have {', '.join(self.inputs[:3])}")
         if inputs is not None and timestep is not None:
             raise DataError(f"{TIMESTEP}: only with true values of an earlier timestep, without inputs")
-        start = _boolean(values.get(START))
+        start = starts(values.get(START))
         if start and inputs is None:
             raise DataError(f"{START}: a sequence begins with inputs, and there are none")
         return Row(inputs, targets, start, timestep)
@@ -97,29 +100,15 @@ def _number(value: Any, name: str) -> float:
         with suppress(ValueError, OverflowError):
             number = float(value)
     if not math.isfinite(number):
-        raise DataError(f"{name}: {_shown(value)} should be a finite number")
+        raise DataError(f"{name}: {shown(value)} should be a finite number")
     return number
 
 
 def _class(value: Any, classes: int) -> int:
     number = _number(value, "target")
     if number != int(number) or not 0 <= number < classes:
-        raise DataError(f"target: {_shown(value)} should be a class from 0 to {classes - 1}")
+        raise DataError(f"target: {shown(value)} should be a class from 0 to {classes - 1}")
     return int(number)
-
-
-def _boolean(value: Any) -> bool:
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    found = BOOLEANS.get(str(value).lower())
-    if found is None:
-        raise DataError(f"{START}: {_shown(value)} should be true or false")
-    return found
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class VectorStream:
@@ -178,12 +167,66 @@ def answer(outputs: NDArray[Any], timestep: int, classes: bool) -> dict[str, Any
         classes: whether the outputs are those of classes.
     """
     if classes:
-        shares = [_short(share) for share in probabilities(outputs)]
+        shares = [shortest(share) for share in probabilities(outputs)]
         return {TIMESTEP: timestep, "predicted": int(outputs.argmax()), "probabilities": shares}
     names = column_names("output", len(outputs))
-    return {TIMESTEP: timestep} | {name: _short(value) for name, value in zip(names, outputs, strict=True)}
+    return {TIMESTEP: timestep} | {name: shortest(value) for name, value in zip(names, outputs, strict=True)}
 
 
-def _short(value: Any) -> float:
-    """Returns the number with the fewest digits that tell it from its neighbours in its own precision."""
-    return float(str(value))
+class LearningVectorStream:
+    """Answers rows of a task without names of its own, and learns from the true values among them.
+
+    Rows without inputs bring true values of earlier timesteps, as long as those have not been learned from.
+    """
+
+    def __init__(self, learner: Learner, row_format: RowFormat) -> None:
+        self.learner, self.row_format = learner, row_format
+
+    @property
+    def list_columns(self) -> Sequence[str]:
+        return self.row_format.inputs
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        self.row_format.check_columns(names)
+
+    def answer(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns the answer to a row: the outputs and, with true values, the losses of the network as it learns and
+        as it was trained.
+
+        Raises:
+            DataError: it cannot be used, and has changed nothing.
+            Diverged: the loss or the gradient became NaN or infinite.
+        """
+        row, learner = self.row_format.row(values), self.learner
+        if row.inputs is not None:
+            outputs = learner.feed(row.inputs, row.start)
+            timestep = learner.timesteps - 1
+            found = answer(outputs, timestep, self.row_format.data_format.classes) | {"updates": learner.updates}
+        else:
+            timestep = self._timestep_of(row)
+            found = {TIMESTEP: timestep}
+        if row.targets is not None:
+            found |= learner.judge(timestep, row.targets)
+        learner.rows += 1
+        return found
+
+    def _timestep_of(self, row: Row) -> int:
+        """Returns the timestep of its sequence that true values belong to."""
+        latest = self.learner.timesteps - 1
+        timestep = latest if row.timestep is None else row.timestep
+        if not 0 <= timestep <= latest:
+            raise DataError(f"{TIMESTEP}: {timestep} has not been yet")
+        step = self.learner.step(timestep)
+        if step is None:
+            raise DataError(
+                f"{TIMESTEP}: {timestep} has been learned from without its true values; they came too late"
+            )
+        if step.targets is not None:
+            raise DataError(f"{TIMESTEP}: the true values of {timestep} are known already")
+        return timestep
+
+    def state(self) -> Tree:
+        return self.learner.state()
+
+    def restore(self, tree: Tree) -> None:
+        self.learner.restore(tree)

@@ -19,7 +19,7 @@ from seqrnn.monitor import Monitor, Progress, Row
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
 from seqrnn.recording.header import relative
-from seqrnn.recording.summary import headline_of, reason_of, status_of, summarise
+from seqrnn.recording.summary import classes_of, headline_of, reason_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.rundir.reader import RunReader
@@ -173,8 +173,9 @@ class Recorder:
         }
         if task.kind == "classification":
             outputs, targets = (values[:FIRST] for values in predictions.judged())
-            predicted = " ".join(str(label) for label in outputs.argmax(axis=-1))
-            self.first_classes = f"first ten: predicted {predicted}, real {' '.join(str(label) for label in targets)}"
+            names = classes_of(task) or [str(number) for number in range(task.output_size)]
+            predicted, real = (", ".join(names[n] for n in numbers) for numbers in (outputs.argmax(axis=-1), targets))
+            self.first_classes = f"first ten: predicted {predicted}, real {real}"
         self.writer.write_predictions(arrays.predictions_of(predictions, task.kind))
         test_loss = self._test_scores()["loss"]
         if not np.isfinite(test_loss):

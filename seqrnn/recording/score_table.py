@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
@@ -20,11 +21,20 @@ class ScoreTable:
     second table below; long names are wrapped, numbers never.
 
     Args:
-        scores: metrics by predictor; the network is the first.
+        scores: metrics by predictor; the networks are the first.
         loss: the name of the loss. A loss that is half of the mse is labelled so.
+        show: returns a score of a metric as its cell shows it; None: a number.
+        networks: how many of the predictors are networks, which are highlighted.
     """
 
-    def __init__(self, scores: Mapping[str, Mapping[str, float]], loss: str) -> None:
+    def __init__(
+        self,
+        scores: Mapping[str, Mapping[str, Any]],
+        loss: str,
+        show: Callable[[str, Any], str] | None = None,
+        networks: int = 1,
+    ) -> None:
+        self.show, self.networks = show or _score, networks
         self.scores = {printable(name): values for name, values in scores.items()}
         self.heads = {metric: _head(metric, loss) for metric in next(iter(scores.values()))}
 
@@ -44,13 +54,13 @@ class ScoreTable:
         for metric in metrics:
             table.add_column(self.heads[metric], width=widths[metric], justify="right")
         for number, (name, values) in enumerate(self.scores.items()):
-            cells = [_score(metric, values[metric]) for metric in metrics]
-            table.add_row(Text(name), *cells, style="bold green" if number == 0 else None)
+            cells = [self.show(metric, values[metric]) for metric in metrics]
+            table.add_row(Text(name), *cells, style="bold green" if number < self.networks else None)
         return table
 
     def _width(self, metric: str) -> int:
         """Returns the width of a column: of its longest number, or of the longest word at its head."""
-        numbers = (_score(metric, values[metric]) for values in self.scores.values())
+        numbers = (self.show(metric, values[metric]) for values in self.scores.values())
         return max(map(cell_len, (*numbers, *self.heads[metric].split())))
 
 

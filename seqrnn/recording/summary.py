@@ -9,9 +9,10 @@ import torch
 
 from seqrnn import device, metrics
 from seqrnn.components import Components
-from seqrnn.errors import Diverged
+from seqrnn.errors import Diverged, printable
 from seqrnn.monitor import Progress
 from seqrnn.recording import provenance
+from seqrnn.rundir.bounded import MOST_NAME_CHARACTERS
 from seqrnn.tasks.protocol import Task
 
 
@@ -36,6 +37,7 @@ def summarise(
         "kind": task.kind,
         "loss": task.loss,
         "headline": headline_of(task),
+        "classes": classes_of(task),
         "picture": picture.model_dump() if picture else None,
         "input_size": task.input_size,
         "output_size": task.output_size,
@@ -62,6 +64,11 @@ def summarise(
         "versions": provenance.versions(),
         "git_revision": provenance.git_revision(),
     }
+
+
+def classes_of(task: Task) -> list[str]:
+    """Returns the names of the classes of a classification, as they are shown; empty where they are numbered."""
+    return [printable(name)[:MOST_NAME_CHARACTERS] for name in getattr(task, "classes", ())]
 
 
 def headline_of(task: Task) -> str:

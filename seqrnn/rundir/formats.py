@@ -144,6 +144,7 @@ class SummaryValues(BaseModel):
     input_size: int = 0
     output_size: int = 0
     data_note: str | None = None
+    classes: Items[Name] = []
     headline: Name | None = None
     smoke: bool = False
     planned_updates: int = 0

@@ -97,7 +97,7 @@ class StreamPredictor:
         Raises:
             OSError: the file cannot be written.
         """
-        state_file.save(Path(path), self._identity(), self.state, self.timesteps)
+        state_file.save(Path(path), self.identity, self.state, self.timesteps)
 
     def restore(self, path: str | Path) -> None:
         """Continues from a state that ``save`` has written.
@@ -105,10 +105,12 @@ class StreamPredictor:
         Raises:
             DataError: the file cannot be read or is damaged, or it holds the state of another network.
         """
-        state, self.timesteps = state_file.restore(Path(path), self._identity(), self._initial)
+        state, self.timesteps = state_file.restore(Path(path), self.identity, self._initial)
         self._timestep.state = state
 
-    def _identity(self) -> dict[str, Any]:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the network is, by name, and the hash of its weights."""
         return {**self._origin, "weights": weights_hash(self.network.state_dict())[:16]}
 
     def check(self, inputs: ArrayLike) -> Array:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from seqrnn import device
 from seqrnn.errors import DataError, printable
+from seqrnn.forecasting.naive import best_period
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
 from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode, gather
@@ -22,13 +23,12 @@ from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequen
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import NAMES, TRAINING, Regions, split_in_time, split_sequences
 from seqrnn.tables.synthetic import synthetic_table
-from seqrnn.tables.times import MOST_NAMED, SECOND, Step, infer_step, show
+from seqrnn.tables.times import MOST_NAMED, Step, infer_step, show
 
 NOWHERE = -1  # the part of a timestep whose target does not count
 SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
-SEASONS = (("year", 365.2425 * 86_400 * SECOND), ("week", 7 * 86_400 * SECOND), ("day", 86_400 * SECOND))
 
 
 class FileSummary(BaseModel, frozen=True):
@@ -49,7 +49,7 @@ class DataSummary(BaseModel, frozen=True):
         columns: those that are read.
         missing: by column, how many timesteps have no value.
         inserted: timesteps that were missing, and are filled with missing values.
-        targets: by part of the data, how many timesteps have a target that counts.
+        targets: by part of the data, how many timesteps, or sequences of a classification, have a target that counts.
         skipped: how many have not, because a value of the target is missing (or not there yet, at the end).
         notes: guesses, and what was noticed.
     """
@@ -183,7 +183,7 @@ def _opened(settings: TableSettings, seed: int, states: tuple[tuple[str, int, in
     regions = _split(settings, roles, sequences, seed)
     fitted = fit(settings, roles, sequences, regions, step, settings.gaps != "ignore")
     notes += fitted.notes
-    season = _season(settings, step)
+    season = _season(settings, roles, sequences, regions, step)
     known = fitted.preprocessing
     preprocessing = known.model_copy(update={"warmup": _warmup(settings, known, season)})
     summary = DataSummary(
@@ -253,7 +253,7 @@ def _make_regular(
         missing, lines = missing + count, [*lines, *found][:MOST_NAMED]
     if not missing:
         return step, 0
-    what = f"{missing:,} timesteps are missing (one {step} each): {'; '.join(lines)}"
+    what = f"{missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
     if settings.gaps == "error" or (settings.gaps == "auto" and missing > SHARE_OF_GAPS * before):
         more = " and more" if missing > len(lines) else ""
         raise DataError(
@@ -277,20 +277,19 @@ def _split(settings: TableSettings, roles: Roles, sequences: Many[Sequence], see
     return [np.full(len(each), part, np.int8) for each, part in zip(sequences, parts, strict=True)]
 
 
-def _season(settings: TableSettings, step: Step) -> int:
-    """Returns the season that was given, or the timesteps of the shortest cycle that the steps divide well."""
+def _season(
+    settings: TableSettings, roles: Roles, sequences: Many[Sequence], regions: Many[Regions], step: Step
+) -> int:
+    """Returns the season that was given, or that of the calendar's cycles which, repeated, fits the longest training
+    part best; 1: there is none."""
     if settings.season != "auto":
         return settings.season
-    if step.unit == "month":
-        return max(1, round(12 / step.count))
-    if step.unit == "weekday":
-        return 5
-    if step.unit != "nanosecond":
+    if settings.kind == "classification" or not sequences[0].has_dates:
         return 1
-    day = 86_400 * SECOND
-    if step.count < day:
-        return max(1, round(day / step.count))
-    return 7 if step.count == day else max(1, round(365.2425 * day / step.count))
+    longest = max(range(len(sequences)), key=lambda number: int((regions[number] == TRAINING).sum()))
+    chosen = regions[longest] == TRAINING
+    training = np.stack([sequences[longest].numbers[name][chosen] for name in roles.targets], axis=1)
+    return best_period(training, step.seasons()) or 1
 
 
 def _warmup(settings: TableSettings, preprocessing: Preprocessing, season: int) -> int:
@@ -360,7 +359,8 @@ def _joined(
                     f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
                     "task.test, or take a shorter task.horizon"
                 )
-    counts = {name: int((found == part).sum()) for part, name in enumerate(NAMES)}
+    judged = [(bounds[:, part, 0] >= 0) if is_classification else found == part for part in range(len(NAMES))]
+    counts = {name: int(which.sum()) for name, which in zip(NAMES, judged, strict=True)}
     if summary.missing:
         shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
         notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
@@ -428,7 +428,8 @@ def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
 def describe_parts(dataset: Dataset) -> str:
     """Returns from when to when each part of the data is, for people."""
     if dataset.times is None or len(dataset.keys) > 1:
-        return ", ".join(f"{count:,} {name}" for name, count in dataset.summary.targets.items())
+        unit = "sequences" if dataset.preprocessing.kind == "classification" else "timesteps"
+        return ", ".join(f"{name} {count:,} {unit}" for name, count in dataset.summary.targets.items())
     is_number = dataset.times.dtype != np.int64
     pieces = []
     for part, name in enumerate(NAMES):

@@ -20,6 +20,8 @@ from seqrnn.tables.times import Step
 
 MOST_INPUTS = 100_000
 SAMPLES_PER_CYCLE = 4  # timesteps that a calendar cycle must have, at least
+LATEST = 6  # the latest values are one of so many parts of the training values
+MOST_OUTSIDE = 0.1  # share of the latest values that may leave the range of those before them
 CYCLES_SPANNED = 2  # times that a cycle must have passed in the training rows, at least
 
 
@@ -52,9 +54,12 @@ def fit(
         targets=roles.targets,
         features=(),
         log=settings.log,
-        difference=settings.difference,
+        difference=settings.difference is True,
     )
     rows = [region == TRAINING for region in regions]
+    if settings.difference == "auto":
+        outline, note = _with_difference(outline, roles, sequences, rows)
+        notes += note
     features: list[Feature] = []
     levels: list[float] = []
     means: list[list[float]] = []
@@ -72,7 +77,7 @@ def fit(
                 "training row, so there is nothing to learn; name another with task.target"
             )
         levels.append(mean)
-        if settings.difference:
+        if outline.difference:
             changes = [_moments(columns, rows, distance) for distance in range(1, outline.steps_ahead + 1)]
             if not all(found[1] > 0 for found in changes):
                 raise DataError(
@@ -108,7 +113,7 @@ def fit(
             "group": settings.group,
             "time": roles.time,
             "step": step,
-            "resample": settings.resample is not None,
+            "resample": settings.resample,
             "sort": settings.sort,
             "gaps": fills,
             "calendar": calendar,
@@ -126,6 +131,32 @@ def fit(
             f"advance, one for each timestep of the horizon); there should be 1 to {MOST_INPUTS:,}: see task.inputs"
         )
     return Fitted(fitted, notes)
+
+
+def _with_difference(
+    outline: Preprocessing, roles: Roles, sequences: Many[Sequence], rows: Many[NDArray[np.bool_]]
+) -> tuple[Preprocessing, list[str]]:
+    """Returns the preprocessing with ``difference``, and a line about it, if a forecast needs it: where the latest
+    training values leave the range of those before them, as those of a trend do, the values to be predicted will
+    leave the range that the network is trained on."""
+    for name in roles.targets if outline.kind == "forecast" else ():
+        columns = [transformed_target(outline, each, name) for each in sequences]
+        outside, count = 0, 0
+        for column, chosen in zip(columns, rows, strict=True):
+            values = column[chosen]
+            values = values[~np.isnan(values)]
+            before, latest = np.split(values, [len(values) - len(values) // LATEST])
+            if len(latest):
+                count += len(latest)
+                outside += int(((latest < before.min()) | (latest > before.max())).sum())
+        changes = range(1, outline.steps_ahead + 1)
+        if outside > MOST_OUTSIDE * count and all(_moments(columns, rows, change)[1] > 0 for change in changes):
+            note = (
+                f"difference: the latest training values of {printable(name)} leave the range of those before them "
+                f"({outside / count:.0%} of them), so changes are predicted (task.difference)"
+            )
+            return outline.model_copy(update={"difference": True}), [note]
+    return outline, []
 
 
 def _file(sequences: Many[Sequence]) -> str:

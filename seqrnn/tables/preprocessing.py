@@ -17,13 +17,13 @@ from pydantic import BaseModel, Field
 from seqrnn.errors import DataError, printable
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.sequences import Sequence
-from seqrnn.tables.times import DAY, Step, TimeFormat
+from seqrnn.tables.times import DAY, YEAR, Step, TimeFormat
 
 Kind = Literal["forecast", "regression", "classification"]
 Mode = Literal["direct", "recursive"]
 Missing = Literal["mask", "interpolate", "drop"]
 Cycle = Literal["day", "week", "year"]
-CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": 365.2425 * DAY}  # nanoseconds
+CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
 LARGEST_LOG = 700.0  # exp of it is still finite
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -76,7 +76,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         features: the columns that are read, in the order of the inputs.
         group: the column whose values tell sequences apart.
         time, step: how times are read, and the distance between timesteps.
-        resample: whether rows are averaged over each step.
+        resample: the length of the steps over which rows are averaged, as pandas writes it; None: they are not.
         sort: whether rows are put into the order of their times.
         gaps: whether missing timesteps are filled with missing values; otherwise rows simply follow each other.
         calendar: the cycles whose phase (as a sine and a cosine) is read.
@@ -101,7 +101,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     group: str | None = None
     time: TimeFormat = TimeFormat()
     step: Step = Step(unit="row", count=1)
-    resample: bool = False
+    resample: str | None = None
     sort: bool = False
     gaps: bool = False
     calendar: tuple[Cycle, ...] = ()

@@ -6,6 +6,7 @@ row 1. Columns that nobody asks for are not kept.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,6 +30,7 @@ MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
+FIRST_ROOM = 2**20  # rows
 BYTES_PER_NUMBER = 24  # at the peak of reading and preparing: three times a number in double precision
 
 
@@ -161,11 +163,9 @@ def _names(source: Source, options: ReadOptions) -> list[str]:
         raise DataError(f"{source.name}: holds bytes of value 0, so it is no text file; is it a CSV file at all?")
     import pyarrow.csv
 
-    with source.opened() as file, _explained(source):
+    with source.opened() as file, _Parsing(source, options) as parsing:
         reader = pyarrow.csv.open_csv(
-            file,
-            read_options=_read_options(options, 2**20),
-            parse_options=_parse_options(source, options),
+            file, read_options=_read_options(options, 2**20), parse_options=parsing.parse_options()
         )
         return [str(name) for name in reader.schema.names]
 
@@ -197,7 +197,7 @@ def _parquet(source: Source) -> Any:
         raise DataError(f"{source.name}: cannot be read as a Parquet file: {_first_line(error)}") from None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return printable(str(error).partition("\n")[0])
 
 
@@ -208,28 +208,26 @@ def _read_options(options: ReadOptions, block: int) -> Any:
     return pyarrow.csv.ReadOptions(use_threads=False, block_size=block, encoding=encoding)
 
 
-def _parse_options(source: Source, options: ReadOptions) -> Any:
-    import pyarrow.csv
+class _Parsing:
+    """Parses a CSV file: within its block, pyarrow's errors become a DataError that names the file and the row."""
 
-    def refuse(row: Any) -> str:
-        raise DataError(
-            f"{source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
-            f"{row.expected_columns}: {_short(row.text)!r}; give every row as many cells as there are columns"
+    def __init__(self, source: Source, options: ReadOptions) -> None:
+        self.source, self.options = source, options
+        self.ragged: Any = None  # the first row that has not as many cells as the header
+
+    def parse_options(self) -> Any:
+        import pyarrow.csv
+
+        return pyarrow.csv.ParseOptions(
+            delimiter=self.options.delimiter, ignore_empty_lines=False, invalid_row_handler=self._refuse
         )
 
-    return pyarrow.csv.ParseOptions(
-        delimiter=options.delimiter, ignore_empty_lines=False, invalid_row_handler=refuse, newlines_in_values=False
-    )
+    def _refuse(self, row: Any) -> str:  # what it raises would be ignored
+        self.ragged = self.ragged or row
+        return "error"
 
-
-class _explained:
-    """Turns pyarrow's errors within its block into a DataError that names the file."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> _Parsing:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         import pyarrow as pa
@@ -239,7 +237,19 @@ class _explained:
                 f"{self.source.name}: cannot be decoded: {_first_line(error)}; set task.encoding to the encoding of "
                 "the file, such as latin-1 or cp1252"
             ) from None
-        if isinstance(error, pa.ArrowException):
+        if isinstance(error, pa.ArrowException) and self.ragged is not None:
+            row = self.ragged
+            if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
+                raise DataError(
+                    f"{self.source.name}, row {row.number}: {_short(row.text)!r} below a header of one cell; the "
+                    "cells seem to be separated by ';': set task.delimiter=';', and perhaps task.decimal=','"
+                ) from None
+            raise DataError(
+                f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
+                f"{row.expected_columns}: {_short(row.text)!r}; give every row as many cells as there are columns "
+                "(a text with a delimiter in it needs quotes)"
+            ) from None
+        if isinstance(error, pa.ArrowException | EOFError | OSError | zlib.error):
             raise DataError(f"{self.source.name}: cannot be read: {_first_line(error)}") from None
 
 
@@ -252,7 +262,7 @@ def _blocks(
 
     if source.is_parquet:
         first = 1
-        with _explained(source):
+        with _Parsing(source, options):
             for batch in _parquet(source).iter_batches(batch_size=rows, columns=list(names)):
                 yield first, {name: batch.column(name) for name in names}
                 first += batch.num_rows
@@ -261,8 +271,8 @@ def _blocks(
         column_types={name: pa.binary() for name in names}, include_columns=list(names), strings_can_be_null=False
     )
     first, block = 2, BLOCK if rows > SAMPLED else 2**20
-    with source.opened() as file, _explained(source):
-        parse, read = _parse_options(source, options), _read_options(options, block)
+    with source.opened() as file, _Parsing(source, options) as parsing:
+        parse, read = parsing.parse_options(), _read_options(options, block)
         for batch in pyarrow.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert):
             yield first, {name: batch.column(name) for name in names}
             first += batch.num_rows
@@ -377,33 +387,54 @@ def read_table(
     Raises:
         DataError: a column is missing, a cell is wrong, or there are more numbers than memory for them.
     """
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted}
+    types = {"number": np.float64, "category": np.int32, "time": np.int64}
+    columns = {name: _Column(types[kind]) for name, kind in wanted.items()}
     labels: dict[str, dict[str, int]] = {name: {} for name, kind in wanted.items() if kind == "category"}
     rows, first_row = 0, 1 if source.is_parquet else 2
     names = list(wanted)
-    for first, columns in _blocks(source, names, options):
-        rows += len(columns[names[0]])
+    for first, block in _blocks(source, names, options):
+        rows += len(block[names[0]])
         check_memory(source, rows, len(wanted), available)
         for name, kind in wanted.items():
             if kind == "number":
-                part: NDArray[Any] = as_numbers(columns[name], source, name, first, options)
+                columns[name].append(as_numbers(block[name], source, name, first, options))
             elif kind == "category":
-                part = _codes(_texts(columns[name], source, name, first, options), labels[name], source, name)
+                texts = _texts(block[name], source, name, first, options)
+                columns[name].append(_codes(texts, labels[name], source, name))
             else:
-                part = _as_times(columns[name], source, name, first, options, time_format)
-            parts[name].append(part)
+                columns[name].append(_as_times(block[name], source, name, first, options, time_format))
     table = Table(source, rows, first_row)
     for name, kind in wanted.items():
-        values: NDArray[Any] = (
-            np.concatenate(parts.pop(name)) if rows else np.empty(0)
-        )  # one column after another: less memory
         if kind == "number":
-            table.numbers[name] = values
+            table.numbers[name] = columns[name].values
         elif kind == "category":
-            table.codes[name], table.labels[name] = values, list(labels[name])
+            table.codes[name], table.labels[name] = columns[name].values, list(labels[name])
         else:
-            table.times[name] = values
+            table.times[name] = columns[name].values
     return table
+
+
+class _Column:
+    """An array that grows. Room for rows that do not come yet takes no memory: it is not written to."""
+
+    def __init__(self, dtype: type) -> None:
+        self._array: NDArray[Any] = np.empty(FIRST_ROOM, dtype)
+        self._count = 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Adds values at the end."""
+        count = self._count + len(values)
+        if count > len(self._array):
+            larger = np.empty(max(count, 4 * len(self._array)), self._array.dtype)
+            larger[: self._count] = self.values
+            self._array = larger
+        self._array[self._count : count] = values
+        self._count = count
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """What was added."""
+        return self._array[: self._count]
 
 
 def _as_times(

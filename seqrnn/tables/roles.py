@@ -65,6 +65,12 @@ def choose_roles(settings: TableSettings, sample: Sample) -> Roles:
                 f"{', '.join(repeated)}: a target and an input as well; its past values are read, never those to be "
                 "predicted"
             )
+    if settings.kind == "forecast" and settings.mode == "recursive" and past:
+        raise DataError(
+            f"task.mode=recursive: {', '.join(map(printable, past[:8]))} would have to be predicted as well, to be "
+            "fed back; use task.mode=direct, name those that are known in advance in task.known, or leave them out "
+            "of task.inputs"
+        )
     wanted: dict[str, ColumnKind] = {}
     for name in time.columns:
         wanted[name] = "time" if kinds[name] == "time" else "number"

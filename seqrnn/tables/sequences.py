@@ -223,9 +223,9 @@ def gaps_of(sequence: Sequence, step: Step) -> tuple[int, list[str]]:
             for n in wrong[:MOST_NAMED]
         ]
         raise DataError(
-            f"{sequence.source.name}: most rows are a {step} apart{_within(sequence)}, and {len(wrong):,} are not: "
-            f"{'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or take "
-            "the rows as they come with task.gaps=ignore"
+            f"{sequence.source.name}: most rows are {step.length} apart{_within(sequence)}, and {len(wrong):,} are "
+            f"not: {'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or "
+            "take the rows as they come with task.gaps=ignore"
         )
     found = np.flatnonzero(distances > 1.5)
     lines = [

@@ -32,7 +32,7 @@ class TableSettings(BaseModel, frozen=True, extra="forbid"):
     calendar: Literal["auto", "none"]
     missing: Missing
     log: bool
-    difference: bool
+    difference: bool | Literal["auto"]
     split: Literal["auto", "time", "group"]
     validation: float
     test: float

@@ -19,7 +19,8 @@ from seqrnn.errors import DataError, printable
 NO_TIME = np.iinfo(np.int64).min
 SECOND = 10**9
 DAY = 86_400 * SECOND
-MONTH = 30.436875 * DAY  # on average
+YEAR = 365.2425 * DAY  # on average
+MONTH = YEAR / 12
 HAS_OFFSET = r"(?:\d\s?Z|\d\s?UTC|:\d\d[^+-]*[+-]\d\d:?\d\d)$"
 MOST_NAMED = 3  # gaps, duplicates and the like that an error names
 UNITS = (("day", DAY), ("hour", 3600 * SECOND), ("minute", 60 * SECOND), ("second", SECOND), ("millisecond", 10**6))
@@ -74,6 +75,22 @@ class Step(BaseModel, frozen=True, extra="forbid"):
         if self.unit == "number":
             return f"{self.count:g}"
         return self.unit
+
+    @property
+    def length(self) -> str:
+        """How long it is, for people: ``one hour``, ``7 days``."""
+        text = str(self)
+        return text if text[0].isdigit() else f"one {text}"
+
+    def seasons(self) -> list[int]:
+        """Returns the steps of a day, a week and a year, those of them that are more than one."""
+        lengths = (
+            (5, 261)
+            if self.unit == "weekday"
+            else tuple(round(cycle / self.nominal) for cycle in (DAY, 7 * DAY, YEAR))
+        )
+        most = 400  # the year of an hourly series is too long to be its season
+        return [length for length in lengths if 1 < length <= most]
 
     def positions(self, times: NDArray[Any]) -> NDArray[np.float64]:
         """Returns how many steps each time is from the first, whole numbers where the times are regular."""
@@ -154,7 +171,8 @@ def show(time: Any, is_number: bool) -> str:
 def guess_format(texts: Sequence[str | None]) -> str | None:
     """Returns the pattern that a column's texts have, ``ISO8601`` or one for ``strptime``; None: they are no times.
 
-    Where day and month could be either way round, the way in which the times ascend is taken, and else month first.
+    Where day and month could be either way round, the way in which the times ascend, in steps that are more alike, is
+    taken; else the month is first, and the day where dots stand between them.
     """
     import pandas as pd
 
@@ -169,10 +187,11 @@ def guess_format(texts: Sequence[str | None]) -> str | None:
     if re.match(r"\d{4}-\d\d", present[0]) and _share_parsed(first, "ISO8601") > 0.5:
         return "ISO8601"
     found = dict.fromkeys(
-        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst) for dayfirst in (False, True)
+        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst)
+        for dayfirst in ((True, False) if "." in present[0][:6] else (False, True))
     )
     patterns = [pattern for pattern in found if pattern and _share_parsed(first, pattern) > 0.5]
-    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), not _ascends(first, pattern)))
+    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), *_disorder(first, pattern)))
     return patterns[0] if patterns else None
 
 
@@ -186,8 +205,10 @@ def _share_parsed(texts: Any, pattern: str) -> float:
     return float(_parsed(texts, pattern).notna().mean())
 
 
-def _ascends(texts: Any, pattern: str) -> bool:
-    return bool(_parsed(texts, pattern).is_monotonic_increasing)
+def _disorder(texts: Any, pattern: str) -> tuple[bool, int]:
+    """Returns whether times do not ascend, and how many different steps there are between them."""
+    parsed = _parsed(texts, pattern)
+    return not parsed.is_monotonic_increasing, int(parsed.diff().nunique())
 
 
 def have_offsets(texts: Sequence[str | None]) -> bool:

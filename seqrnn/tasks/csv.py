@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,9 @@ from torch import Tensor
 from seqrnn import metrics
 from seqrnn.bounds import Count, Natural
 from seqrnn.errors import ConfigError
+from seqrnn.forecasting.autoregression import RidgeAutoregression
+from seqrnn.forecasting.metrics import mean
+from seqrnn.forecasting.report import LINEAR, Report, make_report, point_scores
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows
@@ -24,6 +27,7 @@ from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import TEST, TRAINING, VALIDATION
 from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Suggestions
 from seqrnn.tasks.table_batch import TableBatch
+from seqrnn.tasks.table_forecasts import fit_linear, forecasts_of, in_units, labels_of, naive_outputs
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Columns = str | list[str]
@@ -74,7 +78,7 @@ class Csv:
         calendar: Literal["auto", "none"],
         missing: Literal["mask", "interpolate", "drop"],
         log: bool,
-        difference: bool,
+        difference: bool | Literal["auto"],
         split: Literal["auto", "time", "group"],
         validation: Share,
         test: Share,
@@ -215,79 +219,92 @@ class Csv:
         ]
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
-        """Returns scores in the network's space; ``score`` has those in the units of the table."""
-        return getattr(metrics, self.kind)(outputs, targets)  # type: ignore[no-any-return]
-
-    def score(self, predictions: Predicted) -> dict[str, float]:
-        """Returns scores in the units of the table. With several targets, whose units may differ, the errors are in
+        """Returns scores of what ``judged`` returns. With several targets, whose units may differ, the errors are in
         standard deviations of each, and the RMSE of each target in its units follows."""
-        judged = predictions.valid
         if self.kind == "classification":
-            return metrics.classification(predictions.outputs[judged], predictions.targets[judged])
-        origins, actual = (
-            np.concatenate([getattr(batch, name) for batch in predictions.batches], axis=1)
-            for name in ("origins", "actual")
-        )
-        forecast = self.preprocessing.to_units(predictions.outputs, origins)[judged]  # (N', steps ahead, targets)
-        actual = actual[judged]
+            return metrics.classification(outputs, targets)
+        made, actual = outputs / self._units, targets / self._units
+        if self.preprocessing.is_forecast:
+            scores = point_scores(actual[:, None], made[:, None], self._naive_scale / self._units)
+        else:
+            scores = metrics.regression(made[:, 0], actual[:, 0])
         names = self.preprocessing.targets
-        if len(names) == 1:
-            return metrics.regression(forecast[..., 0], actual[..., 0])
-        deviations = np.array([self._deviation(number) for number in range(len(names))])
-        scores = metrics.regression(
-            (forecast / deviations).reshape(len(forecast), -1), (actual / deviations).reshape(len(actual), -1)
-        )
-        errors = np.sqrt(np.square(forecast - actual).mean(axis=(0, 1)))
-        return scores | {f"rmse_{name}": float(error) for name, error in zip(names, errors, strict=True)}
+        if len(names) > 1:
+            errors = np.sqrt(np.square(outputs - targets).mean(axis=(0, 1)))
+            scores |= {f"rmse_{name}": float(error) for name, error in zip(names, errors, strict=True)}
+        return scores
 
-    def _deviation(self, target: int) -> float:
-        """Returns the standard deviation of a target over the training rows, in its units."""
-        data = self.data
-        spans = training_rows(data)
-        values = np.concatenate([data.targets[begin:end, target] for begin, end in spans])
-        return float(np.nanstd(np.exp(values) if self.preprocessing.log else values))
+    def judged(self, predictions: Predicted) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Returns what is predicted and what came, in the units of the table: (N', steps ahead, targets) each. Of a
+        classification, outputs (N', O) and classes (N',)."""
+        valid = predictions.valid
+        if self.kind == "classification":
+            return predictions.outputs[valid], predictions.targets[valid]
+        forecast, actual = in_units(predictions, self.preprocessing)
+        return forecast[valid], actual[valid]
+
+    def report(self, validation: Mapping[str, Predicted], test: Mapping[str, Predicted]) -> Report | None:
+        if self.kind == "classification":
+            return None
+        return make_report(
+            forecasts_of(validation, self.preprocessing),
+            forecasts_of(test, self.preprocessing),
+            labels_of(self.data, next(iter(test.values())), self._units),
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.preprocessing.classes
+
+    @property
+    def headline(self) -> str:
+        return "accuracy" if self.kind == "classification" else "rmse"
+
+    @cached_property
+    def _units(self) -> NDArray[np.float64]:
+        """(targets,) by which errors are divided: 1, or the standard deviations over the training rows where there
+        are several targets."""
+        if len(self.preprocessing.targets) == 1:
+            return np.ones(1)
+        deviations = np.nanstd(np.concatenate(self._training_values), axis=0)
+        return np.where(deviations > 0, deviations, 1.0)
+
+    @cached_property
+    def _naive_scale(self) -> NDArray[np.float64]:
+        """(targets,) of the errors of MASE."""
+        changes = [np.abs(np.diff(values, axis=0)) for values in self._training_values]
+        return mean(np.concatenate(changes), 0)
+
+    @property
+    def _training_values(self) -> list[NDArray[np.float64]]:
+        """The targets of each sequence's training rows in their units, (T, targets)."""
+        found = [self.data.targets[begin:end] for begin, end in training_rows(self.data)]
+        return [np.exp(values) for values in found] if self.preprocessing.log else found
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         if self.kind == "classification":
             return {"constant (class frequencies)": self._class_frequencies}
-        if not self.preprocessing.is_forecast:
-            return {"mean": lambda chunk: torch.zeros_like(chunk.targets)}
-        if self.preprocessing.difference:
-            return {
-                "persistence": lambda chunk: self._no_change.to(chunk.targets.dtype).expand_as(chunk.targets),
-                "mean change": lambda chunk: torch.zeros_like(chunk.targets),
-            }
-        predictors = {"persistence": self._persistence, "mean": lambda chunk: torch.zeros_like(chunk.targets)}
-        if self.data.season > 1:
-            predictors[f"seasonal naive ({self.data.season})"] = self._seasonal
+        predictors: dict[str, Callable[[Chunk], Tensor]] = {}  # the first ones stand in titles
+        if self._linear is not None:
+            predictors[LINEAR] = partial(self._predict_linear, self._linear)
+        if self.preprocessing.is_forecast:
+            predictors["persistence"] = partial(self._naive, period=None)
+            if self.data.season > 1:
+                predictors[f"seasonal naive ({self.data.season})"] = partial(self._naive, period=self.data.season)
+        name = "mean change" if self.preprocessing.difference else "mean"
+        predictors[name] = _zeros
         return predictors
 
-    @property
-    def _no_change(self) -> Tensor:
-        mean, scale = (
-            np.array(values) for values in (self.preprocessing.output_mean, self.preprocessing.output_scale)
-        )
-        return torch.from_numpy((-mean / scale).reshape(-1))
+    @cached_property
+    def _linear(self) -> RidgeAutoregression | None:
+        return fit_linear(self._stretches(1))
 
-    def _present(self, chunk: Chunk) -> Tensor:
-        """Returns the last known values of the targets, scaled as outputs are, (T, B, targets)."""
-        widths = [feature.width for feature in self.preprocessing.here]
-        columns = np.cumsum([0, *widths])[: len(self.preprocessing.targets)]
-        return chunk.inputs[..., torch.from_numpy(columns)]
+    def _predict_linear(self, model: RidgeAutoregression, chunk: Chunk) -> Tensor:
+        return torch.from_numpy(model(chunk.inputs.numpy(), chunk.starts.numpy())).to(chunk.targets.dtype)
 
-    def _persistence(self, chunk: Chunk) -> Tensor:
-        return self._present(chunk).repeat(1, 1, self.preprocessing.steps_ahead)
-
-    def _seasonal(self, chunk: Chunk) -> Tensor:
-        """Predicts the value of a season before each timestep that is predicted; before there is one, the present."""
-        present, season = self._present(chunk), self.data.season
-        parts = []
-        for distance in range(1, self.preprocessing.steps_ahead + 1):
-            back = -(-distance // season) * season - distance  # timesteps before the present
-            earlier = present.roll(back, 0)
-            earlier[:back] = present[:back]
-            parts.append(earlier)
-        return torch.cat(parts, dim=-1)
+    def _naive(self, chunk: Chunk, period: int | None) -> Tensor:
+        made = naive_outputs(chunk.inputs.numpy(), self.preprocessing, period)
+        return torch.from_numpy(made).to(chunk.targets.dtype)
 
     def _class_frequencies(self, chunk: Chunk) -> Tensor:
         trained_on = self.data.labels[self.data.regions[:, TRAINING, 0] >= 0]
@@ -335,6 +352,11 @@ class Csv:
         return [*self.data.summary.notes, describe_parts(self.data)]
 
 
+def _zeros(chunk: Chunk) -> Tensor:
+    """Predicts the mean of the training rows, which is 0 in the network's space."""
+    return torch.zeros_like(chunk.targets)
+
+
 def _columns(names: Columns) -> Any:
     """Returns ``auto``, or the names of columns as a tuple."""
     if isinstance(names, str):
@@ -362,8 +384,8 @@ def _problems(settings: TableSettings) -> list[str]:
         ]
         if settings.horizon != 1:
             problems.append(f"task.horizon={settings.horizon}: only task.kind=forecast has a horizon; leave it at 1")
-        if settings.difference:
-            problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it false")
+        if settings.difference is True:
+            problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it at auto")
     if settings.kind == "classification" and settings.log:
         problems.append("task.log=true: a classification predicts no number; leave it false")
     if settings.kind == "classification" and settings.split == "time":

@@ -122,13 +122,16 @@ class Task(Protocol):
     - ``higher_is_better``: the names of its own metrics that are better when they are higher, as a collection; its
       others are better when they are lower. Without it, checkpoint.best can name only metrics that ``seqrnn.metrics``
       declares.
+    - ``classes``: of a classification, the names of its classes, in the order of the outputs. Without it, they are
+      numbered.
     - ``headline``: the metric that stands for a run in one number. Without it: that of ``seqrnn.metrics.headline``.
     - ``notes``: lines about the data that are printed when a run begins, such as what was guessed.
     - ``suggest()``: ``Suggestions`` that come from the data, for a config whose ``suggested.*`` are ``auto``.
     - ``documents()``: pydantic models by the names of JSON files, which are written into the run directory when the
       run begins (``seqrnn.rundir.names.DOCUMENTS`` are the names that there are).
-    - ``score(predictions)``: metrics by name of ``Predicted`` sequences, which have more than outputs and targets:
-      the batches that the sequences were read from. Without it: ``metrics``.
+    - ``judged(predictions)``: what ``metrics`` takes of ``Predicted`` sequences, such as values in the units of the
+      data: outputs (N', …) and targets (N', …) of the N' valid timesteps, in the order of ``valid``. Without it: the
+      outputs and targets of the network.
     - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
       predictor, the network first and then the baselines, on the validation data and on the test data; None where
       there is nothing to report. Without it, the run has scores and no report.

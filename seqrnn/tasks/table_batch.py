@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,16 @@ class TableBatch:
             span = np.searchsorted(ends, rows, "right")
             rows = self.spans[span, 1] - ends[span] + rows
         return rows, inside
+
+    def first(self, count: int) -> TableBatch:
+        """Returns the first streams."""
+        return replace(
+            self,
+            begins=self.begins[:count],
+            lengths=self.lengths[:count],
+            names=self.names[:count],
+            labels=None if self.labels is None else self.labels[:count],
+        )
 
     @property
     def origins(self) -> NDArray[np.float64]:

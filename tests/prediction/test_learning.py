@@ -15,14 +15,14 @@ from helpers import make_schedule, random_batch, whole
 from predicting import Command, MakeRun
 
 import seqrnn
-from seqrnn.components import build_components
+from seqrnn import registry
 from seqrnn.errors import DataError
-from seqrnn.prediction import learning_directory, trained
-from seqrnn.prediction.learning import Learner, learning_values
+from seqrnn.prediction import learning_directory, stream, trained
+from seqrnn.prediction.learning import Learner
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
-from seqrnn.prediction.vector_rows import RowFormat
-from seqrnn.schedule import WindowRange
+from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat
+from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
@@ -67,6 +67,20 @@ def load(run: Any) -> TrainedRun:
     return trained.load(run.directory)
 
 
+def learning(run: TrainedRun) -> LearningVectorStream:
+    answering = stream.open_learning(run, 0.01)
+    assert isinstance(answering, LearningVectorStream)
+    return answering
+
+
+def reference(run: TrainedRun) -> Plain:
+    """A strategy that trains the same network at once."""
+    network, schedule = run.network(), Schedule(**{**run.values["schedule"], "streams": 1})
+    gradients = WindowByWindow(network, run.loss, schedule.carry, run.context, DataFormat.of(run.task))
+    optimizer = registry.build("optimizer", {**run.values["optimizer"], "lr": 0.01}, network.parameters())
+    return Plain(network, optimizer, schedule, gradients)
+
+
 def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in learner.network.state_dict().items()}
 
@@ -77,41 +91,30 @@ def test_the_weights_are_those_of_training_on_the_same_rows_at_once(
     schedule: str, kernel: str, trained: MakeRun
 ) -> None:
     run = load(trained(*INTEGRAL, f"kernel={kernel}", *SCHEDULES[schedule]))
-    learner, given = Learner(run, 0.01), rows()
+    answering, given = learning(run), rows()
     for row in given:
-        learner.answer(row)
+        answering.answer(row)
 
-    components = build_components(learning_values(run, 0.01))
-    components.network.load_state_dict(run.network().state_dict())
-    data_format = DataFormat.of(run.task)
-    gradients = WindowByWindow(
-        components.network, run.loss, components.schedule.carry, components.context, data_format
-    )
-    strategy = Plain(components.network, components.optimizer, components.schedule, gradients)
-    passes = components.schedule.windows_per_update
+    strategy, learner = reference(run), answering.learner
+    passes = strategy.schedule.windows_per_update
     updates = learner.windows.window // passes
     assert updates >= 10
-    ranges = [WindowRange(0, Stored(chunk_of(given)), 0, updates * passes, False)]
-    strategy(ranges, np.ones(updates))
-    for name, value in components.network.state_dict().items():
+    strategy([WindowRange(0, Stored(chunk_of(given)), 0, updates * passes, False)], np.ones(updates))
+    for name, value in strategy.network.state_dict().items():
         torch.testing.assert_close(learner.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
         assert not torch.equal(value, run.network().state_dict()[name])
 
 
 def test_with_whole_sequences_each_is_learned_from_when_the_next_one_begins(trained: MakeRun) -> None:
     run = load(trained(*INTEGRAL, "schedule=full", "schedule.carry=false"))
-    learner, given = Learner(run, 0.01), rows(40)
-    before = weights_of(learner)
+    answering, given = learning(run), rows(40)
     for number, row in enumerate(given):
-        learner.answer(row)
-        assert learner.updates == (number >= 20)
-    components = build_components(learning_values(run, 0.01))
-    components.network.load_state_dict(before)
-    gradients = WindowByWindow(components.network, run.loss, False, components.context, DataFormat.of(run.task))
-    strategy = Plain(components.network, components.optimizer, components.schedule, gradients)
+        answering.answer(row)
+        assert answering.learner.updates == (number >= 20)
+    strategy = reference(run)
     strategy([WindowRange(0, Stored(chunk_of(given[:20])), 0, 1, True)], np.ones(1))
-    for name, value in components.network.state_dict().items():
-        torch.testing.assert_close(learner.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    for name, value in strategy.network.state_dict().items():
+        torch.testing.assert_close(answering.learner.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [1, 4, 7])
@@ -158,7 +161,7 @@ def test_what_was_killed_continues_from_its_last_checkpoint(
     run = load(trained(*INTEGRAL, *SCHEDULES["tbptt"]))
     monkeypatch.setattr(learning_directory, "CHECKPOINTS_EVERY", "0s")  # after each row
     given = rows()
-    learner = Learner(run, 0.01)
+    learner = learning(run)
     kept = learning_directory.LearningDirectory(tmp_path / "d", learner, print)
     for row in given[:40]:
         learner.answer(row)
@@ -167,16 +170,16 @@ def test_what_was_killed_continues_from_its_last_checkpoint(
     (tmp_path / "killed" / "checkpoints" / ".tmp-1-000000000041.safetensors").write_bytes(b"half")
     kept.close()
 
-    again = Learner(run, 0.01)
+    again = learning(run)
     learning_directory.LearningDirectory(tmp_path / "killed", again, print).close()
-    assert again.rows == 40
+    assert again.learner.rows == 40
     assert [again.answer(row) for row in given[40:]] == [learner.answer(row) for row in given[40:]]
     newest = max((tmp_path / "killed" / "checkpoints").glob("0*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])  # damaged: the one before it is used
     messages: list[str] = []
-    older = Learner(run, 0.01)
+    older = learning(run)
     learning_directory.LearningDirectory(tmp_path / "killed", older, messages.append).close()
-    assert older.rows == 39
+    assert older.learner.rows == 39
     assert "damaged" in messages[0]
 
 
@@ -240,7 +243,7 @@ def test_true_values_may_come_later_until_they_have_been_needed(trained: MakeRun
     given = [{**row} for row in rows(20)]
     for row in given:
         row.pop("start", None)
-    at_once, later = Learner(run, 0.01), Learner(run, 0.01)
+    at_once, later = learning(run), learning(run)
     for number, row in enumerate(given):
         expected = at_once.answer(row)
         answer = later.answer({"input": row["input"]})
@@ -249,8 +252,8 @@ def test_true_values_may_come_later_until_they_have_been_needed(trained: MakeRun
             late = {"target": row["target"], **({"timestep": number} if number % 2 else {})}
             answer |= later.answer(late)
         assert answer == expected
-    for name, value in weights_of(later).items():
-        assert torch.equal(value, weights_of(at_once)[name])
+    for name, value in weights_of(later.learner).items():
+        assert torch.equal(value, weights_of(at_once.learner)[name])
     for values, problem in (
         ({"target": 0.5, "timestep": 20}, "timestep: 20 has not been yet"),
         ({"target": 0.5, "timestep": 2}, "timestep: 2 has been learned from without its true values"),
@@ -294,7 +297,7 @@ def test_a_directory_that_is_not_of_this_run_is_refused(trained: MakeRun, comman
     command(run.directory, "--stream", "--lr", "1").refused("--lr: only with --learn")
     command(run.directory, "--stream", "--learn", "e", "--lr", "0").refused("--lr: 0: should be a positive number")
     command(run.directory, "--stream", "--learn", "e", "--state", "s").refused("--state: not with --learn")
-    learner = Learner(load(run))
+    learner = learning(load(run))
     held = learning_directory.LearningDirectory(tmp_path / "d", learner, print)
     command(run.directory, "--stream", "--learn", "d").refused("d: is being written by process")
     held.close()

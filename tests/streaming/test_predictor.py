@@ -156,7 +156,7 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(DataError, match="damaged: its checksum"):
         predictor.restore(tmp_path / "state")
-    tree = {"content": "state of a stream", "network": predictor._identity(), "timesteps": 1}
+    tree = {"content": "state of a stream", "network": predictor.identity, "timesteps": 1}
     file.write(tmp_path / "wide", {**tree, "state": [torch.zeros(1, 1, 9)]})
     with pytest.raises(DataError, match=r"wide: a state of shapes \[\(1, 1, 9\)\]: should be \[\(1, 1, 4\)\]"):
         predictor.restore(tmp_path / "wide")

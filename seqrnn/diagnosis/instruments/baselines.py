@@ -83,7 +83,7 @@ class BaselinesInstrument:
         """Runs the network, as it was trained (its precision, its kernel), over test sequences."""
         import torch
 
-        from seqrnn.evaluation import predict
+        from seqrnn.evaluation import judged, predict
         from seqrnn.tasks.protocol import Chunk
 
         components = run.components
@@ -111,7 +111,7 @@ class BaselinesInstrument:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return spread(_ratio(total[above], total[below]), drawn[:, above] / drawn[:, below], len(sums))
 
-        scores = [task.metrics(*one.judged()) for one in predictions]
+        scores = [task.metrics(*judged(one, task)) for one in predictions]
         wanted = SHOWN[task.kind]
         metric = wanted if wanted in scores[0] else next(iter(scores[0]))
         found = [
@@ -173,21 +173,30 @@ def _ratio(above: float, below: float) -> float:
 
 def _first(batches: Sequence[Batch], most: int) -> list[Batch]:
     """Returns sequences of at most so many timesteps together, but at least one."""
-    from seqrnn.tasks.protocol import Chunk, Stored
-
     chosen: list[Batch] = []
     left = min(most, MOST)
     for batch in batches:
         streams = min(batch.streams, left // batch.timesteps)
         if streams < batch.streams:
             if streams or not chosen:
-                whole = batch.read(0, batch.timesteps)
-                fields = (whole.inputs, whole.targets, whole.valid, whole.starts)
-                chosen.append(Stored(Chunk(*(values[:, : max(1, streams)] for values in fields))))
+                chosen.append(_first_streams(batch, max(1, streams)))
             break
         chosen.append(batch)
         left -= streams * batch.timesteps
     return chosen
+
+
+def _first_streams(batch: Batch, count: int) -> Batch:
+    from seqrnn.tasks.protocol import Chunk, Stored
+
+    if count == batch.streams:
+        return batch
+    if hasattr(batch, "first"):
+        first: Batch = batch.first(count)
+        return first
+    whole = batch.read(0, batch.timesteps)
+    fields = (whole.inputs, whole.targets, whole.valid, whole.starts)
+    return Stored(Chunk(*(values[:, :count] for values in fields)))
 
 
 def _groups(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ KIND = "classification"
 ACROSS, DOWN = 10, 2  # of the first test images
 WORST_ACROSS, WORST_DOWN = 5, 4  # of the mistakes
 MOST_ANNOTATED = 12  # classes whose numbers fit into the matrix
+LONGEST_NAME = 12  # characters of a class
 ANIMATED = 10  # test sequences
 SHARE = 0.85  # of a column, that a probability of 1 fills
 
@@ -32,6 +33,7 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     outputs, targets = style.real(arrays["outputs"]), arrays["targets"].astype(int)
     predicted = np.argmax(np.where(np.isfinite(outputs), outputs, -np.inf), axis=1)
     classes = outputs.shape[1]
+    names = _names(facts, classes)
     matrix = np.zeros((classes, classes), int)
     np.add.at(matrix, (targets, predicted), 1)
     mistakes = int((predicted != targets).sum())
@@ -42,8 +44,8 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     if not images.are_images(arrays["example_inputs"]):
         figure, body = style.page(4.4, facts, caption)
         left, right = body.subplots(1, 2, width_ratios=(1.25, 1))
-        _confusion(left, matrix)
-        _by_class(right, matrix)
+        _confusion(left, matrix, names)
+        _by_class(right, matrix, names)
         return figure
 
     grid = 1.12 * DOWN
@@ -51,10 +53,10 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     above, below = style.parts(body, heights=(grid, 4.3))
     inputs = style.real(arrays["example_inputs"]).swapaxes(0, 1)
     pictures = dict(zip(arrays["examples"].tolist(), inputs, strict=True))
-    _first(above, pictures, predicted, targets)
+    _first(above, pictures, predicted, targets, names)
     left, right = style.parts(below, widths=(1.1, 1))
-    _confusion(left.subplots(1, 1), matrix)
-    _mistakes(right, pictures, softmax(outputs), predicted, targets)
+    _confusion(left.subplots(1, 1), matrix, names)
+    _mistakes(right, pictures, softmax(outputs), predicted, targets, names)
     return figure
 
 
@@ -91,7 +93,8 @@ def animate(
     panels[-1].set_ylim(classes - 0.4, -0.6)
     panels[-1].set_ylabel("class", fontsize=TEXT)
     if classes <= MOST_ANNOTATED:
-        panels[-1].set_yticks(range(classes))
+        names = _names(facts, classes)
+        panels[-1].set_yticks(range(classes), names)
 
     def show(frame: Array) -> str:
         probabilities = np.nan_to_num(softmax(frame[-1]))  # (n, O)
@@ -104,8 +107,17 @@ def animate(
     return figure, body, show
 
 
+def _names(facts: Facts, classes: int) -> list[str]:
+    names = (facts.class_name(number) for number in range(classes))
+    return [style.plain(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…") for name in names]
+
+
 def _first(
-    body: SubFigure, pictures: Mapping[int, Array], predicted: NDArray[np.intp], targets: NDArray[Any]
+    body: SubFigure,
+    pictures: Mapping[int, Array],
+    predicted: NDArray[np.intp],
+    targets: NDArray[Any],
+    names: Sequence[str],
 ) -> None:
     for number, ax in enumerate(body.subplots(DOWN, ACROSS).ravel()):
         image = pictures.get(number)
@@ -113,7 +125,7 @@ def _first(
             images.show(ax, None, "", INK)
             continue
         is_wrong = predicted[number] != targets[number]
-        title = f"{predicted[number]}, is {targets[number]}"
+        title = f"{names[predicted[number]]}, is {names[targets[number]]}"
         images.show(ax, image, title, VERMILLION if is_wrong else INK)
     body.suptitle(
         "The first test images: predicted class, and what it is; mistakes in orange",
@@ -131,6 +143,7 @@ def _mistakes(
     probabilities: Array,
     predicted: NDArray[np.intp],
     targets: NDArray[Any],
+    names: Sequence[str],
 ) -> None:
     body.suptitle(
         "The mistakes with the highest probability", fontsize=TEXT, fontweight="bold", color=INK, x=0.02, ha="left"
@@ -146,12 +159,11 @@ def _mistakes(
             continue
         index = wrong[number]
         probability = 100 * probabilities[index, predicted[index]]
-        images.show(
-            ax, pictures[index], f"{predicted[index]}, is {targets[index]}\n{probability:.3g} %", VERMILLION, SMALL
-        )
+        title = f"{names[predicted[index]]}, is {names[targets[index]]}\n{probability:.3g} %"
+        images.show(ax, pictures[index], title, VERMILLION, SMALL)
 
 
-def _confusion(ax: Axes, matrix: NDArray[Any]) -> None:
+def _confusion(ax: Axes, matrix: NDArray[Any], names: Sequence[str]) -> None:
     """Draws the matrix. Rows are real classes; colours are shares of a row, on a scale that shows small shares."""
     classes = len(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -163,14 +175,14 @@ def _confusion(ax: Axes, matrix: NDArray[Any]) -> None:
     ax.spines[:].set_visible(False)
     if classes > MOST_ANNOTATED:
         return
-    ax.set_xticks(range(classes))
-    ax.set_yticks(range(classes))
+    ax.set_xticks(range(classes), names)
+    ax.set_yticks(range(classes), names)
     for row, column in zip(*np.nonzero(matrix), strict=True):
         colour = "white" if shares[row, column] > 0.2 else INK
         ax.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=7.5, color=colour)
 
 
-def _by_class(ax: Axes, matrix: NDArray[Any]) -> None:
+def _by_class(ax: Axes, matrix: NDArray[Any], names: Sequence[str]) -> None:
     """Draws a bar for each class: the share that was recognised, and of how many."""
     classes, totals = len(matrix), matrix.sum(axis=1)
     shares = np.diag(matrix) / np.maximum(totals, 1)
@@ -182,7 +194,7 @@ def _by_class(ax: Axes, matrix: NDArray[Any]) -> None:
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     if classes > MOST_ANNOTATED:
         return
-    ax.set_yticks(range(classes))
+    ax.set_yticks(range(classes), names)
     for number, (share, total) in enumerate(zip(shares, totals, strict=True)):
         text = f"{100 * share:.3g} % of {total:,}" if total else "no examples"
         ax.text(

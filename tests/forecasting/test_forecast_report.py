@@ -66,7 +66,7 @@ def test_a_network_that_does_not_beat_the_linear_model_is_told_so_with_both_numb
     error = {name: metrics.rmse(worse.actual, made, (0, 1, 2)).mean() for name, made in worse.made.items()}
     sentence = report.verdict(worse, "network")
     assert sentence is not None
-    assert f"RMSE {error['network']:.4g} (network) against {error[LINEAR]:.4g}" in sentence
+    assert f"RMSE {error['network']:.4g} against {error[LINEAR]:.4g}" in sentence
     better = Forecasts(worse.times, worse.actual, {"network": worse.made[LINEAR], LINEAR: worse.made["network"]})
     assert report.verdict(better, "network") is None
     assert report.verdict(Forecasts(worse.times, worse.actual, {"network": worse.made["network"]}), "network") is None

@@ -1,0 +1,201 @@
+"""What ``python -m seqrnn.predict RUN_DIR --data FILE`` does for a run of task=csv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+
+from seqrnn import metrics as class_metrics
+from seqrnn.errors import ConfigError, printable
+from seqrnn.forecasting import metrics
+from seqrnn.metrics import probabilities
+from seqrnn.prediction import outputs, table_data, table_predictions
+from seqrnn.prediction.table_data import TableData
+from seqrnn.prediction.table_predictions import SequencePredictions
+from seqrnn.prediction.terminal import counted, line, title
+from seqrnn.prediction.trained import TrainedRun
+from seqrnn.recording.score_table import ScoreTable
+from seqrnn.recording.terminal import Screen
+from seqrnn.streaming.run_documents import Ends, read_ends
+from seqrnn.tables.fitting import label_of
+from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.sequences import Sequence
+
+Columns = dict[str, Any]
+
+
+def predict_on_tables(trained: TrainedRun, paths: Many[Path], horizon: int | None, out: Path | None) -> None:
+    """Predicts the values or classes of new tables; prints the scores where the true values are there."""
+    preprocessing = trained.preprocessing()
+    steps = table_predictions.check_horizon(preprocessing, horizon)
+    screen = title(trained)
+    data = table_data.read_tables(preprocessing, paths)
+    timesteps = sum(map(len, data.sequences))
+    line(screen, f"  data       {counted(len(data.sequences), 'sequence')}, {counted(timesteps, 'timestep')}")
+    for note in data.notes:
+        line(screen, f"  note       {note}")
+    if preprocessing.kind == "classification":
+        columns = _classify(screen, trained, preprocessing, data)
+    else:
+        columns = _predict(screen, trained, preprocessing, data, steps)
+    if out is not None:
+        outputs.write(out, columns)
+        rows = len(next(iter(columns.values())))
+        screen.print(Text(f"{printable(str(out))} ({counted(rows, 'row')})"), soft_wrap=True)
+
+
+def _predict(
+    screen: Screen, trained: TrainedRun, preprocessing: Preprocessing, data: TableData, steps: int
+) -> Columns:
+    network, context = trained.network(), trained.context
+    made = [
+        table_predictions.predict_sequence(network, sequence, encoded, steps, context)
+        for sequence, encoded in zip(data.sequences, data.encoded, strict=True)
+    ]
+    ends = read_ends(trained.run.directory, steps, len(preprocessing.targets))
+    if ends is None:
+        line(screen, "  note       no intervals: the run has none (intervals.json)")
+    if preprocessing.ahead:
+        names = ", ".join(feature.column for feature in preprocessing.ahead)
+        line(screen, f"  note       beyond the last row, {names} stays as it is there")
+    if data.has_targets:
+        _print_scores(screen, trained, preprocessing, made, ends)
+    return _columns(preprocessing, data, made, ends)
+
+
+def _print_scores(
+    screen: Screen,
+    trained: TrainedRun,
+    preprocessing: Preprocessing,
+    made: Many[SequencePredictions],
+    ends: Ends | None,
+) -> None:
+    """Prints scores over the predictions whose true values are known, but for those of the warm-up."""
+    warmed = [each.actual[preprocessing.warmup :] for each in made]
+    warmup = preprocessing.warmup
+    if not any(np.isfinite(actual).any() for actual in warmed):
+        warmup = 0
+        line(
+            screen,
+            f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged",
+        )
+    actual, predicted, origins = (
+        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("actual", "predicted", "origins")
+    )
+    if not np.isfinite(actual).any():
+        line(screen, "no true values are known, so nothing is judged")
+        return
+    name = trained.values["model"]["name"]
+    scores = {name: _scores(actual, predicted)}
+    if preprocessing.is_forecast:
+        scores["persistence"] = _scores(actual, np.broadcast_to(origins[:, None], actual.shape))
+    screen.print(ScoreTable(scores, trained.values["task"]["loss"]))
+    if ends is not None and np.isfinite(ends.lower).any():
+        known = np.isfinite(actual) & np.isfinite(predicted + ends.lower)
+        inside = (actual >= predicted + ends.lower) & (actual <= predicted + ends.upper)
+        covered = 100 * inside[known].mean() if known.any() else np.nan
+        line(screen, f"intervals of {ends.percent} % cover {covered:.1f} % of {int(known.sum()):,} true values")
+
+
+def _scores(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
+    """Returns the errors over all steps; each the mean over the targets."""
+    axes = (0, 1)
+    errors = {"mae": metrics.mae, "rmse": metrics.rmse, "smape": metrics.smape}
+    return {name: float(np.nanmean(error(actual, predicted, axes))) for name, error in errors.items()}
+
+
+def _columns(
+    preprocessing: Preprocessing, data: TableData, made: Many[SequencePredictions], ends: Ends | None
+) -> Columns:
+    """Returns predictions as a table: a row for each timestep and step of the horizon."""
+    steps = made[0].predicted.shape[1]
+    columns: Columns = {}
+    if preprocessing.group is not None or len(data.sequences) > 1:
+        keys = [np.full(each.positions.size, each.sequence.key, object) for each in made]
+        columns[preprocessing.group or "sequence"] = np.concatenate(keys)
+    times = [table_predictions.times_of(preprocessing, each.sequence, steps) for each in made]
+    name = _time_name(preprocessing)
+    has_dates = made[0].sequence.has_dates
+    if steps > 1:
+        present = [each.positions[:, :1] - 1 + np.zeros(steps, np.int64) for each in made]
+        origins = [when[rows.ravel()] for when, rows in zip(times, present, strict=True)]
+        columns["origin"] = _shown_times(preprocessing, np.concatenate(origins), has_dates)
+        columns["step"] = np.concatenate([np.tile(np.arange(1, steps + 1), len(each.positions)) for each in made])
+    predicted_at = [when[each.positions.ravel()] for when, each in zip(times, made, strict=True)]
+    columns[name] = _shown_times(preprocessing, np.concatenate(predicted_at), has_dates)
+    for number, target in enumerate(preprocessing.targets):
+        predicted = np.concatenate([each.predicted[..., number] for each in made])  # (R, H)
+        if data.has_targets:
+            columns[_free(columns, target)] = np.concatenate([each.actual[..., number] for each in made]).ravel()
+        columns[f"{target}_predicted"] = predicted.ravel()
+        if ends is not None:
+            for side, reach in (("lower", ends.lower), ("upper", ends.upper)):
+                columns[f"{target}_{side}_{ends.percent}"] = (predicted + reach[:, number]).ravel()
+    return columns
+
+
+def _free(columns: Columns, name: str) -> str:
+    return f"{name}_actual" if name in columns else name
+
+
+def _time_name(preprocessing: Preprocessing) -> str:
+    names = preprocessing.time.columns
+    return names[0] if len(names) == 1 else ("time" if names else "row")
+
+
+def _shown_times(preprocessing: Preprocessing, times: NDArray[Any], has_dates: bool) -> Any:
+    if not has_dates:
+        return times
+    import pandas as pd
+
+    index = pd.DatetimeIndex(times.astype("datetime64[ns]"))
+    if preprocessing.time.timezone:
+        return index.tz_localize("UTC").tz_convert(preprocessing.time.timezone)
+    return index.tz_localize("UTC") if preprocessing.time.offsets else index
+
+
+def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing, data: TableData) -> Columns:
+    network, context = trained.network(), trained.context
+    logits = np.stack(
+        [table_predictions.outputs_of(network, encoded, context)[-1] for encoded in data.encoded]
+    )  # (N, O)
+    classes = np.array(preprocessing.classes, object)
+    shares, predicted = probabilities(logits), logits.argmax(axis=1)
+    columns: Columns = {preprocessing.group or "sequence": np.array([each.key for each in data.sequences], object)}
+    if data.has_targets:
+        labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
+        columns[preprocessing.targets[0]] = classes[labels]
+        scores = class_metrics.classification(logits, np.array(labels))
+        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy"))
+    columns["predicted"] = classes[predicted]
+    for number, label in enumerate(preprocessing.classes):
+        columns[f"probability_{label}"] = shares[:, number]
+    return columns
+
+
+def label_number(preprocessing: Preprocessing, sequence: Sequence) -> int:
+    """Returns the number of a sequence's class.
+
+    Raises:
+        DataError: the run does not know it.
+    """
+    target = preprocessing.targets[0]
+    label = label_of(sequence, target)
+    if label not in preprocessing.classes:
+        known = ", ".join(printable(one)[:30] for one in preprocessing.classes[:20])
+        raise sequence.error(0, target, label, f"is a class that the run does not know (it knows {known})")
+    return preprocessing.classes.index(label)
+
+
+def refuse_drawing(trained: TrainedRun) -> None:
+    """Refuses to draw data for a run that reads tables.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(f"{trained.name}: predicts from tables: name one with --data FILE, or use --stream")

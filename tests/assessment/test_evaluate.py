@@ -1,0 +1,194 @@
+"""``python -m seqrnn.evaluate``: the test of runs again, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seqrnn
+from seqrnn import evaluate
+from seqrnn.assessment.command import evaluate as evaluate_runs
+from seqrnn.forecasting import bootstrap
+from seqrnn.forecasting.report import LINEAR
+from seqrnn.results import Run
+
+SMALL = ["plots.draw=false", "device=cpu", "threads=1", "kernel=torch", "model=elman", "model.hidden_size=4"]
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def refused(self, *words: str) -> None:
+        assert self.code == 2, self.out + self.err
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in self.err
+
+
+Command = Callable[..., Result]
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Runs ``python -m seqrnn.evaluate`` in an empty directory, on a screen of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        try:
+            evaluate.main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 199)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """Trains a small run, once for each list of overrides."""
+    runs: dict[tuple[str, ...], Run] = {}
+
+    def make(*overrides: str) -> Run:
+        if overrides not in runs:
+            directory = tmp_path_factory.mktemp("runs") / f"run{len(runs)}"
+            runs[overrides] = seqrnn.run([*SMALL, *overrides, f"hydra.run.dir={directory}"], quiet=True)
+        return runs[overrides]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("tables") / "series.csv"
+    values = 10 + np.cumsum(rng.standard_normal(200)) / 5
+    days = np.datetime64("2024-01-01") + np.arange(200)
+    path.write_text("day,y\n" + "".join(f"{day},{value:.5f}\n" for day, value in zip(days, values, strict=True)))
+    return path
+
+
+def csv(table: Path, *overrides: str) -> tuple[str, ...]:
+    return ("task=csv", f"task.path={table}", "task.warmup=8", "schedule.max_updates=3", *overrides)
+
+
+def test_the_scores_are_those_of_the_summary_with_intervals(trained: MakeRun, command: Command) -> None:
+    run = trained("task=sine", "smoke=true")
+    result = command(run.directory)
+    assert result.code == 0, result.err
+    assert "note:" not in result.out  # no score differs from the summary's
+    assert f"{run.directory.name} (elman, seed 0)" in result.out
+    assert f"{run.summary['test']['mse']:.4g}" in result.out
+    assert "intervals of 95 %, by the bootstrap over" in result.out
+    assert all(len(line) <= 80 for line in result.out.splitlines())
+    (assessment,) = evaluate_runs([run.directory])
+    (scores_found,) = assessment.networks.values()
+    for name, estimate in scores_found.items():
+        assert estimate.value == pytest.approx(run.summary["test"][name], rel=1e-5)
+    for name, scores in assessment.baselines.items():
+        assert scores["mae"].value == pytest.approx(run.summary["baselines"][name]["mae"], rel=1e-5)
+
+
+def test_a_summary_with_another_score_is_noticed(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    run = trained("task=sine", "smoke=true", "seed=5")
+    path = run.directory / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary["test"]["mae"] = 123.0
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    assert "note: mae is" in command(run.directory).out
+
+
+def test_runs_with_the_same_test_share_a_table_and_others_have_their_own(
+    trained: MakeRun, command: Command, table: Path
+) -> None:
+    runs = [trained(*csv(table, f"seed={seed}")) for seed in (0, 1)]
+    sine = trained("task=sine", "smoke=true")
+    result = command(*(run.directory for run in runs), sine.directory, "--confidence", "0.8")
+    assert result.code == 0, result.err
+    assert result.out.count("intervals of 80 %") == 2
+    assert result.out.count(f"\n{LINEAR}") == result.out.count("\nmean ")
+    assert "the test of 3 runs" in result.out
+    assert result.out.count(", rmse: +") == 2  # three updates do not beat the best baseline
+
+
+def test_an_ensemble_is_scored_beside_its_runs(trained: MakeRun, command: Command, table: Path) -> None:
+    directories = [trained(*csv(table, f"seed={seed}")).directory for seed in (0, 1)]
+    result = command(*directories, "--ensemble")
+    assert result.code == 0, result.err
+    assert "ensemble of 2" in result.out
+    (found,) = evaluate_runs(directories, is_ensemble=True)
+    mean, *members = (scores["rmse"].value for scores in found.networks.values())
+    assert mean <= max(members)
+    result = command(trained("task=sine", "smoke=true").directory, directories[0], "--ensemble")
+    result.refused("--ensemble", "should have the same task")
+
+
+def test_generated_data_of_an_ensemble_is_that_of_the_first_run(trained: MakeRun, command: Command) -> None:
+    overrides = ("task=integral", "smoke=true", "schedule.max_updates=2")
+    directories = [trained(*overrides, f"seed={seed}").directory for seed in (0, 1)]
+    result = command(*directories, "--ensemble")
+    assert result.code == 0, result.err
+    assert "ensemble of 2" in result.out
+    assert result.out.count("by the bootstrap") == 1
+
+
+def test_an_ensemble_whose_runs_hold_out_different_sequences_is_refused(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"r{number},{rng.standard_normal():.4f},{'ab'[number % 2]}" for number in range(24) for _ in range(6)]
+    path = tmp_path / "labels.csv"
+    path.write_text("id,x,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    overrides = csv(path, "task.kind=classification", "task.target=label", "task.group=id", "task.time=null")
+    runs = [trained(*overrides, f"seed={seed}") for seed in (0, 1)]
+    command(*(run.directory for run in runs), "--ensemble").refused("seeds 0 and 1", "holds out different sequences")
+    assert "accuracy" in command(runs[0].directory).out
+
+
+def test_new_rows_are_scored_as_the_table_was_prepared(
+    trained: MakeRun, command: Command, table: Path, tmp_path: Path
+) -> None:
+    directories = [trained(*csv(table, f"seed={seed}")).directory for seed in (0, 1)]
+    result = command(*directories, "--data", table, "--ensemble")
+    assert result.code == 0, result.err
+    assert "new data of 2 runs" in result.out
+    assert "persistence" in result.out
+    lines = table.read_text(encoding="utf-8").splitlines()
+    unlabelled = tmp_path / "short.csv"
+    unlabelled.write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
+    command(directories[0], "--data", unlabelled).refused("no timestep can be judged", "8 rows to set its state")
+
+
+def test_a_file_that_has_changed_since_is_noticed(
+    trained: MakeRun, command: Command, table: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(table.read_text(encoding="utf-8"), encoding="utf-8")
+    run = trained(*csv(path))
+    path.write_text(table.read_text(encoding="utf-8").replace(",1", ",2"), encoding="utf-8")
+    command(run.directory).refused("has changed since the run was trained on it", "--data FILE")
+    path.unlink()
+    command(run.directory).refused("mine.csv")
+
+
+def test_mistakes_on_the_command_line_are_explained(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    directory = trained("task=sine", "smoke=true").directory
+    command(tmp_path / "nowhere").refused("not a run directory")
+    command(directory, "--confidence", "95").refused("should be a number from 0.5 to 0.999")
+    command(directory, "--ensemble").refused("takes two run directories or more")
+    command(directory, "--data", "new.csv").refused("reads none from files")

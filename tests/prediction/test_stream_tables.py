@@ -1,0 +1,262 @@
+"""``python -m seqrnn.predict --stream`` for runs of task=csv: rows of a table as they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from predicting import Command, MakeRun
+from sales_tables import COMMON, recordings, table
+
+from seqrnn import registry
+from seqrnn.errors import DataError
+from seqrnn.prediction import stream, trained
+from seqrnn.prediction.trained import TrainedRun
+from seqrnn.results import Run
+from seqrnn.schedule import Schedule, WindowRange
+from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.tables.dataset import open_dataset
+from seqrnn.tasks.protocol import Chunk, Stored
+
+VARIANTS = {
+    "direct": ("task.horizon=3",),
+    "changes": ("task.horizon=2", "task.difference=true"),
+    "logarithms": ("task.log=true",),
+    "regression": ("task.kind=regression",),
+    "left out": ("task.missing=drop", "task.inputs=[]"),
+}
+
+
+def with_holes() -> pandas.DataFrame:
+    frame = table()
+    frame.loc[[15, 16, 60, 90], "sales"] = np.nan
+    frame.loc[[30, 91], "weather"] = np.nan
+    return frame
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables")
+    with_holes().to_csv(path / "sales.csv", index=False)
+    two = pandas.concat([table(90, seed).assign(shop=f"s{seed}") for seed in (1, 2)])
+    two.to_csv(path / "shops.csv", index=False)
+    recordings().to_csv(path / "recordings.csv", index=False)
+    return path
+
+
+@pytest.fixture
+def make(trained: MakeRun, folder: Path) -> Any:
+    """Trains a run on sales.csv, or on another file of the folder."""
+
+    def run(*settings: str, name: str = "sales.csv", target: str = "sales") -> Run:
+        return trained(*COMMON, f"task.path={folder / name}", f"task.target={target}", *settings)
+
+    return run
+
+
+def json_lines(frame: pandas.DataFrame) -> str:
+    rows = json.loads(
+        frame.assign(**({"day": frame["day"].astype(str)} if "day" in frame else {})).to_json(orient="records")
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows)  # fmt: skip
+
+
+def predictions(answers: list[Any]) -> list[float]:
+    return np.array([answer["sales_predicted"] for answer in answers if "skipped" not in answer]).ravel().tolist()
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_row_is_answered_as_in_a_file(
+    variant: str, form: str, make: Any, command: Command, folder: Path
+) -> None:
+    run = make(*VARIANTS[variant])
+    text = json_lines(with_holes()) if form == "json" else (folder / "sales.csv").read_text()
+    result = command(run.directory, "--stream", stdin=text)
+    assert (result.code, result.err) == (0, "")
+    assert not [answer for answer in result.answers if "error" in answer]
+    assert command(run.directory, "--data", folder / "sales.csv", "--out", "p.csv").code == 0
+    frame = pandas.read_csv("p.csv")
+    np.testing.assert_allclose(predictions(result.answers), frame["sales_predicted"], rtol=1e-5)
+    times = [answer["day"] for answer in result.answers if "skipped" not in answer]
+    assert np.array(times).ravel().tolist() == list(frame["day"])
+    assert sum("skipped" in answer for answer in result.answers) == (4 if variant == "left out" else 0)
+
+
+def test_sequences_of_a_table_have_states_of_their_own(
+    make: Any, command: Command, folder: Path, tmp_path: Path
+) -> None:
+    run = make("task.group=shop", name="shops.csv")
+    frame = pandas.read_csv(folder / "shops.csv")
+    mixed = frame.sort_values(["day", "shop"])
+    assert command(run.directory, "--data", folder / "shops.csv", "--out", "p.csv").code == 0
+    expected = pandas.read_csv("p.csv")
+    lines = json_lines(mixed).splitlines(keepends=True)
+    parts = [
+        command(run.directory, "--stream", "--state", "s", stdin="".join(some)) for some in (lines[:51], lines[51:])
+    ]
+    answers = [answer for part in parts for answer in part.answers]
+    for shop in ("s1", "s2"):
+        own = [answer for answer in answers if answer["shop"] == shop]
+        assert [answer["timestep"] for answer in own] == list(range(90))
+        rows = expected[expected["shop"] == shop]
+        np.testing.assert_allclose(predictions(own), rows["sales_predicted"], rtol=1e-5)
+
+
+def test_classes_are_answered_by_their_labels(make: Any, command: Command, folder: Path) -> None:
+    run = make("task.kind=classification", "task.group=id", name="recordings.csv", target="kind")
+    frame = recordings(seed=1, count=4)
+    frame.to_csv("new.csv", index=False)
+    assert command(run.directory, "--data", "new.csv", "--out", "p.csv").code == 0
+    expected = pandas.read_csv("p.csv").set_index("id")
+    answers = command(run.directory, "--stream", stdin=json_lines(frame.drop(columns="kind"))).answers
+    for answer in answers[11::12]:
+        row = expected.loc[answer["id"]]
+        assert answer["predicted"] == row["predicted"]
+        assert answer["probabilities"]["fast"] == pytest.approx(row["probability_fast"], rel=1e-4)
+
+
+def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) -> None:
+    run = make("task.horizon=3")
+    good = json_lines(table(12)).splitlines()
+    row = json.loads(good[5])
+    bad = {
+        json.dumps({**row, "weather": "hail"}): "column weather: 'hail' is a category that was not in the training",
+        json.dumps({**row, "sales": "many"}): "'sales': 'many' is not a number",
+        json.dumps({**row, "sales": True}): "'sales': True is not a number",
+        json.dumps({**row, "sales": [1]}): "'sales': [1] is not a number",
+        json.dumps({**row, "weather": 1.5}): "'weather': 1.5 should be a text",
+        json.dumps({**row, "sales": 1e999}): "'sales': inf should be a finite number",
+        json.dumps({**row, "day": "yesterday"}): "column day: 'yesterday'",
+        json.dumps({**row, "day": None}): "'day': no time; every row needs one",
+        json.dumps({**row, "day": "2024-01-05"}): "its time, 2024-01-05, is not after 2024-01-05",
+        json.dumps({**row, "day": "2024-01-09"}): "is 4 steps of a day after 2024-01-05; send the rows in between",
+        json.dumps({**row, "start": 7}): "start: 7 should be true or false",
+        json.dumps({"sale" if name == "sales" else name: value for name, value in row.items()}):
+            "column 'sales' is missing; did you mean sale?",
+        "[1]": "a list of 1 values; should be 4: day, sales, weather, promotion",
+    }  # fmt: skip
+    text = "\n".join([*good[:5], *bad, *good[5:]])
+    answers = command(run.directory, "--stream", stdin=text).answers
+    errors = [answer for answer in answers if "error" in answer]
+    assert [error["line"] for error in errors] == list(range(6, 6 + len(bad)))
+    for error, problem in zip(errors, bad.values(), strict=True):
+        assert problem in error["error"]
+    undisturbed = command(run.directory, "--stream", stdin="\n".join(good)).answers
+    assert [answer for answer in answers if "error" not in answer] == undisturbed
+
+
+def test_a_start_begins_a_new_sequence_at_any_time(make: Any, command: Command) -> None:
+    run = make("task.horizon=3")
+    rows = [json.loads(line) for line in json_lines(table(8)).splitlines()]
+    again = [{**rows[0], "start": True}, *rows[1:]]
+    text = "\n".join(map(json.dumps, rows + again))
+    answers = command(run.directory, "--stream", stdin=text).answers
+    assert answers[:8] == answers[8:]
+
+
+def test_a_state_is_refused_by_another_run(make: Any, command: Command, tmp_path: Path) -> None:
+    run, other = make("task.horizon=3"), make("task.log=true")
+    text = json_lines(table(3))
+    assert command(run.directory, "--stream", "--state", "s", stdin=text).code == 0
+    command(other.directory, "--stream", "--state", "s").refused("s: the states of another network: weights is")
+
+
+def load(run: Run) -> TrainedRun:
+    return trained.load(run.directory)
+
+
+@pytest.mark.parametrize("variant", ["direct", "changes", "logarithms", "regression"])
+def test_the_weights_are_those_of_training_on_the_same_table_at_once(variant: str, make: Any) -> None:
+    run = load(make(*VARIANTS[variant], "schedule.window=5", "schedule.stride=5"))
+    answering = stream.open_learning(run, 0.01)
+    for line in json_lines(with_holes()).splitlines():
+        answering.answer(json.loads(line))
+
+    data = open_dataset(run.task.settings, 0)  # type: ignore[attr-defined]
+    rows = np.arange(len(data.here))
+    targets, actual = data.outputs(rows), data.actual(rows)
+    known = np.isfinite(actual).all(axis=(1, 2))
+    if data.preprocessing.difference:
+        known &= np.isfinite(data.targets).any(axis=1) | (rows > 15)
+    chunk = Chunk(
+        torch.from_numpy(data.inputs(rows))[:, None],
+        torch.from_numpy(targets)[:, None],
+        torch.from_numpy(known)[:, None],
+        torch.from_numpy(rows == 0)[:, None],
+    )
+    network, schedule = run.network(), Schedule(**{**run.values["schedule"], "streams": 1})
+    optimizer = registry.build("optimizer", {**run.values["optimizer"], "lr": 0.01}, network.parameters())
+    gradients = WindowByWindow(network, run.loss, schedule.carry, run.context, run.data_format)
+    count = answering.learner.windows.window
+    assert count >= 22
+    Plain(network, optimizer, schedule, gradients)([WindowRange(0, Stored(chunk), 0, count, False)], np.ones(count))
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(answering.learner.network.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+        assert not torch.equal(value, run.network().state_dict()[name])
+
+
+def test_learning_stops_and_continues_as_if_it_had_not_stopped(make: Any, command: Command) -> None:
+    directory = make("task.horizon=3", "schedule.window=5", "schedule.stride=5").directory
+    lines = json_lines(with_holes()).splitlines(keepends=True)
+    whole = command(directory, "--stream", "--learn", "whole", "--lr", 0.01, stdin="".join(lines))
+    answers = []
+    for part in (lines[:2], lines[2:47], lines[47:]):
+        result = command(directory, "--stream", "--learn", "parts", "--lr", 0.01, stdin="".join(part))
+        assert result.code == 0
+        answers += result.answers
+    assert answers == whole.answers
+    judged = [answer["judged"] for answer in answers if "judged" in answer]
+    known = with_holes()["sales"].notna().to_numpy()
+    assert judged == [timestep for timestep in range(117) if known[timestep + 1 : timestep + 4].all()]
+    assert f"over {len(judged)} true values" in whole.err
+
+
+def test_only_one_sequence_is_learned_from(make: Any, command: Command) -> None:
+    run = make("task.group=shop", name="shops.csv")
+    command(run.directory, "--stream", "--learn", "d").refused("rows of this run belong to several sequences")
+
+
+def test_from_python_a_row_is_a_dictionary(make: Any, command: Command, tmp_path: Path) -> None:
+    run = make("task.horizon=3")
+    predictor = run.stream()
+    rows = [json.loads(line) for line in json_lines(with_holes()).splitlines()]
+    assert command(run.directory, "--stream", stdin=json_lines(with_holes())).answers == json.loads(
+        json.dumps([predictor(row) for row in rows])
+    )
+    predictor.reset()
+    first = [predictor(row) for row in rows[:20]]
+    predictor.save(tmp_path / "state")
+    again = run.stream()
+    again.restore(tmp_path / "state")
+    assert [again(row) for row in rows[20:25]] == [predictor(row) for row in rows[20:25]]
+    predictor.reset()
+    assert [predictor(row) for row in rows[:20]] == first
+    with pytest.raises(DataError, match="column 'day' is missing"):
+        predictor({"sales": 1.0})
+
+
+def test_intervals_are_answered(make: Any, command: Command, tmp_path: Path) -> None:
+    run = make("task.horizon=3")
+    shutil.copytree(run.directory, tmp_path / "copy")
+    ends = {"lower": [[-1.0], [-2.0], [None]], "upper": [[1.0], [2.0], [None]]}
+    split = {f"split_{name}": values for name, values in ends.items()}
+    values = {
+        "horizon": 3,
+        "targets": ["sales"],
+        "calibration": 9,
+        "intervals": [{"confidence": 0.9, **ends, **split}],
+    }
+    (tmp_path / "copy" / "intervals.json").write_text(json.dumps(values))
+    for answer in command(tmp_path / "copy", "--stream", stdin=json_lines(table(5))).answers:
+        predicted, lower, upper = (answer[f"sales_{name}"] for name in ("predicted", "lower_90", "upper_90"))
+        np.testing.assert_allclose(np.subtract(predicted, [1, 2, 0])[:2], lower[:2], rtol=1e-7)
+        np.testing.assert_allclose(np.add(predicted, [1, 2, 0])[:2], upper[:2], rtol=1e-7)
+        assert lower[2] is None
+        assert upper[2] is None

@@ -1,0 +1,346 @@
+"""Files that cannot be used are refused with the file, the row, the column and the remedy, before anything is
+written."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import Finished
+from tables import daily, days, make_csv, write_csv
+
+from seqrnn import device
+from seqrnn.errors import DataError
+from seqrnn.tables import reading
+from seqrnn.tables.files import Source
+
+WAVE = [f"{np.sin(n):.3f}" for n in range(60)]
+
+
+def refusal(path: Path | str, **changes: Any) -> str:
+    """Returns the error of a file that is read."""
+    with pytest.raises(DataError) as error:
+        _ = make_csv(path, **changes).data
+    return str(error.value)
+
+
+def changed(path: Path, row: int, line: str, **changes: Any) -> str:
+    """Returns the error of a good daily file in which one row, numbered as an editor does, is another line."""
+    lines = daily(path).read_text().splitlines()
+    lines[row - 1] = line
+    path.write_text("\n".join(lines) + "\n")
+    return refusal(path, **changes)
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"")
+    assert refusal(tmp_path / "a.csv") == f"{tmp_path}/a.csv: is empty; its first row should name the columns"
+
+
+def test_a_header_only(tmp_path: Path) -> None:
+    assert "a.csv: has a header and no row below it" in refusal(write_csv(tmp_path / "a.csv", "date,y", []))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_too_few_rows(tmp_path: Path, rows: int) -> None:
+    assert f"a has {rows} timesteps" in refusal(daily(tmp_path / "a.csv", rows))
+
+
+@pytest.mark.parametrize(("line", "cells"), [("2020-01-04,1,2", 3), ("2020-01-04", 1)])
+def test_ragged_rows(tmp_path: Path, line: str, cells: int) -> None:
+    assert f"a.csv, row 5: {cells} cells, where the header has 2: '{line}'" in changed(tmp_path / "a.csv", 5, line)
+
+
+def test_ragged_rows_far_below(tmp_path: Path) -> None:
+    lines = [f"{n},{n % 7}" for n in range(300_000)]
+    lines[250_000] = "1,2,3"
+    assert "row 250002: 3 cells" in refusal(write_csv(tmp_path / "a.csv", "n,y", lines))
+
+
+def test_a_blank_line_is_a_row_without_a_time(tmp_path: Path) -> None:
+    assert "a.csv, row 7, column date: no time" in changed(tmp_path / "a.csv", 7, "")
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    assert "row 1: two columns have the name 'y'" in refusal(write_csv(tmp_path / "a.csv", "y,y", ["1,2"]))
+
+
+def test_a_wrong_delimiter(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9}" for n, day in enumerate(days(60))))
+    assert "row 1: one column, 'date;y'; the cells seem to be separated by ';': set task.delimiter=';'" in refusal(
+        path
+    )
+    assert len(make_csv(path, delimiter=";").data.here) == 60
+
+
+def test_a_decimal_comma(tmp_path: Path) -> None:
+    rows = [f'{day};"{value}"'.replace(".", ",") for day, value in zip(days(60), WAVE, strict=True)]
+    path = write_csv(tmp_path / "a.csv", "date;y", rows)
+    error = refusal(path, delimiter=";")
+    assert "a.csv, row 2, column y: '0,000' is not a number (and 59 more cells nearby); set task.decimal=','" in error
+    data = make_csv(path, delimiter=";", decimal=",").data
+    np.testing.assert_allclose(data.targets[:, 0], np.array(WAVE, float))
+
+
+def test_a_wrong_delimiter_and_a_decimal_comma(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9},5" for n, day in enumerate(days(60))))
+    error = refusal(path)
+    assert "row 2: '2020-01-01;0,5' below a header of one cell" in error
+    assert "set task.delimiter=';', and perhaps task.decimal=','" in error
+    assert len(make_csv(path, delimiter=";", decimal=",").data.here) == 60
+
+
+def test_a_wrong_encoding(tmp_path: Path) -> None:
+    rows = [
+        f"{day},{value},{'süd' if n % 2 else 'nord'}"
+        for n, (day, value) in enumerate(zip(days(60), WAVE, strict=True))
+    ]
+    path = write_csv(tmp_path / "a.csv", "date,y,wind", rows, encoding="latin-1")
+    assert "row 3, column wind: 'süd' is not encoded in UTF-8; set task.encoding" in refusal(path, target="y")
+    task = make_csv(path, target="y", encoding="latin-1")
+    assert task.preprocessing.features[1].categories == ("nord", "süd")
+    sixteen = write_csv(
+        tmp_path / "b.csv", "date,y", (f"{a},{b}" for a, b in zip(days(60), WAVE, strict=True)), encoding="utf-16"
+    )
+    assert "is encoded in UTF-16; set task.encoding=utf-16" in refusal(sixteen)
+    np.testing.assert_allclose(make_csv(sixteen, encoding="utf-16").data.targets[:, 0], np.array(WAVE, float))
+    assert "cannot be decoded" in refusal(daily(tmp_path / "c.csv"), encoding="no-such-code")
+
+
+def test_a_column_of_missing_values_only(tmp_path: Path) -> None:
+    path = daily(tmp_path / "a.csv", value=lambda n: "NaN")
+    assert "column y: the target has no value in any training row" in refusal(path, target="y")
+    rows = [f"{day},{value},NA" for day, value in zip(days(60), WAVE, strict=True)]
+    path = write_csv(tmp_path / "b.csv", "date,y,x", rows)
+    assert "column x: has no value in any training row" in refusal(path, target="y", inputs=["x"])
+    task = make_csv(path, target="y", calendar="none")
+    assert task.preprocessing.input_names == ["y"]  # nobody named x: it is left out
+    assert any("x (empty)" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "Infinity", "1e999"])
+def test_infinities(tmp_path: Path, value: str) -> None:
+    error = changed(tmp_path / "a.csv", 9, f"2020-01-08,{value}")
+    assert f"a.csv, row 9, column y: '{'-' * (value[0] == '-')}inf' is not finite" in error
+
+
+@pytest.mark.parametrize("value", ["abc", "1_000", "0x10", "=1+2", "12 kg", "١٢"])
+def test_text_among_numbers(tmp_path: Path, value: str) -> None:
+    error = changed(tmp_path / "a.csv", 42, f"2020-02-10,{value}")
+    assert f"a.csv, row 42, column y: {value!r} is not a number" in error
+
+
+def test_what_a_user_calls_missing_is_missing(tmp_path: Path) -> None:
+    lines = daily(tmp_path / "a.csv").read_text().replace("2020-01-08,", "2020-01-08,?").splitlines()
+    path = write_csv(tmp_path / "b.csv", lines[0], [*lines[1:8], "2020-01-08,?", *lines[9:]])
+    assert "row 9, column y: '?' is not a number" in refusal(path)
+    assert make_csv(path, missing_values=["?"]).data.summary.missing == {"y": 1}
+
+
+def test_dates_out_of_order(tmp_path: Path) -> None:
+    error = changed(tmp_path / "a.csv", 12, "2019-12-24,1")
+    assert "a.csv, row 12, column date: '2019-12-24' comes after 2020-01-10" in error
+    assert "task.sort=true" in error
+
+
+def test_rows_are_sorted_if_that_is_asked_for(tmp_path: Path) -> None:
+    path = daily(tmp_path / "a.csv", value=lambda n: n * n)
+    header, *rows = path.read_text().splitlines()
+    mixed = write_csv(tmp_path / "b.csv", header, [*rows[50:], *rows[:50]])
+    for one, other in zip(make_csv(path).data.targets, make_csv(mixed, sort=True).data.targets, strict=True):
+        assert one == other
+
+
+def test_dates_that_come_twice(tmp_path: Path) -> None:
+    error = changed(tmp_path / "a.csv", 12, "2020-01-10,1")
+    assert "a.csv, row 12, column date: '2020-01-10' comes twice" in error
+    assert "task.group" in error
+
+
+def test_dates_in_two_formats(tmp_path: Path) -> None:
+    error = changed(tmp_path / "a.csv", 12, "11/01/2020,1")
+    assert "a.csv, row 12, column date: '11/01/2020' is no time in the format of the first rows, ISO8601" in error
+
+
+def test_times_with_and_without_an_offset(tmp_path: Path) -> None:
+    hours = [f"2020-01-01T{n:02}:00+01:00,{n}" for n in range(20)]
+    hours[7] = "2020-01-01T07:00,1"
+    error = refusal(write_csv(tmp_path / "a.csv", "time,y", hours))
+    assert "row 9, column time: '2020-01-01T07:00' is a time without an offset from UTC" in error
+
+
+def test_summer_time(tmp_path: Path) -> None:
+    """At the end of summer time an hour comes twice; at its beginning one is missing."""
+    import pandas as pd
+
+    index = pd.date_range("2020-10-20", "2020-11-10", freq="h", tz="Europe/Berlin")
+    rows = [f"{time:%Y-%m-%d %H:%M},{n % 24}" for n, time in enumerate(index)]
+    path = write_csv(tmp_path / "a.csv", "time,y", rows)
+    error = refusal(path)
+    assert "comes twice" in error
+    assert "row 125, column time: '2020-10-25 02:00'" in error
+    assert "task.timezone" in error
+    data = make_csv(path, timezone="Europe/Berlin").data
+    assert set(np.diff(data.times)) == {3_600 * 10**9}
+    assert data.times[0] == np.datetime64("2020-10-19T22:00", "ns").astype(np.int64)
+    with_offsets = write_csv(
+        tmp_path / "b.csv", "time,y", (f"{time.isoformat()},{n % 24}" for n, time in enumerate(index))
+    )
+    np.testing.assert_array_equal(make_csv(with_offsets).data.times, data.times)
+    assert "no such time zone" in refusal(path, timezone="Europe/Atlantis")
+
+
+def test_gaps(tmp_path: Path) -> None:
+    header, *rows = daily(tmp_path / "a.csv").read_text().splitlines()
+    del rows[20:30]
+    path = write_csv(tmp_path / "b.csv", header, rows)
+    error = refusal(path)
+    assert "b.csv: 10 timesteps are missing (one day each): row 22: 2020-01-31 after 2020-01-20 (10 missing)" in error
+    assert "task.gaps=fill" in error
+    assert len(make_csv(path, gaps="fill").data.here) == 100
+    assert len(make_csv(path, gaps="ignore").data.here) == 90
+
+
+def test_irregular_times(tmp_path: Path) -> None:
+    times = [f"2020-01-{n // 24 + 1:02} {n % 24:02}:{17 if n == 33 else 0:02}" for n in range(200)]
+    path = write_csv(tmp_path / "a.csv", "time,y", (f"{time},{n % 5}" for n, time in enumerate(times)))
+    error = refusal(path)
+    assert "most rows are one hour apart" in error
+    assert "row 35: 2020-01-02 09:17 after 2020-01-02 08:00" in error
+    assert "task.resample" in error
+    assert len(make_csv(path, resample="1h").data.here) == 200
+
+
+def test_a_constant_column(tmp_path: Path) -> None:
+    assert "column y: the target is 5 in every training row" in refusal(daily(tmp_path / "a.csv", value=lambda n: 5))
+    rows = [f"{day},{value},7" for day, value in zip(days(60), WAVE, strict=True)]
+    path = write_csv(tmp_path / "b.csv", "date,y,x", rows)
+    assert "column x: is 7 in every training row" in refusal(path, target="y", inputs=["x"])
+    assert any("left out: x, which is 7" in note for note in make_csv(path, target="y").notes)
+
+
+def test_a_target_that_is_also_an_input(tmp_path: Path) -> None:
+    task = make_csv(daily(tmp_path / "a.csv"), target="y", inputs=["y"])
+    assert any(note.startswith("y: a target and an input as well; its past values are read") for note in task.notes)
+    np.testing.assert_array_equal(
+        task.data.inputs(np.arange(50)),
+        make_csv(tmp_path / "a.csv", target="y", inputs=[]).data.inputs(np.arange(50)),
+    )
+
+
+def test_a_horizon_longer_than_the_data(tmp_path: Path) -> None:
+    assert "task.horizon=30: a has 100 timesteps" in refusal(daily(tmp_path / "a.csv"), horizon=30)
+
+
+def test_groups_that_are_too_short(tmp_path: Path) -> None:
+    rows = [f"a,{n},{n % 7}" for n in range(100)] + [f"b,{n},{n % 5}" for n in range(4)]
+    path = write_csv(tmp_path / "a.csv", "id,time,y", rows)
+    assert "task.horizon=2: b has 4 timesteps" in refusal(path, group="id", horizon=2)
+
+
+def test_a_class_that_appears_once(tmp_path: Path) -> None:
+    rows = [f"r{n},{np.sin(t + n)},{'odd' if n == 4 else 'even'}" for n in range(9) for t in range(5)]
+    path = write_csv(tmp_path / "a.csv", "id,x,label", rows)
+    error = refusal(path, kind="classification", group="id")
+    assert "class 'odd' has one sequence only, r4" in error
+
+
+def test_a_class_that_changes_within_a_sequence(tmp_path: Path) -> None:
+    rows = [f"r{n},{t},{'b' if (n, t) == (2, 3) else 'a'}" for n in range(9) for t in range(5)]
+    path = write_csv(tmp_path / "a.csv", "id,x,label", rows)
+    assert "a.csv, row 15, column label: 'b' the class of sequence r2 was 'a' before" in refusal(
+        path, kind="classification", group="id"
+    )
+
+
+def test_a_file_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five gigabytes, of which the disk holds the first rows, are refused before they are read."""
+    path = daily(tmp_path / "a.csv", 5_000)
+    with path.open("r+b") as file:
+        file.truncate(5 * 2**30)
+    monkeypatch.setattr(device, "available_memory", lambda: 2 * 2**30)
+    error = refusal(path)
+    assert "rows × 2 columns take" in error
+    assert "2.1 GB of memory are available" in error
+
+
+def test_a_compressed_file_that_grows_beyond_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size that it declares need not be true: rows are counted as they are read."""
+    rows = "\n".join(f"{n},{n % 7}" for n in range(100_000))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"n,y\n{rows}\n".encode(), 1))
+    monkeypatch.setattr(Source, "size", 10)
+    monkeypatch.setattr(reading, "BLOCK", 2**16)
+    monkeypatch.setattr(device, "available_memory", lambda: 24 * 50_000)
+    error = refusal(tmp_path / "a.csv.gz")
+    assert int(error.partition("about ")[2].partition(" rows")[0].replace(",", "")) < 60_000
+
+
+def test_paths(tmp_path: Path) -> None:
+    assert "is a directory; name a file in it" in refusal(tmp_path)
+    assert "there is no such file, and none that matches" in refusal(tmp_path / "none.csv")
+    assert "there is no such file, and none that matches" in refusal(tmp_path / "*.csv")
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    assert "cannot be read as a zip file" in refusal(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w"):
+        pass
+    assert "the zip file holds no file" in refusal(tmp_path / "b.zip")
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    assert "cannot be read as a Parquet file" in refusal(tmp_path / "a.parquet")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 1000)[:-20])
+    assert "a.csv.gz: cannot be read" in refusal(tmp_path / "a.csv.gz")
+    (tmp_path / "a.csv").write_bytes(bytes(range(256)) * 10)
+    assert "is no text file" in refusal(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("task.target=tmep", {"target": "tmep"}),
+        ("task.inputs=tmep", {"inputs": ["tmep"]}),
+        ("task.known=tmep", {"known": ["tmep"]}),
+        ("task.time=tmep", {"time": "tmep"}),
+        ("task.group=tmep", {"group": "tmep"}),
+    ],
+)
+def test_a_column_that_is_not_there(tmp_path: Path, key: str, changes: dict[str, Any]) -> None:
+    path = write_csv(tmp_path / "a.csv", "date,temp", (f"{day},{n % 7}" for n, day in enumerate(days(50))))
+    error = refusal(path, **changes)
+    assert error.startswith(f"{key}: {path} has no such column; did you mean temp?")
+
+
+def test_recursive_forecasts_cannot_use_what_is_known_of_the_past_only(tmp_path: Path) -> None:
+    rows = [f"{day},{value},{n % 5}" for n, (day, value) in enumerate(zip(days(60), WAVE, strict=True))]
+    path = write_csv(tmp_path / "a.csv", "date,y,x", rows)
+    error = refusal(path, target="y", mode="recursive", horizon=3)
+    assert "task.mode=recursive: x" in error
+    assert "task.mode=direct" in error
+    assert make_csv(path, target="y", mode="recursive", horizon=3, known=["x"]).output_size == 1
+
+
+def test_the_command_says_so_writes_nothing_and_exits_with_2(
+    command: Callable[..., Finished], tmp_path: Path
+) -> None:
+    finished = command("task=csv", f"task.path={tmp_path / 'none.csv'}")
+    assert finished.exit_code == 2
+    assert "there is no such file" in finished.err + finished.out
+    assert "Traceback" not in finished.err + finished.out
+    assert not finished.directory.exists()
+
+
+def test_the_command_asks_for_a_file(command: Callable[..., Finished]) -> None:
+    finished = command("task=csv")
+    assert finished.exit_code == 2
+    assert "task.path=null: which file?" in finished.err + finished.out
+    assert not finished.directory.exists()
+
+
+def test_what_is_wrong_with_the_settings_is_said_at_once(command: Callable[..., Finished]) -> None:
+    finished = command("task=csv", "task.horizon=0", "task.validation=0.5", "schedule.clip_norm=-1", "task.gaps=skip")
+    assert finished.exit_code == 2
+    for key in ("task.horizon=0", "schedule.clip_norm=-1", "task.gaps=skip"):
+        assert key in finished.err + finished.out

@@ -1,0 +1,128 @@
+"""Nothing of the future reaches the past: not through scales, filled values, averages, windows or categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tables import days, everything, make_csv, write_csv
+
+from seqrnn.prediction.table_data import read_tables
+from seqrnn.tables import preprocessing
+
+ROWS, TRAINED_ON = 200, 140  # of them, with 0.1 for validation and 0.2 for the test
+
+
+def series(path: Path, after: int, seed: int, *, new_categories: bool = False) -> Path:
+    """Writes a target, a covariate that is the target of the next day, a category, and what is known in advance.
+    Values from row ``after`` on depend on the seed; those before do not."""
+    first, later = np.random.default_rng(99), np.random.default_rng(seed)
+    values = np.concatenate([first.standard_normal(after), later.standard_normal(ROWS - after) * 7 + 3])
+    winds = np.concatenate([first.integers(0, 3, after), later.integers(0, 5 if new_categories else 3, ROWS - after)])
+    plans = np.concatenate([first.standard_normal(after), later.standard_normal(ROWS - after)])
+    missing = set(range(60, 66)) | set(range(TRAINED_ON - 3, TRAINED_ON + 4)) | {180}
+    rows = []
+    for n, day in enumerate(days(ROWS)):
+        shifted = values[n + 1] if n + 1 < after else values[n]  # of the future, as far as it is the same
+        cells = ["" if n in missing else f"{values[n]:.6f}", "" if n in missing else f"{shifted:.6f}"]
+        rows.append(f"{day},{cells[0]},{cells[1]},w{winds[n]},{plans[n]:.6f}")
+    return write_csv(path, "date,y,x,wind,plan", rows)
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"missing": "mask"},
+    {"missing": "interpolate"},
+    {"missing": "drop"},
+    {"horizon": 4},
+    {"difference": True},
+    {"known": ["plan"], "horizon": 3},
+    {"kind": "regression"},
+]
+
+
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_what_is_fitted_and_trained_on_does_not_depend_on_validation_and_test_rows(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    one, other = (
+        make_csv(series(tmp_path / f"{seed}.csv", TRAINED_ON, seed, new_categories=True), target="y", **changes)
+        for seed in (1, 2)
+    )
+    assert one.preprocessing == other.preprocessing
+    reads_ahead = 3 if "known" in changes else 0  # what is known in advance may lie behind the border
+    inputs, targets, valid, starts = everything(one)
+    more_inputs, more_targets, more_valid, more_starts = everything(other)
+    assert valid.equal(more_valid)
+    assert starts.equal(more_starts)
+    end = len(inputs) - reads_ahead
+    assert inputs[:end].equal(more_inputs[:end])
+    assert targets[valid].equal(more_targets[valid])
+
+
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+@pytest.mark.parametrize("after", [63, 70, 160, 182])
+def test_the_inputs_of_a_prediction_do_not_depend_on_later_rows(
+    tmp_path: Path, changes: dict[str, Any], after: int
+) -> None:
+    """With what is fitted held fixed, two files that differ from a row on have the same inputs before it, wherever a
+    prediction counts."""
+    one, other = (make_csv(series(tmp_path / f"{seed}.csv", after, seed), target="y", **changes) for seed in (1, 2))
+    sequences = [
+        one.preprocessing.encode(
+            read_tables(one.preprocessing, [Path(task.settings.path)]).sequences[0], strict=False
+        )
+        for task in (one, other)
+    ]
+    ahead = one.settings.horizon if one.preprocessing.ahead else 0
+    first, second = (each.inputs() for each in sequences)
+    kept = [np.arange(len(each)) if each.kept is None else each.kept for each in sequences]
+    before = int((kept[0] < after - ahead).sum())
+    assert before == int((kept[1] < after - ahead).sum())
+    usable = sequences[0].usable[:before] & sequences[1].usable[:before]
+    assert usable.mean() > 0.8
+    np.testing.assert_array_equal(first[:before][usable], second[:before][usable])
+    np.testing.assert_array_equal(sequences[0].levels[:before][usable], sequences[1].levels[:before][usable])
+
+
+def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A straight line over the border, drawn as if the parts were one, changes what is trained on."""
+    monkeypatch.setattr(
+        "seqrnn.tables.preprocessing._by_region", lambda values, regions: preprocessing._interpolated(values)
+    )
+    one, other = (
+        make_csv(series(tmp_path / f"{seed}.csv", TRAINED_ON, seed), target="y", missing="interpolate")
+        for seed in (1, 2)
+    )
+    assert not everything(one)[0].equal(everything(other)[0])
+
+
+def test_averages_of_a_step_hold_rows_of_that_step_alone(tmp_path: Path) -> None:
+    def hourly(path: Path, seed: int) -> Path:
+        first, later = np.random.default_rng(0).random(24 * 70), np.random.default_rng(seed).random(24 * 30)
+        values = np.concatenate([first, later])
+        times = np.datetime64("2020-01-01T00") + np.arange(len(values))
+        return write_csv(path, "time,y", (f"{time},{value:.6f}" for time, value in zip(times, values, strict=True)))
+
+    one, other = (make_csv(hourly(tmp_path / f"{seed}.csv", seed), resample="1D") for seed in (1, 2))
+    assert len(one.data.here) == 100
+    assert one.preprocessing == other.preprocessing
+    inputs, targets, valid, _ = everything(one)
+    assert inputs.equal(everything(other)[0])
+    assert targets[valid].equal(everything(other)[1][valid])
+
+
+def test_training_ends_a_horizon_before_the_validation_and_the_validation_before_the_test(tmp_path: Path) -> None:
+    rows = (f"{day},{n}" for n, day in enumerate(days(200)))
+    task = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), horizon=5, warmup=0, difference=False)
+    predicted = {}
+    for name, batches in (("train", task.train(0, 1)), ("validation", task.validation()), ("test", task.test())):
+        (batch,) = batches
+        valid = batch.read(0, batch.timesteps).valid[:, 0].numpy()
+        if name == "train":
+            rows_read = np.flatnonzero(valid)  # the value in each row is its number
+        else:
+            rows_read = np.round(batch.actual[valid, 0, 0, 0]).astype(int) - 1
+        predicted[name] = (rows_read.min() + 1, rows_read.max() + 5)
+    assert predicted == {"train": (1, 139), "validation": (140, 159), "test": (160, 199)}
