@@ -30,16 +30,20 @@ images, or rows as they come:
 EPILOG = """\
 --stream reads rows from standard input, and answers each with a line of JSON
 at once. A row is a JSON mapping of columns to values ({"input": 0.3}), a JSON
-list of the inputs ([0.3]), or a line of CSV below a header line. The columns
-are input and target, or input_0, input_1, … where there are several; start
-(true or false) begins a new sequence. A row that cannot be used is answered by
-{"line": NUMBER, "error": REASON}. The stream ends with the input, with Ctrl-C
-or SIGTERM, or when nobody reads the answers.
+list of values ([0.3]), or a line of CSV below a header line. The columns of
+task=csv are those of its table; null, or an empty cell, is a value that is not
+known. The columns of other tasks are input, or input_0, input_1, … where
+there are several. In all of them, start (true or false) begins a new sequence.
+A row that cannot be used is answered by {"line": NUMBER, "error": REASON}, and
+changes nothing. The stream ends with the input, with Ctrl-C or SIGTERM, or
+when nobody reads the answers.
 
-With --learn, a row may hold true values as well ({"input": 0.3, "target": 1}),
-and a row with true values alone brings those of an earlier timestep of the
-sequence ({"timestep": 7, "target": 1}; without timestep: of the latest). The
-answers then hold the losses of the network as it learns and as it was trained.
+With --learn, the true values of a forecast come with the rows that follow, and
+those of a regression or classification with their own row. Other tasks have a
+column target ({"input": 0.3, "target": 1}), and a row with true values alone
+brings those of an earlier timestep of the sequence ({"timestep": 7, "target":
+1}; without timestep: of the latest). Where true values have come, the answer
+holds the losses of the network as it learns and as it was trained.
 
 exit codes: 0 done; 2 something is wrong with the command, the run or the data;
 3 the loss of --learn became NaN or infinite; 130 and 143 ended by Ctrl-C and

@@ -158,6 +158,7 @@ def test_a_run_on_a_cpu_imports_no_compiler_that_it_does_not_use(arguments: list
         "from seqrnn.train import main\n"
         "main()\n"
         "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
+        "slow |= {'pandas', 'pyarrow'}\n"
         f"slow |= {unused}\n"
         "print('slow:', sorted(slow & set(sys.modules)))"
     )

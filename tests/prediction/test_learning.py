@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +303,39 @@ def test_a_directory_that_is_not_of_this_run_is_refused(trained: MakeRun, comman
     held = learning_directory.LearningDirectory(tmp_path / "d", learner, print)
     command(run.directory, "--stream", "--learn", "d").refused("d: is being written by process")
     held.close()
+
+
+@pytest.mark.long
+def test_a_process_that_is_killed_loses_what_came_since_its_last_checkpoint(trained: MakeRun, tmp_path: Path) -> None:
+    run = load(trained(*INTEGRAL, *SCHEDULES["overlapping"]))
+    given = rows(400)
+    script = (
+        "import sys\n"
+        "from seqrnn import predict\n"
+        "from seqrnn.prediction import learning_directory\n"
+        "learning_directory.CHECKPOINTS_EVERY = '0s'\n"
+        "from seqrnn.checkpoints import manager\n"
+        "manager.SHARE = 1e9\n"  # a checkpoint after each row, whatever it costs
+        "predict.main(sys.argv[1:])\n"
+    )
+    arguments = [str(run.run.directory), "--stream", "--learn", str(tmp_path / "d"), "--lr", "0.01"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answered = 0
+    for row in given[:150]:
+        process.stdin.write(json.dumps(row) + "\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        answered += 1
+    process.kill()  # while it writes a checkpoint, as likely as not
+    process.communicate()
+
+    again, uninterrupted = learning(run), learning(run)
+    learning_directory.LearningDirectory(tmp_path / "d", again, print).close()
+    assert answered - 1 <= again.learner.rows <= answered
+    expected = [uninterrupted.answer(row) for row in given]
+    rest = [again.answer(row) for row in given[again.learner.rows :]]
+    assert rest == expected[-len(rest) :]
