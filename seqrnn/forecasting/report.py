@@ -110,20 +110,21 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     """
     network = next(iter(test.made))
     horizon, targets = test.actual.shape[2:]
-    calibration = {name: validation.actual - made for name, made in validation.made.items()}
-    residuals = {name: test.actual - made for name, made in test.made.items()}
-
-    own = residuals[network]
-    adaptive = {one: _adaptive(calibration[network], own, one) for one in CONFIDENCES}
-    intervals = [_interval(calibration[network], own, ends, one) for one, ends in adaptive.items()]
-    lower, upper = adaptive[SHOWN]
+    calibration, own = (one.actual - one.made[network] for one in (validation, test))
+    intervals = []
+    for confidence in CONFIDENCES:  # the ends of one confidence at a time: there may be millions
+        ends = _adaptive(calibration, own, confidence)
+        intervals.append(_interval(calibration, own, ends, confidence))
+        if confidence == SHOWN:
+            lower, upper = ends
+        del ends
     scores, by_step = {}, {}
     units = np.array(labels.units or (1.0,) * targets)
     for name, made in test.made.items():
-        pooled = _pooled(calibration[name])
+        pooled = _pooled(validation.actual - validation.made[name])
         crps = metrics.crps(test.actual, made, pooled) / units
         low, high = (lower[:-1], upper[:-1]) if name == network else conformal.split(pooled, SHOWN)
-        covered = _covered(residuals[name], low, high)
+        covered = _covered(test.actual - made, low, high)
         axes = (0, 1)
         scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
         by_step[name] = {
@@ -157,7 +158,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         Intervals(
             horizon=horizon,
             targets=list(labels.targets),
-            calibration=int((~np.isnan(_pooled(calibration[network]))).sum(axis=0).max(initial=0)),
+            calibration=int((~np.isnan(_pooled(calibration))).sum(axis=0).max(initial=0)),
             intervals=intervals,
         ),
         _arrays(test, network, lower[:-1], upper[:-1]),

@@ -196,7 +196,7 @@ def _autocorrelation(ax: Axes, found: Residuals) -> None:
     ax.axhline(0, color=INK, linewidth=0.8)
     style.axes(ax, x="lag", title="autocorrelation")
     low, high = style.limits([values[1:], np.array([-2 * band, 2 * band, -0.1, 0.1])])
-    ax.set_ylim(low, high)
+    ax.set_ylim(low, high + 0.15 * (high - low))  # room for the text
     style.whole_numbers(ax, 5)
     ax.grid(False)
     probability = found.ljung_box_p

@@ -339,7 +339,7 @@ class Recorder:
             self.terminal.print("resume with:")
             self.terminal.print_path(resume_command(directory, self.values))
         if self.report and self.report.verdict:
-            self.terminal.print(self.report.verdict)
+            self.terminal.print_path(self.report.verdict)
         self.terminal.close()
 
     def _test_scores(self) -> dict[str, float]:

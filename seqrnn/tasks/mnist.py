@@ -100,8 +100,15 @@ class Mnist:
         digits = np.concatenate(all_labels) if has_labels else np.zeros(len(names), np.int64)
         if digits.min() < 0 or digits.max() >= CLASSES:
             raise DataError(f"{files[0]}: labels should be from 0 to {CLASSES - 1}")
-        batches = _in_order(*_tensors(np.concatenate(found), digits))
-        return FileSequences(names, batches, has_labels)
+        pixels = np.concatenate(found)
+        light = int((pixels.mean(axis=(1, 2)) > 127).sum())
+        note = (
+            f"{light:,} of {len(pixels):,} images are mostly light; the network has learned light digits on a dark "
+            "ground: invert them"
+            if light
+            else None
+        )
+        return FileSequences(names, _in_order(*_tensors(pixels, digits)), has_labels, note)
 
     def rollout(self, timesteps: int, streams: int) -> None:
         """Returns None: an image has 28 rows, and no more."""
