@@ -12,9 +12,9 @@ import torch
 from seqrnn.kernels.specification import CellSpecification, Recurrence, obstacle_to_compiling
 
 PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64")  # names of two kinds
-# Hidden units up to which compiled code is faster than torch's own loop over timesteps, by the bytes of a vector: its
-# products are made for small matrices. Measured by benchmarks/kernels.py. At 16 bytes, the two are about even there if
-# compiler and libraries use SSE alone; ARM has not been measured.
+# Hidden units up to which compiled code is faster than torch's own loop over timesteps, by the bytes of a vector:
+# its products are made for small matrices. Measured by benchmarks/kernels.py. At 16 bytes, the two are about even
+# there if compiler and libraries use SSE alone; ARM has not been measured.
 FASTER_UP_TO = {16: 128, 32: 256, 64: 1024}
 
 
