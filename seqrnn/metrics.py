@@ -16,7 +16,7 @@ Array = NDArray[np.generic]
 HEADLINE = {"regression": "mae", "classification": "accuracy"}  # kind of task -> the metric that stands for a run
 HEADLINE_OF_LOSS = {"mse": "mse", "half_mse": "mse"}  # losses that have a metric of their own
 HIGHER_IS_BETTER = frozenset({"r2", "accuracy"})
-LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "max_error", "smape", "mase"})
+LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "nrmse", "max_error", "smape", "mase"})
 
 
 def headline(kind: str, loss: str) -> str:
@@ -63,6 +63,12 @@ def regression(outputs: Array, targets: Array) -> dict[str, float]:
         "max_error": float(np.max(np.abs(error))),
         "r2": 1 - mse / variance if varies and variance > 0 else float("nan"),
     }
+
+
+def series(outputs: Array, targets: Array) -> dict[str, float]:
+    """Returns the metrics of ``regression``, and nrmse: the rmse as a share of the targets' standard deviation."""
+    found = regression(outputs, targets)
+    return {**found, "nrmse": max(0.0, 1 - found["r2"]) ** 0.5}
 
 
 def classification(outputs: Array, targets: Array) -> dict[str, float]:

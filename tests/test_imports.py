@@ -29,12 +29,13 @@ FLOORS = (
     ("recording",),
     ("checkpoints",),
     ("diagnosis", "streaming"),
-    ("resuming", "results"),
+    ("resuming", "results", "run_table"),
     ("exporting",),
     ("api",),
     ("prediction",),
     ("assessment",),
     ("cli",),
+    ("sweeping",),
     ("train", "diagnose", "export", "predict", "evaluate", "plots.__main__"),
 )
 
@@ -157,6 +158,7 @@ def test_a_run_on_a_cpu_imports_no_compiler_that_it_does_not_use(arguments: list
         "from seqrnn.train import main\n"
         "main()\n"
         "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
+        "slow |= {'pandas', 'pyarrow'}\n"
         f"slow |= {unused}\n"
         "print('slow:', sorted(slow & set(sys.modules)))"
     )

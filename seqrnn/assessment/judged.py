@@ -137,11 +137,11 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
             if period:
                 seasonal = naive.seasonal_naive(levels, preprocessing.horizon, period)[:, 0]
                 predictors[f"seasonal naive ({period})"] = seasonal
-        counts = np.asarray(np.isfinite(one.actual).all(axis=(1, 2)))
+        counts = np.asarray(np.isfinite(one.judged).all(axis=(1, 2)))
         counts[: preprocessing.warmup] = False
         times.append(np.flatnonzero(counts))
         sequences.append(np.full(int(counts.sum()), number))
-        targets.append(one.actual[counts])
+        targets.append(one.judged[counts])
         for name, values in predictors.items():
             made.setdefault(name, []).append(values[counts])
     outputs = {name: np.concatenate(values) for name, values in made.items()}

@@ -47,6 +47,8 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
     sequences = batch.read_files(trained, paths)
     predictions = batch.predict_files(trained, sequences)
     line(screen, f"  data       {counted(len(sequences.names), 'sequence')} from {counted(len(paths), 'path')}")
+    if sequences.note:
+        line(screen, f"  note       {sequences.note}")
     if sequences.has_targets:
         scores = evaluation.score(predictions, trained.task, trained.loss)
         screen.print(ScoreTable({trained.values["model"]["name"]: scores}, trained.task.loss))

@@ -60,6 +60,9 @@ def _predict(
     ends = read_ends(trained.run.directory, steps, len(preprocessing.targets))
     if ends is None:
         line(screen, "  note       no intervals: the run has none (intervals.json)")
+    elif np.isnan(ends.lower).any():
+        known = int(np.isfinite(ends.lower).all(axis=1).sum())
+        line(screen, f"  note       intervals were calibrated for {known} of {steps} steps; the others have none")
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         line(screen, f"  note       beyond the last row, {names} stays as it is there")
@@ -76,7 +79,7 @@ def _print_scores(
     ends: Ends | None,
 ) -> None:
     """Prints scores over the predictions whose true values are known, but for those of the warm-up."""
-    warmed = [each.actual[preprocessing.warmup :] for each in made]
+    warmed = [each.judged[preprocessing.warmup :] for each in made]
     warmup = preprocessing.warmup
     if not any(np.isfinite(actual).any() for actual in warmed):
         warmup = 0
@@ -85,7 +88,7 @@ def _print_scores(
             f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged",
         )
     actual, predicted, origins = (
-        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("actual", "predicted", "origins")
+        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("judged", "predicted", "origins")
     )
     if not np.isfinite(actual).any():
         line(screen, "no true values are known, so nothing is judged")

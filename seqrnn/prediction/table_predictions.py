@@ -34,6 +34,7 @@ class SequencePredictions:
         actual: (T, H, K), what came there; NaN where that is not known.
         origins: (T, K), the last known value at each timestep.
         positions: (T, H), the timesteps of the sequence that are predicted, beyond its end too.
+        usable: (T,) False where an input was interpolated, which knows the future: such a prediction is not judged.
     """
 
     sequence: Sequence
@@ -41,6 +42,12 @@ class SequencePredictions:
     actual: NDArray[np.float64]
     origins: NDArray[np.float64]
     positions: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+
+    @property
+    def judged(self) -> NDArray[np.float64]:
+        """(T, H, K): the actual values that predictions are judged by; NaN where one is not."""
+        return np.where(self.usable[:, None, None], self.actual, np.nan)
 
 
 def check_horizon(preprocessing: Preprocessing, horizon: int | None) -> int:
@@ -88,7 +95,8 @@ def predict_sequence(
     else:
         outputs = outputs_of(network, encoded, context)
         predicted = preprocessing.to_units(outputs[:, None], origins[:, None])[:, 0, :horizon]
-    return SequencePredictions(sequence, predicted, _actual(preprocessing, sequence, positions), origins, positions)
+    actual = _actual(preprocessing, sequence, positions)
+    return SequencePredictions(sequence, predicted, actual, origins, positions, encoded.usable)
 
 
 def _actual(preprocessing: Preprocessing, sequence: Sequence, positions: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -206,7 +214,8 @@ def times_of(preprocessing: Preprocessing, sequence: Sequence, beyond: int) -> A
     """Returns the times of a sequence and of ``beyond`` timesteps after its end: nanoseconds since 1970, or numbers;
     without a column of times, the numbers of the rows in the file."""
     if sequence.times is None:
-        rows = np.array([sequence.row(index) for index in range(len(sequence))])
+        own = sequence.numbering  # no row was inserted: there are no times that could be missing
+        rows = own + np.arange(len(sequence)) if isinstance(own, int) else own
         return np.append(rows, rows[-1] + 1 + np.arange(beyond))
     later = preprocessing.step.times_at(sequence.times[-1], 1 + np.arange(beyond))
     return np.append(sequence.times, later)

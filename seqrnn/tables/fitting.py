@@ -47,7 +47,7 @@ def fit(
     """
     notes: list[str] = []
     is_forecast = settings.kind == "forecast"
-    outline = Preprocessing(
+    outline = Preprocessing.model_construct(  # what is fitted comes below
         kind=settings.kind,
         mode=settings.mode,
         horizon=settings.horizon if is_forecast else 1,

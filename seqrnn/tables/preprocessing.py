@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from seqrnn.errors import DataError, printable
 from seqrnn.tables.reading import ReadOptions
@@ -96,7 +96,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     kind: Kind
     mode: Mode = "direct"
     horizon: Annotated[int, Field(ge=1, le=100_000)] = 1
-    targets: tuple[str, ...]
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
     features: tuple[Feature, ...]
     group: str | None = None
     time: TimeFormat = TimeFormat()
@@ -114,6 +114,23 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     classes: tuple[str, ...] = ()
     warmup: Annotated[int, Field(ge=0)] = 0
     read: ReadOptions = ReadOptions()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Preprocessing:
+        if self.kind == "classification":
+            if len(self.classes) < 2:
+                raise ValueError("classes: a classification has at least two")
+            return self
+        count = len(self.targets)
+        for name, rows in (("output_mean", self.output_mean), ("output_scale", self.output_scale)):
+            if len(rows) != self.steps_ahead or any(len(row) != count for row in rows):
+                raise ValueError(f"{name}: should have {self.steps_ahead} rows of {count} numbers")
+        if len(self.target_levels) != count:
+            raise ValueError(f"target_levels: should have {count} numbers")
+        read = tuple(each.column for each in self.features[:count] if each.role == "target")
+        if self.is_forecast and read != self.targets:
+            raise ValueError("features: a forecast's begin with its targets, in their order")
+        return self
 
     @property
     def is_forecast(self) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.tables.files import Source
@@ -44,7 +44,7 @@ class ReadOptions(BaseModel, frozen=True, extra="forbid"):
         missing_values: what stands for a missing value, besides ``MISSING``.
     """
 
-    delimiter: str = ","
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
     encoding: str = "utf-8"
     missing_values: tuple[str, ...] = ()
@@ -138,6 +138,11 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
         raise DataError(
             f"{source.name}, row 1: two columns have the name {_short(twice[0])!r}; give each column a name of "
             "its own"
+        )
+    if not source.is_parquet and all(map(is_number, names)):
+        raise DataError(
+            f"{source.name}, row 1: {', '.join(map(_short, names[:5]))}: numbers, where the names of the columns "
+            "should be; put a row of names before them"
         )
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from seqrnn.errors import DataError, printable
 
@@ -53,8 +53,8 @@ class Step(BaseModel, frozen=True, extra="forbid"):
     """
 
     unit: Literal["nanosecond", "month", "weekday", "number", "row"]
-    count: float
-    day: int = 1
+    count: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    day: Annotated[int, Field(ge=1, le=31)] = 1
 
     @property
     def nominal(self) -> float:

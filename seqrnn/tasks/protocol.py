@@ -178,11 +178,13 @@ class FileSequences:
     Args:
         names: of the sequences of all batches, in order.
         has_targets: whether the files hold the true values; otherwise targets may be anything.
+        note: what the user should know about the files, if anything.
     """
 
     names: Sequence[str]
     batches: Sequence[Batch]
     has_targets: bool
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ def test_images_are_read_from_every_kind_of_file(trained: MakeRun, command: Comm
     np.testing.assert_allclose(frame.filter(like="probability_"), expected[[0, 0, 1]], atol=1e-6)
 
     assert "accuracy" in command(run.directory, "--data", "labelled.npz").out
+    assert "mostly light" not in command(run.directory, "--data", "digits").out
+    np.savez(tmp_path / "inverted.npz", images=255 - pixels)
+    assert "4 of 4 images are mostly light" in command(run.directory, "--data", "inverted.npz").out
     lines = command(run.directory, "--data", "digits").out.splitlines()
     assert [line for line in lines if line.startswith("0.png")] == [
         f"0.png: {expected[0].argmax()}  (probability {expected[0].max():.3f})"

@@ -127,6 +127,7 @@ def test_a_recursive_forecast_is_as_if_each_predicted_row_were_appended(
         row["sales"], row["promotion"] = value, known["promotion"].iloc[-1]
         known = pandas.concat([known, row])
     assert len(steps) == 36 * 4
+    assert steps["sales_lower_90"].notna().sum() == 36  # those of the next step alone were calibrated
 
 
 @pytest.mark.parametrize("settings", [("task.difference=true",), ("task.log=true",)], ids=str)
@@ -245,6 +246,21 @@ def test_intervals_are_added_and_their_coverage_is_shown(
     assert f"intervals of 90 % cover {100 * inside.mean():.1f} % of {len(judged)} true values" in result.out
     (copy / "intervals.json").write_text('{"horizon": 3}')
     command(copy, "--data", folder / "new.csv").refused("intervals.json: has no targets")
+
+
+def test_a_prediction_that_knows_the_future_is_not_judged(trained: MakeRun, command: Command) -> None:
+    """Between two values, interpolation draws a line: a network that reads it has seen the later value."""
+    frame = table()
+    frame.loc[[20, 21, 60], "sales"] = np.nan
+    frame.to_csv("holes.csv", index=False)
+    path = f"task.path={Path.cwd() / 'holes.csv'}"
+    run = trained(*COMMON, path, "task.target=sales", "task.missing=interpolate")
+    found = predicted(command, run, "holes.csv")
+    judged = np.arange(8, 119)  # the origins after the warm-up whose next value is known
+    judged = judged[~np.isin(judged, [20, 21, 60]) & found["sales"].notna().to_numpy()[8:119]]
+    error = (found["sales"] - found["sales_predicted"])[judged].abs().mean()
+    row = next(line for line in command(run.directory, "--data", "holes.csv").out.splitlines() if "gru  " in line)
+    assert f"{error:.4g}" in row
 
 
 def test_missing_values_are_treated_as_in_training(trained: MakeRun, command: Command) -> None:

@@ -70,6 +70,12 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
     assert "row 1: two columns have the name 'y'" in refusal(write_csv(tmp_path / "a.csv", "y,y", ["1,2"]))
 
 
+def test_a_file_without_names(tmp_path: Path) -> None:
+    assert "row 1: 1.5, 2: numbers, where the names of the columns should be" in refusal(
+        write_csv(tmp_path / "a.csv", "1.5,2", ["3,4"] * 50)
+    )
+
+
 def test_a_wrong_delimiter(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9}" for n, day in enumerate(days(60))))
     assert "row 1: one column, 'date;y'; the cells seem to be separated by ';': set task.delimiter=';'" in refusal(

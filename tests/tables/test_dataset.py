@@ -341,6 +341,13 @@ def test_years_without_dates_are_numbers(tmp_path: Path) -> None:
     assert times.show(data.times[5], True) == "1705"
 
 
+def test_a_column_that_is_named_for_something_else_is_not_guessed_to_be_the_time(tmp_path: Path) -> None:
+    rows = [f"{day},{np.sin(n):.4f}" for day in days(3) for n in range(30)]
+    data = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), group="date").data
+    assert data.keys == ["2020-01-01", "2020-01-02", "2020-01-03"]
+    assert data.times is None
+
+
 def test_columns_that_make_up_a_date(tmp_path: Path) -> None:
     moments = np.datetime64("2019-12-30T22") + np.arange(100)
     rows = [f"{t.astype(object):%Y,%m,%d,%H},{np.sin(n)}" for n, t in enumerate(moments)]
