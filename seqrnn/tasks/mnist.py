@@ -1,4 +1,4 @@
-"""task=mnist: handwritten digits (LeCun et al. 1998), one row of pixels per timestep."""
+"""task=mnist: handwritten digits (LeCun et al. 1998), one row of pixels per timestep, or one pixel."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 Images = NDArray[np.uint8]
+Reading = Literal["rows", "pixels", "permuted"]
+PERMUTATION_SEED = 0  # one permutation for the runs of all seeds, so that they can be compared
 
 
 @register("task", "mnist")
@@ -45,27 +47,37 @@ class Mnist:
     the validation data is the first 2,000 test images, as in the textbook experiment. What is chosen by it is then
     chosen on test data.
 
+    With ``reading=pixels`` an image is read pixel by pixel, row after row, in 784 timesteps; with
+    ``reading=permuted`` these pixels come in another order, the same for all images and seeds, so that what is near
+    in the image is far apart in time (Le, Jaitly & Hinton 2015, section 4.2).
+
     ``synthetic`` generates simple digits instead of reading MNIST: it needs no files and no connection.
     """
 
-    input_size = COLUMNS
     output_size = CLASSES
     kind: Literal["classification"] = "classification"
     loss = "cross_entropy"
-    reach = ROWS
 
     smoke: ClassVar = {"synthetic": True, "validation_images": 64}
 
     def __init__(
-        self, seed: int, *, data_dir: str, download: bool, validation_images: Natural, synthetic: bool
+        self,
+        seed: int,
+        *,
+        data_dir: str,
+        download: bool,
+        validation_images: Natural,
+        synthetic: bool,
+        reading: Reading = "rows",  # older runs have no such setting
     ) -> None:
-        self.seed = seed
+        self.seed, self.reading = seed, reading
+        self.reach, self.input_size = (ROWS, COLUMNS) if reading == "rows" else (ROWS * COLUMNS, 1)
         known = os.path.expanduser(data_dir)  # noqa: PTH111 (pathlib's raises where there is no such user)
         self.folder = Path(known) / "MNIST" / "raw"
         self.download, self.validation_images, self.synthetic = download, validation_images, synthetic
 
     def train(self, epoch: int, streams: int) -> Sequence[Batch]:
-        images, labels = self._training
+        images, labels = self._training_sequences
         count = self._trained_on
         order = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch]))).permutation(count)
         chosen = torch.from_numpy(order)
@@ -73,13 +85,13 @@ class Mnist:
 
     def validation(self) -> Sequence[Batch]:
         if self.validation_images:
-            images, labels = self._training
+            images, labels = self._training_sequences
             return _in_order(images[self._trained_on :], labels[self._trained_on :])
-        images, labels = self._testing
+        images, labels = self._test_sequences
         return _in_order(images[:FIRST], labels[:FIRST])
 
     def test(self) -> Sequence[Batch]:
-        return _in_order(*self._testing)
+        return _in_order(*self._test_sequences)
 
     def read_files(self, paths: Sequence[Path]) -> FileSequences:
         """Returns the images of PNG, PGM, .npz and IDX files, and of folders with pictures. Light digits on a dark
@@ -108,10 +120,11 @@ class Mnist:
             if light
             else None
         )
-        return FileSequences(names, _in_order(*_tensors(pixels, digits)), has_labels, note)
+        images, targets = _tensors(pixels, digits)
+        return FileSequences(names, _in_order(as_sequences(images, self.reading), targets), has_labels, note)
 
     def rollout(self, timesteps: int, streams: int) -> None:
-        """Returns None: an image has 28 rows, and no more."""
+        """Returns None: an image has 28 rows or 784 pixels, and no more."""
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
         """Returns the accuracy and, where there are more than 2,000 images, that on the first 2,000."""
@@ -155,6 +168,16 @@ class Mnist:
                 "to train on"
             )
         return count - self.validation_images
+
+    @cached_property
+    def _training_sequences(self) -> tuple[Tensor, Tensor]:
+        images, labels = self._training
+        return as_sequences(images, self.reading), labels
+
+    @cached_property
+    def _test_sequences(self) -> tuple[Tensor, Tensor]:
+        images, labels = self._testing
+        return as_sequences(images, self.reading), labels
 
     @cached_property
     def _training(self) -> tuple[Tensor, Tensor]:
@@ -222,9 +245,9 @@ def _tensors(images: Images, labels: NDArray[Any]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some of the images, each a sequence of 28 timesteps."""
+    """Some of the images, each a sequence of T timesteps."""
 
-    images: Tensor  # (N, 28, 28) uint8
+    images: Tensor  # (N, T, I) uint8
     labels: Tensor  # (N,) int64
     chosen: Tensor  # (B,) int64
 
@@ -234,13 +257,13 @@ class ImageBatch:
 
     @property
     def timesteps(self) -> int:
-        return ROWS
+        return self.images.shape[1]
 
     def read(self, start: int, stop: int) -> Chunk:
-        images = self.images if (start, stop) == (0, ROWS) else self.images[:, start:stop]
-        rows = images.index_select(0, self.chosen).float().div_(255)  # (B, T, 28)
+        images = self.images if (start, stop) == (0, self.timesteps) else self.images[:, start:stop]
+        rows = images.index_select(0, self.chosen).float().div_(255)  # (B, T, I)
         labels = self.labels.index_select(0, self.chosen)  # (B,)
-        starts, valid = first_and_last(self.streams)
+        starts, valid = first_and_last(self.timesteps, self.streams)
         return Chunk(
             inputs=rows.transpose(0, 1),
             targets=labels.expand(stop - start, -1),
@@ -250,10 +273,21 @@ class ImageBatch:
 
 
 @cache
-def first_and_last(streams: int) -> tuple[Tensor, Tensor]:
-    """Returns two masks (28, B): which timesteps are the first, and which are the last."""
-    times = torch.arange(ROWS).unsqueeze(1).expand(-1, streams)
-    return times == 0, times == ROWS - 1
+def first_and_last(timesteps: int, streams: int) -> tuple[Tensor, Tensor]:
+    """Returns two masks (T, B): which timesteps are the first, and which are the last."""
+    times = torch.arange(timesteps).unsqueeze(1).expand(-1, streams)
+    return times == 0, times == timesteps - 1
+
+
+def as_sequences(images: Tensor, reading: Reading) -> Tensor:
+    """Returns images (N, 28, 28) in the order in which they are read: (N, 28, 28), or (N, 784, 1) by pixels."""
+    if reading == "rows":
+        return images
+    pixels = images.reshape(-1, ROWS * COLUMNS, 1)
+    if reading == "pixels":
+        return pixels
+    order = np.random.Generator(np.random.Philox(PERMUTATION_SEED)).permutation(ROWS * COLUMNS)
+    return pixels[:, torch.from_numpy(order)]
 
 
 def _in_order(images: Tensor, labels: Tensor) -> list[ImageBatch]:

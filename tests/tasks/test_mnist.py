@@ -11,6 +11,7 @@ import tracemalloc
 import types
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,29 @@ def test_accuracy_on_the_first_two_thousand_is_reported_where_there_are_more() -
     outputs[2000:, 1] = 1  # wrong from there on
     assert task.metrics(outputs, targets) == {"accuracy": 0.8, "accuracy_first_2000": 1.0}
     assert task.metrics(outputs[:2000], targets[:2000]) == {"accuracy": 1.0}
+
+
+@pytest.mark.parametrize("reading", ["pixels", "permuted"])
+def test_images_are_read_pixel_by_pixel_in_one_order_for_all_images_and_seeds(tmp_path: Path, reading: str) -> None:
+    write_mnist(tmp_path)
+    rows, task, other = (
+        make_mnist(tmp_path, seed, reading=way) for seed, way in [(0, "rows"), (0, reading), (1, reading)]
+    )
+    assert (task.input_size, task.reach) == (1, 784)
+    batch, chunk = task.train(0, 64)[0], whole(task.train(0, 64)[0])
+    assert (batch.timesteps, batch.streams) == (784, 64)
+    pixels = whole(rows.train(0, 64)[0]).inputs.transpose(0, 1).reshape(64, 784)  # row after row
+    found = chunk.inputs[..., 0].T
+    assert torch.equal(found, pixels) == (reading == "pixels")
+    torch.testing.assert_close(found.sort(dim=1).values, pixels.sort(dim=1).values, rtol=0, atol=0)
+    assert chunk.valid.sum(dim=0).eq(1).all()
+    assert chunk.valid[-1].all()
+    assert torch.equal(whole(task.test()[0]).inputs, whole(other.test()[0]).inputs)
+    torch.testing.assert_close(batch.read(300, 310).inputs, chunk.inputs[300:310], rtol=0, atol=0)
+
+
+def test_a_permutation_moves_pixels_and_loses_none() -> None:
+    images = torch.arange(784, dtype=torch.int32).reshape(1, 28, 28)
+    order = mnist.as_sequences(images, "permuted").flatten().tolist()
+    assert sorted(order) == list(range(784))
+    assert sum(abs(one - other) == 1 for one, other in pairwise(order)) < 10
