@@ -56,12 +56,6 @@ def table_interface(run: Run, dtype: torch.dtype) -> Interface | None:
             f"{path}: describes {own.input_size:,} inputs and {own.output_size:,} outputs, and the network has "
             f"{summary['input_size']:,} and {summary['output_size']:,}"
         )
-    for name, rows in (("output_mean", own.output_mean), ("output_scale", own.output_scale)):
-        if own.kind != "classification" and [len(row) for row in rows] != [len(own.targets)] * own.steps_ahead:
-            raise DataError(
-                f"{path}: {name} should be {own.steps_ahead:,} lists (one for each timestep of the horizon) of "
-                f"{len(own.targets)} numbers (one for each target)"
-            )
     return interface_of(own, dtype, _origin(run))
 
 
