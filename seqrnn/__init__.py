@@ -5,6 +5,8 @@
     run = seqrnn.run(["task=integral", "model=gru", "seed=3"])  # trains
     run = seqrnn.load("outputs/integral-gru/…")                 # reads
     run.summary["test"], run.metrics, run.network(), run.plot()
+    runs = seqrnn.load_all("outputs/sweep")                     # reads many
+    runs.table, runs.curves
 
 Importing the package imports nothing else; what is named here is imported when it is first used.
 """
@@ -19,14 +21,17 @@ if TYPE_CHECKING:
     from seqrnn.errors import ConfigError, DataError, Diverged, UserError
     from seqrnn.registry import register
     from seqrnn.results import Run
+    from seqrnn.run_table import Runs, load_all
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "DataError", "Diverged", "Run", "UserError", "load", "register", "run"]
+__all__ = ["ConfigError", "DataError", "Diverged", "Run", "Runs", "UserError", "load", "load_all", "register", "run"]
 
 _HOMES = {
     "run": "seqrnn.api",
     "load": "seqrnn.api",
     "Run": "seqrnn.results",
+    "load_all": "seqrnn.run_table",
+    "Runs": "seqrnn.run_table",
     "register": "seqrnn.registry",
     **dict.fromkeys(("ConfigError", "DataError", "Diverged", "UserError"), "seqrnn.errors"),
 }

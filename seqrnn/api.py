@@ -60,6 +60,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
         raise TypeError(f"seqrnn.run takes a list of overrides, such as [{overrides!r}], not one string")
     request = resuming.named_run(overrides, ["config_dir"] if config_dir is not None else ())
     if request is None:
+        settings.refuse_sweep_options(overrides)
         config = composition.compose(overrides, config_dir)
         directory = Path(config.hydra.run.dir).absolute()
         request = RunRequest(settings.plain(config), directory, typed_overrides(config.hydra))

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ MOST_SUGGESTIONS = 3
 
 # Two processes may start in the same microsecond, so run directories are named after the process too.
 OmegaConf.register_new_resolver("pid", os.getpid, replace=True)
+# The directory of a sweep by another sweeper than ours, which names it after its line.
+OmegaConf.register_new_resolver(
+    "sweep_name", lambda: f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}-{os.getpid()}", replace=True, use_cache=True
+)
 
 
 def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
@@ -158,7 +163,7 @@ def _try_each(
     # What chooses a group comes first: it decides which keys there are.
     for override in sorted(overrides, key=lambda text: _key(text) not in groups):
         try:
-            choices = list(_choices(override))
+            choices = list(_choices(override, loader))
         except Exception as error:
             problems.append(_unreadable(override, error))
             continue
@@ -183,9 +188,9 @@ def _error_of(name: str, overrides: list[str]) -> Exception | None:
     return None
 
 
-def _choices(override: str) -> Iterator[str]:
+def _choices(override: str, loader: ConfigLoader) -> Iterator[str]:
     """Yields each value of a sweep as an override of its own."""
-    parsed = OverridesParser.create().parse_override(override)
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([override])
     if not parsed.is_sweep_override():
         yield override
         return

@@ -96,12 +96,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 def plain(config: DictConfig) -> Values:
-    """Returns a composed config as plain values, interpolations resolved, without hydra's own part.
+    """Returns a composed config as plain values, interpolations resolved, without hydra's own part and the sweep's.
 
     Raises:
         ConfigError: an interpolation leads nowhere, or a value is missing.
     """
-    own = [str(key) for key in config if key != "hydra"]
+    own = [str(key) for key in config if key not in ("hydra", "sweep")]
     try:
         values: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, own), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -112,6 +112,19 @@ def plain(config: DictConfig) -> Values:
             # model.init_std.head.weight=1 is composed as {head: {weight: 1}}, and names the parameter head.weight.
             values[group][name] = flattened(values[group][name])
     return {str(key): value for key, value in values.items()}
+
+
+def refuse_sweep_options(overrides: Sequence[str]) -> None:
+    """Refuses ``sweep.*`` among the overrides of a run that is not a job of a sweep.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    found = [text for text in overrides if text.startswith("sweep.")]
+    if found:
+        raise ConfigError(
+            *(f"{text}: is for sweeps, which are asked for with -m (hydra/sweeper=seqrnn)" for text in found)
+        )
 
 
 def composed_values(overrides: Sequence[str]) -> Values:

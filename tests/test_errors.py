@@ -137,7 +137,7 @@ def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Comman
 def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
     swept = command("task=sine", "smoke=true", "-m", "model=elman,gru", "plots.draw=false", "hydra.sweep.dir=sweep")
     assert swept.exit_code == 0, swept.err
-    assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
+    assert len([*Path("sweep").glob("*/summary.json")]) == 2
     shown = command("task=sine", "--cfg", "job", "seed=7", "--resolve")
     assert "seed: 7" in shown.out
     assert "sequence" in command("task=integral", "--cfg", "job", "--package", "task", "seed=1").out
@@ -179,8 +179,16 @@ def test_hydras_own_log_does_not_stand_in_the_way(command: Command) -> None:
     assert "finished after" in Path("run", "train.log").read_text()
 
 
-def test_a_second_sweep_into_a_directory_is_refused_or_resumed(command: Command) -> None:
-    sweep = ("-m", "task=sine", "smoke=true", "plots.draw=false", "seed=1,2", "hydra.sweep.dir=sweep")
+def test_a_second_sweep_of_hydras_own_into_a_directory_is_refused_or_resumed(command: Command) -> None:
+    sweep = (
+        "-m",
+        "hydra/sweeper=basic",
+        "task=sine",
+        "smoke=true",
+        "plots.draw=false",
+        "seed=1,2",
+        "hydra.sweep.dir=sweep",
+    )
     assert command(*sweep).exit_code == 0
     kept = {path: path.read_bytes() for path in Path("sweep").rglob("*") if path.is_file()}
     second = command(*sweep)

@@ -29,12 +29,13 @@ FLOORS = (
     ("recording",),
     ("checkpoints",),
     ("diagnosis", "streaming"),
-    ("resuming", "results"),
+    ("resuming", "results", "run_table"),
     ("exporting",),
     ("api",),
     ("prediction",),
     ("assessment",),
     ("cli",),
+    ("sweeping",),
     ("train", "diagnose", "export", "predict", "evaluate", "plots.__main__"),
 )
 

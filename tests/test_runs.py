@@ -174,9 +174,11 @@ def test_the_recorded_config_is_what_ran(command: Command) -> None:
     assert list(overrides) == ["experiment=integral_accumulated", "smoke=true", "model.hidden_size=7"]
 
 
-def test_a_sweep_gives_each_job_a_directory_and_continues_after_a_failure(command: Command, tmp_path: Path) -> None:
-    finished = command("-m", "task=sine", "model=elman,gru", "model.hidden_size=0,3", "smoke=true",
-                       f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
+def test_hydras_own_sweeper_gives_each_job_a_directory_and_continues_after_a_failure(
+    command: Command, tmp_path: Path
+) -> None:
+    finished = command("-m", "hydra/sweeper=basic", "task=sine", "model=elman,gru", "model.hidden_size=0,3",
+                       "smoke=true", f"hydra.sweep.dir={tmp_path}/sweep")  # fmt: skip
     assert finished.exit_code == 2  # of the jobs that failed
     assert "job 0: model.hidden_size=0" in finished.err
     assert "job 2: model.hidden_size=0" in finished.err
@@ -195,24 +197,29 @@ def test_a_sweep_over_groups_takes_keys_that_the_default_choice_lacks(command: C
     )
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 0, finished.err
-    for job in ("0", "1"):
-        assert RunReader(tmp_path / "sweep" / job).config()["task"]["validation_images"] == 0
+    runs = [path.parent for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    assert [RunReader(run).config()["task"]["validation_images"] for run in runs] == [0, 0]
 
 
 def test_a_sweep_over_groups_takes_keys_that_some_choices_lack(command: Command, tmp_path: Path) -> None:
     swept = ("-m", "experiment=mnist_lstm,sine_online", "task.validation_images=0", "smoke=true", "plots.draw=false")
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 2
-    assert "job 1: task.validation_images: no such setting" in finished.err
-    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/summary.json")] == ["0"]
+    assert "task.validation_images: no such setting" in finished.err
+    assert "(job experiment=sine_online)" in finished.err
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_sweep_over_groups_takes_keys_that_only_the_default_choice_has(command: Command, tmp_path: Path) -> None:
     swept = ("-m", "task=integral,sine", "task.gain=0.2", "smoke=true", "plots.draw=false")
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 2
-    assert "job 1: task.gain: no such setting" in finished.err
-    assert RunReader(tmp_path / "sweep" / "0").config()["task"]["gain"] == 0.2
+    assert "task.gain: no such setting" in finished.err
+    assert "(job task=sine)" in finished.err
+    one = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep", "sweep.exclude=['task=sine']")
+    assert one.exit_code == 0, one.err
+    (config,) = (tmp_path / "sweep").glob("*/config.yaml")
+    assert RunReader(config.parent).config()["task"]["gain"] == 0.2
 
 
 @pytest.mark.parametrize(("task", "shown"), [("integral", 3), ("sincos", 40), ("mnist", 10)])
@@ -231,8 +238,8 @@ def test_an_animation_ends_with_the_trained_network(task: str, shown: int, comma
 
 
 def test_runs_that_start_together_get_directories_of_their_own(command: Command, tmp_path: Path) -> None:
-    command("-m", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
-    command("-m", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
+    command("-m", "hydra/sweeper=basic", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
+    command("-m", "hydra/sweeper=basic", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
     assert len(list((tmp_path / "outputs" / "sweep").glob("*/*/summary.json"))) == 6
 
 

@@ -19,10 +19,15 @@ from seqrnn.errors import Interrupted
 
 pytest.importorskip("joblib")
 LINE = (
-    "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2", "hydra.sweep.dir=sweep",
+    "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "hydra.sweep.dir=sweep",
     "task=integral", "schedule=online", "task.train_timesteps=100000000", "device=cpu", "plots.draw=false",
     "kernel=torch", "model=elman", "model.hidden_size=4", "log_every=100", "schedule.evaluate_every=10000000",
 )  # fmt: skip
+
+
+def job(tmp_path: Path, seed: int) -> Path:
+    """The run directory of the job with this seed."""
+    return next((tmp_path / "sweep").glob(f"seed-{seed}_*"), tmp_path / "none")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> bool:
@@ -49,11 +54,14 @@ def sweep(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    jobs = [tmp_path / "sweep" / str(number) for number in (0, 1)]
-    metrics = [job / "metrics.jsonl" for job in jobs]
+
+    def is_training(seed: int) -> bool:
+        metrics = job(tmp_path, seed) / "metrics.jsonl"
+        return metrics.is_file() and metrics.stat().st_size > 1000
+
     try:
-        assert wait_until(lambda: all(path.is_file() and path.stat().st_size > 1000 for path in metrics))
-        owners = [int((job / "checkpoints" / ".owner").read_text().split()[1]) for job in jobs]
+        assert wait_until(lambda: is_training(1) and is_training(2))
+        owners = [int((job(tmp_path, seed) / "checkpoints" / ".owner").read_text().split()[1]) for seed in (1, 2)]
         yield process, owners
     finally:
         if process.poll() is None:
@@ -78,12 +86,14 @@ def test_every_job_writes_a_checkpoint_and_none_trains_on(
     if how != "SIGKILL":
         assert "Traceback" not in err
     assert wait_until(lambda: not any(is_alive(owner) for owner in owners))
-    for job in (tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"):
-        summary = json.loads((job / "summary.json").read_text())
+    for directory in (job(tmp_path, 1), job(tmp_path, 2)):
+        summary = json.loads((directory / "summary.json").read_text())
         assert summary["status"] == "interrupted"
-        (checkpoint, *_) = sorted((job / "checkpoints").glob("*.safetensors"), reverse=True)
+        (checkpoint, *_) = sorted((directory / "checkpoints").glob("*.safetensors"), reverse=True)
         assert int(checkpoint.stem) == summary["position"] > 0
-    assert not (tmp_path / "sweep" / "2" / "config.yaml").exists()
+        assert json.loads((directory / "status.json").read_text())["status"] == "interrupted"
+    assert not (job(tmp_path, 3) / "config.yaml").exists()
+    assert (job(tmp_path, 3) / "job.json").exists()
 
 
 def test_a_job_elsewhere_than_in_a_worker_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ WITH_VALUE = (
 )  # fmt: skip
 WITH_OPTIONAL_VALUE = {"--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 WITH_OPTIONAL_VALUE["-i"] = WITH_OPTIONAL_VALUE["--info"]
+DRY_RUN = "--dry-run"  # ours: an override for hydra
 INFORMATIVE = {"--hydra-help", "--info", "-i"}  # flags that run nothing
 
 
@@ -40,6 +41,8 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments with all flags before all overrides, as hydra's parser requires, and with overrides of
     open mappings in hydra's form."""
     flags, overrides = split(arguments)
+    if DRY_RUN in flags:
+        flags, overrides = [flag for flag in flags if flag != DRY_RUN], [*overrides, "sweep.dry_run=true"]
     return [*flags, *composition.extending_open_mappings(overrides)]
 
 

@@ -28,6 +28,7 @@ def train(config: DictConfig) -> float:
         with reporting.importing(directory):  # late, so that --help, --cfg and tab completion do not wait for torch
             from seqrnn import api, settings
         overrides = api.typed_overrides(context)
+        settings.refuse_sweep_options(overrides)
         request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides))
         if request.directory != directory:  # the config names the directory of a run to be resumed
             reporting.remove_if_new_and_empty(directory)

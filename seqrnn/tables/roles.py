@@ -124,7 +124,7 @@ def _kind_of(name: str, settings: TableSettings, sample: Sample) -> ColumnKind:
 def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind], notes: list[str]) -> TimeFormat:
     if settings.time is None:
         return TimeFormat()
-    columns = _guess_time(sample, kinds) if settings.time == "auto" else settings.time
+    columns = _guess_time(settings, sample, kinds) if settings.time == "auto" else settings.time
     if not columns:
         return TimeFormat()
     if len(columns) > 1:
@@ -155,14 +155,17 @@ def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind],
     return TimeFormat(columns=tuple(columns), pattern=pattern, offsets=offsets, timezone=settings.timezone)
 
 
-def _guess_time(sample: Sample, kinds: dict[str, ColumnKind]) -> tuple[str, ...]:
-    for name in sample.names:
+def _guess_time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind]) -> tuple[str, ...]:
+    named = {*settings.known, *([] if settings.group is None else [settings.group])}
+    named |= {name for names in (settings.target, settings.inputs) if names != "auto" for name in names}
+    names = [name for name in sample.names if name not in named]  # what is named for something else is no time
+    for name in names:
         if kinds[name] == "time":
             return (name,)
-    by_name = {name.lower(): name for name in sample.names}
+    by_name = {name.lower(): name for name in names}
     if {"year", "month", "day"} <= by_name.keys() or {"year", "month"} <= by_name.keys():
         return tuple(by_name[part] for part in DATE_PARTS if part in by_name and kinds[by_name[part]] == "number")
-    for name in sample.names:
+    for name in names:
         if name.lower() in TIME_NAMES and kinds[name] == "number" and len(sample.names) > 1:
             values = _numbers(sample, name)
             if len(values) == sample.rows and all(a < b for a, b in pairwise(values)):
@@ -190,14 +193,16 @@ def _targets(
         return settings.target
     wanted: ColumnKind = "number" if settings.kind != "classification" else "category"
     open_to_choice = [name for name in sample.names if name not in taken and name not in settings.known]
-    named = [name for name in open_to_choice if name.lower() in TARGET_NAMES]
-    fitting = named or [name for name in open_to_choice if kinds[name] == wanted]
+    fitting = [name for name in open_to_choice if kinds[name] == wanted]
+    named = [name for name in fitting if name.lower() in TARGET_NAMES]
+    if not fitting and settings.kind == "classification":  # classes may be numbers
+        fitting = named = [name for name in open_to_choice if name.lower() in TARGET_NAMES]
     if not fitting:
         raise DataError(
             f"{sample.source.name}: no column of {'texts' if wanted == 'category' else 'numbers'} is there to be "
             f"predicted; the columns are {', '.join(map(printable, sample.names[:20]))}: name one with task.target"
         )
-    target = fitting[0] if named else fitting[-1]
+    target = named[0] if named else fitting[-1]
     notes.append(f"target: {printable(target)} (task.target)")
     return (target,)
 

@@ -396,6 +396,8 @@ def _problems(settings: TableSettings) -> list[str]:
         if name in targets
     ]
     times = settings.time if isinstance(settings.time, tuple) else ()
+    if settings.group is not None and settings.group in times:
+        problems.append(f"task.group: {settings.group} is the column of task.time; name another, or null")
     for key, names in (("inputs", settings.inputs), ("known", settings.known), ("target", targets)):
         for name in names if names != "auto" else ():
             if name in times or name == settings.group:

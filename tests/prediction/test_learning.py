@@ -87,6 +87,7 @@ def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in learner.network.state_dict().items()}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", ["auto", "torch"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_weights_are_those_of_training_on_the_same_rows_at_once(

@@ -38,6 +38,7 @@ def outputs(answers: list[Any]) -> list[float]:
     return [answer["output"] for answer in answers]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", ["auto", "torch"])
 @pytest.mark.parametrize(
     "text",

@@ -71,6 +71,7 @@ def predictions(answers: list[Any]) -> list[float]:
     return np.array([answer["sales_predicted"] for answer in answers if "skipped" not in answer]).ravel().tolist()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("form", ["json", "csv"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_each_row_is_answered_as_in_a_file(

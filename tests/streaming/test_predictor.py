@@ -52,6 +52,7 @@ def same(outputs: NDArray[Any], expected: NDArray[Any]) -> None:
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("kernel", ["auto", "torch"])

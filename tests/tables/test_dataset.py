@@ -261,6 +261,16 @@ def test_a_classification_divides_whole_sequences_of_each_class(tmp_path: Path) 
     assert len(set.union(*parts.values())) == 30
 
 
+def test_the_class_is_a_column_of_texts_or_one_of_its_name(tmp_path: Path) -> None:
+    rows = [f"r{n},{np.sin(n + t):.3f},{'ab'[n % 2]},{n % 2}" for n in range(12) for t in range(5)]
+    texts = write_csv(tmp_path / "a.csv", "id,y,gesture,class", rows)
+    assert make_csv(texts, kind="classification", group="id").preprocessing.targets == ("gesture",)
+    numbers = write_csv(
+        tmp_path / "b.csv", "id,x,class", (f"r{n},{np.sin(n + t):.3f},{n % 2}" for n in range(12) for t in range(5))
+    )
+    assert make_csv(numbers, kind="classification", group="id").preprocessing.classes == ("0", "1")
+
+
 def test_each_epoch_of_a_classification_has_an_order_of_its_own(tmp_path: Path) -> None:
     task = make_csv(recordings(tmp_path / "a.csv", ["a", "b"] * 15), kind="classification", group="id")
     first, second = ([batch.keys.tolist() for batch in task.train(epoch, 4)] for epoch in (0, 1))
@@ -339,6 +349,13 @@ def test_years_without_dates_are_numbers(tmp_path: Path) -> None:
     (batch,) = make_csv(path, warmup=0).test()
     assert batch.times[0, 0] == 1700 + 95
     assert times.show(data.times[5], True) == "1705"
+
+
+def test_a_column_that_is_named_for_something_else_is_not_guessed_to_be_the_time(tmp_path: Path) -> None:
+    rows = [f"{day},{np.sin(n):.4f}" for day in days(3) for n in range(30)]
+    data = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), group="date").data
+    assert data.keys == ["2020-01-01", "2020-01-02", "2020-01-03"]
+    assert data.times is None
 
 
 def test_columns_that_make_up_a_date(tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ def test_several_targets_are_predicted_together(tmp_path: Path) -> None:
         ({"target": "a", "known": ["a"]}, "task.known: a is the target, which is not known in advance"),
         ({"time": "t", "inputs": ["t"]}, "task.inputs: t is the column of task.time"),
         ({"group": "g", "known": ["g"]}, "task.known: g is the column of task.group"),
+        ({"group": "t", "time": "t"}, "task.group: t is the column of task.time"),
         ({"validation": 0.5, "test": 0.5}, "nothing is left to train on"),
     ],
 )

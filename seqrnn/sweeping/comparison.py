@@ -1,0 +1,181 @@
+"""Compares the conditions of a sweep: jobs that differ in nothing but their seed are one condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seqrnn.errors import UserError
+from seqrnn.keys import flattened
+from seqrnn.metrics import is_higher_better
+from seqrnn.registry import find
+from seqrnn.rundir.reader import RunReader
+from seqrnn.sweeping.combining import key_of
+from seqrnn.sweeping.directory import Job, Outcome, SweepDirectory
+
+CONFIDENCE = 0.95
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A job, how it ended, and what it measured.
+
+    Args:
+        settings: the value of each key that some job of the sweep overrides.
+        summary: summary.json; empty if there is none that can be read.
+        seed: of the run.
+    """
+
+    job: Job
+    outcome: Outcome
+    settings: dict[str, str]
+    summary: dict[str, Any]
+    seed: int | None
+
+    @property
+    def metric(self) -> str:
+        """The headline metric, or an empty text."""
+        return str(self.summary.get("headline") or "")
+
+    @property
+    def value(self) -> float | None:
+        """The headline metric on the test data, of a job that has finished."""
+        value = (self.summary.get("test") or {}).get(self.metric)
+        return float(value) if self.outcome.status == "finished" and value is not None else None
+
+
+@dataclass
+class Condition:
+    """Jobs that differ in nothing but their seed.
+
+    Args:
+        settings: the keys that differ between conditions.
+        results: of the jobs.
+    """
+
+    task: str
+    metric: str
+    settings: dict[str, str]
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def values(self) -> list[float]:
+        """The headline metric of each job that has one."""
+        return [result.value for result in self.results if result.value is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over seeds."""
+        return math.fsum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % confidence interval of the mean; None for fewer than two jobs."""
+        return half_width(self.values)
+
+    @property
+    def baseline(self) -> tuple[str, float] | None:
+        """The best trivial predictor and its mean over seeds."""
+        scores: dict[str, list[float]] = {}
+        for result in self.results:
+            for name, metrics in (result.summary.get("baselines") or {}).items():
+                if metrics.get(self.metric) is not None and result.value is not None:
+                    scores.setdefault(name, []).append(metrics[self.metric])
+        means = {name: math.fsum(values) / len(values) for name, values in scores.items()}
+        choose = max if higher_is_better(self.task, self.metric) else min
+        return choose(means.items(), key=lambda item: item[1]) if means else None
+
+    def average(self, key: str) -> float | None:
+        """Returns the mean of a number of summary.json over the jobs that have finished."""
+        numbers = [result.summary.get(key) for result in self.results if result.value is not None]
+        known = [float(number) for number in numbers if number is not None]
+        return math.fsum(known) / len(known) if known else None
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Returns t · s / √n, half of the 95 % confidence interval of a mean of normal values (Student 1908)."""
+    count = len(values)
+    if count < 2:
+        return None
+    from scipy.special import stdtrit
+
+    mean = math.fsum(values) / count
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(count)
+
+
+def higher_is_better(task: str, metric: str) -> bool:
+    """Returns whether higher values of a metric are better. Where nobody declares it, lower ones are."""
+    try:
+        declared = getattr(find("task", task), "higher_is_better", None)
+    except UserError:  # a plugin's task, read without its plugin
+        declared = None
+    return bool(is_higher_better(metric, declared if not isinstance(declared, str) else None))
+
+
+def results_of(sweep: SweepDirectory, jobs: Sequence[Job]) -> list[Result]:
+    """Reads the results of jobs."""
+    keys = dict.fromkeys(key_of(text) for job in jobs for text in job.overrides)
+    results = []
+    for job in jobs:
+        outcome, summary = sweep.outcome(job.name), {}
+        try:
+            if outcome.status != "waiting":
+                summary = RunReader(sweep.job_directory(job.name)).summary()
+        except UserError:
+            summary = {}
+        settings, seed = _settings(job, list(keys)), job.values.get(SEED)
+        results.append(Result(job, outcome, settings, summary, seed if isinstance(seed, int) else None))
+    return results
+
+
+def _settings(job: Job, keys: Sequence[str]) -> dict[str, str]:
+    """Returns the value of each key in a job: as it was typed, else as its config has it."""
+    typed = {key_of(text): text.partition("=")[2] for text in job.overrides}
+    flat = flattened(job.values)
+    return {key: typed.get(key, _shown(flat.get(key, flat.get(f"{key}.name", "")))) for key in keys}
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as on a command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def differing(results: Sequence[Result], *, without: Sequence[str] = ()) -> list[str]:
+    """Returns the keys in which jobs differ."""
+    keys = results[0].settings if results else {}
+    return [key for key in keys if key not in without and len({result.settings[key] for result in results}) > 1]
+
+
+def conditions(results: Sequence[Result]) -> list[Condition]:
+    """Returns the conditions of a sweep by task and metric, the best first; those without a result are last."""
+    keys = differing(results, without=[SEED])
+    found: dict[tuple[str, ...], Condition] = {}
+    for result in results:
+        settings = {key: result.settings[key] for key in keys}
+        key = tuple(settings.values())
+        task = str(result.summary.get("task") or _task(result.job.values))
+        found.setdefault(key, Condition(task, "", settings)).results.append(result)
+    for condition in found.values():
+        condition.metric = next((result.metric for result in condition.results if result.metric), "")
+    for condition in found.values():  # one without a result stands beside the others of its task
+        same = {other.metric for other in found.values() if other.task == condition.task} - {""}
+        if not condition.metric and len(same) == 1:
+            (condition.metric,) = same
+
+    def rank(condition: Condition) -> tuple[str, str, bool, float]:
+        sign = -1 if higher_is_better(condition.task, condition.metric) else 1
+        mean = condition.mean
+        return condition.task, condition.metric, mean is None, sign * mean if mean is not None else 0.0
+
+    return sorted(found.values(), key=rank)
+
+
+def _task(values: Mapping[str, Any]) -> str:
+    task = values.get("task")
+    return str(task.get("name", "")) if isinstance(task, dict) else ""

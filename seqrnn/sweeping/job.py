@@ -1,0 +1,97 @@
+"""Carries out one job of a sweep, in whichever process a launcher of hydra's starts it.
+
+hydra's launchers are given a number of jobs, ask hydra for the config of each, and call a function with it. Here the
+config holds only the name of the job, whose config was written to its directory when the sweep was planned. Launchers
+in other processes, and on other machines that see the directory, find it there.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from seqrnn.cli import reporting, workers
+from seqrnn.errors import Diverged, UserError
+from seqrnn.rundir.request import RunRequest
+from seqrnn.sweeping.directory import FAILED, JOB_LOG, Outcome, SweepDirectory
+
+LONGEST_REASON = 2000  # characters
+
+
+class PlannedConfigs:
+    """Stands where launchers look for hydra's loader of configs, and composes nothing."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """Returns the config of a job that is known by its name alone.
+
+        Args:
+            master_config: hydra's config of the sweep.
+            sweep_overrides: ``job=NAME``.
+        """
+        (name,) = (text.partition("=")[2] for text in sweep_overrides)
+        config = copy.deepcopy(master_config)
+        with open_dict(config):
+            for key in [key for key in config if key != "hydra"]:
+                del config[key]
+            config.job = name
+            config.hydra.sweep.subdir = name
+            config.hydra.overrides.task = list(sweep_overrides)
+        return config
+
+
+class CarryOut:
+    """Carries out a job of a sweep, and writes down how it ended. A job that fails does not raise: the others go on.
+
+    Args:
+        path: the directory of the sweep.
+        stops: whether no other job begins after one that failed.
+    """
+
+    def __init__(self, path: Path, stops: bool) -> None:
+        self.path, self.stops = path, stops
+
+    def __call__(self, config: Any) -> None:
+        """Carries out the job that ``config`` names."""
+        with workers.in_worker():
+            sweep = SweepDirectory(self.path)
+            if sweep.is_stopped:
+                return
+            outcome = _attempt(sweep, str(config.job))
+            if self.stops and outcome.status in FAILED:
+                sweep.stop()
+
+
+def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
+    """Makes or resumes the run of a job; returns how it ended."""
+    job, directory = sweep.read_job(name), sweep.job_directory(name)
+    attempts, began = sweep.outcome(name).attempts + 1, time.monotonic()
+
+    def write(status: Any, reason: str = "") -> Outcome:
+        outcome = Outcome(
+            status=status, reason=reason[:LONGEST_REASON], attempts=attempts, seconds=time.monotonic() - began
+        )
+        sweep.write_outcome(name, outcome)
+        return outcome
+
+    write("running")
+    try:
+        with reporting.importing():
+            from seqrnn import api
+        request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
+        api.carry_out(request, quiet=True)
+    except (KeyboardInterrupt, SystemExit):
+        write("interrupted")
+        raise
+    except UserError as error:
+        return write("diverged" if isinstance(error, Diverged) else "failed", "; ".join(error.problems))
+    except Exception as error:
+        (directory / JOB_LOG).unlink(missing_ok=True)
+        (directory / JOB_LOG).write_text(traceback.format_exc(), encoding="utf-8")
+        return write("failed", f"{type(error).__name__}: {error}")
+    return write("finished")

@@ -1,0 +1,197 @@
+"""The comparison of a sweep as tables: on the terminal, and as sweep.csv, sweep.md and sweep.tex."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from seqrnn.errors import printable
+from seqrnn.rundir.atomic import replacing
+from seqrnn.rundir.names import LOG
+from seqrnn.sweeping.comparison import SEED, Condition, Result, conditions, differing, higher_is_better
+from seqrnn.sweeping.directory import FAILED, JOB_LOG
+from seqrnn.sweeping.watching import duration
+
+CSV, MARKDOWN, TEX = "sweep.csv", "sweep.md", "sweep.tex"
+TEX_LETTERS = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+MARKDOWN_LETTERS = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that begins with one of these
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The conditions of one task, the best first, as rows of texts."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def rankings(results: Sequence[Result]) -> list[Ranking]:
+    """Returns a ranking for each task and headline metric of a sweep."""
+    found = []
+    groups = itertools.groupby(conditions(results), key=lambda condition: (condition.task, condition.metric))
+    for (task, metric), group in groups:
+        ranked = list(group)
+        alone = len(ranked) == 1
+        keys = [key for key in ranked[0].settings if alone or len({one.settings[key] for one in ranked}) > 1]
+        direction = "higher" if higher_is_better(task, metric) else "lower"
+        title = f"{task}: {metric} on the test data, {direction} is better; ± half of the 95 % interval of the mean"
+        head = ["", *keys, "jobs", metric or "result", "±", "best baseline", "updates", "train s"]
+        found.append(Ranking(title, head, [_row(number, one, keys) for number, one in enumerate(ranked, 1)]))
+    return found
+
+
+def _row(number: int, one: Condition, keys: Sequence[str]) -> list[str]:
+    finished, count = len(one.values), len(one.results)
+    updates, seconds = one.average("updates"), one.average("train_seconds")
+    return [
+        str(number) if one.values else "",
+        *(one.settings[key] for key in keys),
+        str(count) if finished == count else f"{finished} of {count}",
+        _number(one.mean),
+        _number(one.half_width),
+        f"{one.baseline[0]} {_number(one.baseline[1])}" if one.baseline else "",
+        f"{updates:,.0f}" if updates is not None else "",
+        _number(seconds),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def screen_tables(results: Sequence[Result]) -> Iterator[Text | Table]:
+    """Yields what the terminal shows at the end of a sweep."""
+    for ranking in rankings(results):
+        yield Text(printable(ranking.title), style="bold")
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        names = len(ranking.head) - 6
+        for number, head in enumerate(ranking.head):
+            is_text = 0 < number < names or head == "best baseline"
+            table.add_column(printable(head), justify="left" if is_text else "right", overflow="fold")
+        for row in ranking.rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        yield table
+
+
+def repeat_command(result: Result) -> str:
+    """Returns the command line that repeats a job by itself, in a directory of its own."""
+    return shlex.join(["python", "-m", "seqrnn.train", *result.job.overrides])
+
+
+def failures(results: Sequence[Result], directory: Path) -> list[tuple[str, list[str]]]:
+    """Returns each job that failed, with lines that say why, where its log is, and how to repeat it."""
+    found = []
+    for result in results:
+        if result.outcome.status not in FAILED:
+            continue
+        folder = directory / result.job.name
+        logs = [str(folder / name) for name in (JOB_LOG, LOG) if (folder / name).is_file()]
+        lines = [f"{result.outcome.status}: {result.outcome.reason}", f"log: {', '.join(logs) or 'none was begun'}"]
+        found.append((label(result, differing(results)), [*lines, f"repeat: {repeat_command(result)}"]))
+    return found
+
+
+def label(result: Result, keys: Sequence[str]) -> str:
+    """Returns the keys in which a job differs from the others, or all of its own."""
+    shown = [f"{key}={result.settings[key]}" for key in keys] or result.job.overrides
+    return " ".join(shown) or "the defaults"
+
+
+def write_tables(results: Sequence[Result], directory: Path) -> None:
+    """Writes sweep.csv (a row for each job), sweep.md and sweep.tex (a row for each condition)."""
+    for name, text in ((CSV, as_csv(results)), (MARKDOWN, as_markdown(results, directory)), (TEX, as_tex(results))):
+        with replacing(directory / name) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """Returns a row for each job: settings, status, all scores, baselines, updates and seconds."""
+    rows = [_flat(result) for result in results]
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_csv(name) for name in head])
+    writer.writerows([_csv(row.get(name)) for name in head] for row in rows)
+    return text.getvalue()
+
+
+def _flat(result: Result) -> dict[str, str | float | int | None]:
+    row: dict[str, str | float | int | None] = {"job": result.job.name, "status": result.outcome.status}
+    row |= {key: value for key, value in result.settings.items() if key != SEED}
+    row[SEED] = result.seed
+    row["headline"] = result.metric
+    scores = {"test": result.summary.get("test") or {}, **(result.summary.get("baselines") or {})}
+    row |= {f"{name}.{metric}": value for name, values in scores.items() for metric, value in values.items()}
+    row |= {key: result.summary.get(key) for key in ("updates", "timesteps", "train_seconds")}
+    return row | {"attempts": result.outcome.attempts, "reason": result.outcome.reason}
+
+
+def _csv(value: str | float | int | None) -> str:
+    """Returns a cell; a text that a spreadsheet would compute as a formula gets an apostrophe before it."""
+    text = "" if value is None else str(value)
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return text
+
+
+def as_markdown(results: Sequence[Result], directory: Path) -> str:
+    """Returns the rankings and the jobs that failed."""
+    parts = []
+    for ranking in rankings(results):
+        head, *rows = (f"| {' | '.join(map(_markdown, row))} |" for row in (ranking.head, *ranking.rows))
+        line = "|---" * len(ranking.head) + "|"
+        parts.append("\n".join([f"**{_markdown(ranking.title)}**", "", head, line, *rows]))
+    failed = failures(results, directory)
+    if failed:
+        lines = [f"- {_markdown(name)}: {'; '.join(map(_markdown, reasons))}" for name, reasons in failed]
+        parts.append("\n".join(["**failed**", "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(text: str) -> str:
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN_LETTERS.sub(r"\\\1", plain)
+
+
+def as_tex(results: Sequence[Result]) -> str:
+    """Returns the rankings as tables of LaTeX, for the package booktabs."""
+    parts = []
+    for ranking in rankings(results):
+        columns = "r" + "l" * (len(ranking.head) - 7) + "rrr" + "l" + "rr"
+        lines = [f"% {printable(ranking.title)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        lines += [" & ".join(map(_tex, ranking.head)) + r" \\", r"\midrule"]
+        lines += [" & ".join(map(_tex, row)) + r" \\" for row in ranking.rows]
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex(text: str) -> str:
+    if text == "±":
+        return r"$\pm$"
+    return "".join(TEX_LETTERS.get(letter, letter) for letter in printable(text))
+
+
+def closing_line(results: Sequence[Result]) -> str:
+    """Returns how many jobs ended in which way, and how long they took."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.outcome.status] = counts.get(result.outcome.status, 0) + 1
+    seconds = sum(result.outcome.seconds for result in results)
+    what = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{len(results)} job{'s' * (len(results) != 1)}: {what}; {duration(seconds)} of work"

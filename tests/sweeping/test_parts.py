@@ -1,0 +1,126 @@
+"""The parts of a sweep by themselves: statistics, tables, files of overrides, names."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seqrnn.errors import ConfigError
+from seqrnn.sweeping import comparison, tables
+from seqrnn.sweeping.combining import read_sets
+from seqrnn.sweeping.comparison import Result, conditions, half_width
+from seqrnn.sweeping.composing import name_of
+from seqrnn.sweeping.directory import JOB_NAME, Job, Outcome
+
+
+def result(
+    settings: dict[str, str], seed: int, value: float | None, metric: str = "mse", task: str = "sine"
+) -> Result:
+    overrides = [f"{key}={text}" for key, text in settings.items()]
+    job = Job(name=f"j{seed}", number=seed, identity={}, overrides=overrides, values={"task": {"name": task}})
+    baselines = {"mean": {metric: 0.5}, "last": {metric: 0.4}}
+    summary: dict[str, Any] = {"headline": metric, "task": task, "test": {metric: value}, "baselines": baselines}
+    summary |= {"updates": 10 * seed, "train_seconds": 2.0}
+    outcome = Outcome(status="finished") if value is not None else Outcome(status="failed", reason="lost")
+    return Result(job, outcome, {**settings, "seed": str(seed)}, summary if value is not None else {}, seed)
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy() -> None:
+    values = list(np.random.default_rng(0).normal(3, 2, 7))
+    low, high = stats.t.interval(0.95, 6, np.mean(values), stats.sem(values))
+    assert half_width(values) == pytest.approx((high - low) / 2, rel=1e-12)
+    assert half_width([1.0]) is None
+    assert half_width([]) is None
+
+
+def test_conditions_are_ranked_in_the_direction_of_their_metric() -> None:
+    results = [
+        result({"lr": lr}, seed, value) for lr, value in (("1", 0.3), ("2", 0.1), ("3", 0.2)) for seed in (1, 2)
+    ]
+    found = conditions([*results, result({"lr": "4"}, 1, None)])
+    assert [one.settings["lr"] for one in found] == ["2", "3", "1", "4"]
+    assert [len(one.results) for one in found] == [2, 2, 2, 1]
+    assert found[0].mean == pytest.approx(0.1)
+    assert found[0].baseline == ("last", 0.4)
+    assert found[0].average("updates") == 15
+    accurate = conditions([result({"lr": lr}, 1, value, "accuracy") for lr, value in (("1", 0.3), ("2", 0.9))])
+    assert [one.settings["lr"] for one in accurate] == ["2", "1"]
+    assert accurate[0].baseline == ("mean", 0.5)
+    assert comparison.higher_is_better("nosuch", "accuracy_of_something")
+
+
+def test_tasks_are_not_ranked_against_each_other() -> None:
+    results = [result({"task": task}, 1, value, task=task) for task, value in (("sine", 0.3), ("integral", 0.1))]
+    assert [ranking.title.partition(":")[0] for ranking in tables.rankings(results)] == ["integral", "sine"]
+
+
+HOSTILE = "=cmd|'x'!A1 <script> \\input{x} $_% | `y` [z](w) \x1b[2J"
+
+
+def test_names_from_anyone_are_text_in_every_format(tmp_path: Path) -> None:
+    results = [result({"key": HOSTILE}, 1, 0.1), result({"key": "plain"}, 2, 0.2)]
+    head, first, _ = csv.reader(io.StringIO(tables.as_csv(results)))
+    assert first[head.index("key")] == f"'{HOSTILE}"
+    assert first[head.index("test.mse")] == "0.1"
+    markdown = tables.as_markdown(results, tmp_path)
+    row = next(line for line in markdown.splitlines() if "cmd" in line)
+    assert "<script>" not in row
+    assert "\\|" in row
+    assert "\\[z\\]\\(w\\)" in row
+    tex = tables.as_tex(results)
+    assert r"\textbackslash{}input\{x\} \$\_\%" in tex
+    assert "\x1b" not in markdown + tex
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.txt", "model=gru seed=1  # a note\n\n'task.note=a b'\n", [["model=gru", "seed=1"], ["task.note=a b"]]),
+        ("x.yaml", "- {model: gru, optimizer.lr: 1e-3, keep: null}\n- seed=1 model=rnn\n",
+         [["model=gru", "optimizer.lr=1e-3", "keep=null"], ["seed=1", "model=rnn"]]),
+        ("x.csv", "model,seed\ngru,1\nrnn,\n", [["model=gru", "seed=1"], ["model=rnn"]]),
+    ],
+)  # fmt: skip
+def test_a_file_holds_a_set_of_overrides_a_line(
+    name: str, text: str, expected: list[list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert list(read_sets(tmp_path / name).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("x.txt", "seed=1\nseed\n", "line 2: seed: not an override"),
+        ("x.txt", "seed=1,2\n", "line 1: seed=1,2: several values"),
+        ("x.txt", "seed=1 seed=2\n", "line 1: seed: given twice"),
+        ("x.txt", "hydra.run.dir=x\n", "is for the whole sweep"),
+        ("x.txt", "'seed=1\n", "No closing quotation"),
+        ("x.csv", "model,seed\ngru\n", "row 2: has 1 cells; the first row has 2 keys"),
+        ("x.yaml", "model: gru\n", "should hold a list"),
+        ("x.yaml", "- [a]\n", "should be a mapping"),
+        ("x.toml", "a=1", "its name should end in"),
+        ("x.csv", "", "holds no overrides"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_place(
+    name: str, text: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        read_sets(tmp_path / name)
+    assert expected in str(raised.value)
+
+
+def test_a_name_is_readable_and_stays_in_its_directory() -> None:
+    name = name_of({"model": "gru", "optimizer.lr": "0.01", "task.path": '"../../x y"'})
+    assert name.startswith("model-gru_lr-0.01_path-")
+    for identity in ({}, {"a": "/"}, {"x" * 200: "y"}, {"seed": "1"}, {"~a": ""}, {"é": "ü"}):
+        assert JOB_NAME.fullmatch(name_of(identity)), name_of(identity)
+    assert name_of({"a": "1", "b": "2"}).rpartition("_")[2] == name_of({"b": "2", "a": "1"}).rpartition("_")[2]
