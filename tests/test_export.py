@@ -102,6 +102,7 @@ def test_the_code_in_the_card_runs(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [part.shape for part in names["state"]] == [(1, 1, 16)] * 2
 
 
+@pytest.mark.long
 def test_a_classification_is_compared_on_its_examples(tmp_path: Path) -> None:
     directory = tmp_path / "digits"
     seqrnn.run(["task=mnist", "model=elman", f"hydra.run.dir={directory}", *OVERRIDES], quiet=True)
@@ -111,6 +112,7 @@ def test_a_classification_is_compared_on_its_examples(tmp_path: Path) -> None:
     assert "28 timesteps of" in text
 
 
+@pytest.mark.long
 def test_the_weights_of_the_best_evaluation_are_exported_without_the_scores_of_others(run: Path) -> None:
     change_summary(run, scored="last")
     best = seqrnn.load(run).network("best")
@@ -137,11 +139,10 @@ def test_an_export_that_differs_is_an_error_and_leaves_no_file(
         return compute
 
     monkeypatch.setattr(type(kind), "load", damaged)
+    (run / "model.pt2").write_text("older")
     before = {path.name for path in run.iterdir()}
     assert "differs from the run by 0.001" in refused(capsys, str(run), "--format", "torch")
     assert {path.name for path in run.iterdir()} == before
-    (run / "model.pt2").write_text("older")
-    refused(capsys, str(run), "--format", "torch")
     assert (run / "model.pt2").read_text() == "older"
 
 
@@ -160,9 +161,14 @@ def test_files_of_other_formats_and_in_other_places_are_not_written(
     assert f"--out {out}" in refused(capsys, str(run), "--format", "torch", "--out", out)
 
 
+def test_what_is_no_run_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not a run directory" in refused(capsys, str(tmp_path / "nothing"), "--format", "torch")
+
+
 # Damaged and hostile run directories
 
 
+@pytest.mark.long
 def test_nothing_is_written_through_links(run: Path, tmp_path: Path) -> None:
     for name in ("model.pt2", "model_card.md"):
         (tmp_path / name).write_text("mine")
@@ -208,7 +214,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if "NaN" in name else ()) for name in DAMAGES]
+)
 def test_a_damaged_run_directory_is_an_error(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage, expected = DAMAGES[name]
     damage(run)
@@ -231,6 +239,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 def test_no_text_of_a_run_directory_becomes_markup(run: Path) -> None:
     scores = json.loads((run / "summary.json").read_text())["test"]
     change_summary(
@@ -328,6 +337,7 @@ def run_with(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return train
 
 
+@pytest.mark.long
 def test_a_cell_from_outside_is_exported_with_its_initial_state(run_with: Callable[[type[Cell]], Path]) -> None:
     directory = run_with(Cell)
     session.export(directory, "torch")

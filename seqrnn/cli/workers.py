@@ -28,6 +28,8 @@ VARIABLE = "SEQRNN_SWEEP"  # PROCESS:FOLDER
 STOP = "stop"
 WATCH_EVERY = 0.5  # seconds
 PATIENCE = 60.0  # seconds that the command waits for its jobs
+# On Windows, os.kill ends a process at once or sends it Ctrl-C. A job there sees by itself that it is asked to end.
+CAN_SIGNAL = os.name == "posix"
 
 _parent: int | None = None  # of a worker: the command's process
 
@@ -72,7 +74,7 @@ def _end_jobs(folder: Path) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         running = {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
-        for process in [*running]:
+        for process in [*running] if CAN_SIGNAL else ():
             try:
                 os.kill(process, 0 if process in asked else signal.SIGTERM)
             except OSError:  # it has gone without removing its file
@@ -102,7 +104,7 @@ def in_worker() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to workers too; the command passes it on
     signal.signal(signal.SIGTERM, _end_job)
     ended = threading.Event()
-    threading.Thread(target=_watch, args=(_parent, ended), daemon=True).start()
+    threading.Thread(target=_watch, args=(_parent, folder / STOP, ended), daemon=True).start()
     try:
         with suppress(FileNotFoundError):  # the command has gone, and its folder with it
             file.touch()
@@ -121,9 +123,12 @@ def _end_job(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(signum)
 
 
-def _watch(parent: int, ended: threading.Event) -> None:
-    """Ends the job when the command's process has gone."""
+def _watch(parent: int, stop: Path, ended: threading.Event) -> None:
+    """Ends the job when the command's process has gone, or, where it cannot send signals, when it asks for that."""
     while not ended.wait(WATCH_EVERY):
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if os.getppid() != parent or (not CAN_SIGNAL and stop.exists()):
+            if CAN_SIGNAL:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                signal.raise_signal(signal.SIGTERM)  # os.kill would end the process without its handler
             return

@@ -44,7 +44,7 @@ def _available() -> int | None:
     """Returns the bytes that are left on this machine and in this process's group; None if that is not known."""
     found = []
     with suppress(OSError, ValueError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
     with suppress(OSError, ValueError):
         limit, used = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
@@ -57,7 +57,7 @@ def _limit(allowed: int) -> Callable[[], object]:
     try:
         import resource  # late: only on POSIX
 
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text("utf-8")
         used = 1024 * int(status.partition("VmData:")[2].split()[0])
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         bound = used + allowed if hard == resource.RLIM_INFINITY else min(used + allowed, hard)

@@ -58,12 +58,12 @@ def export(
             f"--format {format}: needs {', '.join(missing)}, which {'are' if missing[1:] else 'is'} not installed; "
             "install seqrnn[export], or use --format torch"
         )
+    run = Run(directory, plugins)
     path = out or directory / f"model{kind.suffix}"
     if path.suffix != kind.suffix:
         raise ConfigError(f"--out {path}: a file of --format {format} has the suffix {kind.suffix}")
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no directory {path.parent}")
-    run = Run(directory, plugins)
     network = run.network(which)
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if format == "onnx" and size > MOST_BYTES:

@@ -17,7 +17,6 @@ from seqrnn.rundir.bounded import read_model, resolve_inside
 from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import DataSummary
 from seqrnn.tables.preprocessing import CYCLES, LARGEST_LOG, Feature, Preprocessing
-from seqrnn.tables.times import DAY
 
 MOST_FILES = 5  # that are named
 SECOND = 1e9  # nanoseconds
@@ -57,12 +56,6 @@ def table_interface(run: Run, dtype: torch.dtype) -> Interface | None:
             f"{path}: describes {own.input_size:,} inputs and {own.output_size:,} outputs, and the network has "
             f"{summary['input_size']:,} and {summary['output_size']:,}"
         )
-    for name, rows in (("output_mean", own.output_mean), ("output_scale", own.output_scale)):
-        if own.kind != "classification" and [len(row) for row in rows] != [len(own.targets)] * own.steps_ahead:
-            raise DataError(
-                f"{path}: {name} should be {own.steps_ahead:,} lists (one for each timestep of the horizon) of "
-                f"{len(own.targets)} numbers (one for each target)"
-            )
     return interface_of(own, dtype, _origin(run))
 
 
@@ -126,12 +119,12 @@ def _inputs(own: Preprocessing) -> Iterator[Input]:
     for distance in range(1, own.steps_ahead + 1):
         for feature in own.ahead:
             yield from _inputs_of(own, feature, distance)
-    later = f", and {own.step.nominal / SECOND:,.0f} s" if own.is_forecast else ""
+    later = f" plus {own.step.nominal / SECOND:,.0f} s" if own.is_forecast else ""
     for cycle in own.calendar:
         for wave in ("sine", "cosine"):
             meaning = (
-                f"{wave}(2π · time / {CYCLES[cycle] / DAY:g} days), where time is that of timestep t{later}, as a "
-                "clock shows it, since 1970-01-01 00:00"
+                f"{wave} of 2π · time / {CYCLES[cycle] / SECOND:,.0f} s; the time is that of timestep t{later}, as "
+                "a clock shows it, since 1970-01-01 00:00"
             )
             yield Input(Column(name=f"{wave} of the {cycle}", meaning=meaning))
 

@@ -83,8 +83,14 @@ def _bases() -> list[Path]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(getattr(os, "getuid", int)())
+    except (ImportError, KeyError, OSError):
+        return str(_user_number() or 0)
+
+
+def _user_number() -> int | None:
+    """Returns the number of this process's user; None where users have none (Windows)."""
+    find = getattr(os, "getuid", None)
+    return None if find is None else int(find())
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:
@@ -93,9 +99,10 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     Raises:
         PermissionError: others can.
     """
-    if sys.platform == "win32":
+    user = _user_number()
+    if user is None:  # neither does a mode say there who may write
         return
-    if status.st_uid != os.getuid():
+    if status.st_uid != user:
         raise PermissionError(0, f"belongs to user {status.st_uid}, who could put code there", str(path))
     mode = stat.S_IMODE(status.st_mode)
     if mode & (stat.S_IWGRP | stat.S_IWOTH):

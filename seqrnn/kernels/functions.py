@@ -9,12 +9,12 @@ from numba.extending import intrinsic
 from seqrnn.kernels.compiler import kernel
 from seqrnn.kernels.simd import (
     absolute,
-    call,
     constant,
     fill,
     fma,
     lanes_of,
     load,
+    multiply_add,
     nearest,
     power_of_two,
     store,
@@ -57,7 +57,7 @@ def series(typing, r):
         count = TERMS[r.dtype.bitwidth]
         value = constant(r.dtype, 1 / factorial(count))
         for k in range(count - 1, 1, -1):
-            value = call(builder, "fma", r.dtype, value, arguments[0], constant(r.dtype, 1 / factorial(k)))
+            value = multiply_add(builder, value, arguments[0], constant(r.dtype, 1 / factorial(k)), r.dtype)
         return value
 
     return r(r), generate

@@ -17,18 +17,18 @@ from seqrnn.kernels.compiler import kernel
 from seqrnn.kernels.functions import copy
 from seqrnn.kernels.simd import (
     I64,
-    REGISTER,
     alwaysinline,
     broadcast,
-    call,
     constant,
     fill,
     lanes,
     lanes_of,
     load,
     load_all,
+    load_masked,
     load_some,
     mask,
+    multiply_add,
     noinline,
     scalar_type,
     store,
@@ -36,10 +36,16 @@ from seqrnn.kernels.simd import (
     store_some,
     vector_type,
 )
+from seqrnn.kernels.target import TARGET
 
-# By the rows of a tile, the most vectors side by side in it: as many sums as there are registers (32 with AVX-512,
-# else 16).
-TILES = {8: 3, 4: 4, 2: 4, 1: 12} if REGISTER == 64 else {4: 3, 2: 4, 1: 8}
+# By the rows of a tile, the most vectors side by side in it: as many sums as there are registers, apart from those
+# for what is multiplied, and for products that are not added in the same instruction.
+if TARGET.registers == 32:
+    TILES = {8: 3, 4: 4, 2: 4, 1: 12}
+elif TARGET.fused:
+    TILES = {4: 3, 2: 4, 1: 8}
+else:
+    TILES = {4: 2, 2: 4, 1: 8}
 IN_FLIGHT = 8  # additions that a processor computes at a time: two begin in each cycle, and each takes four
 DEPTH = 256  # terms that are added up at a time, so that a strip of the right matrix stays in the first cache
 
@@ -70,7 +76,7 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
     targets = {(m, v): build.gep(c, [build.add(build.mul(c_row, _i64(m)), _i64(v * width))]) for m, v in cells}
 
     def read(place: ir.Value, v: int) -> ir.Value:
-        return load_some(build, place, chosen, dtype) if v == vectors - 1 else load_all(build, place, dtype)
+        return load_masked(build, place, chosen, dtype) if v == vectors - 1 else load_all(build, place, dtype)
 
     # Each sum is one chain of additions, so a small tile keeps several sums for each result: one for every second
     # term, say, and one for those between.
@@ -90,7 +96,7 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
             offset = build.add(build.mul(a_row, _i64(m)), build.mul(term, a_column))
             factor = broadcast(build, build.load(build.gep(a, [offset])), width)
             for v in range(vectors):
-                total = call(build, "fma", dtype, factor, right[v], build.load(sums[m, v, chain]))
+                total = multiply_add(build, factor, right[v], build.load(sums[m, v, chain]), dtype)
                 build.store(total, sums[m, v, chain])
 
     multiple = build.sub(terms, build.srem(terms, _i64(chains)))
@@ -102,9 +108,9 @@ def _tile(module: ir.Module, dtype: types.Type, rows: int, vectors: int) -> ir.F
         with cgutils.for_range_slice(build, multiple, terms, _i64(1), I64) as (term, _):
             add_term(term, 0, whole)
 
-    if REGISTER == 64:
+    if TARGET.masks == "fast":
         add_terms(whole=False)
-    else:  # masks are slow before AVX-512
+    else:
         with build.if_else(build.icmp_signed("==", remaining, _i64(width))) as (then, otherwise):
             with then:
                 add_terms(whole=True)
@@ -244,7 +250,7 @@ def _transpose_block(typing, A, a, a_row, C, c, c_row, rows, columns):
         block = []
         for row in range(width):
             place = builder.gep(source, [builder.mul(a_row_, _i64(row))])
-            block.append(load_some(builder, place, mask(builder, within(row, rows_, columns_), dtype), dtype))
+            block.append(load_some(builder, place, within(row, rows_, columns_), dtype))
         half = width // 2
         while half:  # swap the off-diagonal quarters of ever smaller squares
             for row in range(width):

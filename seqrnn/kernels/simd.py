@@ -10,27 +10,14 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, config, types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
+
+from seqrnn.kernels.target import TARGET
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 UNALIGNED = 1  # byte: the alignment of rows, which may begin anywhere
-
-
-def register_bytes() -> int:
-    """Returns the bytes of a vector register of the processor for which code is compiled; 0 if it has none of use."""
-    if config.CPU_FEATURES is None and config.CPU_NAME is None:
-        features = llvm.get_host_cpu_features()
-    else:
-        features = {name: f"+{name}" in (config.CPU_FEATURES or "") for name in ("avx512f", "avx2", "fma")}
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx2") and features.get("fma") else 0
-
-
-REGISTER = register_bytes() or 16
 
 
 class Vector(types.Type):
@@ -49,7 +36,7 @@ class _VectorModel(models.PrimitiveModel):
 
 def lanes(dtype: types.Type) -> int:
     """Returns how many numbers a register holds."""
-    return REGISTER // (dtype.bitwidth // 8)
+    return TARGET.vector_bytes // (dtype.bitwidth // 8)
 
 
 def scalar_type(dtype: types.Type) -> ir.Type:
@@ -87,19 +74,43 @@ def call(builder: ir.IRBuilder, name: str, dtype: types.Type, *arguments: ir.Val
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), arguments)
 
 
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value, dtype: types.Type) -> ir.Value:
+    """Returns a · b + c, rounded once where the processor can."""
+    if TARGET.fused:
+        return call(builder, "fma", dtype, a, b, c)
+    return builder.fadd(builder.fmul(a, b), c)  # LLVM would call a function of the C library for each lane
+
+
 def load_all(builder: ir.IRBuilder, place: ir.Value, dtype: types.Type) -> ir.Value:
     vector = builder.load(builder.bitcast(place, vector_type(dtype).as_pointer()))
     vector.align = UNALIGNED
     return vector
 
 
-def load_some(builder: ir.IRBuilder, place: ir.Value, chosen: ir.Value, dtype: types.Type) -> ir.Value:
+def load_masked(builder: ir.IRBuilder, place: ir.Value, chosen: ir.Value, dtype: types.Type) -> ir.Value:
     vector = vector_type(dtype)
     kind = ir.FunctionType(vector, [vector.as_pointer(), I32, chosen.type, vector])
     name = f"llvm.masked.load.v{lanes(dtype)}f{dtype.bitwidth}.p0"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     place = builder.bitcast(place, vector.as_pointer())
     return builder.call(function, [place, ir.Constant(I32, UNALIGNED), chosen, constant(dtype, 0.0)])
+
+
+def load_some(builder: ir.IRBuilder, place: ir.Value, remaining: ir.Value, dtype: types.Type) -> ir.Value:
+    """Loads the ``remaining`` lanes; the others are 0."""
+    if TARGET.masks != "none":
+        return load_masked(builder, place, mask(builder, remaining, dtype), dtype)
+    whole = builder.icmp_signed(">=", remaining, ir.Constant(remaining.type, lanes(dtype)))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            all_lanes, after_all = load_all(builder, place, dtype), builder.block
+        with otherwise:
+            some_lanes = load_masked(builder, place, mask(builder, remaining, dtype), dtype)
+            after_some = builder.block
+    value = builder.phi(vector_type(dtype))
+    value.add_incoming(all_lanes, after_all)
+    value.add_incoming(some_lanes, after_some)
+    return value
 
 
 def store_all(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, dtype: types.Type) -> None:
@@ -164,7 +175,7 @@ def load(typing: Any, memory: types.CPointer, index: types.Type, remaining: type
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         place = builder.gep(arguments[0], [arguments[1]])
-        return load_some(builder, place, mask(builder, arguments[2], memory.dtype), memory.dtype)
+        return load_some(builder, place, arguments[2], memory.dtype)
 
     return Vector(memory.dtype)(memory, types.intp, types.intp), generate
 
@@ -235,13 +246,30 @@ def _on_lanes(name: str) -> Any:
 
 absolute = _on_lanes("fabs")
 square_root = _on_lanes("sqrt")
-nearest = _on_lanes("rint")
+
+
+@intrinsic
+def nearest(typing: Any, a: Vector) -> Any:
+    """Returns the nearest whole number. |a| is at most 2^20."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        if TARGET.rounds:
+            return call(builder, "rint", a.dtype, *arguments)
+        # Added to this number, whose last digit counts ones, a fraction has no place left.
+        large = constant(a.dtype, 1.5 * 2.0 ** (23 if a.dtype.bitwidth == 32 else 52))
+        return builder.fsub(builder.fadd(arguments[0], large), large)
+
+    return a(a), generate
 
 
 @intrinsic
 def fma(typing: Any, a: Vector, b: Vector, c: Vector) -> Any:
-    """Returns a · b + c, rounded once."""
-    return a(a, a, a), lambda context, builder, signature, arguments: call(builder, "fma", a.dtype, *arguments)
+    """Returns a · b + c, rounded once where the processor can."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return multiply_add(builder, *arguments, a.dtype)
+
+    return a(a, a, a), generate
 
 
 @intrinsic

@@ -97,15 +97,21 @@ class Network(nn.Module):
         Args:
             gradients: whether they will be needed.
         """
+        if self.torch_reason(device, dtype, streams, gradients) is not None:
+            return None
+        return recurrence_of(self.cell)
+
+    def torch_reason(self, device: torch.device, dtype: torch.dtype, streams: int, gradients: bool) -> str | None:
+        """Returns why torch's operations compute the recurrence; None if compiled code does."""
         if self.kernel == "torch":
-            return None
+            return "kernel=torch"
         recurrence = recurrence_of(self.cell)
-        if recurrence is None or support.compiled_obstacle(recurrence, device, dtype):
+        obstacle = support.compiled_obstacle(recurrence, device, dtype)
+        if recurrence is None or obstacle:
+            return f"no compiled code: {obstacle}"
+        if self.kernel == "compiled":
             return None
-        specification = recurrence.specification
-        if self.kernel == "auto" and not support.is_faster(specification, recurrence.size, streams, gradients):
-            return None
-        return recurrence
+        return support.slower_reason(recurrence.specification, recurrence.size, streams, gradients)
 
     @property
     def has_compiled_head(self) -> bool:

@@ -17,12 +17,14 @@ def title(components: Components, experiment: str | None) -> str:
 
 def facts(components: Components, planned_updates: int, directory: Path) -> dict[str, str]:
     """Returns lines by name: the data if there is something to know about it, model, optimizer, schedule, length,
-    device, and where the results are written."""
+    device, why torch computes the recurrence if kernel=auto has chosen it, and where the results are written."""
     model, optimizer = components.values["model"], components.values["optimizer"]
     schedule, settings = components.schedule, components.settings
     parameters = sum(parameter.numel() for parameter in components.network.parameters())
     size = f"{model['hidden_size']} hidden units · " if "hidden_size" in model else ""
     note = getattr(components.task, "data_note", None)
+    network, context = components.network, components.context
+    reason = network.torch_reason(context.device, context.autocast or context.dtype, schedule.streams, gradients=True)
     return {
         **({"data": note} if note else {}),
         "model": f"{size}{model['head']} head · {parameters:,} parameters",
@@ -30,6 +32,7 @@ def facts(components: Components, planned_updates: int, directory: Path) -> dict
         "schedule": schedule.describe(),
         "length": f"{schedule.epochs:,} epoch{'s' * (schedule.epochs > 1)} · {planned_updates:,} updates",
         "device": f"{device.describe(components.context.device)} · {settings.precision} · seed {settings.seed}",
+        **({"kernel": f"torch: {reason}"} if reason and network.kernel == "auto" else {}),
         "results": relative(directory),
     }
 

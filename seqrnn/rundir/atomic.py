@@ -50,9 +50,10 @@ def remove_unfinished(directory: Path) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Makes the names in a directory survive a power failure, where the operating system offers a way."""
-    if os.name != "posix":  # a directory cannot be opened there
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except PermissionError:  # Windows opens no directories
         return
-    handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -193,14 +193,16 @@ def _targets(
         return settings.target
     wanted: ColumnKind = "number" if settings.kind != "classification" else "category"
     open_to_choice = [name for name in sample.names if name not in taken and name not in settings.known]
-    named = [name for name in open_to_choice if name.lower() in TARGET_NAMES]
-    fitting = named or [name for name in open_to_choice if kinds[name] == wanted]
+    fitting = [name for name in open_to_choice if kinds[name] == wanted]
+    named = [name for name in fitting if name.lower() in TARGET_NAMES]
+    if not fitting and settings.kind == "classification":  # classes may be numbers
+        fitting = named = [name for name in open_to_choice if name.lower() in TARGET_NAMES]
     if not fitting:
         raise DataError(
             f"{sample.source.name}: no column of {'texts' if wanted == 'category' else 'numbers'} is there to be "
             f"predicted; the columns are {', '.join(map(printable, sample.names[:20]))}: name one with task.target"
         )
-    target = fitting[0] if named else fitting[-1]
+    target = named[0] if named else fitting[-1]
     notes.append(f"target: {printable(target)} (task.target)")
     return (target,)
 

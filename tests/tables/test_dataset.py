@@ -261,6 +261,16 @@ def test_a_classification_divides_whole_sequences_of_each_class(tmp_path: Path) 
     assert len(set.union(*parts.values())) == 30
 
 
+def test_the_class_is_a_column_of_texts_or_one_of_its_name(tmp_path: Path) -> None:
+    rows = [f"r{n},{np.sin(n + t):.3f},{'ab'[n % 2]},{n % 2}" for n in range(12) for t in range(5)]
+    texts = write_csv(tmp_path / "a.csv", "id,y,gesture,class", rows)
+    assert make_csv(texts, kind="classification", group="id").preprocessing.targets == ("gesture",)
+    numbers = write_csv(
+        tmp_path / "b.csv", "id,x,class", (f"r{n},{np.sin(n + t):.3f},{n % 2}" for n in range(12) for t in range(5))
+    )
+    assert make_csv(numbers, kind="classification", group="id").preprocessing.classes == ("0", "1")
+
+
 def test_each_epoch_of_a_classification_has_an_order_of_its_own(tmp_path: Path) -> None:
     task = make_csv(recordings(tmp_path / "a.csv", ["a", "b"] * 15), kind="classification", group="id")
     first, second = ([batch.keys.tolist() for batch in task.train(epoch, 4)] for epoch in (0, 1))

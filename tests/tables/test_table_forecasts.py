@@ -22,6 +22,7 @@ from seqrnn.losses import LOSSES
 from seqrnn.rundir.bounded import read_model
 from seqrnn.rundir.names import FORECAST, INTERVALS
 from seqrnn.rundir.reader import RunReader
+from seqrnn.tasks import table_forecasts
 from seqrnn.tasks.csv import Csv
 
 TRAIN = ("model.hidden_size=4", "kernel=torch", "threads=1", "device=cpu", "schedule.max_updates=2", "task.warmup=8")
@@ -145,6 +146,19 @@ def test_a_run_reports_its_forecasts_in_files_summary_and_terminal(table: Path, 
     mine, linear = (scores["rmse"] for scores in (summary["test"], summary["baselines"][LINEAR]))
     assert last == f"does not beat the linear model: RMSE {mine:.4g} against {linear:.4g} ({LINEAR})"
     assert "intervals of 50, 80, 90" in finished.out
+
+
+def test_of_very_many_forecasts_the_newest_are_reported(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_csv(table, target="b", horizon=3)
+    whole, newest = {}, {}
+    monkeypatch.setattr(table_forecasts, "LEAST_JUDGED", 5)
+    for found, most in ((whole, 2**20), (newest, 30)):
+        monkeypatch.setattr(table_forecasts, "MOST_JUDGED", most)
+        made = table_forecasts.forecasts_of({"network": perfect(task)}, task.preprocessing)
+        found.update(times=made.times, actual=made.actual, forecast=made.made["network"])
+    for name, values in newest.items():
+        assert len(values) == 10
+        np.testing.assert_array_equal(values, whole[name][-10:])
 
 
 def test_a_regression_is_reported_and_a_classification_is_not(table: Path, command: Any, tmp_path: Path) -> None:
