@@ -154,7 +154,13 @@ def parser() -> argparse.ArgumentParser:
         help="train a copy of the network further as true values arrive, in DIR (default: RUN_DIR-learned), where "
         "the next call continues; the run stays as it was, and DIR is a run directory with the new weights",
     )
-    stream.add_argument("--lr", type=rate, metavar="RATE", help="of --learn (default: that of the run's optimizer)")
+    stream.add_argument(
+        "--lr",
+        type=rate,
+        metavar="RATE",
+        help="of --learn (default: optimizer.lr of the run / 50, because its training has lowered the rate to nearly "
+        "0; larger where the world has changed for good)",
+    )
     return made
 
 

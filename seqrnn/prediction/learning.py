@@ -17,6 +17,7 @@ from seqrnn.checkpoints.init_from import load_weights
 from seqrnn.errors import DataError, Diverged
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
+from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
@@ -25,30 +26,40 @@ from seqrnn.streaming.predictor import StreamPredictor
 
 Array = NDArray[Any]
 RECENT = 1000  # true values, of which the latest errors are the mean
+RATE_DIVISOR = 50  # the default learning rate is the run's divided by it: training has lowered its own to nearly 0
+WARMUP = 100  # updates over which the rate rises where the state of the run's optimizer is not known
 
 
 class Learner:
     """A network that is fed timesteps and learns from their true values, by the schedule and the optimizer of its
     run, with one stream and a constant learning rate. The run's own network is fed the same, to be compared with.
 
+    The optimizer continues from its state in the run's newest checkpoint. Without one, it begins anew, as does the
+    learning rate, which then rises over the first updates: the first steps of an optimizer like Adam are long.
+
     A window is learned from before the timestep is predicted that comes ``lag`` timesteps after the window's last.
 
     Args:
         lag: timesteps after which the true values of a timestep are known, if they ever are.
-        rate: the learning rate; None: that of the run's optimizer.
+        rate: the learning rate; None: that of the run's optimizer, divided by ``RATE_DIVISOR``.
+
+    Raises:
+        DataError: the state of the optimizer does not fit the run.
     """
 
     def __init__(self, trained: TrainedRun, rate: float | None = None, lag: int = 1) -> None:
         values = trained.values
         device.prepare(values["seed"], values["deterministic"], 1, 0)
         original, self.network = trained.network(), trained.network()
-        optimizer = values["optimizer"] if rate is None else {**values["optimizer"], "lr": rate}
+        self.rate = values["optimizer"]["lr"] / RATE_DIVISOR if rate is None else rate
+        optimizer = {**values["optimizer"], "lr": self.rate}
         self.trained, self.loss, self.data_format = trained, trained.loss, trained.data_format
         self.schedule = Schedule(**{**values["schedule"], "streams": 1})
         self.windows = LiveWindows(self.schedule, self.data_format, lag)
         gradients = WindowByWindow(self.network, self.loss, self.schedule.carry, trained.context, self.data_format)
         made: Any = registry.build("optimizer", optimizer, self.network.parameters())
         self.strategy = Plain(self.network, made, self.schedule, gradients)
+        self.checkpoint = restore_optimizer(trained.run.directory, self.strategy)
         names = {"task": values["task"]["name"], "model": values["model"]["name"]}
         self.predictors = tuple(
             StreamPredictor(network, self.data_format.input_size, names) for network in (original, self.network)
@@ -95,6 +106,7 @@ class Learner:
         if ranges:
             self._learn(ranges)
         step.outputs = np.stack([predictor(values) for predictor in self.predictors])
+        step.updates = self.updates
         outputs: Array = step.outputs[1]
         return outputs
 
@@ -111,13 +123,14 @@ class Learner:
         dtype = torch.int64 if self.data_format.classes else torch.from_numpy(step.outputs).dtype
         expected = torch.from_numpy(np.array([targets, targets])).to(dtype)
         before, now = self.loss(torch.from_numpy(step.outputs), expected).tolist()
-        self.errors.add(before, now)
+        if step.updates:  # before the first update, both are the same network
+            self.errors.add(before, now)
         return {"loss": _rounded(now), "loss_as_trained": _rounded(before)}
 
     def _learn(self, ranges: Any) -> None:
         count = sum(each.count for each in ranges)
         self.network.train()
-        stats = self.strategy(ranges, np.ones(count))
+        stats = self.strategy(ranges, self._factors(count))
         self.network.eval()
         self.windows.forget()
         if stats.diverged:
@@ -127,6 +140,12 @@ class Learner:
             )
         self.updates += int((stats.targets > 0).sum())
         self.predictors[1].refresh()
+
+    def _factors(self, count: int) -> NDArray[np.float64]:
+        """Returns what the learning rate is multiplied by in the next ``count`` updates."""
+        if self.checkpoint is not None:
+            return np.ones(count)
+        return np.minimum((self.updates + 1 + np.arange(count)) / WARMUP, 1.0)
 
     def state(self) -> Tree:
         """Returns everything that what follows depends on."""
@@ -176,8 +195,8 @@ class Learner:
 
 
 class Errors:
-    """The mean losses of the network as it was trained, and as it has learned since; of all and of the latest true
-    values."""
+    """The mean losses of the network as it was trained, and as it has learned since, over the same true values, whose
+    predictions were made after the first update; of all and of the latest."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -190,14 +209,16 @@ class Errors:
         self.recent.append((before, now))
 
     def describe(self, loss: str) -> str:
-        """Returns a line for people."""
+        """Returns a line for people, with a warning where the network that learns is the worse one."""
         if not self.count:
-            return "no true values have arrived"
-        before, now = self.sums / self.count
-        text = f"{loss} over {self.count:,} true values: {before:.4g} as trained, {now:.4g} learning"
+            return "no true value of a prediction since the first update has come, so whether it helps is not known"
+        pairs = [self.sums / self.count]
+        text = f"{loss} over {self.count:,} true values since the first update: {_pair(pairs[0])}"
         if self.count > len(self.recent):
-            before, now = np.mean(self.recent, axis=0)
-            text += f"; over the latest {len(self.recent):,}: {before:.4g} and {now:.4g}"
+            pairs.append(np.mean(self.recent, axis=0))
+            text += f"; over the latest {len(self.recent):,}: {_pair(pairs[1])}"
+        if any(now > before and f"{now:.4g}" != f"{before:.4g}" for before, now in pairs):
+            text += "; learning made it worse: try a smaller --lr"
         return text
 
     def state(self) -> dict[str, Any]:
@@ -210,6 +231,11 @@ class Errors:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.count, self.sums = int(state["count"]), state["sums"].numpy().copy()
         self.recent = deque([(float(before), float(now)) for before, now in state["recent"]], maxlen=RECENT)
+
+
+def _pair(losses: NDArray[np.float64]) -> str:
+    before, now = losses
+    return f"{before:.4g} as trained, {now:.4g} learning"
 
 
 def _rounded(loss: float) -> float:

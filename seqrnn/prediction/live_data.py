@@ -28,12 +28,14 @@ class Step:
         start: whether a new sequence begins.
         outputs: (2, O), of the network as it was trained and as it has learned since.
         targets: (O,) numbers, or the class; None: the true values are not known.
+        updates: that had been made when it was predicted.
     """
 
     inputs: Array
     start: bool
     outputs: Any = None
     targets: Any = None
+    updates: int = 0
 
 
 @dataclass(eq=False)
@@ -150,16 +152,17 @@ class LiveWindows:
             "targets": _stacked([missing if step.targets is None else np.atleast_1d(step.targets) for step in steps]),
             "valid": torch.tensor([step.targets is not None for step in steps]),
             "starts": torch.tensor([step.start for step in steps]),
+            "updates": torch.tensor([step.updates for step in steps]),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from the state of another object of the same schedule and task."""
-        columns = [state[name].numpy() for name in ("inputs", "outputs", "targets", "valid", "starts")]
+        columns = [state[name].numpy() for name in ("inputs", "outputs", "targets", "valid", "starts", "updates")]
         self.window = int(state["window"])
         self.current = LiveSequence(self.data_format, int(state["first"]))
-        for inputs, outputs, targets, valid, start in zip(*columns, strict=True):
+        for inputs, outputs, targets, valid, start, updates in zip(*columns, strict=True):
             known = (int(targets[0]) if self.data_format.classes else targets) if valid else None
-            self.current.steps.append(Step(inputs, bool(start), outputs, known))
+            self.current.steps.append(Step(inputs, bool(start), outputs, known, int(updates)))
 
 
 def _stacked(values: list[Array]) -> torch.Tensor:

@@ -72,7 +72,7 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
 
     Args:
         directory: where the training goes on; one that is there already is continued.
-        rate: the learning rate; None: that of the run's optimizer.
+        rate: the learning rate; None: one far below that of the run, see ``Learner``.
 
     Raises:
         ConfigError: the directory cannot be used.
@@ -86,6 +86,8 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
     try:
         if learner.rows:
             announce(f"continues after row {learner.rows:,} ({learner.updates:,} updates) from {directory}")
+        elif learner.checkpoint is None:
+            announce(f"note: {trained.run.directory} has no checkpoint: its optimizer begins anew, with a warm-up")
         with Signals() as signals:
             try:
                 answer_lines(stream, signals, kept.write_if_due)

@@ -79,12 +79,19 @@ def screen_tables(results: Sequence[Result]) -> Iterator[Text | Table]:
         yield Text(printable(ranking.title), style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         names = len(ranking.head) - 6
-        for number, head in enumerate(ranking.head):
+        heads = _short([printable(head) for head in ranking.head])
+        for number, head in enumerate(heads):
             is_text = 0 < number < names or head == "best baseline"
-            table.add_column(printable(head), justify="left" if is_text else "right", overflow="fold")
+            table.add_column(head, justify="left" if is_text else "right", overflow="fold")
         for row in ranking.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         yield table
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """Returns keys without their groups where that tells them apart, such as ``lr``: a screen is narrow."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 
 
 def repeat_command(result: Result) -> str:

@@ -17,12 +17,13 @@ from helpers import make_schedule, random_batch, whole
 from predicting import Command, MakeRun
 
 import seqrnn
-from seqrnn import registry
+from seqrnn import evaluation, registry
 from seqrnn.errors import DataError
 from seqrnn.prediction import learning_directory, stream, trained
 from seqrnn.prediction.learning import Learner
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
+from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.plain import Plain, WindowByWindow
@@ -80,7 +81,9 @@ def reference(run: TrainedRun) -> Plain:
     network, schedule = run.network(), Schedule(**{**run.values["schedule"], "streams": 1})
     gradients = WindowByWindow(network, run.loss, schedule.carry, run.context, DataFormat.of(run.task))
     optimizer = registry.build("optimizer", {**run.values["optimizer"], "lr": 0.01}, network.parameters())
-    return Plain(network, optimizer, schedule, gradients)
+    strategy = Plain(network, optimizer, schedule, gradients)
+    assert restore_optimizer(run.run.directory, strategy) is not None
+    return strategy
 
 
 def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
@@ -218,8 +221,61 @@ def test_learning_lowers_the_error_where_the_world_has_changed(trained: MakeRun,
     losses = np.array([(a["loss_as_trained"], a["loss"]) for a in result.answers if "loss" in a])
     before, now = losses[-200:].mean(axis=0)
     assert now < 0.7 * before
-    mean = losses.mean(axis=0)
-    assert f"l1 over {len(losses)} true values: {mean[0]:.4g} as trained, {mean[1]:.4g} learning" in result.err
+    after = np.array([(a["loss_as_trained"], a["loss"]) for a in result.answers if "loss" in a and a["updates"]])
+    mean = after.mean(axis=0)
+    expected = f"l1 over {len(after)} true values since the first update: {mean[0]:.4g} as trained, {mean[1]:.4g} "
+    assert expected in result.err
+    assert "learning made it worse" not in result.err
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run that forecasts a noisy wave about as well as can be."""
+    path = tmp_path_factory.mktemp("solved") / "wave.csv"
+    path.write_text("y\n" + "".join(f"{value}\n" for value in wave(600, 0)), encoding="utf-8")
+    overrides = ["task=csv", f"task.path={path}", "model=gru", "model.hidden_size=16", "schedule.max_updates=300"]
+    common = ["plots.draw=false", "device=cpu", "threads=1", f"hydra.run.dir={path.parent / 'run'}"]
+    return load(seqrnn.run([*overrides, *common], quiet=True))
+
+
+def wave(rows: int, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(rows)
+    return np.round(5 + np.sin(np.arange(rows) / 3) + 0.1 * noise, 4)
+
+
+def held_out_error(run: TrainedRun, network: Any) -> float:
+    predictions = evaluation.predict(network, run.task.test(), run.context)
+    return evaluation.score(predictions, run.task, run.loss)["rmse"]
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_learning_what_is_known_does_no_harm(has_checkpoint: bool, solved: TrainedRun, tmp_path: Path) -> None:
+    run = solved
+    if not has_checkpoint:
+        shutil.copytree(solved.run.directory, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+        run = trained.load(tmp_path / "run")
+    before = held_out_error(run, run.network())
+    assert before < 0.2
+    answering = stream.open_learning(run, None)
+    assert (answering.learner.checkpoint is not None) == has_checkpoint
+    assert answering.learner.rate == run.values["optimizer"]["lr"] / 50
+    worst = 0.0
+    for value in wave(200, 1):
+        updates = answering.learner.updates
+        answering.answer({"y": value})
+        if answering.learner.updates > updates:
+            worst = max(worst, held_out_error(run, answering.learner.network))
+    assert answering.learner.updates >= 5
+    assert worst < 1.1 * before
+
+
+def test_a_rate_that_ruins_the_network_is_named(solved: TrainedRun, command: Command) -> None:
+    rows = "".join(json.dumps({"y": value}) + "\n" for value in wave(200, 1))
+    result = command(solved.run.directory, "--stream", "--learn", "d", "--lr", 0.5, stdin=rows)
+    assert "learning made it worse: try a smaller --lr" in result.err
+    short = "".join(rows.splitlines(keepends=True)[:10])
+    result = command(solved.run.directory, "--stream", "--learn", "e", stdin=short)
+    assert "whether it helps is not known" in result.err
 
 
 def test_classes_are_learned(trained: MakeRun, command: Command) -> None:

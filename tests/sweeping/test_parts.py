@@ -124,3 +124,8 @@ def test_a_name_is_readable_and_stays_in_its_directory() -> None:
     for identity in ({}, {"a": "/"}, {"x" * 200: "y"}, {"seed": "1"}, {"~a": ""}, {"é": "ü"}):
         assert JOB_NAME.fullmatch(name_of(identity)), name_of(identity)
     assert name_of({"a": "1", "b": "2"}).rpartition("_")[2] == name_of({"b": "2", "a": "1"}).rpartition("_")[2]
+
+
+def test_keys_lose_their_groups_where_that_tells_them_apart() -> None:
+    assert tables._short(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
+    assert tables._short(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]

@@ -350,13 +350,14 @@ def test_the_linear_baseline_is_the_least_squares_solution_on_past_inputs() -> N
     [
         (["task=adding"], "mse", 0.02),
         (["task=add_memory"], "loss", 0.47),
+        (["task=copy"], "loss", 0.1),
         (["task=mackey_glass"], "nrmse", 0.3),
         (["task=memory_capacity"], "mse", 0.01),
         (["task=echo"], "loss", 0.05),
         (["task=xor"], "mse", 0.18),
         (["task=parity"], "loss", 0.05),
         (["task=letters"], "mse", 0.03),
-        (["task=narma"], "nrmse", 0.3),
+        (["task=narma"], "nrmse", 0.15),
         (["task=lorenz"], "nrmse", 0.3),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -372,18 +373,6 @@ def test_the_defaults_of_a_task_train_a_network_that_beats_its_baselines(
     assert found < worst
     assert found < 0.9 * min(one[metric] for name, one in baselines.items() if not name.startswith("floor"))
     assert all(found > 0.99 * one[metric] for name, one in baselines.items() if name.startswith("floor"))
-
-
-@pytest.mark.long
-def test_copying_over_a_thousand_timesteps_is_not_learned_and_scores_as_no_memory() -> None:
-    sizes = ["task.delay=1000", "task.train_sequences=200", "task.validation_sequences=10", "task.test_sequences=50"]
-    run = build_components(composed_values(["task=copy", *sizes, "schedule.epochs=5", "device=cpu", "threads=1"]))
-    fit(run)
-    predictions = evaluation.predict(run.network, run.task.test(), run.context)
-    found = evaluation.score(predictions, run.task, run.loss)
-    memoryless = 10 * math.log(8) / 1020
-    assert 0.95 * memoryless < found["loss"] < 2 * memoryless
-    assert found["accuracy_symbols"] < 0.2
 
 
 def test_networks_of_all_tasks_have_the_sizes_of_their_data() -> None:
