@@ -15,7 +15,8 @@ THOUSANDS = {".": ".", ",": ",", " ": " \u00a0\u202f", "'": "'\u2019"}
 @cache
 def _grouped(decimal: str, thousands: str) -> str:
     """Returns the regular expression of numbers with separated thousands, for ``re`` and for arrow."""
-    return rf"^[+-]?[1-9][0-9]{{0,2}}(?:[{THOUSANDS[thousands]}][0-9]{{3}})+(?:\{decimal}[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
+    before = rf"[1-9][0-9]{{0,2}}(?:[{THOUSANDS[thousands]}][0-9]{{3}})+"
+    return rf"^[+-]?{before}(?:\{decimal}[0-9]*)?(?:[eE][+-]?[0-9]+)?$"
 
 
 def number_of(text: str, decimal: str = ".", thousands: str | None = None) -> float | None:
