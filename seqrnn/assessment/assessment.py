@@ -1,14 +1,12 @@
 """Scores with confidence intervals: the percentile bootstrap over whole sequences, or over blocks of time.
 
-The timesteps that count are grouped: many sequences are independent of each other, so each is a group; of few
-sequences, each timestep is a group (with all sequences), and neighbouring ones are drawn together, because their
-errors depend on each other (``seqrnn.forecasting.bootstrap``). Every score is computed anew for every draw, and all
+The timesteps that count are drawn in groups (``seqrnn.forecasting.groups``). Every score is computed anew for every draw, and all
 predictors are scored on the same draws, so that their difference has an interval, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +14,9 @@ from numpy.typing import NDArray
 
 from seqrnn.assessment.judged import Array, Judged
 from seqrnn.forecasting import bootstrap
-from seqrnn.forecasting.residuals import autocorrelation, white_noise_band
+from seqrnn.forecasting.groups import Groups, Rows, group
+from seqrnn.forecasting.verdict import Outcome, outcome
 from seqrnn.metrics import is_higher_better
-
-MANY = 20  # sequences that are independent groups
-MOST_ROWS = 3e8  # over all draws, of which there are fewer for very long tests
-FEWEST_DRAWS = 199
-MOST_LAGS = 1000
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,12 @@ class Difference:
     baseline: str
     estimate: Estimate
 
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the network is better, as far as the data can tell."""
+        one = self.estimate
+        return outcome(one.value, one.low, one.high, bool(is_higher_better(self.metric, None)))
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -60,40 +59,6 @@ class Assessment:
     differences: Mapping[str, Difference]
     groups: Groups
     confidence: float
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The timesteps that count, in groups.
-
-    Args:
-        order: the rows of all groups, one group behind the other.
-        counts: rows of each group.
-        block: groups that are drawn together.
-        description: what is drawn.
-    """
-
-    order: Rows
-    counts: Rows
-    block: int
-    description: str
-
-    def draws(self) -> Iterator[Rows]:
-        """Yields the rows of each draw; nothing where there are too few groups for an interval."""
-        count = len(self.counts)
-        if count < 3 * self.block or count < 2:
-            return
-        number = int(np.clip(MOST_ROWS / max(len(self.order), 1), FEWEST_DRAWS, bootstrap.RESAMPLES))
-        for chosen in bootstrap.draws(count, self.block, number):
-            yield self.rows(chosen)
-
-    def rows(self, chosen: Rows) -> Rows:
-        """Returns the rows of groups, with repetitions."""
-        counts = self.counts[chosen]
-        begins = np.cumsum(self.counts) - self.counts
-        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        found: Rows = self.order[np.repeat(begins[chosen], counts) + inside]
-        return found
 
 
 def assess(judged: Mapping[str, Judged], confidence: float = 0.95) -> Assessment:
@@ -155,18 +120,7 @@ def _estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Es
 
 def groups_of(judged: Judged) -> Groups:
     """Groups the timesteps that count."""
-    found, numbers = np.unique(judged.sequences, return_inverse=True)
-    steps, steps_of = np.unique(judged.times, return_inverse=True)
-    if len(found) >= MANY or (len(steps) == 1 and len(found) > 1):
-        order = np.argsort(numbers, kind="stable")
-        return Groups(order, np.bincount(numbers), 1, f"{len(found):,} sequences")
-    counts = np.bincount(steps_of)
-    means = np.bincount(steps_of, _losses(judged)) / counts
-    block = max(bootstrap.block_length(len(steps), judged.horizon), _memory(means))
-    block = max(1, min(block, len(steps) // 3))
-    what = f"{len(steps):,} timesteps"
-    order = np.argsort(steps_of, kind="stable")
-    return Groups(order, counts, block, f"{what} in blocks of {block:,}" if block > 1 else what)
+    return group(judged.times, judged.sequences, _losses(judged), judged.horizon)
 
 
 def _losses(judged: Judged) -> NDArray[np.float64]:
@@ -176,14 +130,3 @@ def _losses(judged: Judged) -> NDArray[np.float64]:
     error = judged.network.astype(np.float64) - judged.targets
     squares: NDArray[np.float64] = np.square(error).reshape(len(error), -1).mean(axis=1)
     return squares
-
-
-def _memory(losses: NDArray[np.float64]) -> int:
-    """Returns how many neighbouring losses depend on each other: twice the lags up to which their autocorrelation is
-    more than that of noise, as in Politis & White (2004)."""
-    lags = min(MOST_LAGS, len(losses) // 4)
-    if lags < 1:
-        return 1
-    correlation = autocorrelation(losses, lags)[1:]
-    within = np.abs(np.nan_to_num(correlation)) < white_noise_band(len(losses))
-    return 2 * (int(np.argmax(within)) if within.any() else lags)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seqrnn.assessment.assessment import Assessment, Difference, Estimate, assess
 from seqrnn.assessment.judged import Judged, judge, mean_of, same_data, with_common_data
+from seqrnn.forecasting.verdict import Outcome
 from seqrnn.prediction import trained
 from seqrnn.prediction.terminal import counted, line
 from seqrnn.prediction.trained import TrainedRun, Which
@@ -16,6 +17,11 @@ from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
 from seqrnn.rundir.names import SUMMARY
 
+OUTCOMES: dict[Outcome, str] = {
+    "better": "better",
+    "worse": "worse: it does not beat the baseline",
+    "unclear": "the data cannot tell which is better",
+}
 CLOSE = 1e-3  # relative difference between a score and that of the summary, from another device or kernel
 
 
@@ -101,7 +107,8 @@ def _print_scores(screen: Screen, found: Assessment) -> None:
     line(screen, f"  intervals of {100 * found.confidence:g} %, by the bootstrap over {found.groups.description}")
     screen.print(ScoreTable({**found.networks, **found.baselines}, "", _shown, len(found.networks)))
     for name, difference in found.differences.items():
-        line(screen, f"{name} − {difference.baseline}, {difference.metric}: {_signed(difference)}")
+        found_out = OUTCOMES[difference.outcome]
+        line(screen, f"{name} − {difference.baseline}, {difference.metric}: {_signed(difference)}: {found_out}")
 
 
 def _shown(metric: str, estimate: Estimate) -> str:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from seqrnn.forecasting import conformal, metrics
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
 from seqrnn.forecasting.residuals import autocorrelation, ljung_box, white_noise_band
+from seqrnn.forecasting.verdict import verdict
 
 Array = NDArray[np.float64]
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 SHOWN = 0.9  # the confidence that summaries and pictures show
 MOST_LAGS = 50  # of the autocorrelation
 MOST_STORED = 2**22  # numbers in each array of forecast.npz
-LINEAR = "ridge autoregression"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Report:
         summary: ``forecast`` in summary.json.
         intervals: intervals.json.
         arrays: forecast.npz.
-        verdict: a sentence, where the network does not beat the linear model.
+        verdict: a sentence, where the network does not beat the best baseline, or the data cannot tell.
     """
 
     scores: dict[str, dict[str, float]]
@@ -162,27 +162,8 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             intervals=intervals,
         ),
         _arrays(test, network, lower[:-1], upper[:-1]),
-        verdict(test, network, units),
+        verdict(test.actual, test.made, network, units),
     )
-
-
-def verdict(test: Forecasts, network: str, units: Array | float = 1.0) -> str | None:
-    """Returns a sentence with both errors where the network does not beat the linear model; else None.
-
-    Args:
-        units: (K,) by which errors are divided, see ``Labels``.
-    """
-    if LINEAR not in test.made:
-        return None
-    errors = {name: metrics.rmse(test.actual, test.made[name], (0, 1, 2)) / units for name in (network, LINEAR)}
-    if not np.isfinite(errors[LINEAR]).all():
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = float(np.mean(errors[network] / errors[LINEAR]))
-    if ratio < 1:
-        return None
-    mine, linear = (float(np.mean(errors[name])) for name in (network, LINEAR))
-    return f"does not beat the linear model: RMSE {mine:.4g} against {linear:.4g} ({LINEAR})"
 
 
 def _interval(calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float) -> Interval:

@@ -17,7 +17,8 @@ from seqrnn.bounds import Count, Natural
 from seqrnn.errors import ConfigError
 from seqrnn.forecasting.autoregression import RidgeAutoregression
 from seqrnn.forecasting.metrics import mean
-from seqrnn.forecasting.report import LINEAR, Report, make_report, point_scores
+from seqrnn.forecasting.report import Report, make_report, point_scores
+from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows

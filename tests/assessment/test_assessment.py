@@ -84,6 +84,16 @@ def test_many_sequences_are_drawn_one_by_one_and_few_in_time() -> None:
     assert groups_of(judged(noise[:1, :3])).description == "3 sequences"
 
 
+def test_recordings_of_different_lengths_are_drawn_one_by_one() -> None:
+    """Each of 18 has one class, at its last timestep."""
+    lengths = 5 + np.arange(18) % 10
+    labels, outputs = np.arange(18) % 2, np.random.default_rng(0).standard_normal((18, 2))
+    made = Judged(lengths, np.arange(18), labels, outputs, {}, classification, "accuracy", "classification")
+    groups = groups_of(made)
+    assert (groups.block, groups.description) == (1, "18 sequences")
+    assert groups.counts.tolist() == [1] * 18
+
+
 def test_the_rows_of_groups_are_theirs_with_repetitions() -> None:
     groups = Groups(np.array([5, 6, 2, 9, 8, 7]), np.array([2, 1, 3]), 1, "")
     assert groups.rows(np.array([2, 0, 2, 1])).tolist() == [9, 8, 7, 5, 6, 9, 8, 7, 2]

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import seqrnn
-from seqrnn import evaluate
+from seqrnn import evaluate, evaluation
 from seqrnn.assessment.command import evaluate as evaluate_runs
 from seqrnn.forecasting import bootstrap
-from seqrnn.forecasting.report import LINEAR
+from seqrnn.forecasting.verdict import LINEAR, difference_interval
+from seqrnn.prediction import trained as trained_runs
 from seqrnn.results import Run
+from seqrnn.tasks.table_forecasts import forecasts_of
 
 SMALL = ["plots.draw=false", "device=cpu", "threads=1", "kernel=torch", "model=elman", "model.hidden_size=4"]
 
@@ -124,6 +126,19 @@ def test_runs_with_the_same_test_share_a_table_and_others_have_their_own(
     assert result.out.count(f"\n{LINEAR}") == result.out.count("\nmean ")
     assert "the test of 3 runs" in result.out
     assert result.out.count(", rmse: +") == 2  # three updates do not beat the best baseline
+    words = " ".join(result.out.split())
+    said = words.count("worse: it does not beat the baseline") + words.count("the data cannot tell which is better")
+    assert said >= 2
+
+
+def test_training_and_evaluation_agree_on_what_the_test_says(trained: MakeRun, table: Path) -> None:
+    (assessment,) = evaluate_runs([trained(*csv(table)).directory])
+    (difference,) = assessment.differences.values()
+    run = trained_runs.load(trained(*csv(table)).directory)
+    made = evaluation.predict(run.network(), run.task.test(), run.context)
+    found = forecasts_of({"network": made, **dict(evaluation.predict_baselines(made, run.task))}, run.preprocessing())
+    interval = difference_interval(found.actual, found.made["network"], found.made[difference.baseline])
+    assert interval == pytest.approx((difference.estimate.low, difference.estimate.high), rel=1e-4)
 
 
 def test_an_ensemble_is_scored_beside_its_runs(trained: MakeRun, command: Command, table: Path) -> None:

@@ -12,7 +12,8 @@ from seqrnn.errors import DataError
 from seqrnn.forecasting import metrics, report
 from seqrnn.forecasting.intervals import Intervals, as_array
 from seqrnn.forecasting.origins import future
-from seqrnn.forecasting.report import LINEAR, Forecasts, Labels, make_report
+from seqrnn.forecasting.report import Forecasts, Labels, make_report
+from seqrnn.forecasting.verdict import LINEAR, outcome, verdict
 from seqrnn.rundir.bounded import read_model
 from seqrnn.rundir.strict_json import to_json
 
@@ -62,20 +63,38 @@ def test_the_residuals_of_a_forecast_that_forgets_a_step_are_correlated() -> Non
 
 def test_a_network_that_does_not_beat_the_linear_model_is_told_so_with_both_numbers() -> None:
     worse = forecasts(500, 0, noise=1.0)
-    assert make_report(worse, worse, LABELS).verdict == report.verdict(worse, "network")
+    assert make_report(worse, worse, LABELS).verdict == verdict(worse.actual, worse.made, "network")
     error = {name: metrics.rmse(worse.actual, made, (0, 1, 2)).mean() for name, made in worse.made.items()}
-    sentence = report.verdict(worse, "network")
+    sentence = verdict(worse.actual, worse.made, "network")
     assert sentence is not None
     assert f"RMSE {error['network']:.4g} against {error[LINEAR]:.4g}" in sentence
-    better = Forecasts(worse.times, worse.actual, {"network": worse.made[LINEAR], LINEAR: worse.made["network"]})
-    assert report.verdict(better, "network") is None
-    assert report.verdict(Forecasts(worse.times, worse.actual, {"network": worse.made["network"]}), "network") is None
+    assert sentence.startswith("does not beat the linear model: ")
+    better = {"network": worse.made[LINEAR], LINEAR: worse.made["network"]}
+    assert verdict(worse.actual, better, "network") is None
+    assert verdict(worse.actual, {"network": worse.made["network"]}, "network") is None
+
+
+def test_where_the_interval_of_the_difference_contains_0_the_data_cannot_tell() -> None:
+    made = forecasts(500, 0, noise=0.01)
+    for number in (1, -1):
+        nearly = {"network": made.made["network"], "persistence": made.made[LINEAR], LINEAR: made.made[LINEAR] + 5}
+        nearly["network"] = nearly["network"] + number * 0.001 * np.random.default_rng(1).standard_normal(
+            made.actual.shape
+        )
+        sentence = verdict(made.actual, nearly, "network")
+        assert sentence is not None
+        assert sentence.startswith("the test data cannot tell whether it beats persistence: RMSE ")
+    short = {name: values[:2] for name, values in made.made.items()}
+    assert "cannot tell" in str(verdict(made.actual[:2], short, "network"))  # too little for an interval
+    assert outcome(-1.0, -2.0, -0.5) == outcome(1.0, 0.5, 2.0, is_higher_better=True) == "better"
+    assert outcome(1.0, 0.5, 2.0) == outcome(-1.0, -2.0, -0.5, is_higher_better=True) == "worse"
+    assert outcome(-1.0, -2.0, 0.5) == outcome(-1.0, np.nan, np.nan) == "unclear"
 
 
 def test_a_network_whose_outputs_are_not_finite_does_not_beat_the_linear_model() -> None:
     made = forecasts(500, 0)
     lost = {**made.made, "network": np.full_like(made.actual, np.nan)}
-    assert report.verdict(Forecasts(made.times, made.actual, lost), "network") is not None
+    assert "does not beat" in str(verdict(made.actual, lost, "network"))
 
 
 def test_validation_and_test_may_have_different_series() -> None:

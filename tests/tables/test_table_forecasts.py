@@ -17,7 +17,7 @@ from seqrnn import evaluation, plots
 from seqrnn.errors import DataError
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.intervals import Intervals
-from seqrnn.forecasting.report import LINEAR
+from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.losses import LOSSES
 from seqrnn.rundir.bounded import read_model
 from seqrnn.rundir.names import FORECAST, INTERVALS
