@@ -143,7 +143,8 @@ def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
     assert "sequence" in command("task=integral", "--cfg", "job", "--package", "task", "seed=1").out
 
 
-def test_help_explains_the_keys(command: Command) -> None:
+def test_help_explains_the_keys(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     shown = command("--help", "task=sine", "model=lstm")
     assert shown.exit_code == 0
     lines = {" ".join(line.split()) for line in shown.out.splitlines()}
@@ -402,3 +403,13 @@ def test_an_interrupted_run_is_complete_as_far_as_it_got(tmp_path: Path) -> None
     assert summary["status"] == "interrupted"
     assert summary["updates"] > 0
     assert (tmp_path / "run" / "loss.png").is_file()
+
+
+def test_help_is_as_wide_as_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = command("--help", "task=csv").out.splitlines()
+        assert max(map(len, lines)) <= columns
+        first = next(number for number, line in enumerate(lines) if line.startswith("  known: []"))
+        assert "# the column, or a list of those" in lines[first]
+        assert lines[first + 1].startswith(f"{'':30}  # ")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -161,3 +162,19 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 def test_a_summary_that_does_not_fit_the_arrays_draws_what_it_names(tmp_path: Path) -> None:
     run = make(tmp_path / "run", arrays(targets=3), values(targets=1))
     assert len(plots.draw(run)) == 3
+
+
+def test_no_line_is_drawn_across_a_long_gap() -> None:
+    times = np.concatenate([np.arange(20.0), 365 + np.arange(20.0)])
+    ax = Figure().subplots()
+    forecasts._line(ax, times, np.sin(times), style.ORANGE, "actual", 1.0)
+    x, y = ax.lines[0].get_data()
+    assert np.isnan(x).tolist() == np.isnan(y).tolist() == [n == 20 for n in range(41)]
+
+
+def test_a_regression_calls_its_line_output_in_both_panels() -> None:
+    forecast = Forecast.model_validate(values(1, 1, lead=0))
+    figure = forecasts.draw_forecasts(arrays(200, 1, 1, 1), forecast, Facts({}, {}))
+    labels = [line.get_label() for ax in figure.findobj(Axes) for line in ax.lines]
+    assert labels.count("output") == 2
+    assert "forecast" not in labels

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -25,7 +27,9 @@ from seqrnn.plots.facts import Facts
 from seqrnn.plots.pictures import classes as classes_picture
 from seqrnn.plots.pictures import pieces, points
 from seqrnn.plots.pictures import sequences as sequences_picture
+from seqrnn.recording.arrays import samples as sample_arrays
 from seqrnn.rundir.writer import RunWriter
+from seqrnn.tasks.protocol import Chunk
 
 RNG = np.random.default_rng(0)
 CONFIG = {
@@ -391,6 +395,29 @@ def test_the_title_has_the_score_and_the_notes_what_a_reader_must_know() -> None
     assert "smoke run" in text
     assert "stand-in digits" in text
     assert "interrupted after 300" in text
+
+
+def test_what_the_data_is_is_no_warning() -> None:
+    table = Facts(CONFIG, {**SUMMARY, "data_note": "sales.csv: 612 timesteps", "data_note_warns": False})
+    assert table.notes == []
+    (line,) = [text for text in style.page(1, table, "")[0].findobj(Text) if "612 timesteps" in text.get_text()]
+    assert line.get_color() == style.GREY
+    warning = Facts(CONFIG, {**SUMMARY, "data_note": "stand-in digits"})
+    assert warning.notes == ["data: stand-in digits"]
+
+
+def test_samples_of_several_inputs_have_a_legend_and_end_where_they_end() -> None:
+    inputs = np.random.default_rng(0).standard_normal((30, 4, 2))
+    valid = np.zeros((30, 4), bool)
+    valid[[9, 29, 29, 14], range(4)] = True
+    chunk = Chunk(*map(torch.from_numpy, (inputs, np.zeros((30, 4), int), valid, valid)))
+    batch: Any = SimpleNamespace(timesteps=30, read=lambda start, stop: chunk)
+    found = sample_arrays(batch)
+    assert np.isfinite(found["inputs"]).all(axis=2).sum(axis=0).tolist() == [10, 30, 30, 15]
+    assert np.isfinite(inputs).all()  # those of the batch are as they were
+    text = words(samples.draw(found, facts(**CLASSES)))
+    assert "input 1" in text
+    assert "input 2" in text
 
 
 # Drawing again

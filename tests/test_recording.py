@@ -16,10 +16,11 @@ from rich.console import Console
 from seqrnn import plots
 from seqrnn.errors import DataError
 from seqrnn.evaluation import Predictions
+from seqrnn.monitor import Progress
 from seqrnn.plots import drawing, loss
 from seqrnn.plots.pictures import points
 from seqrnn.plots.pictures.points import draw as draw_points
-from seqrnn.recording import arrays, provenance
+from seqrnn.recording import arrays, provenance, terminal
 from seqrnn.recording.score_table import ScoreTable
 
 Command = Callable[..., Finished]
@@ -231,3 +232,27 @@ def test_a_task_from_outside_the_package_chooses_its_picture(
     assert finished.summary["problems"] == []
     assert [(picture.name, picture.axis, picture.start) for picture in drawn] == [("points", "angle", 3.0)]
     assert (finished.directory / "predictions.png").exists()
+
+
+def test_progress_in_a_pipe_waits_until_it_means_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    shown = terminal.Terminal(tmp_path / "train.log", "loss")
+    progress = Progress(planned_updates=100)
+
+    def at(seconds: float, position: int) -> str:
+        nonlocal now
+        now, progress.position = 1000.0 + seconds, position
+        progress.timesteps, progress.train_seconds, progress.train_loss = 32 * position, seconds, 0.4
+        shown.progress(progress)
+        return capsys.readouterr().out
+
+    assert at(60, 1) == ""  # after a long start, the first block
+    assert at(60.2, 3) == ""
+    line = at(66, 25)  # 24 updates in 6 s: 75 are left
+    assert line.startswith(" 25%  800 timesteps")
+    assert "19 s left" in line
+    assert at(67, 30) == ""
+    shown.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,17 @@ CONTINUED = re.compile(r" +# *(?P<comment>.*)$")
 COMPONENTS = ("task", "model", "optimizer")
 
 
-def with_comments(text: str, conf: Path) -> str:
-    """Returns a config in YAML with the comments of the files in ``conf`` behind its keys.
+KEY_WIDTH = 30  # characters of a key and its value, which comments stand beside
+
+
+def with_comments(text: str, conf: Path, width: int | None = None) -> str:
+    """Returns a config in YAML with the comments of the files in ``conf`` beside its keys.
 
     Args:
-        text: YAML, with other text before and after it.
+        text: YAML, with other text before and after it, of which long lines are wrapped.
+        width: of a line in characters; None: of the terminal, 80 where there is none.
     """
+    width = width or shutil.get_terminal_size((80, 24)).columns
     known = comments(conf / "config.yaml")
     values = {key: value for _, key, value, _ in _keys(text)}
     for path in sorted((conf / "schedule").glob("*.yaml")):  # all have the same keys, and one explains them
@@ -26,10 +33,34 @@ def with_comments(text: str, conf: Path) -> str:
         if path.is_file():
             known |= comments(path, "" if group == "task" else f"{group}.")
     lines = text.splitlines()
-    for number, key, _, _ in _keys(text):
-        if key in known:
-            lines[number] = f"{lines[number]:<30}  # {known[key]}"
+    numbers = {number: key for number, key, _, _ in _keys(text)}
+    for number, line in enumerate(lines):
+        key = numbers.get(number)
+        if key is not None and key in known:
+            lines[number] = _beside(line, known[key], width)
+        else:
+            lines[number] = _wrapped(line, width)
     return "\n".join([*lines, ""])
+
+
+def _beside(line: str, comment: str, width: int) -> str:
+    """Returns a key with its comment beside it, in as many lines as it needs; below a key that is too long."""
+    pieces = textwrap.wrap(comment, max(20, width - KEY_WIDTH - 4)) or [""]
+    if len(line) > KEY_WIDTH:
+        return "\n".join([line, *(f"{'':{KEY_WIDTH}}  # {piece}" for piece in pieces)])
+    return "\n".join(
+        f"{start:<{KEY_WIDTH}}  # {piece}"
+        for start, piece in zip([line, *[""] * (len(pieces) - 1)], pieces, strict=True)
+    )
+
+
+def _wrapped(line: str, width: int) -> str:
+    """Returns a line in several that are indented below it, where it is too long."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    wrapped = textwrap.wrap(
+        line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapped) if len(line) > width else line
 
 
 def comments(path: Path, prefix: str = "") -> dict[str, str]:

@@ -45,6 +45,7 @@ class Description(BaseModel):
     """The facts about an exported network; also its metadata, as JSON.
 
     Args:
+        purpose: what it is for, such as ``forecasts``.
         timesteps: that a call computes.
         dtype: of inputs and outputs.
         warm_up: timesteps at the beginning of each test sequence whose outputs were not judged.
@@ -63,6 +64,7 @@ class Description(BaseModel):
 
     task: Name
     kind: Literal["regression", "classification"]
+    purpose: str
     loss: Name
     model: Name
     parameters: int
@@ -129,6 +131,7 @@ def describe(
     return Description(
         task=summary.task,
         kind=summary.kind,
+        purpose=interface.purpose or summary.kind,
         loss=summary.loss,
         model=summary.model,
         parameters=sum(parameter.numel() for parameter in network.parameters()),

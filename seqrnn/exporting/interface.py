@@ -40,6 +40,8 @@ class Interface:
         given: maps inputs of the network (T, N, I) to what the export is given instead.
         expected: maps outputs of the network (T, N, O) to what the export should return, as the run itself does it.
         data: where the run's data is from, in a sentence.
+        purpose: what the network is for, such as ``forecasts``; empty: what its task is, a regression or a
+            classification.
     """
 
     inputs: Sequence[Column]
@@ -48,6 +50,7 @@ class Interface:
     given: Callable[[Tensor], Tensor]
     expected: Callable[[Tensor], Tensor]
     data: str
+    purpose: str = ""
 
     def dtype(self, network: torch.dtype) -> torch.dtype:
         """Returns the type of inputs and outputs.

@@ -82,8 +82,17 @@ def interface_of(own: Preprocessing, dtype: torch.dtype, data: str) -> Interface
         return torch.from_numpy(own.to_units(outputs.numpy(), origins)).reshape(outputs.shape)
 
     after: nn.Module = _Double() if is_classification else _OutputUnits(own)
+    purpose = "forecasts" if own.is_forecast else own.kind
     units = Units(_InputUnits(inputs, dtype), after, torch.float64)
-    return Interface([each.column for each in inputs], _outputs(own), units, given, expected, data)
+    return Interface(
+        [each.column for each in inputs],
+        _outputs(own),
+        units,
+        given,
+        expected,
+        data,
+        purpose,
+    )
 
 
 def _origin(run: Run) -> str:
@@ -119,12 +128,13 @@ def _inputs(own: Preprocessing) -> Iterator[Input]:
     for distance in range(1, own.steps_ahead + 1):
         for feature in own.ahead:
             yield from _inputs_of(own, feature, distance)
-    later = f" plus {own.step.nominal / SECOND:,.0f} s" if own.is_forecast else ""
+    later = f" plus one step ({_exact(own.step.nominal / SECOND)} s)" if own.is_forecast else ""
+    clock = "the clock" + (f" in {own.time.timezone}" if own.time.timezone else "")
     for cycle in own.calendar:
         for wave in ("sine", "cosine"):
             meaning = (
-                f"{wave} of 2π · time / {CYCLES[cycle] / SECOND:,.0f} s; the time is that of timestep t{later}, as "
-                "a clock shows it, since 1970-01-01 00:00"
+                f"{wave} of 2π · time / {_exact(CYCLES[cycle] / SECOND)}; time: seconds since 1970-01-01 00:00 by "
+                f"{clock}, of timestep t{later}"
             )
             yield Input(Column(name=f"{wave} of the {cycle}", meaning=meaning))
 
@@ -135,6 +145,7 @@ def _inputs_of(own: Preprocessing, feature: Feature, distance: int) -> Iterator[
     if feature.kind == "category":
         for label in feature.categories:
             meaning = f"1 where {name}{where} is {label}, else 0"
+            meaning += "; beyond the last row, as there" if distance else ""
             yield Input(Column(name=f"{name}={label}{suffix}", meaning=meaning))
     else:
         is_log = own.log and feature.role == "target"
@@ -143,11 +154,18 @@ def _inputs_of(own: Preprocessing, feature: Feature, distance: int) -> Iterator[
             kind, start = ("divided by", 1) if own.log else ("minus", 0)
             meaning = f"its value {kind} the one at the timestep before; {start} at the first timestep"
         neutral = np.exp(feature.mean) if is_log else feature.mean
-        meaning += f"; where it is missing, as if the last known value were there, and before any, {neutral:.6g}"
+        meaning += f"; where it is missing, as if the last known value were there, and before any, {_exact(neutral)}"
+        if distance:
+            meaning += "; beyond the last row, as there"
         yield Input(Column(name=name + suffix, meaning=meaning), feature.mean, feature.scale, is_log)
     if feature.masked:
         meaning = f"1 where {name}{where} is missing, else 0"
         yield Input(Column(name=f"{name} is missing{suffix}", meaning=meaning))
+
+
+def _exact(number: float) -> str:
+    """Returns a number with all its digits."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _parameters(inputs: list[Input]) -> tuple[Tensor, Tensor, Tensor]:

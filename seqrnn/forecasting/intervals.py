@@ -19,6 +19,8 @@ class Interval(BaseModel):
     Args:
         confidence: the share of actual values that should lie within.
         coverage: the share that did, on the test data; None where no interval could be made there.
+        worst_series: of several series, the one whose values they hold least often.
+        worst_coverage: the share of that series' values that did; the series share their intervals.
         split_coverage: the same of intervals that stay as they were calibrated on the validation data.
         lower, upper: to be added to a forecast, as they were after the last actual value of the test data.
         split_lower, split_upper: as they were calibrated on the validation data.
@@ -26,6 +28,8 @@ class Interval(BaseModel):
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
     coverage: float | None = None
+    worst_series: Name | None = None
+    worst_coverage: float | None = None
     split_coverage: float | None = None
     lower: Ends
     upper: Ends

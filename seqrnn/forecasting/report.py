@@ -3,7 +3,7 @@ errors by step of the horizon, and residuals. T timesteps, N series, H steps, K 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from seqrnn.forecasting.verdict import verdict
 Array = NDArray[np.float64]
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 SHOWN = 0.9  # the confidence that summaries and pictures show
+LEAST_COVERED = 20  # values of a series, without which its coverage is too uncertain
+USUAL_COVERAGE = (0.85, 0.95)  # of intervals of 90 %; beyond, a run says so
 MOST_LAGS = 50  # of the autocorrelation
 MOST_STORED = 2**22  # numbers in each array of forecast.npz
 
@@ -84,6 +86,25 @@ class Report:
         found = ", ".join(f"{100 * one.coverage:.1f}" for one in covered if one.coverage is not None)
         return f"intervals of {wanted} % cover {found} % of the test data"
 
+    @property
+    def coverage_notes(self) -> list[str]:
+        """Lines about intervals of 90 % that cover much less or more than that, of all series or of one."""
+        one = self.intervals.at(SHOWN)
+        if one is None or one.coverage is None:
+            return []
+        notes, (low, high) = [], USUAL_COVERAGE
+        if not low <= one.coverage <= high:
+            notes.append(
+                f"note: intervals of 90 % cover {100 * one.coverage:.1f} % of the test data: they are too "
+                f"{'narrow' if one.coverage < low else 'wide'}, as the test data differ from the validation data"
+            )
+        if one.worst_coverage is not None and one.worst_coverage < low:
+            notes.append(
+                f"note: intervals of 90 % cover only {100 * one.worst_coverage:.1f} % of the series "
+                f"{one.worst_series}: all series have intervals of the same width"
+            )
+        return notes
+
 
 def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, float]:
     """Returns mae, rmse, smape and mase, each the mean over the targets.
@@ -114,7 +135,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     intervals = []
     for confidence in CONFIDENCES:  # the ends of one confidence at a time: there may be millions
         ends = _adaptive(calibration, own, confidence)
-        intervals.append(_interval(calibration, own, ends, confidence))
+        intervals.append(_interval(calibration, own, ends, confidence, labels.series))
         if confidence == SHOWN:
             lower, upper = ends
         del ends
@@ -143,7 +164,13 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
         "width_90": float(metrics.mean((upper - lower) / units)),
         "intervals": [
-            {"confidence": one.confidence, "coverage": one.coverage, "split_coverage": one.split_coverage}
+            {
+                "confidence": one.confidence,
+                "coverage": one.coverage,
+                "worst_series": one.worst_series,
+                "worst_coverage": one.worst_coverage,
+                "split_coverage": one.split_coverage,
+            }
             for one in intervals
         ],
         "by_step": by_step,
@@ -166,18 +193,35 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     )
 
 
-def _interval(calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float) -> Interval:
+def _interval(
+    calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float, series: Sequence[str]
+) -> Interval:
     lower, upper = adaptive
+    covered = _covered(residuals, lower[:-1], upper[:-1])
+    worst_series, worst_coverage = _worst(covered, series)
     split = conformal.split(_pooled(calibration), confidence)
     return Interval(
         confidence=confidence,
-        coverage=_share(_covered(residuals, lower[:-1], upper[:-1])),
+        coverage=_share(covered),
+        worst_series=worst_series,
+        worst_coverage=worst_coverage,
         split_coverage=_share(_covered(residuals, *split)),
         lower=as_lists(lower[-1]),
         upper=as_lists(upper[-1]),
         split_lower=as_lists(split[0]),
         split_upper=as_lists(split[1]),
     )
+
+
+def _worst(covered: Array, names: Sequence[str]) -> tuple[str | None, float | None]:
+    """Returns the series that is covered least, and how much of it is; None where there are not several that have at
+    least ``LEAST_COVERED`` values each."""
+    shares = metrics.mean(covered, (0, 2, 3))
+    counts = (~np.isnan(covered)).sum(axis=(0, 2, 3))
+    if len(shares) < 2 or len(names) != len(shares) or not (counts >= LEAST_COVERED).any():
+        return None, None
+    worst = int(np.argmin(np.where(counts >= LEAST_COVERED, shares, np.inf)))
+    return names[worst], float(shares[worst])
 
 
 def _adaptive(calibration: Array, residuals: Array, confidence: float) -> tuple[Array, Array]:

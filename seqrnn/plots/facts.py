@@ -99,12 +99,22 @@ class Facts:
         notes = []
         if self.config.get("smoke"):
             notes.append("smoke run, shrunk to seconds: says nothing about the model")
-        if self.summary.get("data_note"):
-            notes.append(f"data: {textwrap.shorten(self.summary['data_note'], LONGEST_NOTE, placeholder='…')}")
+        if self._data and self.summary.get("data_note_warns", True):
+            notes.append(self._data)
         status, updates = self.summary.get("status", "finished"), self.summary.get("updates") or 0
         if status != "finished" and "updates" in self.summary:
             notes.append(f"{status} after {updates:,} updates")
         return notes
+
+    @property
+    def description(self) -> str:
+        """What the data is, in a line; empty where nothing is said about it, or ``notes`` say it."""
+        return "" if self.summary.get("data_note_warns", True) else self._data
+
+    @property
+    def _data(self) -> str:
+        note = self.summary.get("data_note")
+        return f"data: {textwrap.shorten(note, LONGEST_NOTE, placeholder='…')}" if note else ""
 
     @property
     def training_line(self) -> str:

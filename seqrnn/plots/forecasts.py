@@ -22,6 +22,7 @@ ZOOMED = 120  # timesteps of the stretch that shows intervals
 MOST_FANS = 5  # forecasts of several steps in it
 BASELINES = (VERMILLION, ORANGE, PURPLE, SKY, GREY)
 BINS = 40
+LONG_GAP = 10  # steps between two timesteps, which no line connects
 NANOSECONDS_PER_DAY = 86_400e9
 
 
@@ -50,7 +51,7 @@ def draw_forecasts(arrays: Mapping[str, NDArray[Any]], forecast: Forecast, facts
         _line(above, x[steps - 1 :], made[:, -1], GREEN, label, 1.0)
         style.axes(above, y=name, title="the test data")
         style.legend(above)
-        _zoomed(below, x, values, made, lower, upper)
+        _zoomed(below, x, values, made, lower, upper, "forecast" if forecast.lead else "output")
         style.axes(below, y=name, title=_zoom_title(steps, len(made)))
         style.legend(below)
         for ax in (above, below):
@@ -128,8 +129,12 @@ def _caption(arrays: Mapping[str, NDArray[Any]], forecast: Forecast, shown: int)
     return " ".join(parts)
 
 
-def _zoomed(ax: Axes, x: Array, values: Array, made: Array, lower: Array, upper: Array) -> None:
-    """Draws the end of a series: values (X,) at x (X,), and forecasts with their intervals (T, H)."""
+def _zoomed(ax: Axes, x: Array, values: Array, made: Array, lower: Array, upper: Array, made_by: str) -> None:
+    """Draws the end of a series: values (X,) at x (X,), and forecasts with their intervals (T, H).
+
+    Args:
+        made_by: what the line of the network is called.
+    """
     steps = made.shape[1]
     judged = np.flatnonzero(np.isfinite(made).all(axis=1) & (np.arange(len(made)) + steps <= len(values)))
     first = max(0, len(made) - ZOOMED)
@@ -139,7 +144,7 @@ def _zoomed(ax: Axes, x: Array, values: Array, made: Array, lower: Array, upper:
             x[place], lower[place, 0], upper[place, 0], color=GREEN, alpha=0.18, linewidth=0, label="90 % interval"
         )
         _line(ax, x[place], values[place], ORANGE, "actual", 1.8)
-        _line(ax, x[place], made[place, 0], GREEN, "forecast", 1.3)
+        _line(ax, x[place], made[place, 0], GREEN, made_by, 1.3)
         ax.margins(x=0.01)
         return
     if not len(judged):
@@ -150,7 +155,7 @@ def _zoomed(ax: Axes, x: Array, values: Array, made: Array, lower: Array, upper:
     _line(ax, x[first:end], values[first:end], ORANGE, "actual", 1.8)
     for number, origin in enumerate(origins):
         ahead = x[origin : origin + steps]
-        band, line = ("90 % interval", "forecast") if number == 0 else ("", "")
+        band, line = ("90 % interval", made_by) if number == 0 else ("", "")
         ax.fill_between(ahead, lower[origin], upper[origin], color=GREEN, alpha=0.18, linewidth=0, label=band)
         ax.plot(ahead, made[origin], color=GREEN, linewidth=1.5, label=line)
         ax.axvline(ahead[0], color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -238,7 +243,7 @@ def _series(times: Array, actual: Array) -> tuple[Array, Array]:
 
 
 def _line(ax: Axes, x: Array, y: Array, colour: str, label: str, width: float) -> None:
-    """Draws a line; of very many points, the mean of neighbours."""
+    """Draws a line, broken where a long time is missing; of very many points, the mean of neighbours."""
     count = min(len(x), len(y))
     x, y = x[:count], y[:count]
     each = -(-count // style.MOST_POINTS)
@@ -249,7 +254,8 @@ def _line(ax: Axes, x: Array, y: Array, colour: str, label: str, width: float) -
             sums = np.where(known, y[:whole].reshape(-1, each), 0.0).sum(axis=1)
             y = sums / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
         x = x[:whole:each]
-    ax.plot(x, y, color=colour, linewidth=width, label=label)
+    breaks = np.flatnonzero(np.diff(x) > LONG_GAP * _step(x)) + 1
+    ax.plot(np.insert(x, breaks, np.nan), np.insert(y, breaks, np.nan), color=colour, linewidth=width, label=label)
 
 
 def _time_axis(ax: Axes, forecast: Forecast, ticks: int = 9) -> None:

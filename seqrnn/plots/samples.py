@@ -35,7 +35,11 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
         for line in range(lines):
             style.axes(ax, title=style.plain(f"class {facts.class_name(targets[number])}"))
             marker = "." if len(inputs) < 40 else ""
-            ax.plot(inputs[:, number, line], color=INPUTS[line], linewidth=1, marker=marker, markersize=4)
+            ax.plot(
+                inputs[:, number, line], color=INPUTS[line], linewidth=1, marker=marker, markersize=4,
+                label=f"input {line + 1}" if lines > 1 and number == 0 else "",
+            )  # fmt: skip
+        style.legend(ax)
         style.whole_numbers(ax, 3)
     body.supxlabel("timestep", fontsize=style.TEXT)
     return figure

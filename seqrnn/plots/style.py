@@ -59,7 +59,7 @@ def page(height: float, facts: Facts, caption: str, title: str | None = None) ->
     """
     lines = [
         *((line, TITLE, "bold", INK) for line in textwrap.wrap(title or facts.title, 88)),
-        *((line, TEXT, "normal", GREY) for line in textwrap.wrap(caption, 125)),
+        *((line, TEXT, "normal", GREY) for text in (facts.description, caption) for line in textwrap.wrap(text, 125)),
         *((line, TEXT, "bold", VERMILLION) for line in textwrap.wrap("  ·  ".join(facts.notes), 110)),
     ]
     top = 0.1 + sum(size * LINE for _, size, _, _ in lines)

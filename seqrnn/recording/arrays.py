@@ -23,9 +23,13 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def samples(batch: Batch) -> Arrays:
-    """Returns samples.npz: inputs (T, n, I) and targets (n,) of the first training sequences of a classification."""
+    """Returns samples.npz: inputs (T, n, I) and targets (n,) of the first training sequences of a classification. The
+    inputs are NaN behind the last judged timestep of a sequence, where it has ended."""
     chunk = batch.read(0, batch.timesteps)
-    return {"inputs": chunk.inputs[:, :SAMPLES].numpy(), "targets": chunk.targets[-1, :SAMPLES].numpy()}
+    inputs, valid = chunk.inputs[:, :SAMPLES].numpy().copy(), chunk.valid[:, :SAMPLES].numpy()
+    ended = ~np.maximum.accumulate(valid[::-1], axis=0)[::-1] & valid.any(axis=0)
+    inputs[ended] = np.nan
+    return {"inputs": inputs, "targets": chunk.targets[-1, :SAMPLES].numpy()}
 
 
 def predictions_of(predictions: Predictions, kind: str) -> Arrays:

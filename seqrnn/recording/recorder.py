@@ -323,7 +323,8 @@ class Recorder:
         if self.first_classes:
             self.terminal.print(self.first_classes)
         if self.report:
-            self.terminal.print(self.report.coverage_line)
+            for line in (self.report.coverage_line, *self.report.coverage_notes):
+                self.terminal.print(line)
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
         seconds = self.progress.train_seconds
         duration = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"

@@ -43,6 +43,7 @@ def summarise(
         "output_size": task.output_size,
         "parameters": sum(parameter.numel() for parameter in components.network.parameters()),
         "data_note": getattr(task, "data_note", None),
+        "data_note_warns": getattr(task, "data_note_warns", True),
         "smoke": settings.smoke,
         "seed": settings.seed,
         "device": device.describe(components.context.device),

@@ -56,7 +56,8 @@ class Terminal:
         self._log = Console(file=self._file, width=LOG_WIDTH, highlight=False, color_system=None, force_jupyter=False)
         self._bar: Bar | None = None
         self._interval = DRAW_EVERY if self._draws_bar else LINE_EVERY
-        self._last_shown = time.monotonic()
+        self._last_shown = 0.0
+        self._first: tuple[float, int] | None = None  # when progress was first made, and to which position
         self._ignored: tuple[type[OSError], ...] = ()  # errors of the log
 
     def header(self, title: str, facts: Mapping[str, str]) -> None:
@@ -76,6 +77,9 @@ class Terminal:
     def progress(self, progress: Progress) -> None:
         """Shows how far the run is, unless it has just been shown."""
         now = time.monotonic()
+        if self._first is None:  # a run that is over at once has no lines; what came before was the start
+            self._first = now, progress.position
+            self._last_shown = 0.0 if self._draws_bar else now
         if now - self._last_shown < self._interval:
             return
         self._last_shown = now
@@ -126,10 +130,12 @@ class Terminal:
             )
             return
         done = progress.position / max(1, progress.planned_updates)
-        left = (progress.train_seconds + progress.evaluate_seconds) * (1 - done) / max(done, 1e-9)
+        began, position = self._first or (0.0, progress.position)
+        made, missing = progress.position - position, progress.planned_updates - progress.position
+        left = f"  {(time.monotonic() - began) * missing / made:.0f} s left" if made > 0 else ""
         self.print(
             f"{done:4.0%}  {progress.timesteps:,} timesteps  {_short(rate)} steps/s  "
-            f"loss {progress.train_loss:.4g}  {metric}  {left:.0f} s left"
+            f"loss {progress.train_loss:.4g}  {metric}{left}"
         )
 
     def _print(self, renderable: RenderableType, soft_wrap: bool = False) -> None:

@@ -48,10 +48,13 @@ class StepErrors(BaseModel):
 
 
 class Covered(BaseModel):
-    """What intervals of a confidence cover: adaptive ones, and split conformal ones."""
+    """What intervals of a confidence cover: adaptive ones (of all series, and of the one that they cover least), and
+    split conformal ones."""
 
     confidence: float
     coverage: float | None
+    worst_series: Name | None = None
+    worst_coverage: float | None = None
     split_coverage: float | None
 
 
@@ -144,6 +147,7 @@ class SummaryValues(BaseModel):
     input_size: int = 0
     output_size: int = 0
     data_note: str | None = None
+    data_note_warns: bool = True  # False: it only says what the data is
     classes: Items[Name] = []
     headline: Name | None = None
     smoke: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ NOWHERE = -1  # the part of a timestep whose target does not count
 SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
+WHOLE = "; a forecast counts with all its steps or not at all (a shorter task.horizon keeps more of them)"
 
 
 class FileSummary(BaseModel, frozen=True):
@@ -50,7 +52,8 @@ class DataSummary(BaseModel, frozen=True):
         missing: by column, how many timesteps have no value.
         inserted: timesteps that were missing, and are filled with missing values.
         targets: by part of the data, how many timesteps, or sequences of a classification, have a target that counts.
-        skipped: how many have not, because a value of the target is missing (or not there yet, at the end).
+        skipped: how many have not; ``notes`` say why. A prediction counts with all its steps and targets or not at
+            all: batches say by timestep, and not by output, what is valid.
         notes: guesses, and what was noticed.
     """
 
@@ -338,6 +341,7 @@ def _joined(
     encoded: list[Encoded] = []
     times: list[NDArray[Any] | None] = []
     parts: list[NDArray[np.int8]] = []
+    uncounted: Counter[str] = Counter()
     bounds = np.full((len(sequences), 3, 2), -1, np.int64)
     lengths: list[int] = []
     begin = 0
@@ -352,6 +356,8 @@ def _joined(
         own = sequence.times
         times.append(own if own is None or each.kept is None else own[each.kept])
         parts.append(parts_of(each, region))
+        if not is_classification:
+            uncounted.update(_reasons(each, region, parts[-1]))
         encoded.append(each)
         lengths.append(len(each))
         begin += len(each)
@@ -371,6 +377,12 @@ def _joined(
     if summary.missing:
         shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
         notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
+    if uncounted:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in uncounted.most_common())
+        notes.append(
+            f"{uncounted.total():,} of {len(found):,} timesteps predict nothing that counts: {reasons}"
+            f"{WHOLE if preprocessing.steps_ahead > 1 else ''}"
+        )
     return Dataset(
         preprocessing,
         _concatenated([each.here for each in encoded]),
@@ -430,6 +442,29 @@ def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
     first, last = regions[1 : origins + 1], regions[horizon:]
     found[:origins] = np.where(counts & (first == last), first, NOWHERE)
     return found
+
+
+def _reasons(encoded: Encoded, regions: Regions, parts: NDArray[np.int8]) -> Counter[str]:
+    """Returns why the predictions of timesteps do not count, and of how many: the first reason that each has."""
+    preprocessing, timesteps = encoded.preprocessing, len(regions)
+    distances = range(1, preprocessing.steps_ahead + 1) if preprocessing.is_forecast else range(1)
+    rows = np.arange(timesteps)
+    ahead = [np.minimum(rows + distance, timesteps - 1) for distance in distances]
+    absent = np.asarray(np.isnan(encoded.targets).any(axis=1))
+    masks: dict[str, NDArray[np.bool_]] = {
+        "at the end of a sequence": rows + distances[-1] >= timesteps,
+        "because a value to be predicted is missing": np.any([absent[each] for each in ahead], axis=0),
+        "at the end of a part (training, validation)": regions[ahead[0]] != regions[ahead[-1]],
+    }
+    if preprocessing.is_forecast:
+        masks["before a gap"] = np.any([encoded.starts[each] for each in ahead], axis=0)
+    left = parts == NOWHERE
+    found: Counter[str] = Counter()
+    for reason, mask in masks.items():
+        found[reason] = int((left & mask).sum())
+        left &= ~mask
+    found["because an input, or a value to start from, is missing"] = int(left.sum())
+    return +found
 
 
 def describe_parts(dataset: Dataset) -> str:

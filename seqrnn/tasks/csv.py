@@ -55,6 +55,7 @@ class Csv:
     """
 
     smoke: ClassVar = {"synthetic": True}
+    data_note_warns = False
 
     def __init__(
         self,

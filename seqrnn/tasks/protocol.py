@@ -115,6 +115,8 @@ class Task(Protocol):
       it, smoke=true leaves the task's settings alone.
     - ``data_note``: one line about the data that readers of the results must know, such as what the test data has in
       common with the training data, or None. It stands in the terminal's header, the summary and the pictures.
+    - ``data_note_warns``: False where ``data_note`` only says what the data is, so that pictures do not show it as a
+      warning. Without it: True.
     - ``validation_is_test``: whether the validation data is test data, so that what is chosen by validation scores is
       chosen on test data; the runner then names what is. Without it: False.
     - ``picture``: how its predictions are drawn, a ``seqrnn.rundir.formats.Picture``, which the summary records.

@@ -34,6 +34,28 @@ def forecasts(timesteps: int, seed: int, series: int = 2, horizon: int = 3, nois
     )
 
 
+def test_the_series_that_is_covered_least_is_named() -> None:
+    calm, wild = (forecasts(600, seed, series=2, horizon=1) for seed in (0, 1))
+    for made in (calm, wild):
+        made.made["network"][:, 1] += 4 * (made.actual[:, 1] - made.made["network"][:, 1])  # four times the errors
+    found = make_report(calm, wild, Labels(("load", "price"), ("north", "south")))
+    one = found.intervals.at(0.9)
+    assert one is not None
+    assert one.worst_series == "south"
+    assert one.worst_coverage is not None
+    assert one.worst_coverage < 0.85 < (one.coverage or 0)
+    assert found.summary["intervals"][2]["worst_series"] == "south"
+    assert any("of the series south" in line for line in found.coverage_notes)
+    alone = make_report(forecasts(600, 0, 1), forecasts(600, 1, 1), LABELS)
+    assert alone.intervals.intervals[2].worst_series is None
+    assert alone.coverage_notes == []
+
+
+def test_intervals_that_are_too_narrow_are_noted() -> None:
+    found = make_report(forecasts(300, 0, noise=0.1), forecasts(60, 1, noise=9.0), LABELS)
+    assert any("they are too narrow" in line for line in found.coverage_notes)
+
+
 def test_scores_errors_by_step_and_coverage() -> None:
     found = make_report(forecasts(600, 0), forecasts(2000, 1), LABELS)
     by_step = found.summary["by_step"]

@@ -422,3 +422,27 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     before = make_csv(path).fingerprint()
     daily(path, 101)
     assert make_csv(path).fingerprint() != before
+
+
+def test_what_does_not_count_is_told_with_its_reasons(tmp_path: Path) -> None:
+    absent = {30, 31, 150}
+    rows = (f"{day},{'' if n in absent else n % 7}" for n, day in enumerate(days(200)))
+    task = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), horizon=6, difference=False)
+    summary = task.data.summary
+    (note,) = [note for note in task.notes if "nothing that counts" in note]
+    # 30 and 31 are within six steps of 24 to 30; 150 of 144 to 149
+    assert note.startswith(f"{summary.skipped} of 200 timesteps predict nothing that counts: ")
+    assert "13 because a value to be predicted is missing" in note
+    assert "6 at the end of a sequence" in note
+    assert "10 at the end of a part (training, validation)" in note
+    assert "a forecast counts with all its steps or not at all" in note
+    assert summary.skipped == 13 + 6 + 10
+    assert sum(summary.targets.values()) + summary.skipped == 200
+
+
+def test_where_a_regression_has_no_target_is_told(tmp_path: Path) -> None:
+    rows = (f"{day},{n % 11},{'' if n == 7 else n % 7}" for n, day in enumerate(days(100)))
+    task = make_csv(write_csv(tmp_path / "a.csv", "date,x,y", rows), kind="regression")
+    assert (
+        "1 of 100 timesteps predict nothing that counts: 1 because a value to be predicted is missing" in task.notes
+    )
