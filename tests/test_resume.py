@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from test_configs import GROUPS, composed
 
 from seqrnn import smoke
+from seqrnn.components import resolve_suggestions
 from seqrnn.kernels import support
 from seqrnn.plugins import load_components
 
@@ -38,7 +39,8 @@ needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reas
 @cache
 def _values(*overrides: str) -> dict[str, Any]:
     load_components()
-    return smoke.shrink(composed(*overrides, "smoke=true", "device=cpu", "plots.draw=false", "log_every=3"))
+    values = composed(*overrides, "smoke=true", "device=cpu", "plots.draw=false", "log_every=3")
+    return smoke.shrink(resolve_suggestions(values))
 
 
 def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **groups: Any) -> dict[str, Any]:
