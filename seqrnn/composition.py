@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from seqrnn import config_files
-from seqrnn.errors import ConfigError, did_you_mean
+from seqrnn.errors import ConfigError, did_you_mean, shell_quoted
 
 # Mappings whose keys users name: an override may add a key to one without hydra's "+".
 OPEN_MAPPINGS = ("model.init_std",)
@@ -208,7 +207,7 @@ def _unreadable(override: str, error: Exception) -> str:
         OverridesParser.create().parse_override(quoted)
     except Exception:
         return f"{override}: {_first_lines(error)}"
-    return f"{override}: hydra reads such a value only in quotes; write {shlex.quote(quoted)}"
+    return f"{override}: hydra reads such a value only in quotes; write {shell_quoted(quoted)}"
 
 
 def _explain_override(loader: ConfigLoader, name: str, base: list[str], override: str, error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
@@ -58,6 +59,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ``'; did you mean X?'`` for the known word nearest to ``word``, or an empty string."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def shell_quoted(text: str) -> str:
+    """Returns a word as it is typed in a shell; what holds single quotes, as overrides do, is in double ones."""
+    quoted = shlex.quote(text)
+    if "'" in text and not any(sign in text for sign in ('"', "$", "`", "!", r"\\")):
+        return f'"{text}"'
+    return quoted
 
 
 def printable(text: str) -> str:

@@ -41,7 +41,7 @@ MISTAKES = {
     ),
     "a letter that wants quotes": (
         ["hydra.run.dir=dür"],
-        ["hydra.run.dir=dür: hydra reads such a value only in quotes; write 'hydra.run.dir='\"'\"'dür'\"'\"''"],
+        ["hydra.run.dir=dür: hydra reads such a value only in quotes; write \"hydra.run.dir='dür'\""],
     ),
     "misspelt experiment": (["experiment=sine_onlin"], ["did you mean sine_online?"]),
     "misspelt choice in a sweep": (["-m", "model=gru,lstmm"], ["model=lstmm: no such model; did you mean lstm?"]),

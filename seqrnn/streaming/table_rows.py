@@ -14,7 +14,7 @@ from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.streaming.values import START, shown, starts
 from seqrnn.tables.files import Source
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
-from seqrnn.tables.reading import MISSING, Table, is_number
+from seqrnn.tables.reading import MISSING, Table
 from seqrnn.tables.sequences import Sequence, sequences_of
 from seqrnn.tables.times import parse_times, show
 
@@ -88,10 +88,13 @@ class RowReader:
             text = self._text(name, value)
             if text is None:
                 return np.nan
-            value = text.replace(",", ".", 1) if self.preprocessing.read.decimal == "," else text
+            number = self.preprocessing.read.number_of(text)
+            if number is None:
+                raise DataError(f"{_quoted(name)}: {shown(value)} is not a number")
+            value = number
         if value is None:
             return np.nan
-        if isinstance(value, bool) or not (isinstance(value, int | float | str) and is_number(str(value))):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{_quoted(name)}: {shown(value)} is not a number")
         try:
             number = float(value)

@@ -259,11 +259,18 @@ def _make_regular(
         raise DataError(
             f"{sequences[0].source.name}: {what}{more}; fill them with missing "
             "values with task.gaps=fill, take the rows as they come with task.gaps=ignore, or average over longer "
-            "steps with task.resample"
+            f"steps with task.resample{_how_read(settings, roles)}"
         )
     sequences[:] = [filled(each, step) for each in sequences]
     notes.append(f"{what}; they are filled with missing values (task.gaps)")
     return step, missing
+
+
+def _how_read(settings: TableSettings, roles: Roles) -> str:
+    pattern = roles.time.pattern
+    if pattern is None or settings.time_format is not None:
+        return ""
+    return f"; or, if the times are not meant as they were read ({pattern}), give task.time_format"
 
 
 def _split(settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int) -> list[Regions]:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from seqrnn.errors import DataError, did_you_mean, printable
+from seqrnn.errors import DataError, did_you_mean, printable, shell_quoted
 from seqrnn.tables.files import Source
+from seqrnn.tables.numbers import fitting_notations, in_plain_notation, is_number_somehow, number_of
 from seqrnn.tables.times import TimeFormat, parse_times
 
 ColumnKind = Literal["number", "category", "time"]
@@ -40,14 +41,20 @@ class ReadOptions(BaseModel, frozen=True, extra="forbid"):
     Args:
         delimiter: what separates the cells of a row.
         decimal: the decimal mark.
+        thousands: what separates thousands; None: nothing does.
         encoding: of the text.
         missing_values: what stands for a missing value, besides ``MISSING``.
     """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
+    thousands: Literal[".", ",", " ", "'"] | None = None
     encoding: str = "utf-8"
     missing_values: tuple[str, ...] = ()
+
+    def number_of(self, text: str) -> float | None:
+        """Returns the number that a text is; None: it is none."""
+        return number_of(text, self.decimal, self.thousands)
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
             f"{source.name}, row 1: two columns have the name {_short(twice[0])!r}; give each column a name of "
             "its own"
         )
-    if not source.is_parquet and all(map(is_number, names)):
+    if not source.is_parquet and all(number_of(name) is not None for name in names):
         raise DataError(
             f"{source.name}, row 1: {', '.join(map(_short, names[:5]))}: numbers, where the names of the columns "
             "should be; put a row of names before them"
@@ -147,12 +154,23 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
     if len(names) == 1:
-        for mark, word in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
-            if mark in names[0] and mark != options.delimiter:
-                raise DataError(
-                    f"{source.name}, row 1: one column, {_short(names[0])!r}; the cells seem to be separated by "
-                    f"{word}: set task.delimiter={word}"
-                )
+        mark = _other_delimiter(names[0], options)
+        if mark is not None:
+            raise DataError(
+                f"{source.name}, row 1: one column, {_short(names[0])!r}; the header contains {mark!r}: set "
+                f"{typed('task.delimiter', mark)}"
+            )
+
+
+def _other_delimiter(header: str, options: ReadOptions) -> str | None:
+    """Returns what seems to separate the cells of a header that is read as one cell."""
+    return next((mark for mark in ";\t|," if mark in header and mark != options.delimiter), None)
+
+
+def typed(key: str, value: str) -> str:
+    """Returns a setting of a sign as it is typed in a shell, such as ``"task.delimiter=';'"``."""
+    quote = '"' if "'" in value else "'"
+    return shell_quoted(f"{key}={quote}{value}{quote}".replace("\t", "\\t"))
 
 
 def _names(source: Source, options: ReadOptions) -> list[str]:
@@ -246,8 +264,9 @@ class _Parsing:
             row = self.ragged
             if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
                 raise DataError(
-                    f"{self.source.name}, row {row.number}: {_short(row.text)!r} below a header of one cell; the "
-                    "cells seem to be separated by ';': set task.delimiter=';', and perhaps task.decimal=','"
+                    f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has 1: "
+                    f"{_short(row.text)!r}; the cells seem to be separated by ';': set "
+                    f"{typed('task.delimiter', ';')}, and perhaps {typed('task.decimal', ',')}"
                 ) from None
             raise DataError(
                 f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
@@ -320,7 +339,6 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
         DataError: a cell is no number, or infinite.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     kind = column.type
     if (
@@ -332,10 +350,8 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
         values = column.cast(pa.float64(), safe=False)
     else:
         texts = _texts(column, source, name, first, options)
-        if options.decimal == ",":
-            texts = pc.replace_substring(texts, ",", ".")
         try:
-            values = texts.cast(pa.float64())
+            values = in_plain_notation(texts, options.decimal, options.thousands).cast(pa.float64())
         except pa.ArrowInvalid:
             raise _no_number(texts, source, name, first, options) from None
     numbers = np.array(values.to_numpy(zero_copy_only=False), np.float64)
@@ -354,25 +370,31 @@ def _and_more(count: int) -> str:
 
 
 def _no_number(texts: Any, source: Source, name: str, first: int, options: ReadOptions) -> DataError:
-    cells = texts.to_pylist()
-    wrong = [number for number, cell in enumerate(cells) if cell is not None and not is_number(cell)]
-    value = cells[wrong[0]]
-    remedy = (
-        "set task.decimal=','"
-        if is_number(value.replace(",", ".")) and options.decimal == "."
-        else "correct the cell, leave it empty where there is no value, or add what stands for a missing value to "
-        "task.missing_values"
-    )
-    return cell_error(source, first + wrong[0], name, value, f"is not a number{_and_more(len(wrong))}; {remedy}")
+    cells = [(number, cell) for number, cell in enumerate(texts.to_pylist()) if cell is not None]
+    wrong = [number for number, cell in cells if options.number_of(cell) is None]
+    if not wrong:  # such as 0x10, which only Python refuses, or only arrow
+        return DataError(f"{source.name}, column {_short(name)}: holds a text that is no number")
+    numbers = [cell for _, cell in cells if is_number_somehow(cell)]
+    fitting = fitting_notations(numbers, options.decimal, options.thousands) if len(numbers) else []
+    remedies = [" and ".join(_notation(options, *notation)) for notation in fitting]
+    index, value = next((number, cell) for number, cell in cells if number == wrong[0])
+    if not is_number_somehow(value) or not any(remedies):
+        remedies = [
+            "correct the cell, leave it empty where there is no value, or add what stands for a missing value to "
+            "task.missing_values"
+        ]
+    return cell_error(
+        source, first + index, name, value,
+        f"is not a number{_and_more(len(wrong))}; {' or '.join(filter(None, remedies))}",
+    )  # fmt: skip
 
 
-def is_number(text: str) -> bool:
-    """Returns whether a text is a number as CSV files hold them: no digits of other scripts, no underscores."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and "_" not in text
+def _notation(options: ReadOptions, decimal: str, thousands: str | None) -> Iterator[str]:
+    """Yields the settings that choose a notation, as they are typed."""
+    if decimal != options.decimal:
+        yield f"set {typed('task.decimal', decimal)}"
+    if thousands != options.thousands:
+        yield "set task.thousands=null" if thousands is None else f"set {typed('task.thousands', thousands)}"
 
 
 def read_table(

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from seqrnn.errors import DataError, printable
-from seqrnn.tables.reading import ColumnKind, Sample, is_number, missing_column
+from seqrnn.tables.numbers import is_number_somehow
+from seqrnn.tables.reading import ColumnKind, ReadOptions, Sample, cell_error, missing_column
 from seqrnn.tables.settings import TableSettings
-from seqrnn.tables.times import TimeFormat, guess_format, have_offsets
+from seqrnn.tables.times import TimeFormat, guess_format, have_offsets, other_format
 
 TARGET_NAMES = ("target", "y", "label", "class")
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "year")
 DATE_PARTS = ("year", "month", "day", "hour", "minute", "second")
 MOST_CATEGORIES = 50  # of a column that is read because nobody said otherwise
 SHARE_OF_NUMBERS = 0.5  # above it, a column holds numbers, and a text in it is a mistake
+SHARE_IN_ANY_NOTATION = 0.9  # the same where they are numbers in another notation than that of the settings
 
 
 @dataclass
@@ -52,7 +54,7 @@ def choose_roles(settings: TableSettings, sample: Sample) -> Roles:
     targets = _targets(settings, sample, kinds, taken, notes)
     others = [name for name in names if name not in taken and name not in targets and name not in settings.known]
     if settings.inputs == "auto":
-        past = _worth_reading(others, sample, kinds, notes)
+        past = _worth_reading(others, settings, sample, kinds, notes)
         guessed = frozenset(past)
     else:
         past, guessed = (
@@ -115,10 +117,11 @@ def _kind_of(name: str, settings: TableSettings, sample: Sample) -> ColumnKind:
     if settings.time not in ("auto", None) and name in (settings.time or ()) and settings.time_format:
         return "time"
     texts = [text for text in sample.texts[name] if text is not None]
-    numbers = sum(is_number(text) or is_number(text.replace(",", ".", 1)) for text in texts)
-    if numbers >= SHARE_OF_NUMBERS * len(texts):
+    if sum(settings.read.number_of(text) is not None for text in texts) >= SHARE_OF_NUMBERS * len(texts):
         return "number"
-    return "time" if guess_format(texts) is not None else "category"
+    if guess_format(texts) is not None:
+        return "time"
+    return "number" if sum(map(is_number_somehow, texts)) >= SHARE_IN_ANY_NOTATION * len(texts) else "category"
 
 
 def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind], notes: list[str]) -> TimeFormat:
@@ -147,12 +150,25 @@ def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind],
         kinds[name] = "time"
     elif len(columns) == 1 and kinds[name] == "time" and name not in sample.declared:
         pattern = pattern or guess_format(sample.texts[name])
+    if settings.time_format is None and len(columns) == 1 and kinds[name] == "time" and name not in sample.declared:
+        _check_unambiguous(sample, name, pattern)
     if pattern is not None and len(columns) == 1:
         offsets = have_offsets(sample.texts[name])
     if settings.time == "auto":
         how = f", read as {pattern}" if pattern not in (None, "ISO8601") else ""
         notes.append(f"time: {', '.join(columns)}{how} (task.time, task.time_format)")
     return TimeFormat(columns=tuple(columns), pattern=pattern, offsets=offsets, timezone=settings.timezone)
+
+
+def _check_unambiguous(sample: Sample, name: str, pattern: str | None) -> None:
+    other = other_format(sample.texts[name])
+    if other is not None:
+        value = next(text for text in sample.texts[name] if text is not None)
+        raise cell_error(
+            sample.source, 2, name, value,
+            f"can be read as {pattern} and as {other}, and the other rows do not tell which is meant; give it: "
+            f"task.time_format='{pattern}' or task.time_format='{other}'",
+        )  # fmt: skip
 
 
 def _guess_time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind]) -> tuple[str, ...]:
@@ -167,14 +183,15 @@ def _guess_time(settings: TableSettings, sample: Sample, kinds: dict[str, Column
         return tuple(by_name[part] for part in DATE_PARTS if part in by_name and kinds[by_name[part]] == "number")
     for name in names:
         if name.lower() in TIME_NAMES and kinds[name] == "number" and len(sample.names) > 1:
-            values = _numbers(sample, name)
+            values = _numbers(sample, name, settings.read)
             if len(values) == sample.rows and all(a < b for a, b in pairwise(values)):
                 return (name,)
     return ()
 
 
-def _numbers(sample: Sample, name: str) -> list[float]:
-    return [float(text) for text in sample.texts[name] if text is not None and is_number(text)]
+def _numbers(sample: Sample, name: str, options: ReadOptions) -> list[float]:
+    numbers = [options.number_of(text) for text in sample.texts[name] if text is not None]
+    return [number for number in numbers if number is not None]
 
 
 def _targets(
@@ -184,12 +201,7 @@ def _targets(
         if settings.kind != "classification":
             for name in settings.target:
                 if kinds[name] != "number":
-                    value = next((text for text in sample.texts[name] if text is not None), "")
-                    raise DataError(
-                        f"task.target={printable(name)}: {sample.source.name}: the column holds texts such as "
-                        f"{printable(value)[:60]!r}, and a {settings.kind} predicts numbers; name another column, or "
-                        "set task.kind=classification"
-                    )
+                    raise _no_target(settings, sample, name)
         return settings.target
     wanted: ColumnKind = "number" if settings.kind != "classification" else "category"
     open_to_choice = [name for name in sample.names if name not in taken and name not in settings.known]
@@ -207,7 +219,19 @@ def _targets(
     return (target,)
 
 
-def _worth_reading(others: list[str], sample: Sample, kinds: dict[str, ColumnKind], notes: list[str]) -> list[str]:
+def _no_target(settings: TableSettings, sample: Sample, name: str) -> DataError:
+    texts = sample.texts[name]
+    index = next((n for n, text in enumerate(texts) if text and settings.read.number_of(text) is None), 0)
+    return cell_error(
+        sample.source, index + (1 if sample.source.is_parquet else 2), name, texts[index],
+        f"is not a number, and a {settings.kind} predicts numbers (task.target={printable(name)}); name another "
+        "column, or set task.kind=classification",
+    )  # fmt: skip
+
+
+def _worth_reading(
+    others: list[str], settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind], notes: list[str]
+) -> list[str]:
     """Returns the columns that are read because nobody said otherwise, and notes those that are not."""
     kept, left_out = [], []
     for name in others:
@@ -219,7 +243,7 @@ def _worth_reading(others: list[str], sample: Sample, kinds: dict[str, ColumnKin
             reason = "a time"
         elif kinds[name] == "category" and len(set(texts)) > MOST_CATEGORIES:
             reason = "texts that are all different" if len(set(texts)) == len(texts) else "too many categories"
-        elif kinds[name] == "number" and _counts(_numbers(sample, name), sample.rows):
+        elif kinds[name] == "number" and _counts(_numbers(sample, name, settings.read), sample.rows):
             reason = "a count of rows"
         if reason is None:
             kept.append(name)

@@ -7,6 +7,7 @@ what the clock showed.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -171,28 +172,54 @@ def show(time: Any, is_number: bool) -> str:
 def guess_format(texts: Sequence[str | None]) -> str | None:
     """Returns the pattern that a column's texts have, ``ISO8601`` or one for ``strptime``; None: they are no times.
 
-    Where day and month could be either way round, the way in which the times ascend, in steps that are more alike, is
-    taken; else the month is first, and the day where dots stand between them.
+    Where day and month could be either way round, the way in which more of the texts are times is taken, then the one
+    in which they ascend, then the one with more regular steps; else the month is first, and the day where dots
+    stand between them.
     """
+    patterns = _guessed_formats(texts)
+    return patterns[0] if patterns else None
+
+
+def other_format(texts: Sequence[str | None]) -> str | None:
+    """Returns the other pattern that a column's texts could have as well as that of ``guess_format``, where they are
+    other times then and nothing tells which is meant: no dots, no order, and no steps between them."""
+    patterns = _guessed_formats(texts)
+    if len(patterns) < 2:
+        return None
+    first = next(text for text in texts if text is not None)
+    parsed = [_parsed(_present(texts), pattern) for pattern in patterns]
+    if "." in first[:6] or _doubt(parsed[0]) != _doubt(parsed[1]) or parsed[0].equals(parsed[1]):
+        return None
+    return patterns[1]
+
+
+def _present(texts: Sequence[str | None]) -> Any:
     import pandas as pd
 
-    present = [text for text in texts if text is not None]
-    if not present or len(present[0]) < 6 or not any(letter.isdigit() for letter in present[0]):
-        return None
+    return pd.Series([text for text in texts if text is not None])
+
+
+def _guessed_formats(texts: Sequence[str | None]) -> list[str]:
+    """Returns the patterns that a column's texts may have, the likeliest one first."""
+    import pandas as pd
+
+    present = _present(texts)
+    if present.empty or len(present[0]) < 6 or not any(letter.isdigit() for letter in present[0]):
+        return []
     if re.fullmatch(r"[+-]?[\d.,]+(e[+-]?\d+)?", present[0], re.IGNORECASE) and not re.fullmatch(
         r"\d{1,2}\.\d{1,2}\.\d{4}", present[0]
     ):
-        return None
-    first = pd.Series(present)
-    if re.match(r"\d{4}-\d\d", present[0]) and _share_parsed(first, "ISO8601") > 0.5:
-        return "ISO8601"
-    found = dict.fromkeys(
-        pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst)
-        for dayfirst in ((True, False) if "." in present[0][:6] else (False, True))
-    )
-    patterns = [pattern for pattern in found if pattern and _share_parsed(first, pattern) > 0.5]
-    patterns.sort(key=lambda pattern: (-_share_parsed(first, pattern), *_disorder(first, pattern)))
-    return patterns[0] if patterns else None
+        return []
+    if re.match(r"\d{4}-\d\d", present[0]) and _share_parsed(present, "ISO8601") > 0.5:
+        return ["ISO8601"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a day that cannot be first, or a month
+        found = dict.fromkeys(
+            pd.tseries.api.guess_datetime_format(present[0], dayfirst=dayfirst)
+            for dayfirst in ((True, False) if "." in present[0][:6] else (False, True))
+        )
+    patterns = [pattern for pattern in found if pattern and _share_parsed(present, pattern) > 0.5]
+    return sorted(patterns, key=lambda pattern: _doubt(_parsed(present, pattern)))
 
 
 def _parsed(texts: Any, pattern: str, *, utc: bool = True) -> Any:
@@ -205,10 +232,16 @@ def _share_parsed(texts: Any, pattern: str) -> float:
     return float(_parsed(texts, pattern).notna().mean())
 
 
-def _disorder(texts: Any, pattern: str) -> tuple[bool, int]:
-    """Returns whether times do not ascend, and how many different steps there are between them."""
-    parsed = _parsed(texts, pattern)
-    return not parsed.is_monotonic_increasing, int(parsed.diff().nunique())
+def _doubt(parsed: Any) -> tuple[int, int, int]:
+    """Returns how many texts are no times, how often the times do not ascend, and how often they are not one
+    step after the ones before where they do."""
+    times = _nanoseconds(parsed.dropna().dt.tz_localize(None).to_numpy())
+    times = times[np.concatenate([[True], np.diff(times) != 0])] if len(times) else times
+    falls = np.flatnonzero(np.diff(times) < 0) + 1
+    stretches = [each for each in np.split(times, falls) if len(each) > 1]
+    step = infer_step(stretches or [times], is_number=False)
+    irregular = [np.abs(np.diff(step.positions(each)) - 1) > 1e-6 for each in stretches]
+    return int(parsed.isna().sum()), len(falls), int(sum(map(np.sum, irregular)))
 
 
 def have_offsets(texts: Sequence[str | None]) -> bool:

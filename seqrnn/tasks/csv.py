@@ -65,8 +65,8 @@ class Csv:
         kind: Literal["forecast", "regression", "classification"],
         target: Columns,
         inputs: Columns,
-        known: list[str],
-        categories: list[str],
+        known: Columns,
+        categories: Columns,
         time: Columns | None,
         time_format: str | None,
         timezone: str | None,
@@ -86,8 +86,9 @@ class Csv:
         season: Count | Literal["auto"],
         warmup: Natural | Literal["auto"],
         loss: Literal["mse", "l1"],
-        delimiter: Annotated[str, Field(min_length=1, max_length=1)],
+        delimiter: Annotated[str, Field(pattern=r"^(.|\\t)$")],
         decimal: Literal[".", ","],
+        thousands: Literal[".", ",", " ", "'"] | None,
         encoding: str,
         missing_values: list[str],
     ) -> None:
@@ -103,8 +104,8 @@ class Csv:
             mode=mode,
             target=_columns(target),
             inputs=_columns(inputs),
-            known=tuple(known),
-            categories=tuple(categories),
+            known=_names(known),
+            categories=_names(categories),
             time=None if time is None else _columns(time),
             time_format=time_format,
             timezone=timezone,
@@ -122,7 +123,11 @@ class Csv:
             season=season,
             warmup=warmup,
             read=ReadOptions(
-                delimiter=delimiter, decimal=decimal, encoding=encoding, missing_values=tuple(missing_values)
+                delimiter="\t" if delimiter == r"\t" else delimiter,
+                decimal=decimal,
+                thousands=thousands,
+                encoding=encoding,
+                missing_values=tuple(missing_values),
             ),
         )
         problems = _problems(self.settings)
@@ -360,9 +365,11 @@ def _zeros(chunk: Chunk) -> Tensor:
 
 def _columns(names: Columns) -> Any:
     """Returns ``auto``, or the names of columns as a tuple."""
-    if isinstance(names, str):
-        return "auto" if names == "auto" else (names,)
-    return tuple(names)
+    return "auto" if names == "auto" else _names(names)
+
+
+def _names(names: Columns) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _slices(count: int, most: int) -> list[slice]:
@@ -404,6 +411,8 @@ def _problems(settings: TableSettings) -> list[str]:
             if name in times or name == settings.group:
                 what = "time" if name in times else "group"
                 problems.append(f"task.{key}: {name} is the column of task.{what}; leave it out (see task.calendar)")
+    if settings.read.thousands == settings.read.decimal:
+        problems.append(f"task.thousands={settings.read.thousands}: is the decimal mark, too; see task.decimal")
     if settings.validation + settings.test >= 1:
         problems.append(
             f"task.validation={settings.validation}, task.test={settings.test}: nothing is left to train on; make "

@@ -15,7 +15,7 @@ from helpers import Finished
 from tables import daily, days, make_csv, write_csv
 
 from seqrnn import device
-from seqrnn.errors import DataError
+from seqrnn.errors import ConfigError, DataError
 from seqrnn.tables import reading
 from seqrnn.tables.files import Source
 
@@ -78,9 +78,8 @@ def test_a_file_without_names(tmp_path: Path) -> None:
 
 def test_a_wrong_delimiter(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9}" for n, day in enumerate(days(60))))
-    assert "row 1: one column, 'date;y'; the cells seem to be separated by ';': set task.delimiter=';'" in refusal(
-        path
-    )
+    expected = """row 1: one column, 'date;y'; the header contains ';': set "task.delimiter=';'\""""
+    assert expected in refusal(path)
     assert len(make_csv(path, delimiter=";").data.here) == 60
 
 
@@ -88,7 +87,8 @@ def test_a_decimal_comma(tmp_path: Path) -> None:
     rows = [f'{day};"{value}"'.replace(".", ",") for day, value in zip(days(60), WAVE, strict=True)]
     path = write_csv(tmp_path / "a.csv", "date;y", rows)
     error = refusal(path, delimiter=";")
-    assert "a.csv, row 2, column y: '0,000' is not a number (and 59 more cells nearby); set task.decimal=','" in error
+    assert "a.csv, row 2, column y: '0,000' is not a number (and 59 more cells nearby)" in error
+    assert error.endswith("""; set "task.decimal=','\"""")
     data = make_csv(path, delimiter=";", decimal=",").data
     np.testing.assert_allclose(data.targets[:, 0], np.array(WAVE, float))
 
@@ -96,8 +96,8 @@ def test_a_decimal_comma(tmp_path: Path) -> None:
 def test_a_wrong_delimiter_and_a_decimal_comma(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "date;y", (f"{day};{n % 9},5" for n, day in enumerate(days(60))))
     error = refusal(path)
-    assert "row 2: '2020-01-01;0,5' below a header of one cell" in error
-    assert "set task.delimiter=';', and perhaps task.decimal=','" in error
+    assert "row 2: 2 cells, where the header has 1: '2020-01-01;0,5'; the cells seem to be separated by ';'" in error
+    assert """set "task.delimiter=';'", and perhaps "task.decimal=','\"""" in error
     assert len(make_csv(path, delimiter=";", decimal=",").data.here) == 60
 
 
@@ -350,3 +350,66 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(command: Callable[..., 
     assert finished.exit_code == 2
     for key in ("task.horizon=0", "schedule.clip_norm=-1", "task.gaps=skip"):
         assert key in finished.err + finished.out
+
+
+def revenues(path: Path, *cells: str) -> Path:
+    """Writes days, revenues of 1.077,33 and the like, and another column."""
+    made = [f"{1 + n % 3}.{n % 10}77,{n:02}" for n in range(60)]
+    rows = [f"{day};{cell};{n % 4}" for n, (day, cell) in enumerate(zip(days(60), made, strict=True))]
+    return write_csv(path, "date;revenue;promotion", [*rows, *cells])
+
+
+def test_separated_thousands(tmp_path: Path) -> None:
+    path = revenues(tmp_path / "a.csv")
+    for changes in ({}, {"target": "revenue"}, {"known": "revenue"}):
+        error = refusal(path, delimiter=";", decimal=",", **changes)
+        assert """a.csv, row 2, column revenue: '1.077,00' is not a number (and 59 more cells nearby)""" in error
+        assert error.endswith("""set "task.thousands='.'\"""")
+    error = refusal(path, delimiter=";")
+    assert error.endswith("""set "task.decimal=','" and set "task.thousands='.'\"""")
+    task = make_csv(path, delimiter=";", decimal=",", thousands=".", target="revenue")
+    np.testing.assert_allclose(task.data.targets[:3, 0], [1077.0, 2177.01, 3277.02])
+    assert task.preprocessing.read.thousands == "."
+
+
+@pytest.mark.parametrize("sign", ["'", " ", "\u00a0", "\u2019", ","])
+def test_signs_that_separate_thousands(tmp_path: Path, sign: str) -> None:
+    rows = [f"{day};{n % 7 + 1}{sign}077.5" for n, day in enumerate(days(60))]
+    path = write_csv(tmp_path / "a.csv", "date;y", rows)
+    chosen = {"\u00a0": " ", "\u2019": "'"}.get(sign, sign)
+    assert "task.thousands=" in refusal(path, delimiter=";")
+    np.testing.assert_allclose(make_csv(path, delimiter=";", thousands=chosen).data.targets[0], [1077.5])
+
+
+def test_a_point_is_no_decimal_mark_where_a_comma_is(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date;y", [f"{day};{n % 7}.500" for n, day in enumerate(days(60))])
+    error = refusal(path, delimiter=";", decimal=",")
+    assert "row 2, column y: '0.500' is not a number" in error
+    assert """set "task.decimal='.'\"""" in error
+    mixed = write_csv(tmp_path / "b.csv", "date;y", [f"{day};1.077" for day in days(60)] + ["2020-03-01;1.5"])
+    assert "row 62, column y: '1.5' is not a number" in refusal(mixed, delimiter=";", decimal=",", thousands=".")
+
+
+def test_a_named_target_that_is_no_number_is_named_with_its_row(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date,y,x", [f"{day},,1" for day in days(3)] + ["2020-01-04,low,2"] * 9)
+    error = refusal(path, target="y")
+    assert "a.csv, row 5, column y: 'low' is not a number, and a forecast predicts numbers" in error
+
+
+def test_the_thousands_cannot_be_separated_by_the_decimal_mark(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"task.thousands=,: is the decimal mark"):
+        make_csv(tmp_path / "a.csv", decimal=",", thousands=",")
+
+
+def test_a_tab_may_be_written_as_it_is_typed(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "date\ty", [f"{day}\t{n % 9}" for n, day in enumerate(days(60))])
+    assert "set \"task.delimiter='\\t'\"" in refusal(path)
+    assert len(make_csv(path, delimiter=r"\t").data.here) == 60
+
+
+def test_a_single_name_needs_no_brackets(tmp_path: Path) -> None:
+    rows = [f"{day},{n % 9},{n % 2}" for n, day in enumerate(days(60))]
+    path = write_csv(tmp_path / "a.csv", "date,y,sale", rows)
+    assert make_csv(path, known="sale").settings == make_csv(path, known=["sale"]).settings
+    names = make_csv(path, known="sale", categories="sale", calendar="none").preprocessing.input_names
+    assert "sale=0 (t+1)" in names

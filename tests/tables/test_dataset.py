@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tables import daily, days, everything, make_csv, write_csv
 
+from seqrnn.errors import DataError
 from seqrnn.tables import times
-from seqrnn.tables.times import Step, guess_format, infer_step
+from seqrnn.tables.times import Step, guess_format, infer_step, other_format
 
 
 def columns(path: Path, rows: int = 100, **others: Any) -> Path:
@@ -286,7 +288,7 @@ def test_each_epoch_of_a_classification_has_an_order_of_its_own(tmp_path: Path) 
         (["2020-01-01T10:00:00Z"], "ISO8601"),
         (["31/01/2020", "01/02/2020"], "%d/%m/%Y"),
         (["01/31/2020", "02/01/2020"], "%m/%d/%Y"),
-        (["01/02/2020", "02/02/2020", "03/02/2020"], "%d/%m/%Y"),  # days, and not months, which differ
+        (["01/02/2020", "02/02/2020", "03/02/2020"], "%m/%d/%Y"),  # days or months: other_format tells
         (["01/12/2020", "02/12/2020", "03/12/2020", "01/01/2021"], "%d/%m/%Y"),
         (["01.02.2020 13:30", "01.02.2020 14:30"], "%d.%m.%Y %H:%M"),
         (["abc"], None),
@@ -298,6 +300,33 @@ def test_each_epoch_of_a_classification_has_an_order_of_its_own(tmp_path: Path) 
 )
 def test_formats_of_times_are_guessed(texts: list[str | None], pattern: str | None) -> None:
     assert guess_format(texts) == pattern
+
+
+@pytest.mark.parametrize("pattern", ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%Y %H:%M"])
+@pytest.mark.parametrize("frequency", ["MS", "QS", "W-MON", "D"])
+def test_days_and_months_are_told_apart_by_the_steps(pattern: str, frequency: str) -> None:
+    texts = list(pd.date_range("2006-02-01", periods=60, freq=frequency).strftime(pattern))
+    assert guess_format(texts) == pattern
+    assert other_format(texts) is None
+
+
+def test_dates_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    months = [f"{n:02}/01/2020" for n in range(1, 13)]  # or the first days of January
+    path = write_csv(tmp_path / "a.csv", "date,y", (f"{month},{n % 5}" for n, month in enumerate(months)))
+    with pytest.raises(DataError, match=r"%m/%d/%Y and as %d/%m/%Y.*task.time_format='%m/%d/%Y' or"):
+        _ = make_csv(path).data
+    assert str(make_csv(path, time_format="%m/%d/%Y").data.summary.step) == "month"
+    assert str(make_csv(path, time_format="%d/%m/%Y").data.summary.step) == "day"
+    dotted = [month.replace("/", ".") for month in months]
+    assert guess_format(dotted) == "%d.%m.%Y"
+    assert other_format(dotted) is None
+
+
+def test_many_missing_timesteps_may_be_dates_that_were_read_wrongly(tmp_path: Path) -> None:
+    dates = [f"{day:02}.01.{year}" for year in (2020, 2021) for day in range(1, 21)]
+    path = write_csv(tmp_path / "a.csv", "date,y", (f"{date},{n}" for n, date in enumerate(dates)))
+    with pytest.raises(DataError, match=r"as they were read \(%d.%m.%Y\), give task.time_format"):
+        _ = make_csv(path).data
 
 
 @pytest.mark.parametrize(
