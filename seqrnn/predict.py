@@ -36,9 +36,9 @@ task=csv are those of the table that the run was trained on ({"day":
 known. With task.group, each group is a sequence with a state of its own; names
 of groups are not inputs, so new ones may come. The columns of other tasks are
 input, or input_0, input_1, … where there are several. In all of them, start
-(true or false) begins a new sequence. A row that cannot be used is answered by {"line": NUMBER, "error": REASON}, and
-changes nothing. The stream ends with the input, with Ctrl-C or SIGTERM, or
-when nobody reads the answers.
+(true or false) begins a new sequence. A row that cannot be used is answered by
+{"line": NUMBER, "error": REASON}, and changes nothing. The stream ends with
+the input, with Ctrl-C or SIGTERM, or when nobody reads the answers.
 
 With --learn, the true values of a forecast come with the rows that follow, and
 those of a regression or classification with their own row. Other tasks have a
