@@ -124,6 +124,15 @@ def test_classes_are_answered_by_their_labels(make: Any, command: Command, folde
         assert answer["probabilities"]["fast"] == pytest.approx(row["probability_fast"], rel=1e-4)
 
 
+def test_a_row_in_python_is_a_mapping(make: Any) -> None:
+    predictor = make("task.horizon=3").stream()
+    for values in ([0.3], 0.3, "day", None):
+        with pytest.raises(
+            DataError, match=r"a row of a table is a mapping of columns to values, such as \{'day': …\}"
+        ):
+            predictor(values)
+
+
 def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) -> None:
     run = make("task.horizon=3")
     good = json_lines(table(12)).splitlines()
