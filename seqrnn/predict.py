@@ -31,12 +31,14 @@ EPILOG = """\
 --stream reads rows from standard input, and answers each with a line of JSON
 at once. A row is a JSON mapping of columns to values ({"input": 0.3}), a JSON
 list of values ([0.3]), or a line of CSV below a header line. The columns of
-task=csv are those of its table; null, or an empty cell, is a value that is not
-known. The columns of other tasks are input, or input_0, input_1, … where
-there are several. In all of them, start (true or false) begins a new sequence.
-A row that cannot be used is answered by {"line": NUMBER, "error": REASON}, and
-changes nothing. The stream ends with the input, with Ctrl-C or SIGTERM, or
-when nobody reads the answers.
+task=csv are those of the table that the run was trained on ({"day":
+"2024-03-01", "sales": 51.2}); null, or an empty cell, is a value that is not
+known. With task.group, each group is a sequence with a state of its own; names
+of groups are not inputs, so new ones may come. The columns of other tasks are
+input, or input_0, input_1, … where there are several. In all of them, start
+(true or false) begins a new sequence. A row that cannot be used is answered by
+{"line": NUMBER, "error": REASON}, and changes nothing. The stream ends with
+the input, with Ctrl-C or SIGTERM, or when nobody reads the answers.
 
 With --learn, the true values of a forecast come with the rows that follow, and
 those of a regression or classification with their own row. Other tasks have a
@@ -130,6 +132,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="H",
         help="task=csv: predict H steps ahead: fewer than the run was trained for, or more where task.mode=recursive",
     )
+    once.add_argument(
+        "--latest",
+        action="store_true",
+        default=None,
+        help="task=csv: write only the forecasts from the last row of each sequence: the future",
+    )
     once.add_argument("--timesteps", type=count, metavar="N", help="draw one new sequence of that length")
     once.add_argument("--seed", type=seed, metavar="N", help="draw data with this seed (default: that of the run)")
     once.add_argument(
@@ -183,10 +191,12 @@ def predict(options: argparse.Namespace) -> None:
     from seqrnn.cli import reporting
     from seqrnn.errors import ConfigError
 
-    once = ("data", "timesteps", "seed", "out", "horizon")
+    once = ("data", "timesteps", "seed", "out", "horizon", "latest")
     given = [f"--{name}" for name in once if getattr(options, name) is not None]
     if options.stream and given:
         raise ConfigError(f"{' '.join(given)}: not with --stream, which reads rows from standard input")
+    if options.latest and options.out is None and not options.stream:
+        raise ConfigError("--latest: chooses what is written; name the file with --out FILE")
     if options.state is not None and not options.stream:
         raise ConfigError("--state: only with --stream")
     if options.learn is not None and not options.stream:
@@ -215,9 +225,11 @@ def predict(options: argparse.Namespace) -> None:
     elif run.reads_tables:
         if options.data is None:
             table_command.refuse_drawing(run)
-        table_command.predict_on_tables(run, options.data, options.horizon, options.out)
+        table_command.predict_on_tables(run, options.data, options.horizon, options.out, bool(options.latest))
     elif options.horizon is not None:
         raise ConfigError(f"--horizon {options.horizon}: {run.name} predicts no table; leave it out")
+    elif options.latest:
+        raise ConfigError(f"--latest: {run.name} predicts no table; leave it out")
     elif options.data is not None:
         command.predict_on_files(run, options.data, options.out)
     else:

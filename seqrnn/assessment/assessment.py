@@ -1,7 +1,7 @@
 """Scores with confidence intervals: the percentile bootstrap over whole sequences, or over blocks of time.
 
-The timesteps that count are drawn in groups (``seqrnn.forecasting.groups``). Every score is computed anew for every draw, and all
-predictors are scored on the same draws, so that their difference has an interval, too.
+The timesteps that count are drawn in groups (``seqrnn.forecasting.groups``). Every score is computed
+anew for every draw, and all predictors are scored on the same draws, so that their difference has an interval, too.
 """
 
 from __future__ import annotations

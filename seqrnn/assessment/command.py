@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seqrnn.assessment.assessment import Assessment, Difference, Estimate, assess
 from seqrnn.assessment.judged import Judged, judge, mean_of, same_data, with_common_data
+from seqrnn.errors import ConfigError, DataError
 from seqrnn.forecasting.verdict import Outcome
 from seqrnn.prediction import trained
 from seqrnn.prediction.terminal import counted, line
@@ -15,7 +16,7 @@ from seqrnn.prediction.trained import TrainedRun, Which
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
-from seqrnn.rundir.names import SUMMARY
+from seqrnn.rundir.names import CONFIG, SUMMARY
 
 OUTCOMES: dict[Outcome, str] = {
     "better": "better",
@@ -48,7 +49,9 @@ def evaluate(
     Raises:
         UserError: a run or its data cannot be used.
     """
-    runs = [trained.load(directory, plugins, which) for directory in directories]
+    runs = [trained.load(directory, plugins, which) for directory in run_directories(directories)]
+    if is_ensemble and len(runs) < 2:
+        raise ConfigError("--ensemble: takes two run directories or more")
     if is_ensemble:
         runs = with_common_data(runs, plugins)
     screen = Screen(highlight=False)
@@ -66,6 +69,23 @@ def evaluate(
                 _compare_with_summary(screen, by_name[name], scores)
         _print_scores(screen, assessment)
     return found
+
+
+def run_directories(paths: Sequence[Path]) -> list[Path]:
+    """Returns the run directories among paths. Beside them, files are left out: ``outputs/csv-gru/*`` names those of
+    a sweep, too.
+
+    Raises:
+        DataError: a path is not there, or a directory is none of a run; names the directories below it that are.
+    """
+    found = [path for path in paths if path.is_dir() or not path.exists()]
+    problems = []
+    for path in found:
+        if path.is_dir() and not (path / CONFIG).exists() and any(path.glob(f"*/{CONFIG}")):
+            problems.append(f"{path}: is not a run directory, but holds some: write {path / '*'}")
+    if problems:
+        raise DataError(*problems)
+    return found or list(paths)
 
 
 def _name(run: TrainedRun) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ def check_path(path: Path, read: Sequence[Path] = ()) -> None:
         raise ConfigError(f"--out {path}: is one of the files that are read; choose another name")
 
 
-def write(path: Path, columns: Columns) -> None:
+def write(path: Path, columns: Columns, exact: Collection[str] = ()) -> None:
     """Writes columns to a file, whole or not at all; the end of its name chooses the format.
+
+    In CSV, numbers of double precision have at most 9 significant digits, but for those of the columns ``exact``.
 
     In CSV, a text that a spreadsheet would take for a formula, because it begins with = + - or @, gets a leading
     ``'`` and so stays text; texts that are numbers are left as they are. The other formats hold texts as they are.
@@ -47,12 +49,12 @@ def write(path: Path, columns: Columns) -> None:
     """
     try:
         with replacing(path) as temporary:
-            _write(temporary, columns)
+            _write(temporary, columns, exact)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written: {error.strerror or error}") from None
 
 
-def _write(path: Path, columns: Columns) -> None:
+def _write(path: Path, columns: Columns, exact: Collection[str]) -> None:
     if path.suffix.lower() == ".npz":
         with path.open("wb") as file:
             arrays: dict[str, Any] = {name: _plain(values) for name, values in columns.items()}
@@ -63,7 +65,7 @@ def _write(path: Path, columns: Columns) -> None:
     if path.suffix.lower() == ".parquet":
         pandas.DataFrame(dict(columns)).to_parquet(path, index=False)
         return
-    table = {as_text(name): _safe(values) for name, values in columns.items()}
+    table = {as_text(name): _cells(values, name in exact) for name, values in columns.items()}
     pandas.DataFrame(table).to_csv(path, index=False)
 
 
@@ -72,7 +74,9 @@ def _plain(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(str) if values.dtype == object else values
 
 
-def _safe(values: NDArray[Any]) -> NDArray[Any]:
+def _cells(values: NDArray[Any], is_exact: bool) -> NDArray[Any]:
+    if values.dtype == np.float64 and not is_exact:
+        return np.array([float(f"{value:.9g}") for value in values])
     if values.dtype.kind not in "OUS":
         return values
     return np.array([as_text(value) if isinstance(value, str) else value for value in values], object)

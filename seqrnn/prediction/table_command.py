@@ -29,10 +29,18 @@ from seqrnn.tables.sequences import Sequence
 Columns = dict[str, Any]
 
 
-def predict_on_tables(trained: TrainedRun, paths: Many[Path], horizon: int | None, out: Path | None) -> None:
-    """Predicts the values or classes of new tables; prints the scores where the true values are there."""
+def predict_on_tables(
+    trained: TrainedRun, paths: Many[Path], horizon: int | None, out: Path | None, is_latest: bool = False
+) -> None:
+    """Predicts the values or classes of new tables; prints the scores where the true values are there.
+
+    Args:
+        is_latest: whether only the forecasts from the last timestep of each sequence are written.
+    """
     preprocessing = trained.preprocessing()
     steps = table_predictions.check_horizon(preprocessing, horizon)
+    if is_latest and not preprocessing.is_forecast:
+        raise ConfigError(f"--latest: a {preprocessing.kind} predicts no future; leave it out")
     screen = title(trained)
     data = table_data.read_tables(preprocessing, paths)
     timesteps = sum(map(len, data.sequences))
@@ -42,15 +50,15 @@ def predict_on_tables(trained: TrainedRun, paths: Many[Path], horizon: int | Non
     if preprocessing.kind == "classification":
         columns = _classify(screen, trained, preprocessing, data)
     else:
-        columns = _predict(screen, trained, preprocessing, data, steps)
+        columns = _predict(screen, trained, preprocessing, data, steps, is_latest)
     if out is not None:
-        outputs.write(out, columns)
+        outputs.write(out, columns, exact=_given(preprocessing, columns))
         rows = len(next(iter(columns.values())))
         screen.print(Text(f"{printable(str(out))} ({counted(rows, 'row')})"), soft_wrap=True)
 
 
 def _predict(
-    screen: Screen, trained: TrainedRun, preprocessing: Preprocessing, data: TableData, steps: int
+    screen: Screen, trained: TrainedRun, preprocessing: Preprocessing, data: TableData, steps: int, is_latest: bool
 ) -> Columns:
     network, context = trained.network(), trained.context
     made = [
@@ -68,7 +76,9 @@ def _predict(
         line(screen, f"  note       beyond the last row, {names} stays as it is there")
     if data.has_targets:
         _print_scores(screen, trained, preprocessing, made, ends)
-    return _columns(preprocessing, data, made, ends)
+    if is_latest:
+        return _columns(preprocessing, data, [each.latest for each in made], ends, has_targets=False)
+    return _columns(preprocessing, data, made, ends, data.has_targets)
 
 
 def _print_scores(
@@ -113,7 +123,11 @@ def _scores(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict
 
 
 def _columns(
-    preprocessing: Preprocessing, data: TableData, made: Many[SequencePredictions], ends: Ends | None
+    preprocessing: Preprocessing,
+    data: TableData,
+    made: Many[SequencePredictions],
+    ends: Ends | None,
+    has_targets: bool,
 ) -> Columns:
     """Returns predictions as a table: a row for each timestep and step of the horizon."""
     steps = made[0].predicted.shape[1]
@@ -133,13 +147,19 @@ def _columns(
     columns[name] = _shown_times(preprocessing, np.concatenate(predicted_at), has_dates)
     for number, target in enumerate(preprocessing.targets):
         predicted = np.concatenate([each.predicted[..., number] for each in made])  # (R, H)
-        if data.has_targets:
+        if has_targets:
             columns[_free(columns, target)] = np.concatenate([each.actual[..., number] for each in made]).ravel()
         columns[f"{target}_predicted"] = predicted.ravel()
         if ends is not None:
             for side, reach in (("lower", ends.lower), ("upper", ends.upper)):
                 columns[f"{target}_{side}_{ends.percent}"] = (predicted + reach[:, number]).ravel()
     return columns
+
+
+def _given(preprocessing: Preprocessing, columns: Columns) -> set[str]:
+    """Returns the columns whose values are those of the table: times and true values."""
+    targets = {*preprocessing.targets, *(f"{name}_actual" for name in preprocessing.targets)}
+    return set(columns) & {"origin", _time_name(preprocessing), *targets}
 
 
 def _free(columns: Columns, name: str) -> str:

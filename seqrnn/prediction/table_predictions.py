@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,12 @@ class SequencePredictions:
     def judged(self) -> NDArray[np.float64]:
         """(T, H, K): the actual values that predictions are judged by; NaN where one is not."""
         return np.where(self.usable[:, None, None], self.actual, np.nan)
+
+    @property
+    def latest(self) -> SequencePredictions:
+        """The predictions from the last timestep alone."""
+        names = ("predicted", "actual", "origins", "positions", "usable")
+        return replace(self, **{name: getattr(self, name)[-1:] for name in names})
 
 
 def check_horizon(preprocessing: Preprocessing, horizon: int | None) -> int:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
-from seqrnn.errors import DataError
+from seqrnn.errors import DataError, printable
 from seqrnn.metrics import probabilities
 from seqrnn.models.protocol import State
 from seqrnn.streaming import state_file
 from seqrnn.streaming.predictor import StreamPredictor
 from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.streaming.table_rows import INPUT, History, RowReader
-from seqrnn.streaming.values import shortest
+from seqrnn.streaming.values import shortest, shown
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.sequences import Sequence
 from seqrnn.tables.times import show
@@ -170,15 +170,21 @@ class TableStream:
     def check_columns(self, names: Many[str]) -> None:
         self.rows.reader.check_columns(names)
 
-    def __call__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, values: Any) -> dict[str, Any]:
         """Returns what is predicted from a row: with the timestep of its sequence, in the units of the table.
 
         Args:
-            values: by column; None for what is not known. ``start``: whether a new sequence begins.
+            values: a mapping by column; None for what is not known. ``start``: whether a new sequence begins.
 
         Raises:
-            DataError: the row cannot be used; the state is as it was.
+            DataError: it is no mapping, or cannot be used; the state is as it was.
         """
+        if not isinstance(values, Mapping):
+            first = self.list_columns[0]
+            raise DataError(
+                f"a row of a table is a mapping of columns to values, such as {{{first!r}: …}}, not {shown(values)}; "
+                f"its columns: {', '.join(map(printable, self.list_columns))}"
+            )
         self.check_columns(list(values))
         return self.answer(dict(values))
 

@@ -201,6 +201,22 @@ def test_a_file_that_has_changed_since_is_noticed(
     command(run.directory).refused("mine.csv")
 
 
+def test_files_beside_run_directories_are_left_out(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    run = trained("task=sine", "smoke=true")
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "multirun.yaml").write_text("a: 1", encoding="utf-8")
+    (sweep / "0").symlink_to(run.directory)
+    result = command(*sorted(sweep.glob("*")))
+    assert result.code == 0, result.err
+    assert "the test of 1 run" in result.out
+    command(sweep / "0", sweep / "multirun.yaml", "--ensemble").refused("takes two run directories or more")
+    command(sweep / "0", sweep).refused("sweep: is not a run directory, but holds some: write", "sweep/*")
+    (tmp_path / "plain").mkdir()
+    command(sweep / "0", tmp_path / "plain").refused("plain: not a run directory")
+    command(sweep / "multirun.yaml").refused("not a run directory")
+
+
 def test_mistakes_on_the_command_line_are_explained(trained: MakeRun, command: Command, tmp_path: Path) -> None:
     directory = trained("task=sine", "smoke=true").directory
     command(tmp_path / "nowhere").refused("not a run directory")

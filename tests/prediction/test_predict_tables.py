@@ -109,6 +109,38 @@ def test_fewer_steps_are_the_first_of_those_and_more_are_refused(
     command(regression.directory, "--data", new, "--horizon", 1).refused("--horizon 1: a regression has none")
 
 
+def test_the_latest_forecasts_are_the_future_of_each_sequence(
+    forecast: Run, regression: Run, command: Command, folder: Path
+) -> None:
+    paths = (folder / "sales.csv", folder / "new.csv")
+    every = predicted(command, forecast, *paths)
+    latest = predicted(command, forecast, *paths, "--latest")
+    assert list(latest.columns) == ["sequence", "origin", "step", "day", *PREDICTED]
+    assert list(latest["origin"]) == ["2024-04-29"] * 3 + ["2024-03-20"] * 3
+    last = every.groupby("sequence", sort=False).tail(3)
+    assert last["sales_predicted"].to_list() == latest["sales_predicted"].to_list()
+    command(forecast.directory, "--data", folder / "new.csv", "--latest").refused("name the file with --out FILE")
+    command(regression.directory, "--data", folder / "new.csv", "--latest", "--out", "p.csv").refused(
+        "--latest: a regression predicts no future"
+    )
+
+
+def test_predictions_have_at_most_9_digits_and_the_values_of_the_table_all_of_theirs(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    seconds = 1_700_000_000.5 + np.arange(60)
+    values = 1_234_567_890.125 + np.random.default_rng(0).standard_normal(60).round(3)
+    pandas.DataFrame({"t": seconds, "y": values}).to_csv("long.csv", index=False)
+    run = trained(*COMMON, f"task.path={tmp_path / 'long.csv'}", "task.target=y", "task.time=t")
+    predicted(command, run, "long.csv")
+    frame = pandas.read_csv("p.csv", dtype=str)
+    assert frame["t"].astype(float).to_list() == [*seconds[1:], seconds[-1] + 1]
+    assert frame["y"].astype(float).to_list()[:-1] == values[1:].tolist()
+    for text in frame["y_predicted"]:
+        mantissa = text.partition("e")[0].strip("-").replace(".", "")
+        assert len(mantissa.strip("0")) <= 9
+
+
 def test_a_recursive_forecast_is_as_if_each_predicted_row_were_appended(
     recursive: Run, command: Command, tmp_path: Path
 ) -> None:

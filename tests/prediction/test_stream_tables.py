@@ -124,6 +124,15 @@ def test_classes_are_answered_by_their_labels(make: Any, command: Command, folde
         assert answer["probabilities"]["fast"] == pytest.approx(row["probability_fast"], rel=1e-4)
 
 
+def test_a_row_in_python_is_a_mapping(make: Any) -> None:
+    predictor = make("task.horizon=3").stream()
+    for values in ([0.3], 0.3, "day", None):
+        with pytest.raises(
+            DataError, match=r"a row of a table is a mapping of columns to values, such as \{'day': …\}"
+        ):
+            predictor(values)
+
+
 def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) -> None:
     run = make("task.horizon=3")
     good = json_lines(table(12)).splitlines()
@@ -174,6 +183,7 @@ def load(run: Run) -> TrainedRun:
     return trained.load(run.directory)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("variant", ["direct", "changes", "logarithms", "regression"])
 def test_the_weights_are_those_of_training_on_the_same_table_at_once(variant: str, make: Any) -> None:
     run = load(make(*VARIANTS[variant], "schedule.window=5", "schedule.stride=5"))
