@@ -90,6 +90,7 @@ def test_a_run_is_exported_to_onnx_and_computes_its_recorded_predictions(
     assert "the first 300 timesteps" in text
 
 
+@pytest.mark.long
 def test_the_code_in_the_card_runs(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run)
     export.main([".", "--format", "torch", "--out", "my model.pt2"])

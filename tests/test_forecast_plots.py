@@ -134,6 +134,7 @@ def test_residuals_that_do_not_fit_are_marked_at_the_edge() -> None:
     assert 1 <= len(np.asarray(beyond.get_xdata())) <= 4
 
 
+@pytest.mark.first(2)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("dated", [True, False])
 @pytest.mark.parametrize("spoilt", ["nan", "infinite", "constant", "times", "far", "one"])

@@ -131,6 +131,7 @@ def test_what_needs_no_network_does_not_wait_for_torch(arguments: list[str], tmp
     assert result.stdout.endswith("slow: []\n"), result.stdout[-200:]
 
 
+@pytest.mark.long
 def test_nothing_is_collected_while_torch_is_first_imported_and_everything_afterwards() -> None:
     script = (
         "import gc\n"

@@ -115,6 +115,7 @@ def test_auto_leaves_large_networks_to_torch_and_tells_why(
     assert found == (reason and f"faster than compiled code {reason}")
 
 
+@pytest.mark.long
 def test_narrow_vectors_without_fused_arithmetic_give_the_same_to_rounding() -> None:
     result = subprocess.run(
         [sys.executable, "-c", SMALL],

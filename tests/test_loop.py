@@ -357,6 +357,7 @@ def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_cli
     assert max(torch.cat([part.flatten() for part in step]).norm() for step in clipped) <= 0.1
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     ("cell", "changes"),
     [

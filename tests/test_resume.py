@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from test_configs import GROUPS, composed
 
 from seqrnn import smoke
+from seqrnn.components import resolve_suggestions
 from seqrnn.kernels import support
 from seqrnn.plugins import load_components
 
@@ -38,7 +39,8 @@ needs_compiler = pytest.mark.skipif(support.machine_obstacle() is not None, reas
 @cache
 def _values(*overrides: str) -> dict[str, Any]:
     load_components()
-    return smoke.shrink(composed(*overrides, "smoke=true", "device=cpu", "plots.draw=false", "log_every=3"))
+    values = composed(*overrides, "smoke=true", "device=cpu", "plots.draw=false", "log_every=3")
+    return smoke.shrink(resolve_suggestions(values))
 
 
 def values_of(*overrides: str, schedule: Mapping[str, Any] | None = None, **groups: Any) -> dict[str, Any]:
@@ -67,7 +69,7 @@ KERNEL_NAMES = ["torch", "compiled"] if support.machine_obstacle() is None else 
 KERNELS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("model", GROUPS["model"])
@@ -100,6 +102,7 @@ def test_every_optimizer(optimizer: str, changes: dict[str, Any], kernel: str, t
     assert_resumes(values, tmp_path, 7, 8, 17)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("model", GROUPS["model"])
 def test_dropout_resumes(model: str, tmp_path: Path) -> None:
     values = values_of(
@@ -108,6 +111,7 @@ def test_dropout_resumes(model: str, tmp_path: Path) -> None:
     assert_resumes(values, tmp_path, 9)
 
 
+@pytest.mark.first(2)
 @needs_compiler
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) -> None:
@@ -115,6 +119,7 @@ def test_streams_that_are_shared_among_threads(schedule: str, tmp_path: Path) ->
     assert_resumes(values, tmp_path, 5)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("lr_decay", ["plateau", "step", "onecycle", "constant"])
 def test_every_decay_resumes(lr_decay: str, tmp_path: Path) -> None:
     changes = {"lr_decay": lr_decay, "lr_every": 2, "lr_patience": 2, "evaluate_every": 2}

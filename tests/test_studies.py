@@ -103,6 +103,7 @@ def test_arms_that_differ_have_names_that_differ() -> None:
     assert len({arm.overrides for arm in everything}) == len(everything)
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize("arm", [*arms.reach()[::7], *arms.parallel()[::5], *arms.carried()[::5]])
 def test_an_arm_trains_as_often_as_it_says(arm: Arm) -> None:
     load_components()

@@ -126,6 +126,7 @@ def test_a_constant_predictor_of_the_integral_is_worth_its_baseline() -> None:
     assert of_median.metric == pytest.approx(scores["constant (median)"]["mae"])
 
 
+@pytest.mark.first(1)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])

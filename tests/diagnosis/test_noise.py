@@ -40,6 +40,7 @@ def drawn(rng: np.random.Generator, truth: float, positions: int, consecutive: i
     return mean + math.sqrt(alike) * common + math.sqrt(1 - alike) * own
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("truth", [0.3, 3.0, 30.0])
 def test_a_noise_scale_is_recovered_and_its_interval_holds_it(truth: float) -> None:
     rng, held, values = np.random.default_rng(0), 0, []

@@ -96,6 +96,7 @@ def test_an_effect_is_of_pairs_on_seeds_that_nothing_was_chosen_on(
     assert len(confirmed) == trial.seeds == trials.CONFIRMED
 
 
+@pytest.mark.long
 def test_a_remedy_that_helps_is_chosen_and_one_that_does_nothing_is_not_said_to(run: Path) -> None:
     found = of(run)
     larger = Remedy("larger steps", [{RATE: 0.0005}, {RATE: 0.1}])

@@ -102,6 +102,7 @@ CASES = [
 ]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("cell", "format", "dtype", "variant"), CASES, ids=str)
 def test_an_export_computes_what_its_network_computes(
     cell: str, format: str, dtype: torch.dtype, variant: str, tmp_path: Path
@@ -121,6 +122,7 @@ def test_an_export_computes_what_its_network_computes(
             assert distance((torch.cat(parts), state), expected) < tolerance
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("format", FORMATS)
 def test_names_and_axes_and_metadata_are_in_the_file(format: str, tmp_path: Path) -> None:
     network = network_of("lstm", torch.float32)

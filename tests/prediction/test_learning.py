@@ -90,6 +90,7 @@ def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in learner.network.state_dict().items()}
 
 
+@pytest.mark.first(1)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("kernel", ["auto", "torch"])
 @pytest.mark.parametrize("schedule", SCHEDULES)

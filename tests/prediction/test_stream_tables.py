@@ -183,6 +183,7 @@ def load(run: Run) -> TrainedRun:
     return trained.load(run.directory)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("variant", ["direct", "changes", "logarithms", "regression"])
 def test_the_weights_are_those_of_training_on_the_same_table_at_once(variant: str, make: Any) -> None:
     run = load(make(*VARIANTS[variant], "schedule.window=5", "schedule.stride=5"))

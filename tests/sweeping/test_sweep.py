@@ -58,6 +58,7 @@ def test_a_line_for_each_job_and_a_table_over_seeds(command: Command) -> None:
     assert r"\toprule" in Path("sweep/sweep.tex").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_job_trains_as_the_same_run_by_itself(command: Command) -> None:
     assert command(*SWEEP, "seed=3,4").exit_code == 0
     alone = command(*QUICK, "seed=4")
@@ -97,6 +98,7 @@ def test_all_bad_values_of_all_jobs_are_reported_before_the_first_starts(command
     assert not Path("sweep").exists()
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     {
@@ -188,6 +190,7 @@ def test_a_job_that_fails_is_named_with_its_reason_log_and_line(command: Command
     assert [row["attempts"] for row in rows()] == ["1", "2", "1", "2"]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("mode", "attempts"), [("stop", [1, 0]), ("retry", [2, 1]), ("continue", [1, 1])])
 def test_what_a_failure_does_to_the_other_jobs(mode: str, attempts: list[int], command: Command) -> None:
     finished = command(*SWEEP, "init_from=nosuch,null", f"sweep.on_failure={mode}")
@@ -195,6 +198,7 @@ def test_what_a_failure_does_to_the_other_jobs(mode: str, attempts: list[int], c
     assert [int(row["attempts"]) for row in rows()] == attempts
 
 
+@pytest.mark.long
 def test_configs_are_those_that_were_planned(command: Command, tmp_path: Path) -> None:
     conf = tmp_path / "conf"
     (conf / "model").mkdir(parents=True)

@@ -61,6 +61,7 @@ def test_what_is_fitted_and_trained_on_does_not_depend_on_validation_and_test_ro
     assert targets[valid].equal(more_targets[valid])
 
 
+@pytest.mark.first(10)
 @pytest.mark.parametrize("changes", SETTINGS, ids=str)
 @pytest.mark.parametrize("after", [63, 70, 160, 182])
 def test_the_inputs_of_a_prediction_do_not_depend_on_later_rows(
