@@ -11,7 +11,7 @@ from seqrnn.assessment.judged import Judged, judge, mean_of, same_data, with_com
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.forecasting.verdict import Outcome
 from seqrnn.prediction import trained
-from seqrnn.prediction.terminal import counted, line
+from seqrnn.prediction.terminal import NEW, counted, line
 from seqrnn.prediction.trained import TrainedRun, Which
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
@@ -58,7 +58,10 @@ def evaluate(
     screen.print(f"seqrnn: {'new data' if files else 'the test'} of {counted(len(runs), 'run')}", style="bold")
     judged: dict[str, Judged] = {}
     for run in runs:
-        judged[_free(_name(run), judged)] = judge(run, files)
+        name = _free(_name(run), judged)
+        judged[name] = judge(run, files)
+        for note in judged[name].notes:
+            line(screen, f"  note: {name}: {note}" if len(runs) > 1 else f"  note: {note}")
     by_name = dict(zip(judged, runs, strict=True))
     if is_ensemble:
         judged = {f"ensemble of {len(runs)}": mean_of(runs, list(judged.values())), **judged}
@@ -67,7 +70,7 @@ def evaluate(
         for name, scores in assessment.networks.items():
             if name in by_name and not files and which == "last":
                 _compare_with_summary(screen, by_name[name], scores)
-        _print_scores(screen, assessment)
+        _print_scores(screen, assessment, NEW if files else "test")
     return found
 
 
@@ -123,9 +126,9 @@ def _together(judged: Mapping[str, Judged]) -> list[dict[str, Judged]]:
     return tables
 
 
-def _print_scores(screen: Screen, found: Assessment) -> None:
+def _print_scores(screen: Screen, found: Assessment, title: str) -> None:
     line(screen, f"  intervals of {100 * found.confidence:g} %, by the bootstrap over {found.groups.description}")
-    screen.print(ScoreTable({**found.networks, **found.baselines}, "", _shown, len(found.networks)))
+    screen.print(ScoreTable({**found.networks, **found.baselines}, "", _shown, len(found.networks), title))
     for name, difference in found.differences.items():
         found_out = OUTCOMES[difference.outcome]
         line(screen, f"{name} − {difference.baseline}, {difference.metric}: {_signed(difference)}: {found_out}")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from seqrnn import evaluation
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.evaluation import Predictions
-from seqrnn.forecasting import metrics, naive
+from seqrnn.forecasting import metrics
 from seqrnn.metrics import classification, probabilities
-from seqrnn.prediction import batch, table_command, table_data, table_predictions
+from seqrnn.prediction import batch, table_baselines, table_command, table_data, table_predictions
 from seqrnn.prediction import trained as trained_runs
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.summary import headline_of
@@ -41,6 +41,7 @@ class Judged:
         headline: the metric that stands for all.
         kind: regression or classification.
         horizon: steps of a forecast.
+        notes: lines for the user.
     """
 
     times: NDArray[np.int64]
@@ -52,6 +53,7 @@ class Judged:
     headline: str
     kind: str
     horizon: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def judge(run: TrainedRun, files: Sequence[Path] = ()) -> Judged:
@@ -125,30 +127,27 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         labels = np.array([table_command.label_number(preprocessing, one) for one in data.sequences])
         count = np.arange(len(labels))
         return Judged(np.zeros_like(count), count, labels, logits, {}, classification, "accuracy", "classification")
-    period = (run.run.summary.get("forecast") or {}).get("period")
+    one_by_one = [
+        table_predictions.predict_sequence(network, sequence, encoded, preprocessing.horizon, run.context)
+        for sequence, encoded in zip(data.sequences, data.encoded, strict=True)
+    ]
+    comparison = table_baselines.compare(run, preprocessing, data, one_by_one)
     times, sequences, targets = [], [], []
     made: dict[str, list[Array]] = {}
-    for number, (sequence, encoded) in enumerate(zip(data.sequences, data.encoded, strict=True)):
-        one = table_predictions.predict_sequence(network, sequence, encoded, preprocessing.horizon, run.context)
-        predictors = {"": one.predicted}
-        if preprocessing.is_forecast:
-            levels = one.origins[:, None]
-            predictors["persistence"] = naive.persistence(levels, preprocessing.horizon)[:, 0]
-            if period:
-                seasonal = naive.seasonal_naive(levels, preprocessing.horizon, period)[:, 0]
-                predictors[f"seasonal naive ({period})"] = seasonal
+    for number, one in enumerate(one_by_one):
         counts = np.asarray(np.isfinite(one.judged).all(axis=(1, 2)))
-        counts[: preprocessing.warmup] = False
+        counts[: comparison.warmups[number]] = False
         times.append(np.flatnonzero(counts))
         sequences.append(np.full(int(counts.sum()), number))
         targets.append(one.judged[counts])
+        predictors = {"": one.predicted, **{name: each[number] for name, each in comparison.baselines.items()}}
         for name, values in predictors.items():
             made.setdefault(name, []).append(values[counts])
     outputs = {name: np.concatenate(values) for name, values in made.items()}
     if not len(outputs[""]):
         raise DataError(
-            f"{', '.join(map(str, files))}: no timestep can be judged; the run needs {preprocessing.warmup:,} "
-            f"rows to set its state, and {preprocessing.horizon:,} true values in a row after them"
+            f"{', '.join(map(str, files))}: no timestep can be judged; after rows that set the state of the network, "
+            f"there should be {preprocessing.horizon:,} true values in a row"
         )
     network_outputs = outputs.pop("")
     return Judged(
@@ -161,6 +160,7 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         "rmse",
         "regression",
         preprocessing.horizon,
+        tuple(comparison.notes),
     )
 
 

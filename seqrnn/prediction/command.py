@@ -11,7 +11,7 @@ from seqrnn import evaluation, metrics
 from seqrnn.errors import printable
 from seqrnn.evaluation import Predictions
 from seqrnn.prediction import batch, outputs
-from seqrnn.prediction.terminal import counted, line, title
+from seqrnn.prediction.terminal import NEW, counted, line, title
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
@@ -26,7 +26,7 @@ def predict_on_drawn_data(trained: TrainedRun, timesteps: int | None, out: Path 
     screen = title(trained)
     predictions = batch.predict_drawn(trained, timesteps)
     steps, sequences = predictions.valid.shape
-    what = "test data" if timesteps is None else "new data"
+    what = "test data" if timesteps is None else NEW
     note = getattr(trained.task, "data_note", None)
     line(
         screen, f"  data       {what} of seed {trained.seed}: {counted(sequences, 'sequence')} of {steps:,} timesteps"
@@ -37,7 +37,7 @@ def predict_on_drawn_data(trained: TrainedRun, timesteps: int | None, out: Path 
         trained.values["model"]["name"]: evaluation.score(predictions, trained.task, trained.loss),
         **evaluation.score_baselines(predictions, trained.task, trained.loss),
     }
-    screen.print(ScoreTable(scores, trained.task.loss))
+    screen.print(ScoreTable(scores, trained.task.loss, title="test" if timesteps is None else NEW))
     _write(screen, trained, predictions, out)
 
 
@@ -51,7 +51,7 @@ def predict_on_files(trained: TrainedRun, paths: Sequence[Path], out: Path | Non
         line(screen, f"  note       {sequences.note}")
     if sequences.has_targets:
         scores = evaluation.score(predictions, trained.task, trained.loss)
-        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, trained.task.loss))
+        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, trained.task.loss, title=NEW))
     elif trained.task.kind == "classification":
         _print_classes(screen, predictions, sequences)
     _write(screen, trained, predictions, out, sequences)

@@ -19,6 +19,7 @@ from seqrnn.rundir.lock import Lock
 from seqrnn.rundir.names import (
     CHECKPOINTS,
     CONFIG,
+    DATA,
     INTERVALS,
     LOCK,
     OVERRIDES,
@@ -31,7 +32,7 @@ from seqrnn.rundir.strict_json import to_json
 from seqrnn.settings import CheckpointSettings
 
 LEARNING = "learning.json"  # names the run whose training goes on
-COPIED = (CONFIG, OVERRIDES, PREPROCESSING, INTERVALS)  # from the run
+COPIED = (CONFIG, OVERRIDES, PREPROCESSING, DATA, INTERVALS)  # from the run
 CHECKPOINTS_EVERY, CHECKPOINTS_KEPT = "10s", 2
 
 

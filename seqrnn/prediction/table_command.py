@@ -14,10 +14,10 @@ from seqrnn import metrics as class_metrics
 from seqrnn.errors import ConfigError, printable
 from seqrnn.forecasting import metrics
 from seqrnn.metrics import probabilities
-from seqrnn.prediction import outputs, table_data, table_predictions
+from seqrnn.prediction import outputs, table_baselines, table_data, table_predictions
 from seqrnn.prediction.table_data import TableData
 from seqrnn.prediction.table_predictions import SequencePredictions
-from seqrnn.prediction.terminal import counted, line, title
+from seqrnn.prediction.terminal import NEW, counted, line, title
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
@@ -75,7 +75,7 @@ def _predict(
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         line(screen, f"  note       beyond the last row, {names} stays as it is there")
     if data.has_targets:
-        _print_scores(screen, trained, preprocessing, made, ends)
+        _print_scores(screen, trained, preprocessing, data, made, ends)
     if is_latest:
         return _columns(preprocessing, data, [each.latest for each in made], ends, has_targets=False)
     return _columns(preprocessing, data, made, ends, data.has_targets)
@@ -85,29 +85,25 @@ def _print_scores(
     screen: Screen,
     trained: TrainedRun,
     preprocessing: Preprocessing,
+    data: TableData,
     made: Many[SequencePredictions],
     ends: Ends | None,
 ) -> None:
     """Prints scores over the predictions whose true values are known, but for those of the warm-up."""
-    warmed = [each.judged[preprocessing.warmup :] for each in made]
-    warmup = preprocessing.warmup
-    if not any(np.isfinite(actual).any() for actual in warmed):
-        warmup = 0
-        line(
-            screen,
-            f"  note       fewer than {preprocessing.warmup:,} rows to set the state come before what is judged",
-        )
-    actual, predicted, origins = (
-        np.concatenate([getattr(each, name)[warmup:] for each in made]) for name in ("judged", "predicted", "origins")
-    )
+    comparison = table_baselines.compare(trained, preprocessing, data, made)
+    for note in comparison.notes:
+        line(screen, f"  note       {note}")
+
+    def judged(values: Many[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.concatenate([one[warmup:] for one, warmup in zip(values, comparison.warmups, strict=True)])
+
+    actual, predicted = judged([each.judged for each in made]), judged([each.predicted for each in made])
     if not np.isfinite(actual).any():
         line(screen, "no true values are known, so nothing is judged")
         return
-    name = trained.values["model"]["name"]
-    scores = {name: _scores(actual, predicted)}
-    if preprocessing.is_forecast:
-        scores["persistence"] = _scores(actual, np.broadcast_to(origins[:, None], actual.shape))
-    screen.print(ScoreTable(scores, trained.values["task"]["loss"]))
+    scores = {trained.values["model"]["name"]: _scores(actual, predicted)}
+    scores |= {name: _scores(actual, judged(values)) for name, values in comparison.baselines.items()}
+    screen.print(ScoreTable(scores, trained.values["task"]["loss"], title=NEW))
     if ends is not None and np.isfinite(ends.lower).any():
         known = np.isfinite(actual) & np.isfinite(predicted + ends.lower)
         inside = (actual >= predicted + ends.lower) & (actual <= predicted + ends.upper)
@@ -194,7 +190,7 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
         labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
         columns[preprocessing.targets[0]] = classes[labels]
         scores = class_metrics.classification(logits, np.array(labels))
-        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy"))
+        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy", title=NEW))
     columns["predicted"] = classes[predicted]
     for number, label in enumerate(preprocessing.classes):
         columns[f"probability_{label}"] = shares[:, number]

@@ -8,6 +8,8 @@ from seqrnn.errors import printable
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.terminal import Screen
 
+NEW = "new data"  # what is scored, where it is not the test of the run
+
 
 def title(trained: TrainedRun) -> Screen:
     """Returns the screen, after it has shown which run predicts."""

@@ -25,6 +25,7 @@ class ScoreTable:
         loss: the name of the loss. A loss that is half of the mse is labelled so.
         show: returns a score of a metric as its cell shows it; None: a number.
         networks: how many of the predictors are networks, which are highlighted.
+        title: what is scored.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class ScoreTable:
         loss: str,
         show: Callable[[str, Any], str] | None = None,
         networks: int = 1,
+        title: str = "test",
     ) -> None:
+        self.title = title
         self.show, self.networks = show or _score, networks
         self.scores = {printable(name): values for name, values in scores.items()}
         self.heads = {metric: _head(metric, loss) for metric in next(iter(scores.values()))}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         widths = {metric: self._width(metric) for metric in self.heads}
-        longest_name = max(map(cell_len, ("test", *self.scores)))
+        longest_name = max(map(cell_len, (self.title, *self.scores)))
         beside_widest = options.max_width - max(widths.values()) - GAP
         names = max(4, min(longest_name, beside_widest, max(12, int(MOST_NAME_SHARE * options.max_width))))
         if names + sum(widths.values()) + GAP * len(widths) <= options.max_width:  # there may be room for whole names
@@ -50,7 +53,7 @@ class ScoreTable:
 
     def _table(self, metrics: Sequence[str], widths: Mapping[str, int], names: int) -> Table:
         table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column("test", width=names, overflow="fold")
+        table.add_column(self.title, width=names, overflow="fold")
         for metric in metrics:
             table.add_column(self.heads[metric], width=widths[metric], justify="right")
         for number, (name, values) in enumerate(self.scores.items()):

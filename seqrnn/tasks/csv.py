@@ -292,8 +292,8 @@ class Csv:
         if self.kind == "classification":
             return {"constant (class frequencies)": self._class_frequencies}
         predictors: dict[str, Callable[[Chunk], Tensor]] = {}  # the first ones stand in titles
-        if self._linear is not None:
-            predictors[LINEAR] = partial(self._predict_linear, self._linear)
+        if self.linear is not None:
+            predictors[LINEAR] = partial(self._predict_linear, self.linear)
         if self.preprocessing.is_forecast:
             predictors["persistence"] = partial(self._naive, period=None)
             if self.data.season > 1:
@@ -303,7 +303,8 @@ class Csv:
         return predictors
 
     @cached_property
-    def _linear(self) -> RidgeAutoregression | None:
+    def linear(self) -> RidgeAutoregression | None:
+        """The linear model, fitted to the training data; None: there is too little of it."""
         return fit_linear(self._stretches(1))
 
     def _predict_linear(self, model: RidgeAutoregression, chunk: Chunk) -> Tensor:

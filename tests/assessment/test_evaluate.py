@@ -185,8 +185,58 @@ def test_new_rows_are_scored_as_the_table_was_prepared(
     assert "persistence" in result.out
     lines = table.read_text(encoding="utf-8").splitlines()
     unlabelled = tmp_path / "short.csv"
-    unlabelled.write_text("\n".join(lines[:5]) + "\n", encoding="utf-8")
-    command(directories[0], "--data", unlabelled).refused("no timestep can be judged", "8 rows to set its state")
+    unlabelled.write_text("\n".join(lines[:2]) + "\n", encoding="utf-8")
+    command(directories[0], "--data", unlabelled).refused("no timestep can be judged")
+
+
+def test_new_rows_have_the_baselines_of_the_run_s_own_test(
+    trained: MakeRun, command: Command, table: Path, tmp_path: Path
+) -> None:
+    run = trained(*csv(table))
+    (own,) = evaluate_runs([run.directory])
+    (found,) = evaluate_runs([run.directory], files=[table])
+    assert list(found.baselines) == list(own.baselines)
+    # The last 40 days of the table are its test, and the 8 before them set the state, as in the run's own test.
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    path = tmp_path / "last.csv"
+    path.write_text("".join([lines[0], *lines[-49:]]), encoding="utf-8")
+    (last,) = evaluate_runs([run.directory], files=[path])
+    for name, scores in own.baselines.items():
+        if name != LINEAR:  # whose lags reach back further than these rows
+            assert last.baselines[name]["rmse"].value == pytest.approx(scores["rmse"].value, rel=1e-4)
+    (network,), (expected,) = last.networks.values(), own.networks.values()
+    assert network["rmse"].value == pytest.approx(expected["rmse"].value, rel=1e-4)
+    result = command(run.directory, "--data", path)
+    assert "the run was trained on" not in result.out
+    assert "new data" in next(line for line in result.out.splitlines() if "rmse" in line)
+    words = " ".join(command(run.directory, "--data", table).out.split())
+    assert "the run was trained on 131 of the 191 timesteps that are judged" in words
+
+
+def test_tables_shorter_than_the_warm_up_are_judged(trained: MakeRun, command: Command, table: Path) -> None:
+    run = trained(*(one for one in csv(table) if "warmup" not in one))
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    path = Path("new.csv")
+    path.write_text("".join([lines[0], *lines[-41:]]), encoding="utf-8")
+    result = command(run.directory, "--data", path)
+    assert result.code == 0, result.err
+    words = " ".join(result.out.split())
+    assert "20 rows set the state before what is judged (the run takes up to 256)" in words
+    assert "put the earlier rows of each sequence in front of the new ones, in one file" in words
+
+
+def test_without_its_training_data_a_run_has_the_other_baselines(
+    trained: MakeRun, command: Command, table: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(table.read_text(encoding="utf-8"), encoding="utf-8")
+    run = trained(*csv(path))
+    path.unlink()
+    words = " ".join(command(run.directory, "--data", table).out.split())
+    assert f"{LINEAR} is left out: task.path=" in words
+    assert "cannot be read here" in words
+    assert "persistence" in words
+    assert "the run was trained on" not in words
 
 
 def test_a_file_that_has_changed_since_is_noticed(

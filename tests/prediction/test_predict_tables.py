@@ -109,6 +109,23 @@ def test_fewer_steps_are_the_first_of_those_and_more_are_refused(
     command(regression.directory, "--data", new, "--horizon", 1).refused("--horizon 1: a regression has none")
 
 
+def test_new_data_is_named_and_compared_with_the_baselines_of_the_run(
+    forecast: Run, recursive: Run, command: Command, folder: Path
+) -> None:
+    own = list(forecast.summary["baselines"])
+    out = command(forecast.directory, "--data", folder / "new.csv").out
+    rows = [line for line in out.splitlines() if line.startswith(("new data", "gru", *own))]
+    assert [line.split("  ")[0] for line in rows] == ["new data", "gru", *own]
+    assert "the run was trained on" not in out
+    words = " ".join(command(forecast.directory, "--data", folder / "sales.csv").out.split())
+    assert "the run was trained on" in words
+    out = command(recursive.directory, "--data", folder / "new.csv", "--horizon", 3).out
+    assert "persistence" in out
+    table(10, seed=1).to_csv("short.csv", index=False)
+    words = " ".join(command(forecast.directory, "--data", "short.csv").out.split())
+    assert "4 rows set the state before what is judged (the run takes up to 8)" in words
+
+
 def test_the_latest_forecasts_are_the_future_of_each_sequence(
     forecast: Run, regression: Run, command: Command, folder: Path
 ) -> None:

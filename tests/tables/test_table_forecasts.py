@@ -94,7 +94,7 @@ def test_the_linear_model_is_fitted_to_training_rows_alone(table: Path, tmp_path
     lines = table.read_text(encoding="utf-8").splitlines()
     later = [f"{line.split(',')[0]},5,5" for line in lines[1 + 210 :]]  # validation and test are the last 30 %
     changed = write_csv(tmp_path / "changed.csv", lines[0], [*lines[1 : 1 + 210], *later])
-    models = [make_csv(path, target="a")._linear for path in (table, changed)]
+    models = [make_csv(path, target="a").linear for path in (table, changed)]
     assert models[0] is not None
     assert models[1] is not None
     np.testing.assert_array_equal(models[0].coefficients, models[1].coefficients)
