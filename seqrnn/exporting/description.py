@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Literal
 
 import torch
 from pydantic import BaseModel
 
 from seqrnn import __version__
-from seqrnn.errors import ConfigError
+from seqrnn.errors import ConfigError, shell_quoted
 from seqrnn.exporting.formats import Names
 from seqrnn.exporting.interface import Column, Interface
 from seqrnn.exporting.programs import Timesteps
@@ -155,7 +154,7 @@ def describe(
         baselines=summary.baselines,
         headline=summary.headline or headline(summary.kind, summary.loss),
         intervals=_intervals(run) if are_measured else None,
-        command=shlex.join(["python", "-m", "seqrnn.train", *run.overrides]),
+        command=" ".join(map(shell_quoted, ["python", "-m", "seqrnn.train", *run.overrides])),
         seed=origin.seed,
         git_revision=origin.git_revision,
         trained_with=origin.versions,

@@ -154,6 +154,27 @@ def test_an_export_forecasts_from_rows_of_the_table(path: Path, tmp_path: Path) 
     assert "| 0.9 |" in card
 
 
+def test_inputs_can_be_computed_from_what_the_card_says(tmp_path: Path) -> None:
+    months = pd.date_range("2006-02-01", periods=120, freq="MS")
+    frame = pd.DataFrame({"month": months, "sale": [n % 3 for n in range(120)], "y": [n % 7 for n in range(120)]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    values = task_settings("csv", path=str(tmp_path / "a.csv"), known="sale", target="y", difference=False)
+    task = registry.build("task", values, 0)
+    interface = interface_of(task.preprocessing, torch.float64, "")
+    assert interface.purpose == "forecasts"
+    meanings = {column.name: column.meaning for column in interface.inputs}
+    assert meanings["sale (t+1)"].endswith("; beyond the last row, as there")
+    text = meanings["sine of the year"]
+    assert "seconds since 1970-01-01 00:00 by the clock, of timestep t plus one step (" in text
+    year = float(text.split("time / ")[1].split(";")[0])
+    step = float(text.split("one step (")[1].split(" s")[0])
+    seconds = (months.to_numpy() - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+    (batch,) = task.train(0, 1)
+    inputs = batch.read(0, batch.timesteps).inputs[:, 0, list(meanings).index("sine of the year")]
+    expected = np.sin(2 * np.pi * (seconds + step) / year)[: len(inputs)]
+    np.testing.assert_allclose(inputs, expected, atol=1e-5)
+
+
 @pytest.mark.long
 def test_an_export_classifies_recordings(tmp_path: Path) -> None:
     program, directory = export_of(tmp_path, "task.kind=classification", "task.synthetic=true", "model=lstm")
