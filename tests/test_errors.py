@@ -123,6 +123,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.first(20)
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Command) -> None:
     overrides, expected = MISTAKES[mistake]
@@ -379,6 +380,7 @@ def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     assert {"metrics.csv", "metrics.jsonl", "weights.safetensors", "loss.png", "config.yaml"} <= written
 
 
+@pytest.mark.long
 def test_an_interrupted_run_is_complete_as_far_as_it_got(tmp_path: Path) -> None:
     line = ("experiment=integral_forgetting", "task.train_timesteps=100000000", "hydra.run.dir=run", "device=cpu")
     process = subprocess.Popen(

@@ -67,7 +67,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.first(1)
+@pytest.mark.long
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     moment: str, server: Server, disk: Path, tmp_path: Path

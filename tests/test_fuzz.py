@@ -248,6 +248,7 @@ def lines(part: int, count: int) -> Iterator[list[str]]:
     return (a_line(rng) for _ in range(count))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300 * MORE)
 @pytest.mark.parametrize(("part", "count"), parts(PARTS, FEW, LINES))
 def test_any_line_of_overrides_gives_a_run_or_an_error(
@@ -262,6 +263,7 @@ def test_any_line_of_overrides_gives_a_run_or_an_error(
     assert {path.name for path in tmp_path.iterdir()} <= {"float32", "float64", "outputs", *map(str, range(count))}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300 * MORE)
 @pytest.mark.parametrize(("part", "count"), parts(1, FEW // 10, COMMANDS))
 def test_any_line_of_overrides_is_answered_by_the_command(

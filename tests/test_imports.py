@@ -146,7 +146,7 @@ def test_nothing_is_collected_while_torch_is_first_imported_and_everything_after
     assert result.stdout == "False True True True\n"
 
 
-@pytest.mark.first(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [["experiment=sine_online"], ["task=integral", "deterministic=true"], ["task=integral", "kernel=torch"]],

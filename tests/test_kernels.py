@@ -325,6 +325,7 @@ def broken(part: str, value: Any, classes: bool = False) -> list[list[Any]]:
     return [[sound], [Stored(replace(sound.chunk, **{part: value}))]]
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize(
     ("epochs", "message"),
     [

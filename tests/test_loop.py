@@ -274,7 +274,7 @@ CUTS = [  # window, stride, update_every
 ]
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no_carry"])
 @pytest.mark.parametrize(("window", "stride", "update_every"), CUTS)
 @pytest.mark.parametrize(
@@ -328,6 +328,7 @@ def assert_any_training_is_the_references(
     assert_trains_like_the_reference(make_strategy, cell, 1, epochs, carry=carry, clip_norm=clip_norm, **cuts)
 
 
+@pytest.mark.first(2)
 @given(**ANY_TRAINING)
 @hypothesis_settings(max_examples=20)
 def test_training_makes_the_steps_of_the_slow_reference_for_any_schedule_and_data(
@@ -345,6 +346,7 @@ def test_training_makes_the_steps_of_the_slow_reference_for_many_schedules_and_d
     assert_any_training_is_the_references(make_strategy, **training)
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("loss", ["half_mse", "l1", "cross_entropy"])
 def test_training_makes_the_steps_of_the_slow_reference_for_other_losses_and_clips(
     make_strategy: MakeStrategy, loss: str

@@ -267,6 +267,7 @@ def test_sequences_judged_at_their_last_timestep_are_shown_side_by_side() -> Non
     assert "judged timesteps" in words(sequences_picture.draw(arrays, facts()))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("outputs", [math.nan, math.inf, 1e38])
 def test_outputs_that_are_not_finite_are_counted_in_the_caption(outputs: float) -> None:
     arrays = sequences(60)

@@ -240,6 +240,7 @@ STRANGE: dict[str, tuple[Callable[[file.Tree], None], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_sound_checkpoint_that_is_not_of_this_run_is_refused(name: str, command: Command) -> None:
     command(*RUN, "schedule.epochs=6")

@@ -34,6 +34,7 @@ ARTEFACTS = {
 REGRESSION = {"loss", "mse", "mae", "rmse", "max_error", "r2"}
 
 
+@pytest.mark.first(4)
 @pytest.mark.parametrize("experiment", GROUPS["experiment"])
 def test_every_experiment_smoke_runs_with_all_its_artefacts(experiment: str, command: Command) -> None:
     finished = command(f"experiment={experiment}", "smoke=true", "plots.animation=true", "plots.draw=true")

@@ -64,7 +64,7 @@ def summary_of(directory: Path) -> dict[str, object]:
     return summary
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("signum", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],
@@ -91,6 +91,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_the_last_line_resumes_it(
     assert_same(left(tmp_path / "a run"), whole)
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_earlier_checkpoint(server: Server, tmp_path: Path) -> None:
     record = """
 import seqrnn.checkpoints.signals as signals

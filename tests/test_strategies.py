@@ -310,6 +310,7 @@ def assert_equal_gradients_and_training(make: MakeStrategy, case: dict[str, Any]
     np.testing.assert_allclose(made[0].norms, made[1].norms, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.first(1)
 @needs_nothing
 @given(case=cases())
 @hypothesis_settings(max_examples=20)

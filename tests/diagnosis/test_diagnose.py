@@ -63,7 +63,7 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
         assert err.count("\n") == 1
 
 
-@pytest.mark.covering(1)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm"])
 def test_every_task_and_cell_is_diagnosed(
@@ -154,6 +154,7 @@ def test_a_summary_of_nonsense_is_refused(changes: dict[str, Any], small: Path, 
     refused(command(small, "--seconds", 0), "summary.json", next(iter(changes)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", ["diverged", pytest.param("running", marks=pytest.mark.long)])
 def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Path, command: Command) -> None:
     edit_summary(small, status=status, test={}, baselines={})
@@ -167,6 +168,7 @@ def test_a_run_of_one_update_is_diagnosed(tmp_path: Path, command: Command) -> N
     assert out
 
 
+@pytest.mark.long
 def test_a_directory_that_cannot_be_written_is_named(
     small: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def small_run() -> TrainedRun:
     return run
 
 
+@pytest.mark.long
 def test_an_instrument_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(self: Any, run: Any) -> object:
         raise DataError("there is no target")

@@ -83,6 +83,7 @@ def trained(task: Any, lr: float, b: float = 0.0, **schedule: Any) -> TrainedRun
     return run
 
 
+@pytest.mark.long
 def test_alternating_tasks_and_large_steps_are_forgetting() -> None:
     found = forgetting.ForgettingInstrument().measure(trained(Regimes(each=177, noise=0.3), lr=0.2))
     assert found.recency_gap.low > FORGETS
@@ -111,6 +112,7 @@ def test_a_network_that_does_not_move_has_the_same_loss_at_all_ages() -> None:
     assert found.update_ratios["cell.b"].value == 0.0
 
 
+@pytest.mark.long
 def test_weights_that_steps_throw_about_are_better_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets N(0, 1) and a step of 0.8 of the error: b has a variance of 0.8 / 1.2, and its mean of 8 an eighth."""
     for name, value in {"SECONDS": 1e9, "MOMENTS": 48, "APART": 10}.items():

@@ -331,7 +331,7 @@ def test_names_of_any_length_and_kind_overlap_nothing() -> None:
     assert "→" in words(figure)  # the window is longer than what was measured
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("value", [0.0, math.inf, -1.0, 1e-300, 1e300, 1e-30, 1e30])
 def test_numbers_of_any_size(value: float) -> None:
     def replace(part: Any) -> Any:
@@ -346,7 +346,7 @@ def test_numbers_of_any_size(value: float) -> None:
     check_legible(drawn(replace(made())))
 
 
-@pytest.mark.covering(1)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("units", [1, 0, 10_000])
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_layers_of_any_number_and_cells_without_gates_or_saturation(units: int, layers: int) -> None:
@@ -361,6 +361,7 @@ def test_layers_of_any_number_and_cells_without_gates_or_saturation(units: int, 
     assert "saturated" not in words(figure)
 
 
+@pytest.mark.long
 def test_curves_may_be_short_or_empty_and_what_is_optional_may_lack() -> None:
     values = made()
     found = values["results"]
@@ -442,6 +443,7 @@ def test_what_is_no_diagnosis_is_a_line(text: str, tmp_path: Path) -> None:
         page.draw_diagnosis(directory)
 
 
+@pytest.mark.long
 def test_the_command_draws_it_again_if_it_is_there(tmp_path: Path) -> None:
     directory = run_directory(tmp_path / "run", made(), rows=3)
     assert [path.name for path in plots.draw(directory, others=[page.draw_diagnosis])] == [
@@ -453,6 +455,7 @@ def test_the_command_draws_it_again_if_it_is_there(tmp_path: Path) -> None:
     assert [path.name for path in plots.draw(directory, others=[page.draw_diagnosis])] == ["loss.png"]
 
 
+@pytest.mark.long
 def test_vital_signs_are_drawn_over_training_and_never_among_the_scores(tmp_path: Path) -> None:
     columns = {"eval_half_life": 9.0, "eval_truncation": 0.6, "eval_saturated": 0.2}
     rows = {"timesteps": np.arange(50.0), "eval_rank": np.full(50, np.nan), "eval_loss": np.linspace(1, 0.1, 50)}

@@ -70,7 +70,7 @@ RUNS = [
 ]  # fmt: skip
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> None:
     trained = run_of(*overrides)
@@ -110,8 +110,8 @@ def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dro
 
 
 def test_a_line_says_what_it_needs_that_is_unknown_config_files() -> None:
-    assert unknown_config_files("python -m seqrnn.train 'plugins=[echo]' task=echo model=gru seed=3") == [
-        "task/echo.yaml"
+    assert unknown_config_files("python -m seqrnn.train 'plugins=[blink]' task=blink model=gru seed=3") == [
+        "task/blink.yaml"
     ]
     assert (
         unknown_config_files("python -m seqrnn.train experiment=integral_forgetting optimizer=sgd optimizer.lr=0.1")
