@@ -62,9 +62,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--which",
-        choices=("last", "best"),
-        default="last",
-        help="the weights that a run was tested with (last), or those of its best evaluation",
+        choices=("tested", "best"),
+        default="tested",
+        help="the weights that a run was tested with (tested), or those of its best evaluation",
     )
     made.add_argument(
         "--plugins",

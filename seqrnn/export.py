@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--which",
-        choices=("last", "best"),
-        default="last",
-        help="the weights that the run was tested with (last), or those of its best evaluation",
+        choices=("tested", "best"),
+        default="tested",
+        help="the weights that the run was tested with (tested), or those of its best evaluation",
     )
     parser.add_argument(
         "--plugins",

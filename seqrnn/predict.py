@@ -104,9 +104,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")
     made.add_argument(
         "--which",
-        choices=("last", "best"),
-        default="last",
-        help="the weights that the run was tested with (last), or those of its best evaluation",
+        choices=("tested", "best"),
+        default="tested",
+        help="the weights that the run was tested with (tested), or those of its best evaluation",
     )
     made.add_argument(
         "--plugins",

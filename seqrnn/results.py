@@ -32,7 +32,8 @@ from seqrnn.streaming.table_stream import TableRows, TableStream
 PICTURES = ("loss.png", "predictions.png", "residuals.png", "horizon.png", "samples.png", "diagnosis.png")
 MOST_PICTURE = 2**25  # bytes
 MOST_FEATURES = 2**20  # inputs or outputs of a network
-NETWORKS = {"last": WEIGHTS, "best": BEST}
+Which = Literal["tested", "best"]
+NETWORKS = {"tested": WEIGHTS, "best": BEST}
 
 
 class Run:
@@ -81,13 +82,13 @@ class Run:
         """Test inputs, targets and outputs, as in predictions.npz: (T, N, ·) each for a regression."""
         return self._reader.predictions()
 
-    def network(self, which: Literal["last", "best"] = "last", device: Device = "cpu") -> Network:
+    def network(self, which: Which = "tested", device: Device = "cpu") -> Network:
         """Returns the trained network in evaluation mode, in the precision of the run.
 
             outputs, state = network(inputs, network.initial_state(streams))  # (T, B, I) -> (T, B, O)
 
         Args:
-            which: ``last`` for the weights that the run is judged by, ``best`` for those of its best evaluation.
+            which: ``tested`` for the weights that the run was tested with, ``best`` for those of its best evaluation.
             device: ``cpu``, ``cuda`` or ``auto``.
 
         Raises:
@@ -113,7 +114,7 @@ class Run:
         return network.eval()
 
     def stream(
-        self, which: Literal["last", "best"] = "last", announce: Callable[[str], None] | None = None
+        self, which: Which = "tested", announce: Callable[[str], None] | None = None
     ) -> StreamPredictor | TableStream:
         """Returns a predictor that is fed one timestep at a time and holds the state of the network in between.
 

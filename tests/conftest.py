@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +19,12 @@ from seqrnn import train
 
 hypothesis.settings.register_profile("seqrnn", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("seqrnn")
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C interrupt, which a shell's background job ignores: tests send it to themselves."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m deselects

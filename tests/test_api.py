@@ -98,11 +98,11 @@ def test_a_network_predicts_what_the_run_did(drawn: Path) -> None:
 
 def test_the_best_network_is_that_of_the_best_evaluation(drawn: Path) -> None:
     run = seqrnn.load(drawn)
-    for which, name in (("last", "weights.safetensors"), ("best", "best.safetensors")):
+    for which, name in (("tested", "weights.safetensors"), ("best", "best.safetensors")):
         weights = RunReader(drawn).weights(name)
         found = run.network(which).state_dict()  # type: ignore[arg-type]
         assert all(torch.equal(found[key], weights[key]) for key in weights)
-    with pytest.raises(ValueError, match="should be one of 'last', 'best'"):
+    with pytest.raises(ValueError, match="should be one of 'tested', 'best'"):
         run.network("worst")  # type: ignore[arg-type]
 
 

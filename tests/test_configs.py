@@ -30,6 +30,7 @@ def _components() -> None:
     load_components()
 
 
+@pytest.mark.first(20)
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in GROUPS for choice in GROUPS[group]])
 def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
     assert problems_of(composed(f"{group}={choice}")) == []

@@ -65,6 +65,7 @@ def test_the_readme_is_of_one_sitting() -> None:
     assert len(README.split()) <= 1500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "plugins=" not in line])
 def test_a_command_that_is_shown_has_a_sound_config(line: str) -> None:
     load_components()

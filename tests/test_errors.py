@@ -181,6 +181,7 @@ def test_hydras_own_log_does_not_stand_in_the_way(command: Command) -> None:
     assert "finished after" in Path("run", "train.log").read_text()
 
 
+@pytest.mark.long
 def test_a_second_sweep_of_hydras_own_into_a_directory_is_refused_or_resumed(command: Command) -> None:
     sweep = (
         "-m",

@@ -355,6 +355,7 @@ def test_a_cell_from_outside_is_exported_with_its_initial_state(run_with: Callab
     assert "the values `initial` in the metadata" in (directory / "model_card.md").read_text()
 
 
+@pytest.mark.long
 def test_a_cell_that_can_be_traced_for_one_timestep_alone_is_exported_so_and_said_so(
     run_with: Callable[[type[Cell]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

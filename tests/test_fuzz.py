@@ -290,7 +290,7 @@ def _own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root, "level", logging.WARNING)
 
 
-@pytest.mark.first(5)
+@pytest.mark.long
 @pytest.mark.parametrize("line", HYDRA, ids=lambda line: line[0][:40])
 def test_hydras_own_keys_are_no_way_to_a_traceback(line: list[str], command: Command) -> None:
     finished = command("task=sine", "smoke=true", "plots.draw=false", *line)

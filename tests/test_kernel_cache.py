@@ -441,6 +441,7 @@ def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CodeFile
         yield file
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("owner", "name"),
     [

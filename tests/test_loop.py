@@ -430,6 +430,7 @@ def test_one_window_over_the_whole_sequence_is_plain_backpropagation_through_tim
     )
 
 
+@pytest.mark.first(1)
 @given(cuts=lengths(), timesteps=st.integers(1, 20), model=st.sampled_from(MODELS))
 @hypothesis_settings(max_examples=40)
 def test_every_valid_target_counts_exactly_once_and_with_the_loss_of_the_unwindowed_forward(
@@ -574,6 +575,7 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(
     model: str, make_strategy: MakeStrategy
@@ -583,6 +585,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(
     assert not equal(first, weights_after_a_run(make_strategy, model, seed=1))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("carry", [True, False])
 def test_evaluating_more_often_does_not_disturb_training(carry: bool, make_strategy: MakeStrategy) -> None:
     often, never = (weights_after_a_run(make_strategy, evaluate_every=every, carry=carry) for every in (1, 1000))

@@ -161,6 +161,7 @@ def test_a_run_of_regression_has_loss_predictions_and_animation(tmp_path: Path) 
     assert not list(run.glob(".*"))  # no temporary file is left
 
 
+@pytest.mark.long
 def test_a_run_of_classification_has_samples_and_bars(tmp_path: Path) -> None:
     arrays = classes(mistakes=7)
     frames = {

@@ -195,6 +195,7 @@ def test_ctrl_c_while_the_pictures_are_drawn_leaves_the_run_finished_and_is_the_
     assert finished.out.splitlines()[-1] == "run"
 
 
+@pytest.mark.long
 def test_a_task_from_outside_the_package_chooses_its_picture(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

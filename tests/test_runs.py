@@ -175,6 +175,7 @@ def test_the_recorded_config_is_what_ran(command: Command) -> None:
     assert list(overrides) == ["experiment=integral_accumulated", "smoke=true", "model.hidden_size=7"]
 
 
+@pytest.mark.long
 def test_hydras_own_sweeper_gives_each_job_a_directory_and_continues_after_a_failure(
     command: Command, tmp_path: Path
 ) -> None:

@@ -12,10 +12,11 @@ from seqrnn.errors import ConfigError, DataError
 from seqrnn.forecasting.verdict import Outcome
 from seqrnn.prediction import trained
 from seqrnn.prediction.terminal import NEW, counted, line
-from seqrnn.prediction.trained import TrainedRun, Which
+from seqrnn.prediction.trained import TrainedRun
 from seqrnn.recording.header import relative
 from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
+from seqrnn.results import Which
 from seqrnn.rundir.names import CONFIG, SUMMARY
 
 OUTCOMES: dict[Outcome, str] = {
@@ -32,7 +33,7 @@ def evaluate(
     files: Sequence[Path] = (),
     is_ensemble: bool = False,
     confidence: float = 0.95,
-    which: Which = "last",
+    which: Which = "tested",
     plugins: Sequence[str] = (),
 ) -> list[Assessment]:
     """Repeats the tests of runs, and prints their scores with confidence intervals.
@@ -68,7 +69,7 @@ def evaluate(
     found = [assess(table, confidence) for table in _together(judged)]
     for assessment in found:
         for name, scores in assessment.networks.items():
-            if name in by_name and not files and which == "last":
+            if name in by_name and not files and which == "tested":
                 _compare_with_summary(screen, by_name[name], scores)
         _print_scores(screen, assessment, NEW if files else "test")
     return found

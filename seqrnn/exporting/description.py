@@ -16,12 +16,10 @@ from seqrnn.forecasting.intervals import Intervals
 from seqrnn.kernels.specification import recurrence_of
 from seqrnn.metrics import headline
 from seqrnn.models.network import Network
-from seqrnn.results import Run
+from seqrnn.results import Run, Which
 from seqrnn.rundir.bounded import ByName, Name, check, read_model, resolve_inside
 from seqrnn.rundir.formats import Scores, SummaryValues
 from seqrnn.rundir.names import INTERVALS, SUMMARY
-
-Which = Literal["last", "best"]
 
 
 class StatePart(BaseModel):
@@ -48,7 +46,7 @@ class Description(BaseModel):
         timesteps: that a call computes.
         dtype: of inputs and outputs.
         warm_up: timesteps at the beginning of each test sequence whose outputs were not judged.
-        weights: ``last`` for the weights that the run is judged by, ``best`` for those of its best evaluation.
+        weights: ``tested`` for the weights that the run was tested with, ``best`` for those of its best evaluation.
         input_size, output_size: numbers per timestep, of which ``inputs`` and ``outputs`` describe each.
         scores: on the test data; None where they were measured with other weights than these.
         headline: the score that stands for the run in one number.
@@ -126,7 +124,7 @@ def describe(
     check(run.summary, _Origin, path)
     origin = _Origin(**run.summary)
     dtype = next(network.parameters()).dtype
-    are_measured = which == "last" or origin.scored == "best"  # last: those that are judged, whichever they are
+    are_measured = which == "tested" or origin.scored == "best"
     return Description(
         task=summary.task,
         kind=summary.kind,

@@ -13,14 +13,14 @@ import torch
 
 from seqrnn.errors import ConfigError, DataError, UserError, printable
 from seqrnn.exporting.card import model_card
-from seqrnn.exporting.description import Description, Which, describe, names_of
+from seqrnn.exporting.description import Description, describe, names_of
 from seqrnn.exporting.formats import FORMATS, Format, Names
 from seqrnn.exporting.interface import Interface, task_interface
 from seqrnn.exporting.programs import Timesteps, trace
 from seqrnn.exporting.tables import table_interface
 from seqrnn.exporting.verification import Sequences, Verified, verify
 from seqrnn.models.network import Network
-from seqrnn.results import Run
+from seqrnn.results import Run, Which
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.formats import SummaryValues
 from seqrnn.rundir.names import PREDICTIONS
@@ -32,7 +32,7 @@ MOST_SEQUENCES = 1000  # that are compared
 
 
 def export(
-    directory: Path, format: str, out: Path | None = None, which: Which = "last", plugins: Sequence[str] = ()
+    directory: Path, format: str, out: Path | None = None, which: Which = "tested", plugins: Sequence[str] = ()
 ) -> Path:
     """Exports the trained network of a run, with its model card beside it, and prints what was done.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqrnn import api, registry
 from seqrnn.components import check_config
@@ -14,15 +14,13 @@ from seqrnn.diagnosis.trained_run import usable_here
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.plugins import load_components
-from seqrnn.results import Run
+from seqrnn.results import Run, Which
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
 from seqrnn.streaming.run_documents import has_preprocessing, read_preprocessing
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Task
-
-Which = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,14 @@ class TrainedRun:
         return self.run.network(self.which)
 
 
-def load(directory: Path, plugins: Sequence[str] = (), which: Which = "last", seed: int | None = None) -> TrainedRun:
+def load(
+    directory: Path, plugins: Sequence[str] = (), which: Which = "tested", seed: int | None = None
+) -> TrainedRun:
     """Returns a run that predicts, from its directory alone; nothing in the directory is executed.
 
     Args:
         plugins: modules to import that register the run's own task or model.
-        which: ``last`` for the weights that the run was tested with, ``best`` for those of its best evaluation.
+        which: ``tested`` for the weights that the run was tested with, ``best`` for those of its best evaluation.
         seed: of the data that the task draws; None: that of the run.
 
     Raises:

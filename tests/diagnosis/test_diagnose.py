@@ -161,6 +161,7 @@ def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Pat
     assert command(small, "--seconds", 0)[0] == 0
 
 
+@pytest.mark.long
 def test_a_run_of_one_update_is_diagnosed(tmp_path: Path, command: Command) -> None:
     run = make_run(tmp_path / "run", "task=sincos", "model=elman", "smoke=true", "schedule.max_updates=1")
     code, out, err = command(run, "--seconds", 0)

@@ -138,6 +138,7 @@ def test_progress_is_not_taken_for_steps_that_are_too_large(monkeypatch: pytest.
     assert found.averaged_ratio.low > 1
 
 
+@pytest.mark.long
 def test_few_moments_are_averaged_over_fewer_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"MOMENTS": 20, "APART": 20}.items():
         monkeypatch.setattr(forgetting, name, value)

@@ -44,6 +44,7 @@ def test_the_interval_of_a_ratio_holds_it_and_is_that_of_the_logarithms() -> Non
     assert found.low * found.high == pytest.approx(4.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cases", [20, 60])
 def test_the_bootstrap_holds_a_mean_of_skewed_cases_about_as_often(cases: int) -> None:
     rng = np.random.default_rng(cases)

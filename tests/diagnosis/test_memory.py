@@ -209,6 +209,7 @@ def test_a_digit_is_all_of_its_rows() -> None:
 # --- Every task and cell
 
 
+@pytest.mark.first(1)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
 @pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])

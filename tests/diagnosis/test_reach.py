@@ -36,6 +36,7 @@ def linear(W: Tensor) -> Linear:
 # --- A linear cell: dL_t/dh_{t-k} = (W^T)^k dL_t/dh_t
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("rho", [0.5, 0.9, 1.0, 1.1])
 def test_a_scaled_rotation_decays_as_its_powers(rho: float) -> None:
     found = reach.ReachInstrument().measure(by_hand(linear(rho * orthogonal(5)), task_of()))
@@ -101,6 +102,7 @@ def test_the_lag_that_a_task_needs_is_that_of_the_first_input_that_counts() -> N
     assert found.reach_at_needed_lag.value == 0.0
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("need", "seen"), [(None, False), (1, True), (T + 1, True), (T + 2, False)])
 def test_reach_at_the_needed_lag_exists_as_far_as_there_is_data(need: int | None, seen: bool) -> None:
     task = task_of()
@@ -111,6 +113,7 @@ def test_reach_at_the_needed_lag_exists_as_far_as_there_is_data(need: int | None
         assert found.reach_at_needed_lag.value == pytest.approx(0.9 ** (need - 1))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("window", "at"), [(None, None), (1, 0.9), (10, 0.9**10), (T, 0.9**T), (T + 1, None)])
 def test_reach_at_the_window_is_at_the_first_lag_that_is_cut_off(window: int | None, at: float | None) -> None:
     trained = by_hand(linear(0.9 * orthogonal(3)), task_of(), make_schedule(window=window))

@@ -84,6 +84,7 @@ def test_each_remedy_is_pasted_as_it_was_tried(overrides: tuple[str, ...]) -> No
             assert recomposed(command(change, trained)) == values, remedy.name
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
     trained = run_of(*overrides)

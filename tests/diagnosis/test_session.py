@@ -46,6 +46,7 @@ def test_a_diagnosis_that_fails_leaves_the_run_finished(
     assert "Traceback" not in finished.err
 
 
+@pytest.mark.long
 def test_resuming_a_finished_run_makes_the_diagnosis_that_is_missing(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

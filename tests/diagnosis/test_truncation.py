@@ -168,6 +168,7 @@ def run_of(batch: Stored, cell: Any, head: nn.Module | None = None, **schedule: 
     return trained
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize("timesteps", [20, 100, 300])
 @pytest.mark.parametrize("schedule", [
     {"window": None, "carry": True}, {"window": None, "carry": False}, {"window": 5000, "carry": True},
