@@ -134,9 +134,7 @@ class Csv:
         problems = _problems(self.settings)
         if problems:
             raise ConfigError(*problems)
-        self._batches: dict[
-            int, Sequence[Batch]
-        ] = {}  # training data by streams; all epochs of a series are the same
+        self._batches: dict[int, Sequence[Batch]] = {}  # by streams; all epochs of a series read the same data
 
     @cached_property
     def data(self) -> Dataset:
