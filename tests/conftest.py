@@ -30,8 +30,8 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)  # before -m deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks those cases as long that ``@pytest.mark.covering`` does not choose, and those beyond
-    ``@pytest.mark.first``."""
-    products, seen = defaultdict(list), Counter[str]()
+    ``@pytest.mark.first``. Cases that its second strength does not need are left out."""
+    products, seen, left_out = defaultdict(list), Counter[str](), set[pytest.Item]()
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("covering"):
             products[item.nodeid.partition("[")[0]].append(item)
@@ -41,11 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[test] > first.args[0]:
                 item.add_marker(pytest.mark.long)
     for cases in products.values():
-        (strength,) = cases[0].get_closest_marker("covering").args  # type: ignore[union-attr]
-        chosen = cover([case.callspec._idlist for case in cases], strength)  # an id for each parameter
+        strength, *of_long = cases[0].get_closest_marker("covering").args  # type: ignore[union-attr]
+        ids = [case.callspec._idlist for case in cases]  # an id for each parameter
+        chosen = cover(ids, strength)
+        kept = cover(ids, *of_long) | chosen if of_long else range(len(cases))
         for number, case in enumerate(cases):
-            if number not in chosen:
+            if number not in kept:
+                left_out.add(case)
+            elif number not in chosen:
                 case.add_marker(pytest.mark.long)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def test_every_file_explains_itself(path: Path) -> None:
     assert yaml.safe_load("\n".join(lines))
 
 
-@pytest.mark.covering(1)
+@pytest.mark.covering(1, 2)
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])
 @pytest.mark.parametrize("model", GROUPS["model"])
 @pytest.mark.parametrize("task", GROUPS["task"])

@@ -69,7 +69,7 @@ KERNEL_NAMES = ["torch", "compiled"] if support.machine_obstacle() is None else 
 KERNELS = ["torch", pytest.param("compiled", marks=needs_compiler)]
 
 
-@pytest.mark.covering(1)
+@pytest.mark.covering(1, 2)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("model", GROUPS["model"])
