@@ -19,6 +19,7 @@ from seqrnn.forecasting.residuals import autocorrelation, white_noise_band
 MANY = 20  # sequences that are independent groups
 MOST_ROWS = 3e8  # over all draws, of which there are fewer for very long tests
 FEWEST_DRAWS = 199
+MOST_CORRELATED = 2**18  # losses whose autocorrelation is computed, the latest
 MOST_LAGS = 1000
 Rows = NDArray[np.int64]
 
@@ -89,6 +90,7 @@ def group(times: Rows, sequences: Rows, losses: NDArray[np.float64], horizon: in
 def _memory(losses: NDArray[np.float64]) -> int:
     """Returns how many neighbouring losses depend on each other: twice the lags up to which their autocorrelation is
     more than that of noise, as in Politis & White (2004)."""
+    losses = losses[-MOST_CORRELATED:]
     lags = min(MOST_LAGS, len(losses) // 4)
     if lags < 1:
         return 1

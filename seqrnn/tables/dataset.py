@@ -448,17 +448,18 @@ def _reasons(encoded: Encoded, regions: Regions, parts: NDArray[np.int8]) -> Cou
     """Returns why the predictions of timesteps do not count, and of how many: the first reason that each has."""
     preprocessing, timesteps = encoded.preprocessing, len(regions)
     distances = range(1, preprocessing.steps_ahead + 1) if preprocessing.is_forecast else range(1)
-    rows = np.arange(timesteps)
+    rows = np.flatnonzero(parts == NOWHERE)  # few of them, so that this takes little memory
     ahead = [np.minimum(rows + distance, timesteps - 1) for distance in distances]
-    absent = np.asarray(np.isnan(encoded.targets).any(axis=1))
     masks: dict[str, NDArray[np.bool_]] = {
         "at the end of a sequence": rows + distances[-1] >= timesteps,
-        "because a value to be predicted is missing": np.any([absent[each] for each in ahead], axis=0),
+        "because a value to be predicted is missing": np.any(
+            [np.isnan(encoded.targets[each]).any(axis=1) for each in ahead], axis=0
+        ),
         "at the end of a part (training, validation)": regions[ahead[0]] != regions[ahead[-1]],
     }
     if preprocessing.is_forecast:
         masks["before a gap"] = np.any([encoded.starts[each] for each in ahead], axis=0)
-    left = parts == NOWHERE
+    left = np.ones(len(rows), bool)
     found: Counter[str] = Counter()
     for reason, mask in masks.items():
         found[reason] = int((left & mask).sum())

@@ -24,6 +24,7 @@ Mode = Literal["direct", "recursive"]
 Missing = Literal["mask", "interpolate", "drop"]
 Cycle = Literal["day", "week", "year"]
 CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
+BLOCK = 2**20  # timesteps that are scaled at a time
 LARGEST_LOG = 700.0  # exp of it is still finite
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -355,10 +356,7 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, re
                         usable &= ~missing
                     else:
                         values = last_known(values)
-                if feature.role == "target" and preprocessing.difference:
-                    values = np.diff(values, prepend=values[:1])
-                scaled = (values - feature.mean) / feature.scale
-                part[:, 0] = np.where(np.isnan(scaled), 0.0, scaled) if missing.any() else scaled
+                _scale(values, feature, feature.role == "target" and preprocessing.difference, out=part[:, 0])
             if feature.masked:
                 part[:, -1] = missing
             dropped |= missing
@@ -376,6 +374,17 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, re
     if preprocessing.missing == "drop" and dropped.any():
         return _without(encoded, dropped)
     return encoded
+
+
+def _scale(values: NDArray[np.float64], feature: Feature, changes: bool, out: NDArray[np.float32]) -> None:
+    """Scales values, or their changes, into ``out``; 0 where there is none. A block at a time: a long column would
+    need several copies of itself."""
+    for begin in range(0, len(values), BLOCK):
+        block = values[begin : begin + BLOCK]
+        if changes:
+            block = np.diff(block, prepend=values[max(begin - 1, 0)])
+        scaled = (block - feature.mean) / feature.scale
+        out[begin : begin + BLOCK] = np.where(np.isnan(scaled), 0.0, scaled)
 
 
 def _by_region(values: NDArray[np.float64], regions: Any) -> NDArray[np.float64]:

@@ -21,8 +21,8 @@ from seqrnn.tasks import letters, narma
 from seqrnn.tasks.protocol import Chunk
 from seqrnn.training import fit
 
-DRAWN = ["add_memory", "adding", "copy", "echo", "letters", "lorenz", "mackey_glass", "memory_capacity", "narma",
-         "parity", "xor"]  # fmt: skip
+DRAWN = ["add_memory", "adding", "copy", "delayed_echo", "letters", "lorenz", "mackey_glass", "memory_capacity",
+         "narma", "parity", "xor"]  # fmt: skip
 
 
 def drawn(name: str, sequences: int = 200, seed: int = 0, **changes: Any) -> Chunk:
@@ -137,7 +137,7 @@ def test_memory_capacity_is_the_sum_of_squared_correlations() -> None:
 
 
 def test_echo_repeats_the_symbol_of_some_timesteps_ago() -> None:
-    chunk = drawn("echo", 2, delay=3, symbols=5, length=12)
+    chunk = drawn("delayed_echo", 2, delay=3, symbols=5, length=12)
     assert torch.equal(chunk.targets[3:], chunk.inputs[:-3].argmax(dim=-1))
     assert chunk.valid[:, 0].tolist() == [t >= 3 for t in range(12)]
 
@@ -267,7 +267,7 @@ def test_a_step_that_is_too_large_for_the_lorenz_equations_is_refused() -> None:
     [
         ("add_memory", {"first": 8, "second": 8}, "task.first=8, task.second=8"),
         ("add_memory", {"second": 40}, "task.second=40, task.length=40"),
-        ("echo", {"delay": 40}, "task.delay=40"),
+        ("delayed_echo", {"delay": 40}, "task.delay=40"),
         ("memory_capacity", {"delays": 40}, "task.delays=40"),
         ("parity", {"bits": 41}, "task.bits=41"),
     ],
@@ -302,7 +302,7 @@ ONE, BOTH = (entropy(7 / 8) + entropy(3 / 8)) / 2, (entropy(1 / 2) + entropy(1 /
         ("memory_capacity", {}, "constant (0)", "mse", 1 / 12, 0.001),
         ("memory_capacity", {}, "input itself", "mse", 1 / 6, 0.002),
         ("memory_capacity", {}, "input itself", "memory_capacity", 0.0, 0.005),
-        ("echo", {"symbols": 3}, "constant (equal probabilities)", "loss", math.log(3), 1e-9),
+        ("delayed_echo", {"symbols": 3}, "constant (equal probabilities)", "loss", math.log(3), 1e-9),
         ("xor", {"length": 30}, "constant (1/2)", "mse", 1 / 4, 1e-12),
         ("xor", {"length": 30}, "floor (exclusive or known)", "mse", 1 / 6, 1e-12),
         ("parity", {}, "constant (equal probabilities)", "loss", math.log(2), 1e-9),
@@ -353,7 +353,7 @@ def test_the_linear_baseline_is_the_least_squares_solution_on_past_inputs() -> N
         (["task=copy"], "loss", 0.1),
         (["task=mackey_glass"], "nrmse", 0.3),
         (["task=memory_capacity"], "mse", 0.01),
-        (["task=echo"], "loss", 0.05),
+        (["task=delayed_echo"], "loss", 0.05),
         (["task=xor"], "mse", 0.18),
         (["task=parity"], "loss", 0.05),
         (["task=letters"], "mse", 0.03),

@@ -1,4 +1,4 @@
-"""task=echo: repeat the symbol of some timesteps ago."""
+"""task=delayed_echo: repeat the symbol of some timesteps ago."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqrnn.tasks.drawn import Drawn, DrawnData, class_shares, since
 from seqrnn.tasks.protocol import Chunk
 
 
-@register("task", "echo")
+@register("task", "delayed_echo")
 class Echo:
     """The input is one of ``symbols`` symbols, one-hot, each with equal probability. The target is the symbol of
     ``delay`` timesteps ago, and is valid from timestep ``delay`` on.
