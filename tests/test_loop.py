@@ -274,7 +274,7 @@ CUTS = [  # window, stride, update_every
 ]
 
 
-@pytest.mark.covering(1)
+@pytest.mark.covering(1, 2)
 @pytest.mark.parametrize("carry", [True, False], ids=["carry", "no_carry"])
 @pytest.mark.parametrize(("window", "stride", "update_every"), CUTS)
 @pytest.mark.parametrize(

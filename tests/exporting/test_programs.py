@@ -89,20 +89,14 @@ def test_the_grid_has_every_registered_cell() -> None:
     assert set(registry.names("model")) <= {*CELLS}
 
 
-QUICK = [  # an export takes seconds; the whole product is long
-    ("gru", "onnx", torch.float32, "two layers"),
-    ("indrnn", "onnx", torch.float64, "mlp head"),
-    ("lstm", "torch", torch.float32, "orthogonal"),
-    ("momentum", "torch", torch.float64, "one layer"),
-]
-CASES = [
-    pytest.param(*case, marks=() if case in QUICK else pytest.mark.long)
+CASES = [  # an export takes seconds: every pair of values is long
+    case
     for case in product(CELLS, FORMATS, (torch.float32, torch.float64), VARIANTS)
     if (case[0], case[3]) != ("indrnn", "orthogonal")  # it has no recurrent matrices
 ]
 
 
-@pytest.mark.first(1)
+@pytest.mark.covering(0, 2)
 @pytest.mark.parametrize(("cell", "format", "dtype", "variant"), CASES, ids=str)
 def test_an_export_computes_what_its_network_computes(
     cell: str, format: str, dtype: torch.dtype, variant: str, tmp_path: Path
