@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from seqrnn.diagnosis.diagnosis import Diagnosis, TriedRemedy, Verdict, read_diagnosis
 from seqrnn.diagnosis.instrument import Finding, Picture, instruments
 from seqrnn.diagnosis.intervals import Interval, number
-from seqrnn.diagnosis.panel import LABEL, MOST_ROWS, Panel, Place, Row, scale_y, ticks_of, width_of, wrapped
+from seqrnn.diagnosis.panel import LABEL, MOST_ROWS, Panel, Rectangle, Row, scale_y, ticks_of, width_of, wrapped
 from seqrnn.plots import arrays, style
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BLUE, DPI, GREEN, GREY, INK, LINE, SMALL, TEXT, VERMILLION, Array
@@ -205,7 +205,7 @@ def vital_signs(metrics: Mapping[str, Array]) -> list[str]:
     return [name for name in VITAL_SIGNS if name in metrics and np.isfinite(style.real(metrics[name])).any()]
 
 
-def _draw_vital_signs(figure: Figure, place: Place, metrics: Mapping[str, Array]) -> None:
+def _draw_vital_signs(figure: Figure, place: Rectangle, metrics: Mapping[str, Array]) -> None:
     """Draws a small picture of each vital sign, side by side, against the timesteps of all streams."""
     names = vital_signs(metrics)
     left, bottom, width, height = place

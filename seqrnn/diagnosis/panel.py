@@ -28,7 +28,7 @@ MOST_ROWS = 10
 LABEL = 0.42  # of a panel's width, at most
 DECADES = 40  # of a logarithmic axis, at most
 LARGEST = 1e100  # value that can be drawn
-Place = tuple[float, float, float, float]  # left, bottom, width and height in the page
+Rectangle = tuple[float, float, float, float]  # left, bottom, width and height in the page
 
 
 def reals(values: Sequence[float]) -> Array:
@@ -67,7 +67,7 @@ class Panel:
         tag: written beside the question.
     """
 
-    def __init__(self, figure: Figure, place: Place, question: str, tag: str = "") -> None:
+    def __init__(self, figure: Figure, place: Rectangle, question: str, tag: str = "") -> None:
         self.figure, self.question, self.tag = figure, question, tag
         self.left, self.bottom, self.width, self.height = place
         self.top = self.bottom + self.height  # of the room that is left

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.forecasting import bootstrap
-from seqrnn.forecasting.residuals import autocorrelation, white_noise_band
+from seqrnn.forecasting.residuals import MOST_CORRELATED, autocorrelation, white_noise_band
 
 MANY = 20  # sequences that are independent groups
 MOST_ROWS = 3e8  # over all draws, of which there are fewer for very long tests
 FEWEST_DRAWS = 199
-MOST_CORRELATED = 2**18  # losses whose autocorrelation is computed, the latest
 MOST_LAGS = 1000
 Rows = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seqrnn.forecasting import conformal, metrics
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
-from seqrnn.forecasting.residuals import autocorrelation, ljung_box, white_noise_band
+from seqrnn.forecasting.residuals import MOST_CORRELATED, autocorrelation, ljung_box, white_noise_band
 from seqrnn.forecasting.verdict import verdict
 
 Array = NDArray[np.float64]
@@ -277,16 +277,20 @@ def _by_target(test: Forecasts, labels: Labels) -> dict[str, dict[str, dict[str,
 
 
 def _residuals(residuals: Array) -> dict[str, Any]:
-    """Returns mean, deviation and autocorrelation of residuals (T, N), of which the longest series is taken."""
+    """Returns mean, deviation and autocorrelation of residuals (T, N), of which the longest series is taken.
+
+    Of a long series, the autocorrelation is that of its latest ``MOST_CORRELATED`` residuals.
+    """
     series = residuals[:, int((~np.isnan(residuals)).sum(axis=0).argmax())]
     known = series[~np.isnan(series)]
-    count = len(known)
+    latest = series[-MOST_CORRELATED:]
+    count = int((~np.isnan(latest)).sum())
     lags = max(1, min(MOST_LAGS, count // 4))
-    correlation = autocorrelation(series, lags)
+    correlation = autocorrelation(latest, lags)
     return {
-        "count": count,
-        "mean": float(known.mean()) if count else None,
-        "deviation": float(known.std()) if count else None,
+        "count": len(known),
+        "mean": float(known.mean()) if len(known) else None,
+        "deviation": float(known.std()) if len(known) else None,
         "autocorrelation": [float(value) for value in correlation],
         "band": white_noise_band(count),
         "ljung_box_p": ljung_box(correlation[: min(lags, 10) + 1], count),

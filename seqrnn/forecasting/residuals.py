@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+MOST_CORRELATED = 2**18  # residuals whose autocorrelation is computed, the latest: of more, it would hardly differ
 
 
 def autocorrelation(residuals: Array, lags: int) -> Array:

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 Outcome = Literal["better", "worse", "unclear"]
 LINEAR = "ridge autoregression"
 CONFIDENCE = 0.95
+MOST_TIMESTEPS = 2**18  # more would narrow the interval by little, and take much memory
 
 
 def outcome(difference: float, low: float, high: float, is_higher_better: bool = False) -> Outcome:
@@ -57,7 +58,11 @@ def verdict(actual: Array, made: Mapping[str, Array], network: str, units: Array
 def difference_interval(
     actual: Array, network: Array, baseline: Array, units: Array | float = 1.0, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Returns the interval of the RMSE of a network minus that of a baseline; NaN where it cannot be known."""
+    """Returns the interval of the RMSE of a network minus that of a baseline; NaN where it cannot be known.
+
+    Of a longer test, the latest ``MOST_TIMESTEPS`` timesteps decide.
+    """
+    actual, network, baseline = (values[-MOST_TIMESTEPS:] for values in (actual, network, baseline))
     judged = ~np.isnan(actual)  # (T, N, H, K)
     times, sequences = np.nonzero(judged.any(axis=(2, 3)))
     known = judged[times, sequences]  # (N', H, K)

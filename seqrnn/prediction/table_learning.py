@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seqrnn.checkpoints.file import Tree
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.prediction.learning import Learner
-from seqrnn.streaming.table_stream import EncodedRow, TableRows, place_of, place_tree, skipped
+from seqrnn.streaming.table_stream import EncodedRow, TableRows, sequence_of, sequence_tree, skipped
 
 
 class LearningTableStream:
@@ -118,16 +118,16 @@ class LearningTableStream:
         return found
 
     def state(self) -> Tree:
-        (key, place) = next(iter(self.rows.places.items()))
+        key, sequence = next(iter(self.rows.sequences.items()))
         recent = [[torch.from_numpy(origins.copy()), usable] for origins, usable in self.recent]
         values = [torch.from_numpy(each.copy()) for each in self.values]
-        return self.learner.state() | {"place": place_tree(key, place), "recent": recent, "values": values}
+        return self.learner.state() | {"sequence": sequence_tree(key, sequence), "recent": recent, "values": values}
 
     def restore(self, tree: Tree) -> None:
         self.learner.restore(tree)
         try:
-            place = tree["place"]
-            self.rows.places = {str(place["key"]): place_of(place, self.rows.preprocessing)}
+            sequence = tree["sequence"]
+            self.rows.sequences = {str(sequence["key"]): sequence_of(sequence, self.rows.preprocessing)}
             self.recent.extend((origins.numpy(), bool(usable)) for origins, usable in tree["recent"])
             self.values.extend(values.numpy() for values in tree["values"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

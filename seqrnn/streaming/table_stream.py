@@ -54,7 +54,7 @@ class EncodedRow:
 
 
 @dataclass
-class Place:
+class SequenceState:
     """Where a sequence is.
 
     Args:
@@ -74,7 +74,7 @@ class TableRows:
     def __init__(self, preprocessing: Preprocessing, ends: Ends | None) -> None:
         self.preprocessing, self.ends = preprocessing, ends
         self.reader = RowReader(preprocessing)
-        self.places: dict[str, Place] = {}
+        self.sequences: dict[str, SequenceState] = {}
 
     @classmethod
     def of_run(cls, directory: Path, preprocessing: Preprocessing) -> TableRows:
@@ -98,26 +98,26 @@ class TableRows:
 
     def _encoded(self, values: dict[str, Any]) -> EncodedRow:
         key, row, start = self.reader.read(values)
-        place = self.places.get(key)
-        if place is None and len(self.places) >= MOST_SEQUENCES:
+        sequence = self.sequences.get(key)
+        if sequence is None and len(self.sequences) >= MOST_SEQUENCES:
             raise DataError(f"more than {MOST_SEQUENCES:,} sequences")
-        history = History(self.preprocessing) if place is None or start else place.history
+        history = History(self.preprocessing) if sequence is None or start else sequence.history
         encoded, latest = history.encode(row)
         number = 0 if history.latest is None else 1
         is_kept = encoded.kept is None or number in encoded.kept
-        starts = start or place is None or place.restarts
+        starts = start or sequence is None or sequence.restarts
         inputs = encoded.inputs()[-1] if is_kept else None
         return EncodedRow(key, inputs, encoded.origins[-1], bool(encoded.usable[-1]), row, latest, starts)
 
-    def enter(self, encoded: EncodedRow) -> Place:
+    def enter(self, encoded: EncodedRow) -> SequenceState:
         """Notes a row, and returns where its sequence is after it."""
-        place = self.places.setdefault(encoded.key, Place(History(self.preprocessing)))
-        place.history.latest = encoded.latest
-        place.restarts = encoded.inputs is None
+        sequence = self.sequences.setdefault(encoded.key, SequenceState(History(self.preprocessing)))
+        sequence.history.latest = encoded.latest
+        sequence.restarts = encoded.inputs is None
         if encoded.start:
-            place.timesteps = 0
-        place.timesteps += encoded.inputs is not None
-        return place
+            sequence.timesteps = 0
+        sequence.timesteps += encoded.inputs is not None
+        return sequence
 
     def answer(self, encoded: EncodedRow, outputs: Array, timestep: int) -> dict[str, Any]:
         """Returns the answer to a row, for JSON."""
@@ -161,7 +161,7 @@ class TableStream:
 
     def __init__(self, predictor: StreamPredictor, rows: TableRows) -> None:
         self.predictor, self.rows = predictor, rows
-        self._current: Place | None = None  # whose state the predictor holds
+        self._current: SequenceState | None = None  # whose state the predictor holds
 
     @property
     def list_columns(self) -> Many[str]:
@@ -190,7 +190,7 @@ class TableStream:
 
     def reset(self) -> None:
         """Forgets all sequences."""
-        self.rows.places.clear()
+        self.rows.sequences.clear()
         self._current = None
         self.predictor.reset()
 
@@ -199,21 +199,21 @@ class TableStream:
         encoded = self.rows.encode(values)
         if encoded.inputs is not None:
             self.predictor.check(encoded.inputs)
-        place = self.rows.enter(encoded)
+        sequence = self.rows.enter(encoded)
         if encoded.inputs is None:
             return skipped()
-        self._hold(place, encoded.start)
+        self._hold(sequence, encoded.start)
         outputs = self.predictor(encoded.inputs)
-        return self.rows.answer(encoded, outputs, place.timesteps - 1)
+        return self.rows.answer(encoded, outputs, sequence.timesteps - 1)
 
-    def _hold(self, place: Place, start: bool) -> None:
+    def _hold(self, sequence: SequenceState, start: bool) -> None:
         """Gives the predictor the state of a sequence."""
-        if self._current is not place:
+        if self._current is not sequence:
             if self._current is not None:
                 self._current.state = self.predictor.state
-            if place.state is not None:
-                self.predictor.state = place.state
-            self._current = place
+            if sequence.state is not None:
+                self.predictor.state = sequence.state
+            self._current = sequence
         if start:
             self.predictor.reset()
 
@@ -225,10 +225,11 @@ class TableStream:
         """
         if self._current is not None:
             self._current.state = self.predictor.state
-        places = [
-            {**place_tree(key, place), "state": list(place.state or ())} for key, place in self.rows.places.items()
+        sequences = [
+            {**sequence_tree(key, sequence), "state": list(sequence.state or ())}
+            for key, sequence in self.rows.sequences.items()
         ]
-        file.write(path, {"content": CONTENT, "network": self.predictor.identity, "places": places})
+        file.write(path, {"content": CONTENT, "network": self.predictor.identity, "sequences": sequences})
 
     def restore(self, path: Path) -> None:
         """Continues from the states in a file.
@@ -243,12 +244,12 @@ class TableStream:
         if different:
             raise DataError(f"{path}: the states of another network: {'; '.join(different)}")
         try:
-            for one in tree["places"]:
-                place = place_of(one, self.rows.preprocessing)
+            for one in tree["sequences"]:
+                sequence = sequence_of(one, self.rows.preprocessing)
                 if one["state"]:
                     state_file.check_parts(one["state"], self.predictor.state)
-                    place.state = tuple(one["state"])
-                self.rows.places[str(one["key"])] = place
+                    sequence.state = tuple(one["state"])
+                self.rows.sequences[str(one["key"])] = sequence
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             raise DataError(f"{path}: does not fit this run: {error}") from error
 
@@ -258,24 +259,24 @@ def skipped() -> dict[str, Any]:
     return {"skipped": "a value is missing, and the run leaves such rows out (task.missing=drop)"}
 
 
-def place_tree(key: str, place: Place) -> Tree:
+def sequence_tree(key: str, sequence: SequenceState) -> Tree:
     """Returns where a sequence is, for a file, but for the state of the network."""
-    latest = place.history.latest
+    latest = sequence.history.latest
     assert latest is not None
     numbers = {name: float(values[0]) for name, values in latest.numbers.items()}
     labels = {name: latest.labels[name][codes[0]] if codes[0] >= 0 else None for name, codes in latest.codes.items()}
     return {
         "key": key,
-        "timesteps": place.timesteps,
-        "restarts": place.restarts,
+        "timesteps": sequence.timesteps,
+        "restarts": sequence.restarts,
         "numbers": {name: None if np.isnan(number) else number for name, number in numbers.items()},
         "labels": labels,
         "time": None if latest.times is None else latest.times[0].item(),
     }  # fmt: skip
 
 
-def place_of(tree: Tree, preprocessing: Preprocessing) -> Place:
-    """Returns where a sequence is from what ``place_tree`` has returned."""
+def sequence_of(tree: Tree, preprocessing: Preprocessing) -> SequenceState:
+    """Returns where a sequence is from what ``sequence_tree`` has returned."""
     history = History(preprocessing)
     numbers = {
         str(name): np.array([np.nan if value is None else float(value)]) for name, value in tree["numbers"].items()
@@ -284,7 +285,7 @@ def place_of(tree: Tree, preprocessing: Preprocessing) -> Place:
     codes = {name: np.array([len(own) - 1], np.int32) for name, own in labels.items()}
     times = None if tree["time"] is None else np.array([tree["time"]])
     history.latest = Sequence("", INPUT, numbers, codes, labels, times, 1)
-    return Place(history, int(tree["timesteps"]), bool(tree["restarts"]))
+    return SequenceState(history, int(tree["timesteps"]), bool(tree["restarts"]))
 
 
 def _listed(values: NDArray[np.float64]) -> Any:
