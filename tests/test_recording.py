@@ -61,12 +61,12 @@ def test_a_table_is_one_table_where_it_fits() -> None:
     assert any(line.startswith("a baseline with quite a long name ") for line in lines)
 
 
-@pytest.mark.parametrize(("name", "said"), [("half_mse", True), ("mse", False), ("l1", False)])
-def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, said: bool) -> None:
+@pytest.mark.parametrize(("name", "labelled"), [("half_mse", True), ("mse", False), ("l1", False)])
+def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, labelled: bool) -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(ScoreTable(SCORES, name))
-    assert ("(½mse)" in capture.get()) == said
+    assert ("(½mse)" in capture.get()) == labelled
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])
