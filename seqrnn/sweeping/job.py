@@ -47,7 +47,9 @@ class PlannedConfigs:
 
 
 class CarryOut:
-    """Carries out jobs of a sweep, and writes down how each ended. A job that fails does not raise: the others go on.
+    """Carries out jobs of a sweep, and writes down how each ended.
+
+    A job that fails does not raise, so that the others run.
 
     Args:
         path: the directory of the sweep.
