@@ -18,8 +18,8 @@ HANDLED = tuple(
 
 
 class Signals:
-    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run after a checkpoint. A second
-    Ctrl-C ends it at once. Signals that the process ignores are still ignored.
+    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run after a checkpoint. A
+    second Ctrl-C ends it at once. Signals that the process ignores are still ignored.
 
     A handler that was installed before, such as one of a scheduler's library, decides: it is called when the run has
     written its checkpoint, and if it returns, the run continues.
