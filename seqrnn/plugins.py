@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from seqrnn.errors import ConfigError
 
@@ -23,7 +24,7 @@ def load_components(plugins: Iterable[str] = ()) -> None:
             importlib.import_module(f"{package}.{module.name}")
     importlib.import_module("seqrnn.optimizers")
     problems = []
-    for entry in entry_points(group=ENTRY_POINTS):
+    for entry in _installed():
         try:
             entry.load()
         except (Exception, SystemExit) as error:
@@ -35,3 +36,9 @@ def load_components(plugins: Iterable[str] = ()) -> None:
             problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
     if problems:
         raise ConfigError(*problems)
+
+
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    """Returns the installed plugins; found once in a process, because that takes as long as training a short run."""
+    return tuple(entry_points(group=ENTRY_POINTS))
