@@ -118,8 +118,8 @@ def test_it_sorts_filters_and_groups(report: Path, opened: Callable[..., Any]) -
     page.locator("button.reset").click()
     page.locator("select.group").select_option(label="model")
     groups = page.locator("tr.group").all_inner_texts()
-    assert sorted(text.split()[2].removesuffix(",") for text in groups) == sorted(set(models))
-    assert sum(int(text.split("condition")[0].split()[-1]) for text in groups) == 8
+    assert sorted(text.split()[2].removesuffix(":") for text in groups) == sorted(set(models))
+    assert sum(int(text.split()[3]) for text in groups) == 8
     page.locator("tr.group button").first.click()
     assert len(column(page, 2)) < 8
 
