@@ -17,7 +17,7 @@ from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.naive import best_period
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
-from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode, gather
+from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Encoded, Preprocessing, check_not_empty, encode, gather
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
@@ -27,7 +27,6 @@ from seqrnn.tables.synthetic import synthetic_table
 from seqrnn.tables.times import MOST_NAMED, Step, infer_step, show
 
 NOWHERE = -1  # the part of a timestep whose target does not count
-SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
 WHOLE = "; a forecast counts with all its steps or not at all (a shorter task.horizon keeps more of them)"
@@ -243,9 +242,9 @@ def _make_regular(
     if not roles.time.columns:
         return Step(unit="row", count=1), 0
     if settings.resample is not None:
-        sequences[:] = [resampled(each, settings.resample) for each in sequences]
+        sequences[:] = [resampled(each, settings.resample, settings.timezone) for each in sequences]
     times = [each.times for each in sequences if each.times is not None]
-    step = infer_step(times, not sequences[0].has_dates)
+    step = infer_step(times, not sequences[0].has_dates, settings.timezone)
     if settings.gaps == "ignore":
         return step, 0
     before = sum(map(len, sequences))
@@ -347,6 +346,7 @@ def _joined(
     begin = 0
     for number, (sequence, region) in enumerate(zip(sequences, regions, strict=True)):
         each = encode(preprocessing, sequence, strict=False, regions=region)
+        check_not_empty(each, sequence)
         if each.kept is not None:
             region = region[each.kept]
         for part in range(3):

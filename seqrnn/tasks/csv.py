@@ -26,6 +26,7 @@ from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import TEST, TRAINING, VALIDATION
+from seqrnn.tables.times import is_timezone
 from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Suggestions
 from seqrnn.tasks.table_batch import TableBatch
 from seqrnn.tasks.table_forecasts import fit_linear, forecasts_of, in_units, labels_of, naive_outputs
@@ -404,6 +405,8 @@ def _problems(settings: TableSettings) -> list[str]:
         if name in targets
     ]
     times = settings.time if isinstance(settings.time, tuple) else ()
+    if settings.timezone is not None and not is_timezone(settings.timezone):
+        problems.append(f"task.timezone={settings.timezone}: no such time zone; write it as Europe/Berlin or UTC")
     if settings.group is not None and settings.group in times:
         problems.append(f"task.group: {settings.group} is the column of task.time; name another, or null")
     for key, names in (("inputs", settings.inputs), ("known", settings.known), ("target", targets)):
