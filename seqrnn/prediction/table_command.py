@@ -107,10 +107,18 @@ def _print_scores(
     scores |= {name: _scores(actual, judged(values)) for name, values in comparison.baselines.items()}
     screen.print(ScoreTable(scores, trained.values["task"]["loss"], title=NEW))
     if ends is not None and np.isfinite(ends.lower).any():
-        known = np.isfinite(actual) & np.isfinite(predicted + ends.lower)
-        inside = (actual >= predicted + ends.lower) & (actual <= predicted + ends.upper)
+        both = [_within(each, ends) for each in made]
+        lower, upper = (judged([each[side] for each in both]) for side in (0, 1))
+        known = np.isfinite(actual) & np.isfinite(lower)
+        inside = (actual >= lower) & (actual <= upper)
         covered = 100 * inside[known].mean() if known.any() else np.nan
         line(screen, f"intervals of {ends.percent} % cover {covered:.1f} % of {int(known.sum()):,} true values")
+
+
+def _within(made: SequencePredictions, ends: Ends) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the ends of the intervals of a sequence, (T, H, K) each."""
+    lower, upper = ends.of(made.sequence.key)
+    return made.predicted + lower, made.predicted + upper
 
 
 def _scores(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
@@ -145,14 +153,16 @@ def _columns(
     columns[names.add(_time_name(preprocessing))] = _shown_times(
         preprocessing, np.concatenate(predicted_at), has_dates
     )
+    both = [] if ends is None else [_within(each, ends) for each in made]
+    within = [np.concatenate(values) for values in zip(*both, strict=True)]  # (R, H, K) each
     for number, target in enumerate(preprocessing.targets):
         predicted = np.concatenate([each.predicted[..., number] for each in made])  # (R, H)
         if has_targets:
             columns[names.add(target)] = np.concatenate([each.actual[..., number] for each in made]).ravel()
         columns[names.add(f"{target}_predicted")] = predicted.ravel()
-        if ends is not None:
-            for side, reach in (("lower", ends.lower), ("upper", ends.upper)):
-                columns[names.add(f"{target}_{side}_{ends.percent}")] = (predicted + reach[:, number]).ravel()
+        for side, values in zip(("lower", "upper"), within, strict=False):
+            assert ends is not None
+            columns[names.add(f"{target}_{side}_{ends.percent}")] = values[..., number].ravel()
     return columns
 
 

@@ -142,10 +142,11 @@ class TableRows:
         if encoded.row.times is not None:
             columns = preprocessing.time.columns
             found[names.add(columns[0] if len(columns) == 1 else "time")] = self._times(encoded.row)
+        ends = None if self.ends is None else self.ends.of(encoded.key)
         for number, target in enumerate(preprocessing.targets):
             found[names.add(f"{target}_predicted")] = _listed(predicted[:, number])
-            if self.ends is not None:
-                for side, reach in (("lower", self.ends.lower), ("upper", self.ends.upper)):
+            if self.ends is not None and ends is not None:
+                for side, reach in zip(("lower", "upper"), ends, strict=True):
                     name = names.add(f"{target}_{side}_{self.ends.percent}")
                     found[name] = _listed(predicted[:, number] + reach[:, number])
         return found

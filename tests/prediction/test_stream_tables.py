@@ -16,6 +16,7 @@ from sales_tables import COMMON, recordings, table
 
 from seqrnn import registry
 from seqrnn.errors import DataError
+from seqrnn.forecasting.intervals import Interval, Intervals
 from seqrnn.prediction import stream, trained
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
@@ -315,3 +316,24 @@ def test_categories_of_json_are_those_of_parquet(trained: MakeRun, command: Comm
     answers = command(run.directory, "--stream", stdin=rows).answers
     expected = pandas.read_parquet("p.parquet")["sales_predicted"]
     np.testing.assert_allclose([one["sales_predicted"] for one in answers], expected, 1e-5, 1e-6)
+
+
+def test_each_series_has_intervals_of_its_own_width(
+    make: Any, command: Command, folder: Path, tmp_path: Path
+) -> None:
+    run = make("task.group=shop", name="shops.csv")
+    copy = tmp_path / "copy"
+    shutil.copytree(run.directory, copy)
+    interval = Interval(confidence=0.9, lower=[[-1.0]], upper=[[2.0]], split_lower=[[-7.0]], split_upper=[[9.0]])
+    intervals = Intervals(horizon=1, targets=["sales"], calibration=9, scales={"s2": [3.0]}, intervals=[interval])
+    (copy / "intervals.json").write_text(intervals.model_dump_json())
+    frame = pandas.read_csv(folder / "shops.csv")
+    assert command(copy, "--data", folder / "shops.csv", "--out", "p.csv").code == 0
+    made = pandas.read_csv("p.csv").groupby("shop").nth(5).set_index("shop")
+    answers = command(copy, "--stream", stdin=frame.groupby("shop").head(6).to_csv(index=False)).answers
+    streamed = pandas.DataFrame(answers).groupby("shop").nth(5).set_index("shop")
+    for found in (made, streamed):
+        for shop, lower, upper in (("s1", -7, 9), ("s2", -3, 6)):
+            one = found.loc[shop]
+            assert one["sales_lower_90"] - one["sales_predicted"] == pytest.approx(lower, abs=1e-5)
+            assert one["sales_upper_90"] - one["sales_predicted"] == pytest.approx(upper, abs=1e-5)
