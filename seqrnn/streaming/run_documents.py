@@ -72,7 +72,7 @@ def read_ends(directory: Path, horizon: int, targets: int) -> Ends | None:
         return None
     path = resolve_inside(directory, INTERVALS)
     document = read_model(path, Intervals)
-    interval: Interval | None = document.at(CONFIDENCE)
+    interval: Interval | None = document.with_confidence(CONFIDENCE)
     if interval is None:
         return None
     ends = []

@@ -19,9 +19,10 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
             each failed job is tried once more when the others have ended.
         zip: keys whose values go in step instead of being combined with each other.
         file: a file with a set of overrides in each line (.txt), item (.yaml) or row (.csv).
-        exclude: sets of overrides, such as ``model=lstm schedule.window=2,10``; a job that matches all of one set is
+        exclude: sets of overrides, such as ``model=gru schedule.window=2,10``; a job that matches all of one set is
             left out.
         resume: the directory of a sweep that is resumed with the configs that it was planned with.
+        report: whether report.html is written at the end.
         dry_run: whether jobs are only listed, with an estimate of the time.
     """
 
@@ -30,6 +31,7 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     file: str | None
     exclude: list[str]
     resume: str | None
+    report: bool
     dry_run: bool
 
 

@@ -42,7 +42,7 @@ def test_the_series_that_is_covered_least_is_named() -> None:
     calm.made["network"][:, 1] = calm.made["network"][:, 0]  # but not in the validation data
     calm = replace(calm, actual=calm.actual[:, [0, 0]])
     found = make_report(calm, wild, Labels(("load", "price"), ("north", "south")))
-    one = found.intervals.at(0.9)
+    one = found.intervals.with_confidence(0.9)
     assert one is not None
     assert one.worst_series == "south"
     assert one.worst_coverage is not None
@@ -131,7 +131,7 @@ def test_validation_and_test_may_have_different_series() -> None:
 
 def test_too_little_validation_data_makes_no_intervals_at_first_and_says_so() -> None:
     found = make_report(forecasts(6, 0, series=1), forecasts(8, 1, series=1), LABELS)
-    widest = found.intervals.at(0.95)
+    widest = found.intervals.with_confidence(0.95)
     assert widest is not None
     assert widest.coverage is None
     assert np.isnan(as_array(widest.lower)).all()
@@ -182,7 +182,7 @@ def test_each_series_has_intervals_of_its_own_width() -> None:
     labels = Labels(("load", "price"), ("e", "c", "a"))
     found = make_report(unequal(60, 0, [0, 1, 2, 3, 4]), unequal(400, 1, [4, 2, 0]), labels)
     assert found.summary["coverage_by_series"] == pytest.approx([0.9, 0.9, 0.9], abs=0.04)
-    one = found.intervals.at(0.9)
+    one = found.intervals.with_confidence(0.9)
     assert one is not None
     assert one.split_coverage is not None
     assert one.coverage == pytest.approx(0.9, abs=0.03)
