@@ -217,7 +217,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             },
             intervals=intervals,
         ),
-        _arrays(test, network, lower[:-1] * scales[0], upper[:-1] * scales[0]),
+        _arrays(test, network, lower[:-1], upper[:-1], scales),
         verdict(test.actual, test.made, network, units),
     )
 
@@ -336,9 +336,12 @@ def _residuals(residuals: Array) -> dict[str, Any]:
     }
 
 
-def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[str, NDArray[Any]]:
-    """Returns the last timesteps, and the first series, of times, actual values and forecasts, and of the interval
-    ends of the first series."""
+def _arrays(test: Forecasts, network: str, lower: Array, upper: Array, scales: Array) -> dict[str, NDArray[Any]]:
+    """Returns the last timesteps, and the first series, of times, actual values, forecasts and interval ends.
+
+    Args:
+        lower, upper: (T, H, K), to be multiplied by the scales (N, K) of the series.
+    """
     timesteps, series, horizon, targets = test.actual.shape
     each = horizon * targets
     kept = min(series, max(1, MOST_STORED // (timesteps * each)))
@@ -348,6 +351,6 @@ def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[s
         "times": times.astype("datetime64[ns]").astype(np.int64) if times.dtype.kind == "M" else times,
         "actual": test.actual[last, :kept],
         "forecast": test.made[network][last, :kept],
-        "lower": lower[last],
-        "upper": upper[last],
+        "lower": lower[last, None] * scales[:kept, None],
+        "upper": upper[last, None] * scales[:kept, None],
     }

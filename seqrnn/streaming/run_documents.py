@@ -83,4 +83,5 @@ def read_ends(directory: Path, horizon: int, targets: int) -> Ends | None:
         missing = np.full((max(0, horizon - len(values)), targets), np.nan)
         ends.append(np.concatenate([values, missing])[:horizon])
     scales = {name: np.array(scale) for name, scale in document.scales.items()}
-    return Ends(round(100 * CONFIDENCE), *ends, scales)
+    lower, upper, other_lower, other_upper = ends
+    return Ends(round(100 * CONFIDENCE), lower, upper, other_lower, other_upper, scales)

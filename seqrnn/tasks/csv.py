@@ -82,7 +82,7 @@ class Csv:
         missing: Literal["mask", "interpolate", "drop"],
         log: bool,
         difference: bool | Literal["auto"],
-        split: Literal["auto", "time", "group"],
+        split: Literal["auto", "time", "date", "group"],
         validation: Share,
         test: Share,
         season: Count | Literal["auto"],
@@ -397,8 +397,10 @@ def _problems(settings: TableSettings) -> list[str]:
             problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it at auto")
     if settings.kind == "classification" and settings.log:
         problems.append("task.log=true: a classification predicts no number; leave it false")
-    if settings.kind == "classification" and settings.split == "time":
-        problems.append("task.split=time: a classification divides whole sequences; leave it at auto")
+    if settings.kind == "classification" and settings.split in ("time", "date"):
+        problems.append(f"task.split={settings.split}: a classification divides whole sequences; leave it at auto")
+    if settings.split == "date" and settings.time is None:
+        problems.append("task.split=date: needs a column of times, and task.time=null says that there is none")
     problems += [
         f"task.known: {name} is the target, which is not known in advance; leave it out"
         for name in settings.known

@@ -157,7 +157,7 @@ def test_the_arrays_are_bounded_and_keep_the_latest(monkeypatch: pytest.MonkeyPa
     arrays = make_report(forecasts(300, 0), test, LABELS).arrays
     assert arrays["actual"].shape == (50, 1, 3, 2)
     np.testing.assert_array_equal(arrays["actual"], test.actual[-50:, :1])
-    assert arrays["lower"].shape == (50, 3, 2)
+    assert arrays["lower"].shape == (50, 1, 3, 2)
     assert arrays["times"].dtype == np.int64
 
 
@@ -188,8 +188,8 @@ def test_each_series_has_intervals_of_its_own_width() -> None:
     assert one.coverage == pytest.approx(0.9, abs=0.03)
     scales = np.array([found.intervals.scales[name] for name in "eca"])
     np.testing.assert_allclose(scales[:-1] / scales[1:], 4, rtol=0.35)
-    reach = np.abs(found.arrays["upper"][-1] - found.arrays["lower"][-1])  # of the first series
-    np.testing.assert_allclose(reach, (as_array(one.upper) - as_array(one.lower)) * scales[0], rtol=0.1)
+    reach = found.arrays["upper"][-1] - found.arrays["lower"][-1]  # (N, H, K)
+    np.testing.assert_allclose(reach, (as_array(one.upper) - as_array(one.lower)) * scales[:, None], rtol=0.1)
     others = replace(unequal(60, 0, [0, 1, 2]), series=("x", "y", "z"))
     assert make_report(others, unequal(400, 1, [4, 2, 0]), labels).intervals.scales == {}
 
