@@ -221,15 +221,17 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
             )
         if self.is_forward and self.window and self.stride and self.stride < self.window:
             problems.append(
-                f"schedule.stride={self.stride} is shorter than schedule.window={self.window}, so that gradients reach "
-                f"further back; with schedule.gradient={self.gradient} they do so in any case, and no timestep is "
-                "computed twice; set schedule.stride=null, and schedule.window to the timesteps between updates"
+                f"schedule.stride={self.stride} is shorter than schedule.window={self.window}, so that gradients "
+                f"reach further back; with schedule.gradient={self.gradient} they do so in any case, and no "
+                "timestep is computed twice; set schedule.stride=null, and schedule.window to the timesteps between "
+                "updates"
             )
         if self.is_forward and not self.carry and stride:
             problems.append(
-                f"schedule.carry=false: the state would be reset every {stride} timesteps, and no gradient could reach "
-                f"further back, which is what schedule.gradient={self.gradient} is for; set schedule.carry=true, or "
-                "schedule.window=null schedule.stride=null for whole sequences, or schedule.gradient=bptt"
+                f"schedule.carry=false: the state would be reset every {stride} timesteps, and no gradient could "
+                f"reach further back, which is what schedule.gradient={self.gradient} is for; set "
+                "schedule.carry=true, or schedule.window=null schedule.stride=null for whole sequences, or "
+                "schedule.gradient=bptt"
             )
         if self.warmup and self.lr_decay == "onecycle":
             problems.append(
@@ -244,6 +246,11 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     def is_forward(self) -> bool:
         """Whether gradients are computed forwards in time, so that nothing is cut."""
         return self.gradient != "bptt"
+
+    @property
+    def reach(self) -> int | None:
+        """How many timesteps a gradient may flow back; None: to the start of the sequence."""
+        return None if self.is_forward else self.window
 
     @property
     def cuts(self) -> tuple[int | None, int | None]:

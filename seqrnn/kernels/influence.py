@@ -258,4 +258,3 @@ def own_row(
                     where = begin + block + j
                     found = fma(load(w, by_output + j, remaining), value, load(g, where, remaining))
                     store(g, where, found, remaining)
-

@@ -46,9 +46,7 @@ def choose(components: Components) -> Strategy:
 
         batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-        return Compiled(
-            network, components.loss, components.optimizer, schedule, largest, torch.get_num_threads()
-        )
+        return Compiled(network, components.loss, components.optimizer, schedule, largest, torch.get_num_threads())
     data_format = DataFormat.of(components.task)
     gradients = window_by_window(network, components.loss, schedule, context, data_format)
     if not schedule.is_forward and folding_pays(components):

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from seqrnn.errors import DataError
 from seqrnn.kernels import layout, recurrence
 from seqrnn.kernels.compiler import Entry
+from seqrnn.kernels.flat_influence import FlatInfluence
 from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.rtrl import train_updates_forward
 from seqrnn.kernels.steps import STEPS
@@ -27,7 +28,6 @@ from seqrnn.optimizers import light
 from seqrnn.schedule import Schedule, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.data import Data, Sizes
-from seqrnn.strategies.flat_influence import FlatInfluence
 from seqrnn.strategies.influence import influence_of
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
@@ -270,8 +270,8 @@ class Compiled:
     def _load_influence(self, streams: int, stored: dict[str, torch.Tensor]) -> None:
         """Sets the influence on the carried state."""
         for engine, share in zip(self.engines, self.data.split(streams), strict=True):
-            if engine.influence:
-                engine.influence.form.check(stored, streams)
+            if engine.influence and engine.form:
+                engine.form.check(stored, streams)
                 engine.influence.load({name: values[share] for name, values in stored.items()})
 
     def finish(self) -> None:
@@ -292,11 +292,14 @@ class Engine:
         stride = cut_stride or window
         one = min(window, timesteps) * streams
         self.most = max(min(ROWS, one * schedule.windows_per_update), one)
-        form = influence_of(network, schedule.gradient) if schedule.is_forward else None
-        if form is not None:  # one timestep of all streams, and one row for each number of a stream's state
+        self.form = influence_of(network, schedule.gradient) if schedule.is_forward else None
+        if self.form is not None:  # one timestep of all streams, and one row for each number of a stream's state
             self.most = streams + len(cell.specification.state) * cell.size
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
-        self.influence = FlatInfluence(form, self.flat, streams) if form is not None else None
+        self.influence = None
+        if self.form is not None:
+            kept = self.form.parameters, streams, self.form.rows, self.form.own_unit
+            self.influence = FlatInfluence(self.flat, *kept)
         table = self.flat.table
         table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
             LOSS_KINDS[loss],

@@ -44,7 +44,9 @@ class Influence:
         sizes = [parameter.numel() for parameter in self.parameters.values()]
         return {
             name: part.reshape(*part.shape[:2], *parameter.shape).detach().to("cpu", copy=True).contiguous()
-            for (name, parameter), part in zip(self.parameters.items(), values.split(sizes, dim=2), strict=True)
+            for (name, parameter), part in zip(
+                self.parameters.items(), torch.split(values, sizes, dim=2), strict=True
+            )
         }
 
     def check(self, stored: dict[str, Tensor], streams: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqrnn.device import DeviceContext
 from seqrnn.kernels.specification import recurrence_of
@@ -60,8 +60,9 @@ class RTRL:
     @influence.setter
     def influence(self, stored: dict[str, Tensor]) -> None:
         self._values = None
-        if stored:
-            self.kept.check(stored, len(next(iter(stored.values()))))
+        if self.states:
+            ((state, *_),) = self.states.values()
+            self.kept.check(stored, state.shape[1])
             like = self._cell_parameters[0]
             parts = [stored[name].flatten(2) for name in self.kept.parameters]
             self._values = torch.cat(parts, dim=2).to(like.device, like.dtype)
@@ -78,7 +79,7 @@ class RTRL:
         self.states.clear()
         if state is None:
             state = self.network.initial_state(batch.streams)
-            self._values = self._initial_influence().expand(batch.streams, -1, -1).clone()
+            self.begin(batch.streams)
         chunk = self.context(self.data_format.read(batch, window.start, window.stop))
         total = 0.0
         for timestep in range(window.stop - window.start):
@@ -87,6 +88,10 @@ class RTRL:
         if window.stop < batch.timesteps:
             self.states[window.stop] = state
         return total, int(chunk.valid.sum())
+
+    def begin(self, streams: int) -> None:
+        """Sets the influence to the one with which sequences begin."""
+        self._values = self._initial_influence().expand(streams, -1, -1).clone()
 
     def timestep(self, chunk: Chunk, state: State) -> tuple[float, State]:
         """Computes one timestep, and adds the gradient of its summed loss to the parameters' ``.grad``; returns that
@@ -136,7 +141,7 @@ class RTRL:
     def _add(self, gradient: Tensor) -> None:
         """Adds a gradient (P,) to the ``.grad`` of the cell's parameters."""
         sizes = [parameter.numel() for parameter in self._cell_parameters]
-        for parameter, part in zip(self._cell_parameters, gradient.split(sizes), strict=True):
+        for parameter, part in zip(self._cell_parameters, torch.split(gradient, sizes), strict=True):
             part = part.view(parameter.shape)
             parameter.grad = part.clone() if parameter.grad is None else parameter.grad + part
 
@@ -181,12 +186,11 @@ def _rows(of: Tensor, by: Sequence[Tensor]) -> Tensor:
     """Returns the derivatives (N, ·) of a vector (N,) by tensors, one after another."""
     one_hot = torch.eye(len(of), dtype=of.dtype, device=of.device)
     found = torch.autograd.grad(of, by, one_hot, retain_graph=True, allow_unused=True, is_grads_batched=True)
-    zeros = (one_hot.new_zeros(len(of), part.numel()) for part in by)
-    dtype = by[0].dtype
-    return torch.cat(
-        [zero.to(dtype) if each is None else each.flatten(1).to(dtype) for each, zero in zip(found, zeros, strict=True)],
-        dim=1,
-    )
+    columns = [
+        torch.zeros(len(of), part.numel(), device=of.device) if each is None else each.flatten(1)
+        for each, part in zip(found, by, strict=True)
+    ]
+    return torch.cat([each.to(by[0].dtype) for each in columns], dim=1)
 
 
 def _flat(found: Sequence[Tensor | None], like: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
