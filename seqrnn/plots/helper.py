@@ -1,9 +1,9 @@
 """Draws the pictures of runs that have ended in a helper process, while the next run of a sweep trains.
 
-A run that leaves its pictures to the helper says so among the problems in its summary.json. Whoever draws them removes
-that line, so it is still there if the computer failed in between, and tells how they are drawn. The helper works from
-the run directory alone. It ends when the connection to its parent ends, after the runs that it was given: a parent
-that is killed loses no picture, and leaves no process behind.
+A run that leaves its pictures to the helper says so among the problems in its summary.json. Whoever draws them
+removes that line, so it is still there if the computer failed in between, and tells how they are drawn. The helper
+works from the run directory alone. It ends when the connection to its parent ends, after the runs that it was given:
+a parent that is killed loses no picture, and leaves no process behind.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from seqrnn.errors import Diverged, UserError, reason_of
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
+from seqrnn.plots import helper
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
 from seqrnn.recording.conclusion import early_stop, shortfall
 from seqrnn.recording.header import relative
-from seqrnn.plots import helper
 from seqrnn.recording.summary import classes_of, headline_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
