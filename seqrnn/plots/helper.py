@@ -55,9 +55,16 @@ def draw_or_explain(directory: Path) -> list[str]:
 def draw_pending(directory: Path) -> None:
     """Draws the pictures of a run that left them to others, and writes into its summary.json and train.log what could
     not be drawn, as the run would have done. Does nothing for other runs."""
-    with suppress(DataError):
-        if _is_pending(RunReader(directory).summary()):
-            _settle(directory, draw_or_explain(directory))
+    if _is_pending(_summary(directory)):
+        _settle(directory, draw_or_explain(directory))
+
+
+def _summary(directory: Path) -> dict[str, Any]:
+    """Returns the summary of a run; empty where there is none."""
+    try:
+        return RunReader(directory).summary()
+    except DataError:
+        return {}
 
 
 def _is_pending(summary: dict[str, Any]) -> bool:
@@ -72,7 +79,7 @@ def _settle(directory: Path, not_drawn: list[str]) -> None:
     except (ConfigError, OSError):  # the run is being resumed, and draws its pictures again
         return
     try:
-        summary = RunReader(directory).summary()
+        summary = _summary(directory)
         if _is_pending(summary):
             others = [problem for problem in summary["problems"] if not str(problem).startswith(PENDING)]
             text = to_json({**summary, "problems": [*others, *not_drawn]}, indent=2) + "\n"
@@ -82,7 +89,7 @@ def _settle(directory: Path, not_drawn: list[str]) -> None:
             with (directory / LOG).open("a", encoding="utf-8") as log:
                 log.writelines(f"could not be drawn: {problem}\n" for problem in not_drawn)
                 log.write(f"draw the pictures with:\n{drawing_command(str(directory))}\n")
-    except (DataError, OSError):  # a full disk: the summary still tells how the pictures are drawn
+    except OSError:  # a full disk: the summary still tells how the pictures are drawn
         pass
     finally:
         lock.release()
@@ -105,6 +112,8 @@ class Helper:
 
     def draw(self, directory: Path) -> None:
         """Has the pictures of a run drawn, if they are pending. Waits only if ``MOST_WAITING`` runs are before it."""
+        if not _is_pending(_summary(directory)):
+            return
         self._waiting.append(directory.absolute())
         try:
             if self._process is None and not self._is_lost:
@@ -152,7 +161,9 @@ class Helper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            while self._waiting:
+            while (
+                self._waiting and kind is not KeyboardInterrupt
+            ):  # the second Ctrl-C: its user does not want to wait
                 self._wait_for_one()
         finally:
             self._end()
