@@ -13,6 +13,12 @@ from seqrnn.errors import ConfigError
 ENTRY_POINTS = "seqrnn.plugins"
 
 
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    """Returns the entry points of installed plugins. Finding them reads the metadata of every installed package."""
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
 def load_components(plugins: Iterable[str] = ()) -> None:
     """Imports the built-in components, installed plugins (entry points), and the modules named in ``plugins``.
 
@@ -36,9 +42,3 @@ def load_components(plugins: Iterable[str] = ()) -> None:
             problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
     if problems:
         raise ConfigError(*problems)
-
-
-@cache
-def _installed() -> tuple[EntryPoint, ...]:
-    """Returns the installed plugins; found once in a process, because that takes as long as training a short run."""
-    return tuple(entry_points(group=ENTRY_POINTS))
