@@ -57,6 +57,15 @@ def test_a_line_for_each_job_and_a_table_over_seeds(command: Command) -> None:
     table = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(table) == 3  # a head, and a row for each of the two rates
     assert r"\toprule" in Path("sweep/sweep.tex").read_text(encoding="utf-8")
+    assert finished.out.endswith("report: sweep/report.html\n")
+    assert Path("sweep/report.html").stat().st_size > 1e6
+
+
+def test_a_report_can_be_switched_off(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1", "init_from=nosuch", "sweep.report=false")
+    assert finished.exit_code == 1
+    assert "report" not in finished.out
+    assert not Path("sweep/report.html").exists()
 
 
 @pytest.mark.long
