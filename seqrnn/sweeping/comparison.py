@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqrnn.errors import UserError
-from seqrnn.keys import flattened
+from seqrnn.keys import as_typed, flattened
 from seqrnn.metrics import is_higher_better
 from seqrnn.registry import find
 from seqrnn.rundir.reader import RunReader
@@ -136,14 +136,7 @@ def _settings(job: Job, keys: Sequence[str]) -> dict[str, str]:
     """Returns the value of each key in a job: as it was typed, else as its config has it."""
     typed = {key_of(text): text.partition("=")[2] for text in job.overrides}
     flat = flattened(job.values)
-    return {key: typed.get(key, _shown(flat.get(key, flat.get(f"{key}.name", "")))) for key in keys}
-
-
-def _shown(value: Any) -> str:
-    """Returns a value as on a command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return {key: typed.get(key, as_typed(flat.get(key, flat.get(f"{key}.name", "")))) for key in keys}
 
 
 def differing(results: Sequence[Result], *, without: Sequence[str] = ()) -> list[str]:

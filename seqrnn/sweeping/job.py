@@ -10,16 +10,17 @@ from __future__ import annotations
 import copy
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
 from seqrnn.cli import reporting, workers
-from seqrnn.errors import Diverged, UserError
+from seqrnn.errors import Diverged, Pruned, UserError
+from seqrnn.monitor import Progress
 from seqrnn.rundir.request import RunRequest
-from seqrnn.sweeping.directory import FAILED, JOB_LOG, Outcome, SweepDirectory
+from seqrnn.sweeping.directory import FAILED, JOB_LOG, Job, Outcome, SweepDirectory
 
 LONGEST_REASON = 2000  # characters
 
@@ -84,10 +85,12 @@ def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
         with reporting.importing():
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
-        api.carry_out(request, quiet=True)
+        api.carry_out(request, quiet=True, evaluated=_observer(sweep, job))
     except (KeyboardInterrupt, SystemExit):
         write("interrupted")
         raise
+    except Pruned as error:
+        return write("pruned", "; ".join(error.problems))
     except UserError as error:
         return write("diverged" if isinstance(error, Diverged) else "failed", "; ".join(error.problems))
     except Exception as error:
@@ -95,3 +98,12 @@ def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
         (directory / JOB_LOG).write_text(traceback.format_exc(), encoding="utf-8")
         return write("failed", f"{type(error).__name__}: {error}")
     return write("finished")
+
+
+def _observer(sweep: SweepDirectory, job: Job) -> Callable[[Progress], None]:
+    """Returns what is called after each evaluation of a job."""
+    if job.trial is None:
+        return lambda progress: None
+    from seqrnn.sweeping.search import trial
+
+    return trial.reporter(sweep.path, job.trial)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from seqrnn.errors import ConfigError, did_you_mean
+from seqrnn.sweeping.search_record import MOST_TRIALS
+
+Sampler = Literal["tpe", "random"]
+Pruner = Literal["median", "hyperband"]
 
 
 class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -23,6 +27,13 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
             left out.
         resume: the directory of a sweep that is resumed with the configs that it was planned with.
         dry_run: whether jobs are only listed, with an estimate of the time.
+        search: what proposes the values of trials; None: every combination of values is a job.
+        trials: of a search, those of earlier calls included.
+        space: of a search: keys with several values, such as ``optimizer.lr=tag(log, interval(1e-4, 1e-1))``, beside
+            those of the command line.
+        sampler: of a search: ``tpe`` proposes values like those of the best trials so far, ``random`` any.
+        pruner: of a search: how hopeless trials are found, which end early; None: every trial runs to its end.
+        seed: of the sampler.
     """
 
     on_failure: Literal["continue", "stop", "retry"]
@@ -31,6 +42,12 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     exclude: list[str]
     resume: str | None
     dry_run: bool
+    search: Literal["optuna"] | None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None
+    space: list[str]
+    sampler: Sampler
+    pruner: Pruner | None
+    seed: Annotated[int, Field(ge=0, le=2**32)]
 
 
 def read_options(config: DictConfig) -> SweepOptions:
@@ -54,4 +71,7 @@ def read_options(config: DictConfig) -> SweepOptions:
         raise ConfigError(*problems)
     if options.file is not None and not Path(options.file).expanduser().is_file():
         raise ConfigError(f"sweep.file={options.file}: there is no such file")
+    if options.search is None and options.resume is None and (options.trials is not None or options.space):
+        given = f"sweep.trials={options.trials}" if options.trials is not None else "sweep.space"
+        raise ConfigError(f"{given}: is for searches; add sweep.search=optuna, or leave it out")
     return options
