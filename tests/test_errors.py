@@ -170,8 +170,8 @@ def test_initial_weights_are_set_by_the_name_of_a_parameter(command: Command) ->
     line = ("model.init_std.head.weight=0.5", "model.init_std={head.bias: 2}")
     assert command("task=sine", "smoke=true", "plots.draw=false", *line).exit_code == 0
     assert RunReader(Path("run")).config()["model"]["init_std"] == {"head.weight": 0.5, "head.bias": 2}
-    again = command("experiment=sine_online", "smoke=true", "model.init_std.cell.W.0=0.1", "hydra.run.dir=second")
-    assert again.exit_code == 0, again.err
+    repeated = command("experiment=sine_online", "smoke=true", "model.init_std.cell.W.0=0.1", "hydra.run.dir=second")
+    assert repeated.exit_code == 0, repeated.err
     assert RunReader(Path("second")).config()["model"]["init_std"] == {"cell.W.0": 0.1, "head.weight": 0.3}
 
 

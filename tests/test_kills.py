@@ -104,8 +104,8 @@ def test_a_run_killed_before_each_step_of_a_write_can_be_resumed(
             break
         assert ended.exit_code == -signal.SIGKILL
         if (folder / name / "config.yaml").exists():
-            again = server.run(f"resume={name}", cwd=folder)
-            assert again.exit_code == 0, again.err
+            repeated = server.run(f"resume={name}", cwd=folder)
+            assert repeated.exit_code == 0, repeated.err
             assert_same(left(folder / name), short)
     assert number > {"fsync": 10, "replace": 5, "ftruncate": 0, "unlink": 1}[call]
 
@@ -119,8 +119,8 @@ def test_a_run_killed_while_it_is_being_resumed_can_be_resumed(
         killed = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before="killed_at('fsync', 9)")
         assert killed.exit_code == -signal.SIGKILL
         server.run(f"resume={name}", cwd=folder, before=f"killed_at({call!r}, {number})")
-        again = server.run(f"resume={name}", cwd=folder)
-        assert again.exit_code == 0, again.err
+        repeated = server.run(f"resume={name}", cwd=folder)
+        assert repeated.exit_code == 0, repeated.err
         assert_same(left(folder / name), short)
 
 
@@ -138,9 +138,9 @@ def test_missing_rows_of_metrics_are_reported(server: Server, folder: Path) -> N
     path = folder / "run" / "metrics.csv"
     path.write_bytes(path.read_bytes()[:200])
     (folder / "run" / "metrics.jsonl").unlink()
-    said = resume_run(server, "run", folder)
-    assert "metrics.csv: rows are missing" in said
-    assert "metrics.jsonl: rows are missing" in said
+    printed = resume_run(server, "run", folder)
+    assert "metrics.csv: rows are missing" in printed
+    assert "metrics.jsonl: rows are missing" in printed
 
 
 def test_a_killed_process_holds_no_lock(server: Server, folder: Path) -> None:

@@ -20,7 +20,7 @@ from seqrnn.monitor import Progress
 from seqrnn.plots import drawing, loss
 from seqrnn.plots.pictures import points
 from seqrnn.plots.pictures.points import draw as draw_points
-from seqrnn.recording import arrays, provenance, terminal
+from seqrnn.recording import arrays, conclusion, provenance, terminal
 from seqrnn.recording.score_table import ScoreTable
 
 Command = Callable[..., Finished]
@@ -61,12 +61,35 @@ def test_a_table_is_one_table_where_it_fits() -> None:
     assert any(line.startswith("a baseline with quite a long name ") for line in lines)
 
 
-@pytest.mark.parametrize(("name", "said"), [("half_mse", True), ("mse", False), ("l1", False)])
-def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, said: bool) -> None:
+@pytest.mark.parametrize(("name", "labelled"), [("half_mse", True), ("mse", False), ("l1", False)])
+def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, labelled: bool) -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(ScoreTable(SCORES, name))
-    assert ("(½mse)" in capture.get()) == said
+    assert ("(½mse)" in capture.get()) == labelled
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ({"mse": 2e12}, "does not beat the trivial predictor persistence: mse 2e+12, not 0.3"),
+        ({"mse": 0.4}, "does not beat the trivial predictor persistence: mse 0.4, not 0.3"),
+        ({"mse": 0.2}, None),
+        ({"accuracy": 0.4}, "does not beat the trivial predictor constant (0): accuracy 0.4, not 0.5"),
+        ({"accuracy": 0.6}, None),
+    ],
+)
+def test_a_network_that_does_not_beat_the_trivial_predictors_is_named(
+    network: dict[str, float], expected: str | None
+) -> None:
+    baselines = {
+        "constant (0)": {"mse": 1.0, "accuracy": 0.5},
+        "persistence": {"mse": 0.3, "accuracy": float("nan")},
+        "floor (all is known)": {"mse": 0.1, "accuracy": 0.9},
+    }
+    task: Any = object()
+    assert conclusion.shortfall({"gru": network, **baselines}, task, next(iter(network))) == expected
+    assert conclusion.shortfall({"gru": network}, task, next(iter(network))) is None
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])

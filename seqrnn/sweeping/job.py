@@ -47,7 +47,9 @@ class PlannedConfigs:
 
 
 class CarryOut:
-    """Carries out a job of a sweep, and writes down how it ended. A job that fails does not raise: the others go on.
+    """Carries out a job of a sweep, and writes down how it ended.
+
+    A job that fails does not raise, so that the others run.
 
     Args:
         path: the directory of the sweep.

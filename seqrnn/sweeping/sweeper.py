@@ -51,13 +51,16 @@ class SweepFailed(UserError):
     shown = True
 
 
-def sweep(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
+def sweep(
+    config: DictConfig, context: HydraContext, arguments: Sequence[str], write_report: Callable[[Path], str]
+) -> None:
     """Runs the sweep that a command line describes.
 
     Args:
         config: what hydra has composed for it.
         context: hydra's loader of configs, and callbacks.
         arguments: the overrides for the jobs, and those of the sweep.
+        write_report: writes the report of the directory of a sweep, and returns a line about it for the screen.
 
     Raises:
         ConfigError: everything that is wrong with the configs of all jobs; nothing has been written.
@@ -85,7 +88,7 @@ def sweep(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -
             raise ConfigError("sweep.dry_run=true: the trials of a search depend on the results of those before")
         _list(SweepDirectory(directory), jobs, screen)
         return
-    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, found)
+    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, found, write_report)
     runner.run(Plan(line=list(arguments), jobs=found.trials if found else len(jobs)))
 
 
@@ -184,9 +187,11 @@ class _Runner:
         context: HydraContext,
         screen: Screen,
         searcher: Searcher | None,
+        write_report: Callable[[Path], str],
     ) -> None:
         self.sweep, self.jobs, self.options = sweep, list(jobs), options
         self.config, self.context, self.screen, self.searcher = config, context, screen, searcher
+        self.write_report = write_report
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
@@ -363,6 +368,8 @@ class _Runner:
         self._print(tables.closing_line(results))
         files = (tables.CSV, tables.MARKDOWN, tables.TEX, *((SEARCH,) if self.searcher is not None else ()))
         self._print_whole(f"{self.sweep.path} ({', '.join(files)})")
+        if self.options.report:
+            self._print_whole(self.write_report(self.sweep.path))
         return len(failed)
 
     def _line(self) -> str:

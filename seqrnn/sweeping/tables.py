@@ -88,7 +88,7 @@ def screen_tables(ranked: Sequence[Ranking]) -> Iterator[Text | Table]:
     for ranking in ranked:
         yield Text(printable(ranking.title), style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for place, head in enumerate(_short([printable(head) for head in ranking.head])):
+        for place, head in enumerate(short_names([printable(head) for head in ranking.head])):
             is_text = place in ranking.texts  # on a narrow screen, texts are folded, so that numbers are whole
             table.add_column(head, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
         for row in ranking.rows[:MOST_ROWS]:
@@ -98,7 +98,7 @@ def screen_tables(ranked: Sequence[Ranking]) -> Iterator[Text | Table]:
             yield Text(f"and {len(ranking.rows) - MOST_ROWS:,} more in {MARKDOWN}")
 
 
-def _short(keys: Sequence[str]) -> list[str]:
+def short_names(keys: Sequence[str]) -> list[str]:
     """Returns keys without their groups where that tells them apart, such as ``lr``: a screen is narrow."""
     last = [key.rpartition(".")[2] for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]

@@ -190,11 +190,11 @@ def test_neighbours_that_are_alike_speak_for_streams() -> None:
     averaged = changed(FORGETTING, averaged_ratio=at(0.5))
     alike = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(0.2)), forgetting=averaged)
     different = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(1.0)), forgetting=averaged)
-    said = [
+    printed = [
         next(one.description for one in findings_of(found) if one.name == "noise") for found in (alike, different)
     ]
-    assert "add streams rather than accumulate" in said[0]
-    assert "add streams" not in said[1]
+    assert "add streams rather than accumulate" in printed[0]
+    assert "add streams" not in printed[1]
 
 
 @pytest.mark.parametrize(

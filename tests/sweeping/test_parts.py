@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from seqrnn.errors import ConfigError
-from seqrnn.sweeping import comparison, tables
+from seqrnn.keys import as_typed
+from seqrnn.sweeping import comparison, tables, watching
 from seqrnn.sweeping.combining import read_sets
 from seqrnn.sweeping.comparison import Result, conditions, half_width
 from seqrnn.sweeping.composing import name_of
@@ -68,12 +73,13 @@ def test_names_from_anyone_are_text_in_every_format(tmp_path: Path) -> None:
     head, first, _ = csv.reader(io.StringIO(tables.as_csv(results)))
     assert first[head.index("key")] == f"'{HOSTILE}"
     assert first[head.index("test.mse")] == "0.1"
-    markdown = tables.as_markdown(results, tmp_path)
+    ranked = tables.rankings(results)
+    markdown = tables.as_markdown(ranked, tables.failures(results, tmp_path))
     row = next(line for line in markdown.splitlines() if "cmd" in line)
     assert "<script>" not in row
     assert "\\|" in row
     assert "\\[z\\]\\(w\\)" in row
-    tex = tables.as_tex(results)
+    tex = tables.as_tex(ranked)
     assert r"\textbackslash{}input\{x\} \$\_\%" in tex
     assert "\x1b" not in markdown + tex
 
@@ -127,5 +133,33 @@ def test_a_name_is_readable_and_stays_in_its_directory() -> None:
 
 
 def test_keys_lose_their_groups_where_that_tells_them_apart() -> None:
-    assert tables._short(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
-    assert tables._short(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]
+    assert tables.short_names(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
+    assert tables.short_names(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e9, "1e9"), (1e-5, "1e-5"), (0.003, "0.003"), (1.0, "1.0"), (250000.0, "250000.0"), (1.5e-7, "1.5e-7"),
+     (123456789.5, "123456789.5"), (math.inf, "inf"), (None, "null"), (True, "true"), (7, "7"), ("x y", "x y")],
+)  # fmt: skip
+def test_a_value_is_shown_as_it_is_typed(value: Any, text: str) -> None:
+    assert as_typed(value) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_that_is_shown_as_it_is_typed_is_the_same_number(value: float) -> None:
+    assert float(as_typed(value)) == value
+
+
+def row(seconds: float, **values: Any) -> str:
+    return json.dumps({"updates": int(100 * seconds), "eval_mse": None, **values})
+
+
+def test_how_far_a_run_is_stands_at_the_end_of_its_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [row(0, eval_mse=9.0), *(row(second) for second in range(2000)), row(2000, eval_mse=0.5), row(2001)]
+    path.write_text("\n".join(lines) + '\n{"updates": 2002')
+    last, evaluation = watching.last_rows(path, "eval_mse")
+    assert (last["updates"], evaluation) == (200100, 0.5)
+    path.write_text("")
+    assert watching.last_rows(path, "eval_mse") == ({}, None)

@@ -206,8 +206,8 @@ class Study:
             self._study.tell(number, value, state=known[state])
 
     def importance(self) -> dict[str, float]:
-        """Returns how much each key decides whether a trial is among the best tenth, as shares (PED-ANOVA, Watanabe et
-        al. 2023); empty where there are too few trials to tell."""
+        """Returns how much each key decides whether a trial is among the best tenth, as shares (PED-ANOVA, Watanabe
+        et al. 2023); empty where there are too few trials to tell."""
         with suppress(ValueError, RuntimeError), _explained(self.path), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = self._optuna.importance.PedAnovaImportanceEvaluator()
