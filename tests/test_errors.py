@@ -136,7 +136,15 @@ def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Comman
 
 
 def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
-    swept = command("task=sine", "smoke=true", "-m", "model=elman,gru", "plots.draw=false", "hydra.sweep.dir=sweep")
+    swept = command(
+        "task=sine",
+        "smoke=true",
+        "-m",
+        "model=elman,gru",
+        "plots.draw=false",
+        "hydra.sweep.dir=sweep",
+        "sweep.jobs=1",
+    )
     assert swept.exit_code == 0, swept.err
     assert len([*Path("sweep").glob("*/summary.json")]) == 2
     shown = command("task=sine", "--cfg", "job", "seed=7", "--resolve")

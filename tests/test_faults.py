@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import Server, assert_same, left
+from faults import Server, assert_same, contents
 from helpers import Finished
 
 from seqrnn.kernels import support
@@ -87,7 +87,7 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     (disk / "filler").unlink()
     second = server.run("resume=run", cwd=disk)
     assert second.exit_code == 0, second.err
-    assert_same(left(disk / "run"), left(tmp_path / "run"))
+    assert_same(contents(disk / "run"), contents(tmp_path / "run"))
 
 
 def test_a_full_disk_for_a_picture_is_named_and_the_run_is_finished(server: Server, disk: Path) -> None:
@@ -190,4 +190,4 @@ def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Serve
     assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
     assert server.run(*[word.replace("dir=run", "dir=whole") for word in shared], cwd=tmp_path).exit_code == 0
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
-    assert left(tmp_path / "run")["weights.safetensors"] == left(tmp_path / "whole")["weights.safetensors"]
+    assert contents(tmp_path / "run")["weights.safetensors"] == contents(tmp_path / "whole")["weights.safetensors"]

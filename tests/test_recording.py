@@ -266,17 +266,17 @@ def test_progress_in_a_pipe_waits_until_it_means_something(
     shown = terminal.Terminal(tmp_path / "train.log", "loss")
     progress = Progress(planned_updates=100)
 
-    def at(seconds: float, position: int) -> str:
+    def line_at(seconds: float, position: int) -> str:
         nonlocal now
         now, progress.position = 1000.0 + seconds, position
         progress.timesteps, progress.train_seconds, progress.train_loss = 32 * position, seconds, 0.4
         shown.progress(progress)
         return capsys.readouterr().out
 
-    assert at(60, 1) == ""  # after a long start, the first block
-    assert at(60.2, 3) == ""
-    line = at(66, 25)  # 24 updates in 6 s: 75 are left
+    assert line_at(60, 1) == ""  # after a long start, the first block
+    assert line_at(60.2, 3) == ""
+    line = line_at(66, 25)  # 24 updates in 6 s: 75 are left
     assert line.startswith(" 25%  800 timesteps")
     assert "19 s left" in line
-    assert at(67, 30) == ""
+    assert line_at(67, 30) == ""
     shown.close()

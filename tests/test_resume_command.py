@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from faults import left
+from faults import contents
 from helpers import Finished
 from mnist_files import write_mnist
 
@@ -48,7 +48,7 @@ def test_a_finished_run_can_be_made_longer(command: Command, tmp_path: Path) -> 
     command(*same, "schedule.epochs=4")
     finished = command("resume=run", "schedule.epochs=8")
     assert finished.exit_code == 0, finished.err
-    longer, whole = left(Path("run")), left(tmp_path / "whole")
+    longer, whole = contents(Path("run")), contents(tmp_path / "whole")
     for name in ("weights.safetensors", "predictions.npz", "metrics.csv", "metrics.jsonl", "config.yaml"):
         assert longer[name] == whole[name], name
     assert RunReader(Path("run")).config()["schedule"]["epochs"] == 8
@@ -57,11 +57,11 @@ def test_a_finished_run_can_be_made_longer(command: Command, tmp_path: Path) -> 
 
 def test_a_finished_run_without_checkpoints_is_not_made_anew(command: Command) -> None:
     command(*RUN, "schedule.epochs=4", "checkpoint.keep=0")
-    before = left(Path("run"))
+    before = contents(Path("run"))
     refused = command("resume=run", "schedule.epochs=8")
     assert refused.exit_code == 2
     assert "has no checkpoint to resume from" in " ".join((refused.out + refused.err).split())
-    assert left(Path("run")) == before
+    assert contents(Path("run")) == before
 
 
 def test_a_finished_run_of_the_length_asked_for_has_nothing_to_do(command: Command) -> None:
@@ -77,13 +77,13 @@ def test_a_finished_run_of_the_length_asked_for_has_nothing_to_do(command: Comma
 @pytest.mark.parametrize("less", ["schedule.epochs=3", "schedule.max_updates=2"])
 def test_a_run_cannot_be_made_shorter_than_it_is(less: str, command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
-    before = left(Path("run"))
+    before = contents(Path("run"))
     refused = command("resume=run", less)
     assert refused.exit_code == 2
     printed = " ".join((refused.out + refused.err).split())
     assert less in printed
     assert "the run has made 4; it can be made longer" in printed
-    assert left(Path("run")) == before
+    assert contents(Path("run")) == before
 
 
 def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(how: str, comman
     printed = " ".join(finished.out.split())
     assert "000000000006.safetensors: damaged" in printed
     assert "resumes from update 4 (000000000004.safetensors)" in printed
-    assert left(Path("run")) == left(tmp_path / "whole")
+    assert contents(Path("run")) == contents(tmp_path / "whole")
 
 
 def test_with_no_sound_checkpoint_nothing_is_touched(command: Command) -> None:

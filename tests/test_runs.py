@@ -196,6 +196,7 @@ def test_a_sweep_over_groups_takes_keys_that_the_default_choice_lacks(command: C
         "task.validation_images=0",
         "smoke=true",
         "plots.draw=false",
+        "sweep.jobs=1",
     )
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 0, finished.err

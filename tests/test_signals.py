@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Server, assert_same, left, wait_for
+from faults import Server, assert_same, contents, wait_for
 from helpers import Finished
 
 from seqrnn.checkpoints.signals import Signals
@@ -51,7 +51,7 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Returns the files of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     assert server.run(*RUN, "hydra.run.dir=run", cwd=folder).exit_code == 0
-    return left(folder / "run")
+    return contents(folder / "run")
 
 
 def printed(text: str) -> str:
@@ -88,7 +88,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_the_last_line_resumes_it(
     last = ended.out.splitlines()[-1]
     assert last == "python -m seqrnn.train 'resume=a run'"
     assert server.run("resume=a run", cwd=tmp_path).exit_code == 0
-    assert_same(left(tmp_path / "a run"), whole)
+    assert_same(contents(tmp_path / "a run"), whole)
 
 
 @pytest.mark.long
@@ -113,7 +113,7 @@ signals.Signals._receive = receive
     assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")] == ["000000000050"]
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
     assert server.run(*every, "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
-    assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
+    assert_same(contents(tmp_path / "run"), contents(tmp_path / "whole"))
 
 
 def test_a_signal_that_comes_while_results_are_written_waits(server: Server, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_handler_of_a_scheduler_is_called_after_the_checkpoint(
     second = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert second.exit_code == 0, second.err
     assert "requeued as submitit job 4711" in printed(second.out)
-    assert_same(left(tmp_path / "run"), whole)
+    assert_same(contents(tmp_path / "run"), whole)
     assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
 
 

@@ -73,9 +73,15 @@ def _choices(override: Override, text: str) -> Iterator[str]:
     if not override.is_sweep_override():
         yield text
         return
+    for value in values_of(override):
+        yield f"{override.get_key_element()}={value}"
+
+
+def values_of(override: Override) -> Iterator[str]:
+    """Yields the values of an override that has several, as typed."""
     for text in override.sweep_string_iterator():
         value = OverridesParser.create().parse_override(f"x={text}").value()
-        yield f"{override.get_key_element()}={as_typed(value) if isinstance(value, float) else text}"
+        yield as_typed(value) if isinstance(value, bool | float) else text
 
 
 def _matches_nothing(text: str, loader: Any) -> str:

@@ -8,32 +8,31 @@ skipped, others are resumed or tried again, new ones are added.
 from __future__ import annotations
 
 import itertools
-import logging
-import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.text import Text
 
 from seqrnn import plugins, settings
 from seqrnn.cli import reporting
+from seqrnn.device import available_cores
 from seqrnn.errors import ConfigError, UserError, printable
 from seqrnn.recording.terminal import Screen
 from seqrnn.sweeping.combining import key_of
 from seqrnn.sweeping.composing import Composer, name_of
-from seqrnn.sweeping.directory import FAILED, Job, Outcome, Plan, SweepDirectory
-from seqrnn.sweeping.job import CarryOut, PlannedConfigs
+from seqrnn.sweeping.directory import FAILED, Job, Plan, SweepDirectory
+from seqrnn.sweeping.job import CarryOut
+from seqrnn.sweeping.launchers import local, of_hydra
 from seqrnn.sweeping.options import SweepOptions, read_options
 from seqrnn.sweeping.planning import config_dir, for_jobs, labels, plan
 from seqrnn.sweeping.search_record import SEARCH
-from seqrnn.sweeping.watching import Measure, Watcher, duration, test_score, validation_score
+from seqrnn.sweeping.watching import Watcher, duration, validation_score
 
 if TYPE_CHECKING:
     from seqrnn.sweeping.search.searcher import Searcher
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 200  # jobs that a dry run prints
 DEFAULT_NAME = "${sweep_name:}"  # in hydra.sweep.dir
 DEFAULT_SUBDIR = "${hydra.job.num}"
-LOST = "its process ended without a word (killed, or out of memory)"
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class SweepFailed(UserError):
@@ -195,6 +194,11 @@ class _Runner:
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
+        if self.options.jobs != "auto" and not self._is_local and self.searcher is None:
+            raise ConfigError(
+                f"sweep.jobs={self.options.jobs}: is for processes of this machine, without hydra/launcher, "
+                "hydra.callbacks, hydra.job.env_set and hydra.job.chdir; leave it or these out"
+            )
         self.sweep.lock()
         try:
             if self.searcher is None:
@@ -251,93 +255,91 @@ class _Runner:
     def _run_jobs(self) -> None:
         """Runs the jobs that have not finished; a second time those that failed, if sweep.on_failure=retry."""
         if self.searcher is not None:
-            with self._watcher(self.searcher.trials, self.ended, self.searcher.label, validation_score) as watcher:
-                self._search(self.searcher, watcher)
+            self._search(self.searcher)
             return
         waiting = self._unfinished()
         before = len(self.jobs) - len(waiting)
         if before:
             self._print(f"  {_count(before)} finished before")
-        labels = self._labels()
-        with self._watcher(len(self.jobs), before, lambda job: labels[job.name], test_score) as watcher:
-            watcher.expect(waiting)
-            self._launch_until_ended(waiting)
+        self._launch(waiting, len(self.jobs), before)
         failed = [job for job in waiting if self.sweep.outcome(job.name).status in FAILED]
         if self.options.on_failure == "retry" and failed:
             self._print(f"trying {_count(len(failed))} once more")
-            with self._watcher(len(failed), 0, lambda job: labels[job.name], test_score) as watcher:
-                watcher.expect(failed)
-                self._launch_until_ended(failed)
-
-    def _search(self, searcher: Searcher, watcher: Watcher) -> None:
-        """Runs the trials of a search: as many at a time as the launcher runs side by side."""
-        jobs = searcher.jobs()
-        while batch := list(itertools.islice(jobs, self._at_a_time)):
-            watcher.expect(batch)
-            self._launch_until_ended(batch)
-
-    def _watcher(self, total: int, before: int, label: Callable[[Job], str], measure: Measure) -> Watcher:
-        return Watcher(self.sweep, self.screen, label, total, before, measure)
-
-    @property
-    def _is_local(self) -> bool:
-        return True
-
-    @property
-    def _at_a_time(self) -> int:
-        jobs = self.config.hydra.launcher.get("n_jobs", 1)  # joblib's
-        return int(jobs) if isinstance(jobs, int) and jobs > 0 else os.cpu_count() or 1
+            self._launch(failed, len(failed), 0)
 
     def _unfinished(self) -> list[Job]:
         return [job for job in self.jobs if self.sweep.outcome(job.name).status != "finished"]
 
-    def _launch_until_ended(self, jobs: Sequence[Job]) -> None:
-        """Launches jobs. If the launcher itself fails because a worker of its was killed, the others are launched
-        once more; a job that was running then is tried a second time, and has failed if that ends in the same way."""
-        before = {job.name: self.sweep.outcome(job.name).attempts for job in jobs}
-        waiting = list(jobs)
-        while waiting:
-            error = self._launch(waiting)
-            if error is None:
-                return
-            begun = 0
-            ended = []
-            for job in waiting:
-                outcome = self.sweep.outcome(job.name)
-                begun += outcome.attempts > before[job.name]
-                if outcome.status == "running" and outcome.attempts > before[job.name] + 1:
-                    self.sweep.write_outcome(
-                        job.name, Outcome(status="failed", reason=LOST, attempts=outcome.attempts)
-                    )
-                    self._print(f"failed: {job.name}: {LOST}")
-                    ended.append(job)
-                elif outcome.attempts > before[job.name] and outcome.status not in ("running", "interrupted"):
-                    ended.append(job)
-            if not begun:
-                raise error
-            if self.options.on_failure == "stop" and ended:
-                return
-            waiting = [job for job in waiting if job not in ended]
+    def _launch(self, jobs: Sequence[Job], total: int, before: int) -> None:
+        """Runs jobs, in processes of this machine or by the launcher that was chosen.
 
-    def _launch(self, jobs: Sequence[Job]) -> Exception | None:
-        """Hands jobs to the launcher; returns the launcher's own error, if it could not carry them all out."""
-        config = self.config.copy()
-        with open_dict(config):
-            config.hydra.sweep.dir = str(self.sweep.path)
-        loader: Any = PlannedConfigs()
-        context = HydraContext(config_loader=loader, callbacks=self.context.callbacks)
-        task = CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-        with _quiet_launchers():
-            try:
-                results = launcher.launch([[f"job={job.name}"] for job in jobs], initial_job_idx=0)
-                for result in results:
-                    result.return_value  # noqa: B018  # raises what the launcher could not do
-            except (OSError, UserError):
-                raise
-            except Exception as error:
-                return error
-        return None
+        Args:
+            total: the jobs of the sweep.
+            before: those that have ended before.
+        """
+        if not jobs:
+            return
+        labels, task = self._labels(), self._task
+        with Watcher(self.sweep, self.screen, lambda job: labels[job.name], total, before) as watcher:
+            watcher.expect(jobs)
+            names = [job.name for job in jobs]
+            if self._is_local:
+                local.launch(task, names, self._processes([job.values for job in jobs]))
+            else:
+                of_hydra.launch(task, names, self.config, self.context)
+
+    def _search(self, searcher: Searcher) -> None:
+        """Runs the trials of a search: in processes of this machine each as soon as one is free; by another launcher
+        as many together as it runs side by side."""
+        task = self._task
+        with Watcher(
+            self.sweep, self.screen, searcher.label, searcher.trials, self.ended, validation_score
+        ) as watcher:
+
+            def names() -> Iterator[str]:
+                for job in searcher.jobs():
+                    watcher.expect([job])
+                    yield job.name
+
+            waiting = names()
+            if self._is_local:
+                local.launch(task, waiting, self._processes(searcher.examples()))
+                return
+            while together := list(itertools.islice(waiting, self._side_by_side)):
+                of_hydra.launch(task, together, self.config, self.context)
+
+    @property
+    def _task(self) -> CarryOut:
+        return CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether jobs run in processes of ours: no launcher was chosen, and nothing that hydra does around jobs."""
+        own = self.config.hydra
+        of_hydra = bool(own.callbacks) or bool(own.job.env_set) or bool(own.job.chdir)
+        return own.launcher.get("_target_") == BASIC_LAUNCHER and not of_hydra
+
+    def _processes(self, configs: Sequence[settings.Values]) -> int:
+        """Returns how many jobs run at the same time, if they have these configs."""
+        asked = self.options.jobs
+        return asked if asked != "auto" else local.automatic_processes(configs)
+
+    @property
+    def _side_by_side(self) -> int:
+        """How many trials are proposed together for a launcher of hydra's.
+
+        Raises:
+            ConfigError: it is not known how many it runs at the same time.
+        """
+        launcher = self.config.hydra.launcher
+        asked = self.options.jobs if self.options.jobs != "auto" else launcher.get("n_jobs")  # joblib's
+        if launcher.get("_target_") == BASIC_LAUNCHER:
+            return 1
+        if not isinstance(asked, int) or asked == 0:
+            raise ConfigError(
+                "sweep.jobs=auto: say how many trials the launcher runs at the same time, as sweep.jobs=8"
+            )
+        return asked if asked > 0 else available_cores()
 
     def _labels(self) -> dict[str, str]:
         """Returns what is printed of each job: the overrides that the others do not all have."""
@@ -381,17 +383,6 @@ class _Runner:
     def _print_whole(self, text: str) -> None:
         """Prints a line that can be copied, however long it is."""
         self.screen.print(Text(printable(text)), soft_wrap=True)
-
-
-class _quiet_launchers:
-    """Within its block, launchers do not print the jobs that they start: a line of ours says how each ended."""
-
-    def __enter__(self) -> None:
-        self._before = logging.root.manager.disable
-        logging.disable(logging.INFO)
-
-    def __exit__(self, *_: Any) -> None:
-        logging.disable(self._before)
 
 
 def _as_read(job: Job) -> Job:

@@ -14,7 +14,7 @@ from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
 QUICK = ("experiment=sine_online", "smoke=true", "plots.draw=false", "schedule.epochs=1", "kernel=torch")
-SWEEP = ("-m", *QUICK, "hydra.sweep.dir=sweep")
+SWEEP = ("-m", *QUICK, "sweep.jobs=1", "hydra.sweep.dir=sweep")
 
 
 def jobs(directory: str = "sweep") -> list[Path]:
@@ -251,7 +251,7 @@ def test_a_sweep_from_anyone_runs_no_code_and_writes_nowhere_else(command: Comma
 
 
 def test_hydras_own_sweeper_can_be_chosen(command: Command) -> None:
-    finished = command(*SWEEP, "hydra/sweeper=basic", "seed=1,2")
+    finished = command("-m", *QUICK, "hydra.sweep.dir=sweep", "hydra/sweeper=basic", "seed=1,2")
     assert finished.exit_code == 0, finished.err
     assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
 

@@ -96,10 +96,18 @@ def _check(
             sound = [values for values in found if isinstance(values, dict)]
             examples += sound[:1]
             if not sound:
-                problems |= dict.fromkeys(found[0])
+                problems |= dict.fromkeys(_with_hint(problem, others) for problem in found[0])
     if problems:
         raise ConfigError(*problems)
     return examples
+
+
+def _with_hint(problem: str, space: Sequence[Parameter]) -> str:
+    """Returns a problem, with what to write where numbers of an interval should be whole."""
+    for one in space:
+        if "integer" in problem and problem.startswith(f"{one.key}=") and not one.choices and not one.whole:
+            return f"{problem}; write {one.key}=int(interval({one.low:g},{one.high:g}))"
+    return problem
 
 
 def _attempt(overrides: Sequence[str], composer: Composer, config_dir: list[str]) -> Values | list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,17 @@ class Searcher:
             if job.name not in self._handed_out and self.sweep.outcome(job.name).status not in ENDED:
                 self._handed_out.add(job.name)
                 yield job
+
+    def examples(self) -> list[settings.Values]:
+        """Returns as many configs as there are trials: those with the first values of the keys that are searched, and
+        with the last ones."""
+        ends = [
+            self._composer.values(
+                [*self.plan.overrides, *(f"{one.key}={one.ends[place]}" for one in self.plan.space)]
+            )
+            for place in (0, -1)
+        ]
+        return list(itertools.islice(itertools.cycle(ends), self.trials))
 
     def _job(self, trial: int) -> Job:
         """Returns the job of a trial, which is written if it is new."""

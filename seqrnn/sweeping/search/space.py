@@ -11,8 +11,9 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from pydantic import BaseModel, Field
 
 from seqrnn.errors import ConfigError
+from seqrnn.keys import as_typed
 from seqrnn.rundir.bounded import Items, Name
-from seqrnn.sweeping.combining import key_of
+from seqrnn.sweeping.combining import key_of, values_of
 
 TAGS = ("log", "int")
 DIGITS = 4  # significant ones of a number that is drawn from an interval
@@ -50,8 +51,8 @@ class Parameter(BaseModel, frozen=True):
             return str(value)
         if self.whole:
             return str(int(value))
-        rounded = f"{value:.{DIGITS}g}" if self.step is None else f"{value:.12g}"
-        return rounded if self.low <= float(rounded) <= self.high else repr(float(value))
+        rounded = float(f"{value:.{DIGITS if self.step is None else 12}g}")
+        return as_typed(rounded if self.low <= rounded <= self.high else float(value))
 
 
 def read_space(arguments: Sequence[str], ready: Sequence[str], loader: Any) -> tuple[list[str], list[Parameter]]:
@@ -141,7 +142,7 @@ def _parameter(override: Override, text: str) -> Parameter:
         return _numbers(text, key, min(numbers), max(numbers), step, "log" in tags, whole)
     if tags:
         raise ConfigError(f"{text}: a list has no scale; tags are for intervals")
-    choices = list(dict.fromkeys(str(choice) for choice in override.sweep_string_iterator()))
+    choices = list(dict.fromkeys(values_of(override)))
     if not choices:
         raise ConfigError(f"{text}: matches nothing")
     return Parameter(key=key, choices=choices)

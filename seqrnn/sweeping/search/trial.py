@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from seqrnn.errors import Pruned
 from seqrnn.monitor import Progress
-from seqrnn.sweeping.search.study import Study
-
-STEPS = 20  # in which a run is compared with others: each is a twentieth of its planned updates
+from seqrnn.sweeping.search.study import LAST_STEP, Study
 
 
-def reporter(sweep: Path, number: int) -> Callable[[Progress], None]:
-    """Returns what is called after each evaluation of a trial's run.
+@contextmanager
+def reporting(sweep: Path, number: int) -> Iterator[Callable[[Progress], None]]:
+    """Wraps the run of a trial; returns what is to be called after each evaluation.
 
     Runs whose schedules differ make different numbers of updates. So evaluations are compared that come after the
     same share of them: the first one in each twentieth.
@@ -33,15 +33,18 @@ def reporter(sweep: Path, number: int) -> Callable[[Progress], None]:
             Pruned: it is worse than those of other trials by then.
         """
         nonlocal reported
-        step = STEPS * progress.position // max(1, progress.planned_updates)
+        step = LAST_STEP * progress.position // max(1, progress.planned_updates)
         value = progress.evaluation.get(study.plan.metric)
-        if value is None or not math.isfinite(value) or not reported < step < STEPS:
+        if value is None or not math.isfinite(value) or not reported < step < LAST_STEP:
             return
         reported = step
         if study.report(number, value, step):
             raise Pruned(
-                f"pruned: {study.plan.metric} {value:.4g} on the validation data after {step / STEPS:.0%} of the "
+                f"pruned: {study.plan.metric} {value:.4g} on the validation data after {step / LAST_STEP:.0%} of the "
                 f"updates is worse than that of other trials (sweep.pruner={study.plan.pruner})"
             )
 
-    return report
+    try:
+        yield report
+    finally:
+        study.close()
