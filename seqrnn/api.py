@@ -93,11 +93,16 @@ def typed_overrides(hydra_config: Any) -> list[str]:
 
 
 def carry_out(
-    request: RunRequest, *, quiet: bool = False, evaluated: Callable[[Progress], None] = lambda progress: None
+    request: RunRequest,
+    *,
+    draws: bool = True,
+    quiet: bool = False,
+    evaluated: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
 
     Args:
+        draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
         evaluated: called after each evaluation; an exception that it raises ends the run.
 
     Returns:
@@ -115,7 +120,7 @@ def carry_out(
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, quiet=quiet, evaluated=evaluated)
+            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -133,9 +138,18 @@ def carry_out(
 
 
 def execute(
-    request: RunRequest, *, quiet: bool = False, evaluated: Callable[[Progress], None] = lambda progress: None
+    request: RunRequest,
+    *,
+    draws: bool = True,
+    quiet: bool = False,
+    evaluated: Callable[[Progress], None] = lambda progress: None,
 ) -> float:
-    """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss."""
+    """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
+
+    Args:
+        draws: as for ``carry_out``.
+        evaluated: as for ``carry_out``.
+    """
     run = components.build_components(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
@@ -149,7 +163,7 @@ def execute(
     def evaluate() -> dict[str, float]:
         return score() | vitals()
 
-    with Signals() as signals, Recorder(run, request, signals.deferred, quiet=quiet) as recorder:
+    with Signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
         monitor = Monitor(
             planned,
             evaluate,

@@ -284,7 +284,7 @@ class _Runner:
             watcher.expect(jobs)
             names = [job.name for job in jobs]
             if self._is_local:
-                local.launch(task, names, self._processes([job.values for job in jobs]))
+                local.launch(task, names, self._processes([job.values for job in jobs]), self._print)
             else:
                 of_hydra.launch(task, names, self.config, self.context)
 
@@ -303,7 +303,7 @@ class _Runner:
 
             waiting = names()
             if self._is_local:
-                local.launch(task, waiting, self._processes(searcher.examples()))
+                local.launch(task, waiting, self._processes(searcher.examples()), self._print)
                 return
             while together := list(itertools.islice(waiting, self._side_by_side)):
                 of_hydra.launch(task, together, self.config, self.context)

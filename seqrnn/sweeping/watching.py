@@ -147,6 +147,9 @@ class Watcher:
             outcome = self._sweep.read_outcome(name)
             if outcome is None or outcome.attempts <= self._attempts[name]:
                 continue
+            if outcome.status == "waiting":  # its scheduler has put it back into its queue
+                self._running.pop(name, None)
+                continue
             if outcome.status == "running":
                 self._running.setdefault(name, _Running(time.monotonic()))
                 continue
