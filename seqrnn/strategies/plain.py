@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -30,6 +30,7 @@ class Gradients(Protocol):
     """Computes the gradient of an update. ``WindowByWindow`` is the reference."""
 
     states: dict[int, State]  # carried states by the timestep that they come before
+    influence: dict[str, Tensor]  # as in ``StrategyState``
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
@@ -60,6 +61,7 @@ class Plain:
             strategy_state.optimizer_state(self.optimizer, self.network),
             strategy_state.group_settings(self.optimizer),
             {before: tuple(map(strategy_state.cpu_copy, parts)) for before, parts in carried.items()},
+            self.gradients.influence if carried else {},
         )
 
     def restore(self, state: StrategyState) -> None:
@@ -68,6 +70,7 @@ class Plain:
         self.gradients.states.clear()
         for before, parts in state.carried.items():
             self.gradients.states[before] = tuple(part.to(device) for part in parts)
+        self.gradients.influence = state.influence
 
     def finish(self) -> None:
         pass
@@ -114,6 +117,7 @@ class WindowByWindow:
         self.network, self.loss, self.carry = network, loss, carry
         self.context, self.data_format = context, data_format
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
+        self.influence: dict[str, Tensor] = {}
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0

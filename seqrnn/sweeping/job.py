@@ -128,7 +128,10 @@ def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
         api.carry_out(request, draws=draws, quiet=True)
-    except (KeyboardInterrupt, SystemExit):
+    except SystemExit:  # a scheduler has put the job back into its queue
+        write("waiting")
+        raise
+    except KeyboardInterrupt:
         write("interrupted")
         raise
     except UserError as error:

@@ -56,7 +56,11 @@ class Watcher:
     def _look(self) -> None:
         for name in [*self._waiting]:
             outcome = self._sweep.read_outcome(name)
-            if outcome is None or outcome.status == "running" or outcome.attempts <= self._attempts[name]:
+            if (
+                outcome is None
+                or outcome.status in ("running", "waiting")
+                or outcome.attempts <= self._attempts[name]
+            ):
                 continue
             del self._waiting[name]
             self._show(self._line(name, outcome))
