@@ -6,7 +6,7 @@ The directories may come from anyone: nothing in them is run, and what cannot be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,18 @@ class Runs:
         return str(self.table.to_html(escape=True, max_rows=60))
 
 
-def find_runs(path: Path) -> Iterator[Path]:
-    """Yields the run directories at or below ``path``, sorted; links are not followed."""
+def find_runs(path: Path, marks: Collection[str] = (CONFIG,)) -> Iterator[Path]:
+    """Yields the run directories at or below ``path``, sorted; links are not followed.
+
+    Args:
+        marks: files of which a run directory has at least one.
+    """
     for folder, below, files in os.walk(path):
         depth = len(Path(folder).relative_to(path).parts)
-        if CONFIG in files:
+        is_run = any(mark in files for mark in marks)
+        if is_run:
             yield Path(folder)
-        if CONFIG in files or depth >= MOST_LEVELS:
+        if is_run or depth >= MOST_LEVELS:
             below.clear()
         below[:] = sorted(name for name in below if not name.startswith("."))
 

@@ -36,7 +36,8 @@ FLOORS = (
     ("assessment",),
     ("cli",),
     ("sweeping",),
-    ("train", "diagnose", "export", "predict", "evaluate", "plots.__main__"),
+    ("reports",),
+    ("train", "diagnose", "export", "predict", "evaluate", "report", "plots.__main__"),
 )
 
 

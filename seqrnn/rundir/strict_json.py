@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
     """Returns ``value`` as strict JSON, with null for NaN and infinity."""
-    return json.dumps(_strict(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(_strict(value), indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
 
 
 def _strict(value: Any) -> Any:

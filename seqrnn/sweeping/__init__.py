@@ -10,5 +10,6 @@ watching    prints a line for each job that ends
 comparison  conditions compared over seeds
 tables      the comparison on the terminal, and as CSV, Markdown and LaTeX
 estimate    the time that jobs will take, from runs that have been measured
+search_record  what a search has tried, for the report
 sweeper     ties these together
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from seqrnn.errors import UserError
@@ -27,6 +28,7 @@ class Result:
         settings: the value of each key that some job of the sweep overrides.
         summary: summary.json; empty if there is none that can be read.
         seed: of the run.
+        directory: of the run.
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Result:
     settings: dict[str, str]
     summary: dict[str, Any]
     seed: int | None
+    directory: Path = Path()
 
     @property
     def metric(self) -> str:
@@ -78,11 +81,13 @@ class Condition:
 
     @property
     def baseline(self) -> tuple[str, float] | None:
-        """The best trivial predictor and its mean over seeds."""
+        """The best trivial predictor and its mean over seeds. One that is called floor is none: it is the best that
+        any predictor can do."""
         scores: dict[str, list[float]] = {}
         for result in self.results:
             for name, metrics in (result.summary.get("baselines") or {}).items():
-                if metrics.get(self.metric) is not None and result.value is not None:
+                is_known = metrics.get(self.metric) is not None and result.value is not None
+                if is_known and not name.startswith("floor"):
                     scores.setdefault(name, []).append(metrics[self.metric])
         means = {name: math.fsum(values) / len(values) for name, values in scores.items()}
         choose = max if higher_is_better(self.task, self.metric) else min
@@ -118,28 +123,38 @@ def higher_is_better(task: str, metric: str) -> bool:
 
 def results_of(sweep: SweepDirectory, jobs: Sequence[Job]) -> list[Result]:
     """Reads the results of jobs."""
-    keys = dict.fromkeys(key_of(text) for job in jobs for text in job.overrides)
-    results = []
-    for job in jobs:
-        outcome, summary = sweep.outcome(job.name), {}
-        try:
-            if outcome.status != "waiting":
-                summary = RunReader(sweep.job_directory(job.name)).summary()
-        except UserError:
-            summary = {}
-        settings, seed = _settings(job, list(keys)), job.values.get(SEED)
-        results.append(Result(job, outcome, settings, summary, seed if isinstance(seed, int) else None))
-    return results
+    keys = [*dict.fromkeys(key_of(text) for job in jobs for text in job.overrides)]
+    return [result_of(sweep, job, settings_of(job, keys)) for job in jobs]
 
 
-def _settings(job: Job, keys: Sequence[str]) -> dict[str, str]:
-    """Returns the value of each key in a job: as it was typed, else as its config has it."""
+def result_of(sweep: SweepDirectory, job: Job, settings: dict[str, str]) -> Result:
+    """Reads the result of a job."""
+    outcome, summary, directory = sweep.outcome(job.name), {}, sweep.job_directory(job.name)
+    try:
+        if outcome.status != "waiting":
+            summary = RunReader(directory).summary()
+    except UserError:
+        summary = {}
+    return Result(job, outcome, settings, summary, seed_of(job), directory)
+
+
+def seed_of(job: Job) -> int | None:
+    """Returns the seed of a job."""
+    seed = job.values.get(SEED)
+    return seed if isinstance(seed, int) else None
+
+
+def settings_of(job: Job, keys: Sequence[str]) -> dict[str, str]:
+    """Returns the value of each key in a job: as its config has it, else (choices of groups) as it was typed."""
     typed = {key_of(text): text.partition("=")[2] for text in job.overrides}
     flat = flattened(job.values)
-    return {key: typed.get(key, _shown(flat.get(key, flat.get(f"{key}.name", "")))) for key in keys}
+    named = {key: flat[key] for key in keys if key in flat}
+    return {
+        key: shown(named[key]) if key in named else typed.get(key, shown(flat.get(f"{key}.name", ""))) for key in keys
+    }
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Returns a value as on a command line."""
     if value is None:
         return "null"

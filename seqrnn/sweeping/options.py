@@ -22,6 +22,7 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
         exclude: sets of overrides, such as ``model=lstm schedule.window=2,10``; a job that matches all of one set is
             left out.
         resume: the directory of a sweep that is resumed with the configs that it was planned with.
+        report: whether report.html is written at the end.
         dry_run: whether jobs are only listed, with an estimate of the time.
     """
 
@@ -30,6 +31,7 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     file: str | None
     exclude: list[str]
     resume: str | None
+    report: bool
     dry_run: bool
 
 

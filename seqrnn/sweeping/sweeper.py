@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,16 @@ class SweepFailed(UserError):
     shown = True
 
 
-def sweep(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
+def sweep(
+    config: DictConfig, context: HydraContext, arguments: Sequence[str], write_report: Callable[[Path], str]
+) -> None:
     """Runs the sweep that a command line describes.
 
     Args:
         config: what hydra has composed for it.
         context: hydra's loader of configs, and callbacks.
         arguments: the overrides for the jobs, and those of the sweep.
+        write_report: writes the report of the directory of a sweep, and returns a line about it for the screen.
 
     Raises:
         ConfigError: everything that is wrong with the configs of all jobs; nothing has been written.
@@ -73,7 +76,7 @@ def sweep(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -
     if options.dry_run:
         _list(SweepDirectory(directory), jobs, screen)
         return
-    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen)
+    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, write_report)
     runner.run(Plan(line=list(arguments), jobs=len(jobs)))
 
 
@@ -136,9 +139,11 @@ class _Runner:
         config: DictConfig,
         context: HydraContext,
         screen: Screen,
+        write_report: Callable[[Path], str],
     ) -> None:
         self.sweep, self.jobs, self.options = sweep, list(jobs), options
         self.config, self.context, self.screen = config, context, screen
+        self.write_report = write_report
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
@@ -264,6 +269,8 @@ class _Runner:
                 self._print_whole(f"    {line}")
         self._print(tables.closing_line(results))
         self._print_whole(f"{self.sweep.path} ({tables.CSV}, {tables.MARKDOWN}, {tables.TEX})")
+        if self.options.report:
+            self._print_whole(self.write_report(self.sweep.path))
         return len(failed)
 
     def _line(self) -> str:

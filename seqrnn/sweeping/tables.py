@@ -79,7 +79,7 @@ def screen_tables(results: Sequence[Result]) -> Iterator[Text | Table]:
         yield Text(printable(ranking.title), style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         names = len(ranking.head) - 6
-        heads = _short([printable(head) for head in ranking.head])
+        heads = short_names([printable(head) for head in ranking.head])
         for number, head in enumerate(heads):
             is_text = 0 < number < names or head == "best baseline"
             table.add_column(head, justify="left" if is_text else "right", overflow="fold")
@@ -88,7 +88,7 @@ def screen_tables(results: Sequence[Result]) -> Iterator[Text | Table]:
         yield table
 
 
-def _short(keys: Sequence[str]) -> list[str]:
+def short_names(keys: Sequence[str]) -> list[str]:
     """Returns keys without their groups where that tells them apart, such as ``lr``: a screen is narrow."""
     last = [key.rpartition(".")[2] for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]

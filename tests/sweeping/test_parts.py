@@ -127,5 +127,5 @@ def test_a_name_is_readable_and_stays_in_its_directory() -> None:
 
 
 def test_keys_lose_their_groups_where_that_tells_them_apart() -> None:
-    assert tables._short(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
-    assert tables._short(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]
+    assert tables.short_names(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
+    assert tables.short_names(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]
