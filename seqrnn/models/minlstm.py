@@ -33,7 +33,7 @@ class MinLSTM(nn.Module):
     convolutions and perceptrons in between.
 
     Weights start uniform in ±1/√I, as in the paper. With ``init_timesteps``, the gates start so that units remember
-    for 1 to as many timesteps: b_f = −b_i = log(τ) / 2, τ uniform (after Tallec & Ollivier 2018, arXiv:1804.11188).
+    for 1 to as many timesteps: b_f = −b_i = log(τ), τ uniform (after Tallec & Ollivier 2018, arXiv:1804.11188).
     ``dropout`` acts on the outputs of every layer but the last.
     """
 
@@ -67,9 +67,9 @@ class MinLSTM(nn.Module):
         self.b = nn.ParameterList(uniform(size**-0.5, 3 * hidden_size) for size in sizes)
         if init_timesteps is not None:
             for b in self.b:
-                half = torch.empty(hidden_size).uniform_(1.0, float(init_timesteps)).log() / 2
+                start = torch.empty(hidden_size).uniform_(1.0, float(init_timesteps)).log()
                 with torch.no_grad():
-                    b[: 2 * hidden_size] = torch.cat([half, -half])
+                    b[: 2 * hidden_size] = torch.cat([start, -start])
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         return run_layers(self._layer, inputs, state, self.dropout, self.training)

@@ -28,11 +28,11 @@ HEAD = "head.weight"  # the parameter under whose name the sums are kept
 class RidgeRegression:
     """A strategy that sets the head to the W and b that minimise Σ_t ‖W h_t + b − target_t‖² + ridge ‖W‖².
 
-    The sum is over all timesteps so far with a valid target that lie behind the washout. The sums Σ (h_t, 1)(h_t, 1)ᵀ and Σ (h_t, 1) target_tᵀ grow with each update, in double precision, and give the
-    head after it (Lukoševičius 2012, "A practical guide to applying echo state networks", section 4.1; but b is
-    not penalised). So the head of the last update is that of one fit to all of the data, however the schedule divides
-    it. The figures of an update are those of the head before it: on data that it has not been fitted to, in the first
-    epoch.
+    The sum is over all timesteps so far with a valid target that lie behind the washout. The sums
+    Σ (h_t, 1)(h_t, 1)ᵀ and Σ (h_t, 1) target_tᵀ grow with each update, in double precision, and give the head after
+    it (Lukoševičius 2012, "A practical guide to applying echo state networks", section 4.1; but b is not penalised).
+    So the last head is that of one fit to all of the data, however the schedule divides it. The figures of an update
+    are those of the head before it, on data to which it has not been fitted, in the first epoch.
     """
 
     def __init__(self, components: Components) -> None:
