@@ -77,16 +77,35 @@ def describe(device: torch.device) -> str:
     return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
 
 
+def uses_gpu(device: Device) -> bool:
+    """Returns whether a run with this value of the key ``device`` computes on a GPU."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def available_cores() -> int:
+    """Returns on how many cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(threads: int | Literal["auto"], work: int, cores: int) -> int:
+    """Returns how many threads the key ``threads`` means.
+
+    Args:
+        work: hidden units times streams, by which ``auto`` decides: one thread for little work, else one per core.
+    """
+    if threads != "auto":
+        return threads
+    return 1 if work <= ONE_THREAD_UP_TO else cores
+
+
 def prepare(seed: int, deterministic: bool, threads: int | Literal["auto"], work: int) -> None:
     """Sets torch's seed, thread count and determinism for this process.
 
     Args:
-        work: hidden units times streams, by which ``threads="auto"`` decides: one thread for little work, else
-            one per core.
+        work: hidden units times streams (see ``threads_for``).
     """
     torch.manual_seed(seed)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads((1 if work <= ONE_THREAD_UP_TO else cores) if threads == "auto" else threads)
+    torch.set_num_threads(threads_for(threads, work, available_cores()))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
     # The same as torch.use_deterministic_algorithms, which would import torch's compiler.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn.cli.interrupts import exiting_at_once
+from seqrnn.cli import run_commands
 
 
 def seconds(text: str) -> float:
@@ -40,26 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")
     parser.add_argument("--seconds", type=seconds, help="about how long to try remedies; 0: try none (default: 30)")
-    parser.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
-        "cannot ask for it itself",
-    )
+    run_commands.add_plugins(parser)
     options = parser.parse_args(arguments)
-    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
-        sys.path.append(str(Path.cwd()))
-    with exiting_at_once():
-        from seqrnn.cli import reporting
 
     def command() -> None:
+        from seqrnn.cli import reporting
+
         with reporting.importing():
             from seqrnn.diagnosis.session import diagnose
         diagnose(options.directory, options.seconds, options.plugins)
 
-    reporting.run(command)
+    run_commands.carry_out(command, options.plugins, is_program=__name__ == "__main__")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn.cli.interrupts import exiting_at_once
+from seqrnn.cli import run_commands
 
 DESCRIPTION = """\
 Repeats the test of trained runs from their saved weights, and prints their scores
@@ -60,20 +60,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--confidence", type=confidence, default=0.95, metavar="SHARE", help="of the intervals (default: 0.95)"
     )
-    made.add_argument(
-        "--which",
-        choices=("tested", "best"),
-        default="tested",
-        help="the weights that a run was tested with (tested), or those of its best evaluation",
-    )
-    made.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import that a run needs (may be given more than once); it is code, so a run directory "
-        "cannot ask for it itself",
-    )
+    run_commands.add_which(made)
+    run_commands.add_plugins(made)
     return made
 
 
@@ -83,12 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(arguments)
     if options.ensemble and len(options.directories) < 2:
         made.error("--ensemble: takes two run directories or more")
-    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
-        sys.path.append(str(Path.cwd()))
-    with exiting_at_once():
-        from seqrnn.cli import reporting
 
     def command() -> None:
+        from seqrnn.cli import reporting
+
         with reporting.importing():
             from seqrnn.assessment.command import evaluate
         evaluate(
@@ -100,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plugins=options.plugins,
         )
 
-    reporting.run(command)
+    run_commands.carry_out(command, options.plugins, is_program=__name__ == "__main__")
 
 
 if __name__ == "__main__":

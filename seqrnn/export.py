@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn.cli.interrupts import exiting_at_once
+from seqrnn.cli import run_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,32 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the file; FILE_card.md is written beside it (default: model.onnx or model.pt2 in RUN_DIR, and "
         "model_card.md)",
     )
-    parser.add_argument(
-        "--which",
-        choices=("tested", "best"),
-        default="tested",
-        help="the weights that the run was tested with (tested), or those of its best evaluation",
-    )
-    parser.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
-        "cannot ask for it itself",
-    )
+    run_commands.add_which(parser)
+    run_commands.add_plugins(parser)
     options = parser.parse_args(arguments)
-    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
-        sys.path.append(str(Path.cwd()))
-    with exiting_at_once():
-        from seqrnn.cli import reporting
 
     def command() -> None:
+        from seqrnn.cli import reporting
+
         with reporting.importing():
             from seqrnn.exporting.session import export
         export(options.directory, options.format, options.out, options.which, options.plugins)
 
-    reporting.run(command)
+    run_commands.carry_out(command, options.plugins, is_program=__name__ == "__main__")
 
 
 if __name__ == "__main__":

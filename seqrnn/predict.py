@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqrnn.cli.interrupts import exiting_at_once
+from seqrnn.cli import run_commands
 
 DESCRIPTION = """\
 Predicts with a trained run: new tables, data that a built-in task draws,
@@ -102,20 +102,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")
-    made.add_argument(
-        "--which",
-        choices=("tested", "best"),
-        default="tested",
-        help="the weights that the run was tested with (tested), or those of its best evaluation",
-    )
-    made.add_argument(
-        "--plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
-        "cannot ask for it itself",
-    )
+    run_commands.add_which(made)
+    run_commands.add_plugins(made)
     once = made.add_argument_group("predictions at once")
     once.add_argument(
         "--data",
@@ -175,11 +163,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the ``seqrnn-predict`` command."""
     options = parser().parse_args(arguments)
-    if options.plugins and __name__ == "__main__" and not sys.flags.safe_path:
-        sys.path.append(str(Path.cwd()))
-    with exiting_at_once():
-        from seqrnn.cli import reporting
-    reporting.run(lambda: predict(options))
+    run_commands.carry_out(lambda: predict(options), options.plugins, is_program=__name__ == "__main__")
 
 
 def predict(options: argparse.Namespace) -> None:

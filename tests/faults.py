@@ -184,7 +184,7 @@ def wait_for(path: Path, child: Child | None = None, seconds: float = 30.0) -> N
         time.sleep(0.002)
 
 
-def left(directory: Path) -> dict[str, Any]:
+def contents(directory: Path) -> dict[str, Any]:
     """Returns the content of a run's files without times: what must be the same, bit for bit, however often it was
     stopped."""
     found: dict[str, Any] = {}

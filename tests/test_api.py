@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults import left
+from faults import contents
 from helpers import Finished
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -61,7 +61,7 @@ def test_a_run_from_python_is_the_run_of_the_command(command: Callable[..., Fini
     command(*RUN)
     run = seqrnn.run([*RUN, "hydra.run.dir=from_python"], quiet=True)
     assert run.directory == Path("from_python").absolute()
-    ours, theirs = left(Path("from_python")), left(Path("run"))
+    ours, theirs = contents(Path("from_python")), contents(Path("run"))
     for name in ("weights.safetensors", "predictions.npz", "metrics.jsonl", "config.yaml", "overrides.yaml"):
         assert ours[name] == theirs[name], name
 

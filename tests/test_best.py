@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from faults import assert_same, left, part
+from faults import assert_same, contents, part
 from helpers import make_schedule
 from test_resume import values_of
 
@@ -143,10 +143,10 @@ def test_a_wrong_metric_is_found_before_anything_is_written(
         part(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     part(sound, tmp_path / "run", stop_at=6)
-    before = left(tmp_path / "run")
+    before = contents(tmp_path / "run")
     with pytest.raises(ConfigError, match=f"checkpoint.best={metric}"):
         part({**wrong, "checkpoint": {**wrong["checkpoint"], "every": 6}}, tmp_path / "run", resuming=True)
-    assert_same(left(tmp_path / "run"), before)
+    assert_same(contents(tmp_path / "run"), before)
 
 
 # --- Which weights are scored and saved
@@ -235,20 +235,20 @@ def test_a_resumed_run_scores_the_same_best_evaluation(stop: int, tmp_path: Path
     best = reader.weights("best.safetensors")
     assert all(torch.equal(best[name], weight) for name, weight in reader.weights().items())
     part(values, tmp_path / "parts", resuming=True)
-    assert_same(left(tmp_path / "parts"), left(tmp_path / "whole"))
+    assert_same(contents(tmp_path / "parts"), contents(tmp_path / "whole"))
 
 
 def test_a_finished_run_can_be_scored_again_with_its_other_weights(tmp_path: Path) -> None:
     part(overshooting(keep="last"), tmp_path / "run")
     part(overshooting(keep="best"), tmp_path / "best")
     part(overshooting(keep="best"), tmp_path / "run", resuming=True)
-    assert_same(left(tmp_path / "run"), left(tmp_path / "best"))
+    assert_same(contents(tmp_path / "run"), contents(tmp_path / "best"))
 
 
 def test_an_extended_run_continues_from_the_last_weights(tmp_path: Path) -> None:
     part(overshooting(keep="best", max_updates=12), tmp_path / "run")
     part(overshooting(keep="best"), tmp_path / "run", resuming=True)
     part(overshooting(keep="best"), tmp_path / "whole")
-    run, whole = left(tmp_path / "run"), left(tmp_path / "whole")
+    run, whole = contents(tmp_path / "run"), contents(tmp_path / "whole")
     assert run["weights.safetensors"] == whole["weights.safetensors"]
     assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")

@@ -253,15 +253,15 @@ def test_checkpoints_by_the_clock_take_at_most_one_percent_of_the_time(tmp_path:
 
 
 def test_damaged_checkpoints_are_named_and_renamed(tmp_path: Path) -> None:
-    manager, said = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None)), []
+    manager, printed = CheckpointManager(tmp_path, CheckpointSettings(every=1, keep=3, best=None)), []
     for position in (1, 2, 3):
         manager.write(position, lambda position=position: {"at": position})  # type: ignore[misc]
     newest = tmp_path / "000000000003.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
-    found = manager.newest(said.append)
+    found = manager.newest(printed.append)
     assert found is not None
     assert found[1] == {"at": 2}
-    assert "000000000003.safetensors: damaged" in said[0]
+    assert "000000000003.safetensors: damaged" in printed[0]
     assert newest.with_suffix(".damaged").exists()
     assert manager.position == 2
 

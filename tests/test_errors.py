@@ -142,7 +142,15 @@ def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Comman
 
 
 def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
-    swept = command("task=sine", "smoke=true", "-m", "model=elman,gru", "plots.draw=false", "hydra.sweep.dir=sweep")
+    swept = command(
+        "task=sine",
+        "smoke=true",
+        "-m",
+        "model=elman,gru",
+        "plots.draw=false",
+        "hydra.sweep.dir=sweep",
+        "sweep.jobs=1",
+    )
     assert swept.exit_code == 0, swept.err
     assert len([*Path("sweep").glob("*/summary.json")]) == 2
     shown = command("task=sine", "--cfg", "job", "seed=7", "--resolve")
@@ -176,8 +184,8 @@ def test_initial_weights_are_set_by_the_name_of_a_parameter(command: Command) ->
     line = ("model.init_std.head.weight=0.5", "model.init_std={head.bias: 2}")
     assert command("task=sine", "smoke=true", "plots.draw=false", *line).exit_code == 0
     assert RunReader(Path("run")).config()["model"]["init_std"] == {"head.weight": 0.5, "head.bias": 2}
-    again = command("experiment=sine_online", "smoke=true", "model.init_std.cell.W.0=0.1", "hydra.run.dir=second")
-    assert again.exit_code == 0, again.err
+    repeated = command("experiment=sine_online", "smoke=true", "model.init_std.cell.W.0=0.1", "hydra.run.dir=second")
+    assert repeated.exit_code == 0, repeated.err
     assert RunReader(Path("second")).config()["model"]["init_std"] == {"cell.W.0": 0.1, "head.weight": 0.3}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import Server, assert_same, left
+from faults import Server, assert_same, contents
 from helpers import Finished
 
 from seqrnn.kernels import support
@@ -74,9 +74,9 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
 ) -> None:
     assert server.run(*RUN, cwd=tmp_path).exit_code == 0
     ended = server.run(*RUN, cwd=disk, before=FILL + MOMENTS[moment])
-    said = " ".join((ended.out + ended.err).split())
-    assert ended.exit_code == 2, said
-    assert "No space left on device" in said
+    printed = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, printed
+    assert "No space left on device" in printed
     assert "Traceback" not in ended.err
     assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
     summary = json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))
@@ -85,9 +85,9 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     assert list((disk / "run" / "checkpoints").glob("*.safetensors"))
     assert not list((disk / "run").rglob("*.tmp*"))
     (disk / "filler").unlink()
-    again = server.run("resume=run", cwd=disk)
-    assert again.exit_code == 0, again.err
-    assert_same(left(disk / "run"), left(tmp_path / "run"))
+    second = server.run("resume=run", cwd=disk)
+    assert second.exit_code == 0, second.err
+    assert_same(contents(disk / "run"), contents(tmp_path / "run"))
 
 
 def test_a_full_disk_for_a_picture_is_named_and_the_run_is_finished(server: Server, disk: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_file_that_may_not_grow_is_named_and_the_earlier_checkpoint_stays(serv
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))"
     before = f"{FILL}\ndef fill():\n    {limit}\nfill_before(seqrnn.checkpoints.file, 'write', 3)"
     ended = server.run(*RUN, cwd=tmp_path, before=before)
-    said = " ".join((ended.out + ended.err).split())
-    assert ended.exit_code == 2, said
-    assert "File too large" in said
+    printed = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, printed
+    assert "File too large" in printed
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
     assert [path.stem for path in sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"))] == [
         "000000000010", "000000000020",
@@ -139,11 +139,11 @@ def test_a_directory_that_becomes_read_only_is_named(server: Server, tmp_path: P
         pytest.skip("root may write anywhere, and only on Linux is it known here how it gives that up")
     before = FILL + closed + "fill_before(seqrnn.checkpoints.file, 'write', 2)"
     ended = server.run(*RUN, cwd=tmp_path, before=before)
-    said = " ".join((ended.out + ended.err).split())
+    printed = " ".join((ended.out + ended.err).split())
     for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
         folder.chmod(0o777)
-    assert ended.exit_code == 2, said
-    assert "Permission denied" in said
+    assert ended.exit_code == 2, printed
+    assert "Permission denied" in printed
     assert "Traceback" not in ended.err
     assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")] == ["000000000010"]
 
@@ -161,14 +161,14 @@ def test_a_batch_too_large_says_how_much_was_asked_for_and_the_checkpoint_stays(
         "plain.Plain.__call__ = hungry\n"
     )
     ended = server.run(*RUN, "kernel=torch", cwd=tmp_path, before=before)
-    said = " ".join((ended.out + ended.err).split())
-    assert ended.exit_code == 2, said
-    assert "out of memory: " in said
-    assert f"{2**52} bytes" in said
+    printed = " ".join((ended.out + ended.err).split())
+    assert ended.exit_code == 2, printed
+    assert "out of memory: " in printed
+    assert f"{2**52} bytes" in printed
     assert "Traceback" not in ended.err
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))) == 2
-    again = server.run("resume=run", cwd=tmp_path)
-    assert again.exit_code == 0, again.err
+    second = server.run("resume=run", cwd=tmp_path)
+    assert second.exit_code == 0, second.err
 
 
 @pytest.mark.skipif(support.machine_obstacle() is not None, reason=str(support.machine_obstacle()))
@@ -190,4 +190,4 @@ def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Serve
     assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
     assert server.run(*[word.replace("dir=run", "dir=whole") for word in shared], cwd=tmp_path).exit_code == 0
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
-    assert left(tmp_path / "run")["weights.safetensors"] == left(tmp_path / "whole")["weights.safetensors"]
+    assert contents(tmp_path / "run")["weights.safetensors"] == contents(tmp_path / "whole")["weights.safetensors"]

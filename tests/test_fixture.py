@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from faults import assert_same, left, part
+from faults import assert_same, contents, part
 from helpers import Finished
 from make_fixture import ARGUMENTS
 from omegaconf import OmegaConf
@@ -57,10 +57,10 @@ def test_a_run_of_an_earlier_version_is_refused_with_one_clear_error(command: Ca
     values = OmegaConf.load("run/config.yaml")
     values["schedule"]["lr_step"] = values["schedule"].pop("lr_every")  # a key of that version
     OmegaConf.save(values, "run/config.yaml")
-    before = left(Path("run"))
+    before = contents(Path("run"))
     finished = command("resume=run")
     assert finished.exit_code == 2
     assert "written by an earlier seqrnn" in finished.err
     assert "init_from=RUN_DIR" in finished.err
     assert "lr_step" not in finished.err
-    assert_same(left(Path("run")), before)
+    assert_same(contents(Path("run")), before)

@@ -60,7 +60,7 @@ class Process:
         return self.code
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return "\n".join(re.sub(r"in \d+\.\d s", "in N s", line.removeprefix("  ")) for line in self.lines)
 
 
@@ -73,7 +73,7 @@ def test_the_first_process_compiles_and_says_so_and_the_next_one_reads(tmp_path:
     first, second = Process(tmp_path), Process(tmp_path, b"something else")
     assert first.fetch() == second.fetch() == CODE
     assert (first.compiled, second.compiled) == (1, 0)
-    assert first.said == (
+    assert first.printed == (
         f"compiling forward for this processor (once; will be kept in {tmp_path})\ncompiled forward in N s"
     )
     assert not second.lines
@@ -84,7 +84,7 @@ def test_a_detail_is_announced_once_in_a_process(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.fetch("forward")
     process.fetch("backward")
-    assert process.said.splitlines()[2:] == ["compiling backward for this processor", "compiled backward in N s"]
+    assert process.printed.splitlines()[2:] == ["compiling backward for this processor", "compiled backward in N s"]
 
 
 def damages(content: bytes) -> Iterator[bytes]:
@@ -213,7 +213,7 @@ def test_code_that_cannot_be_written_is_used_and_the_reason_announced_once(
     process = Process(tmp_path)
     assert process.fetch("forward") == process.fetch("backward") == CODE
     assert process.compiled == 2
-    assert process.said.splitlines()[1::2] == [
+    assert process.printed.splitlines()[1::2] == [
         f"compiled forward in N s, for this process only: it cannot be kept, {tmp_path}: {os.strerror(number)}; "
         "set SEQRNN_CACHE_DIR to a folder of your own",
         "compiled backward in N s, for this process only",
@@ -237,8 +237,8 @@ def test_a_full_disk_keeps_no_code_and_the_old_code_stays_readable(disk: Path) -
     Process(disk).fetch()
     large = Process(disk, bytes(2**17))
     assert large.fetch("backward") == bytes(2**17)
-    assert "for this process only: it cannot be kept" in large.said
-    assert "No space left on device" in large.said
+    assert "for this process only: it cannot be kept" in large.printed
+    assert "No space left on device" in large.printed
     assert not list(disk.glob("*.tmp"))
     assert Process(disk, b"").fetch() == CODE
 
@@ -252,7 +252,7 @@ def test_a_disk_that_is_mounted_to_be_read_serves_what_it_has(disk: Path, monkey
     assert process.fetch("forward") == CODE
     assert process.fetch("backward") == b"new"
     path = disk / "kernels" / "v1"
-    assert process.said == (
+    assert process.printed == (
         f"compiling backward for this process only: {path}: cannot be written; "
         "set SEQRNN_CACHE_DIR to a folder of your own\ncompiled backward in N s"
     )
@@ -266,8 +266,8 @@ def test_a_folder_that_cannot_be_written_serves_what_it_has(tmp_path: Path, monk
     process = Process(find_folder("v1"), b"new")
     assert process.fetch("forward") == CODE
     assert process.fetch("backward") == b"new"
-    assert "for this process only: " in process.said
-    assert "cannot be written" in process.said
+    assert "for this process only: " in process.printed
+    assert "cannot be written" in process.printed
     assert len(list((tmp_path / "kernels" / "v1").glob("*.code"))) == 1
 
 
@@ -298,8 +298,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("SEQRNN_CACHE_DIR", str(tmp_path / "file" / "below"))
     process = Process(find_folder("v1"))
     assert process.fetch() == CODE
-    assert process.said.startswith(f"compiling forward for this process only: {tmp_path / 'file'}")
-    assert process.said.endswith("; set SEQRNN_CACHE_DIR to a folder of your own\ncompiled forward in N s")
+    assert process.printed.startswith(f"compiling forward for this process only: {tmp_path / 'file'}")
+    assert process.printed.endswith("; set SEQRNN_CACHE_DIR to a folder of your own\ncompiled forward in N s")
 
 
 @only_posix
@@ -336,7 +336,7 @@ def test_a_folder_to_which_others_can_write_is_not_used(
     open_folder.chmod(0o775)
     process = Process(find_folder("v1"))
     assert process.fetch() == CODE
-    assert process.said.startswith(
+    assert process.printed.startswith(
         f"compiling forward for this process only: {open_folder}: others could put code there, as its mode is 0775 "
         f"(chmod go-w {open_folder}); set"
     )
@@ -498,7 +498,7 @@ def test_code_that_another_process_has_compiled_meanwhile_is_read(
     waiting.join()
     assert results == [CODE]
     assert process.compiled == 0
-    assert process.said == f"waiting for process {os.getpid()}, which compiles the same code (forward)"
+    assert process.printed == f"waiting for process {os.getpid()}, which compiles the same code (forward)"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
@@ -584,11 +584,11 @@ def test_training_after_the_kept_code_was_damaged_gives_the_same_and_repairs_it(
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     place = {"SEQRNN_CACHE_DIR": str(tmp_path / "cache")}
-    said, found = train(tmp_path / "damaged", **place)
+    printed, found = train(tmp_path / "damaged", **place)
     assert found == usual
-    assert said.count("damaged (its checksum does not match); discarded, to be compiled again") == 1
-    assert said.count("compiled forward in ") == 1
-    assert said.count("compiling ") == 1
-    said, found = train(tmp_path / "repaired", **place)
+    assert printed.count("damaged (its checksum does not match); discarded, to be compiled again") == 1
+    assert printed.count("compiled forward in ") == 1
+    assert printed.count("compiling ") == 1
+    printed, found = train(tmp_path / "repaired", **place)
     assert found == usual
-    assert "compil" not in said
+    assert "compil" not in printed

@@ -137,8 +137,8 @@ def test_targets_share_a_folder_and_not_their_code(tmp_path: Path) -> None:
     environments = [{}, described("sse2"), described("avx2")]
     for compiled in (1, 0):
         for environment in environments:
-            said = run_script(tmp_path, **environment).communicate()[0].strip()
-            assert said == f"compiled {compiled} exact True kept True"
+            printed = run_script(tmp_path, **environment).communicate()[0].strip()
+            assert printed == f"compiled {compiled} exact True kept True"
     assert len(list(tmp_path.rglob("forward-*.code"))) == 3
 
 

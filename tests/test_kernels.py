@@ -256,8 +256,8 @@ SCRIPT = """
 import sys, numpy as np
 from seqrnn.kernels import compiler, layout, recurrence
 import torch
-said = []
-recurrence.ready(torch.float64, said.append, gradients=False)
+printed = []
+recurrence.ready(torch.float64, printed.append, gradients=False)
 from seqrnn.models.rnn import RNN
 torch.manual_seed(0)
 cell = RNN(2, hidden_size=21, num_layers=1, dropout=0.0, nonlinearity="tanh").double()
@@ -265,7 +265,7 @@ x = torch.randn(9, 5, 2, dtype=torch.float64)
 with torch.no_grad():
     found = recurrence.recur(cell.recurrence(), x, cell.initial_state(5), False)[0]
     exact = float((found - cell(x, cell.initial_state(5))[0]).abs().max()) < 1e-13
-compiled = sum("compiling" in line for line in said)
+compiled = sum("compiling" in line for line in printed)
 print("compiled", compiled, "exact", exact, "kept", compiler.code_folder().path is not None)
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Server, assert_same, left, wait_for
+from faults import Server, assert_same, contents, wait_for
 
 RUN = (
     "task=integral", "model=gru", "model.hidden_size=8", "task.train_timesteps=4000", "task.test_sequences=2",
@@ -49,7 +49,7 @@ def test_a_run_killed_at_random_instants_ends_like_an_uninterrupted_one(server: 
     began = time.monotonic()
     assert server.run(*RUN, *PICTURES, "hydra.run.dir=whole", cwd=folder).exit_code == 0
     lasts = time.monotonic() - began
-    whole, rng, survived = left(folder / "whole"), random.Random(0), 0
+    whole, rng, survived = contents(folder / "whole"), random.Random(0), 0
     for number in range(KILLS):
         name = f"run{number}"
         child = server.start(*RUN, *PICTURES, f"hydra.run.dir={name}", cwd=folder)
@@ -61,7 +61,7 @@ def test_a_run_killed_at_random_instants_ends_like_an_uninterrupted_one(server: 
         child.send(signal.SIGKILL)
         survived += child.wait().exit_code == -signal.SIGKILL
         resume_run(server, name, folder)
-        assert_same(left(folder / name), whole)
+        assert_same(contents(folder / name), whole)
     assert survived >= KILLS // 2  # the others had ended by then
 
 
@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_again_and_again_still_finishes(server: Server, fol
         child.send(signal.SIGKILL)
         child.wait()
     resume_run(server, "run", folder)
-    assert_same(left(folder / "run"), left(folder / "whole"))
+    assert_same(contents(folder / "run"), contents(folder / "whole"))
 
 
 SHORT = ("schedule.max_updates=60", "plots.draw=false", "task.train_timesteps=2000")
@@ -87,7 +87,7 @@ def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Returns the files of an uninterrupted short run."""
     folder = tmp_path_factory.mktemp("short")
     assert server.run(*RUN, *SHORT, "hydra.run.dir=run", cwd=folder).exit_code == 0
-    return left(folder / "run")
+    return contents(folder / "run")
 
 
 @pytest.mark.timeout(600)
@@ -104,9 +104,9 @@ def test_a_run_killed_before_each_step_of_a_write_can_be_resumed(
             break
         assert ended.exit_code == -signal.SIGKILL
         if (folder / name / "config.yaml").exists():
-            again = server.run(f"resume={name}", cwd=folder)
-            assert again.exit_code == 0, again.err
-            assert_same(left(folder / name), short)
+            repeated = server.run(f"resume={name}", cwd=folder)
+            assert repeated.exit_code == 0, repeated.err
+            assert_same(contents(folder / name), short)
     assert number > {"fsync": 10, "replace": 5, "ftruncate": 0, "unlink": 1}[call]
 
 
@@ -119,9 +119,9 @@ def test_a_run_killed_while_it_is_being_resumed_can_be_resumed(
         killed = server.run(*RUN, *SHORT, f"hydra.run.dir={name}", cwd=folder, before="killed_at('fsync', 9)")
         assert killed.exit_code == -signal.SIGKILL
         server.run(f"resume={name}", cwd=folder, before=f"killed_at({call!r}, {number})")
-        again = server.run(f"resume={name}", cwd=folder)
-        assert again.exit_code == 0, again.err
-        assert_same(left(folder / name), short)
+        repeated = server.run(f"resume={name}", cwd=folder)
+        assert repeated.exit_code == 0, repeated.err
+        assert_same(contents(folder / name), short)
 
 
 def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path, short: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def test_a_torn_last_line_of_metrics_is_cut_off(server: Server, folder: Path, sh
         with (folder / "run" / name).open("a") as file:
             file.write('{"timesteps": 12')
     resume_run(server, "run", folder)
-    assert_same(left(folder / "run"), short)
+    assert_same(contents(folder / "run"), short)
 
 
 def test_missing_rows_of_metrics_are_reported(server: Server, folder: Path) -> None:
@@ -138,9 +138,9 @@ def test_missing_rows_of_metrics_are_reported(server: Server, folder: Path) -> N
     path = folder / "run" / "metrics.csv"
     path.write_bytes(path.read_bytes()[:200])
     (folder / "run" / "metrics.jsonl").unlink()
-    said = resume_run(server, "run", folder)
-    assert "metrics.csv: rows are missing" in said
-    assert "metrics.jsonl: rows are missing" in said
+    printed = resume_run(server, "run", folder)
+    assert "metrics.csv: rows are missing" in printed
+    assert "metrics.jsonl: rows are missing" in printed
 
 
 def test_a_killed_process_holds_no_lock(server: Server, folder: Path) -> None:

@@ -429,8 +429,8 @@ def test_a_picture_that_is_drawn_again_is_the_same(tmp_path: Path) -> None:
     run = make(tmp_path / "run", rows=rows(8))
     (path,) = plots.draw(run)
     before = path.read_bytes()
-    (again,) = plots.draw(run)
-    assert again.read_bytes() == before
+    (second,) = plots.draw(run)
+    assert second.read_bytes() == before
     assert not list(run.glob(".*"))
 
 

@@ -20,7 +20,7 @@ from seqrnn.monitor import Progress
 from seqrnn.plots import drawing, loss
 from seqrnn.plots.pictures import points
 from seqrnn.plots.pictures.points import draw as draw_points
-from seqrnn.recording import arrays, provenance, terminal
+from seqrnn.recording import arrays, conclusion, provenance, terminal
 from seqrnn.recording.score_table import ScoreTable
 
 Command = Callable[..., Finished]
@@ -61,12 +61,35 @@ def test_a_table_is_one_table_where_it_fits() -> None:
     assert any(line.startswith("a baseline with quite a long name ") for line in lines)
 
 
-@pytest.mark.parametrize(("name", "said"), [("half_mse", True), ("mse", False), ("l1", False)])
-def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, said: bool) -> None:
+@pytest.mark.parametrize(("name", "labelled"), [("half_mse", True), ("mse", False), ("l1", False)])
+def test_a_loss_that_is_half_of_the_mse_is_labelled_so(name: str, labelled: bool) -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(ScoreTable(SCORES, name))
-    assert ("(½mse)" in capture.get()) == said
+    assert ("(½mse)" in capture.get()) == labelled
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ({"mse": 2e12}, "does not beat the trivial predictor persistence: mse 2e+12, not 0.3"),
+        ({"mse": 0.4}, "does not beat the trivial predictor persistence: mse 0.4, not 0.3"),
+        ({"mse": 0.2}, None),
+        ({"accuracy": 0.4}, "does not beat the trivial predictor constant (0): accuracy 0.4, not 0.5"),
+        ({"accuracy": 0.6}, None),
+    ],
+)
+def test_a_network_that_does_not_beat_the_trivial_predictors_is_named(
+    network: dict[str, float], expected: str | None
+) -> None:
+    baselines = {
+        "constant (0)": {"mse": 1.0, "accuracy": 0.5},
+        "persistence": {"mse": 0.3, "accuracy": float("nan")},
+        "floor (all is known)": {"mse": 0.1, "accuracy": 0.9},
+    }
+    task: Any = object()
+    assert conclusion.shortfall({"gru": network, **baselines}, task, next(iter(network))) == expected
+    assert conclusion.shortfall({"gru": network}, task, next(iter(network))) is None
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])
@@ -243,17 +266,17 @@ def test_progress_in_a_pipe_waits_until_it_means_something(
     shown = terminal.Terminal(tmp_path / "train.log", "loss")
     progress = Progress(planned_updates=100)
 
-    def at(seconds: float, position: int) -> str:
+    def line_at(seconds: float, position: int) -> str:
         nonlocal now
         now, progress.position = 1000.0 + seconds, position
         progress.timesteps, progress.train_seconds, progress.train_loss = 32 * position, seconds, 0.4
         shown.progress(progress)
         return capsys.readouterr().out
 
-    assert at(60, 1) == ""  # after a long start, the first block
-    assert at(60.2, 3) == ""
-    line = at(66, 25)  # 24 updates in 6 s: 75 are left
+    assert line_at(60, 1) == ""  # after a long start, the first block
+    assert line_at(60.2, 3) == ""
+    line = line_at(66, 25)  # 24 updates in 6 s: 75 are left
     assert line.startswith(" 25%  800 timesteps")
     assert "19 s left" in line
-    assert at(67, 30) == ""
+    assert line_at(67, 30) == ""
     shown.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from faults import assert_same, left, part
+from faults import assert_same, contents, part
 from helpers import lengths
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -62,7 +62,7 @@ def assert_resumes(values: Mapping[str, Any], tmp_path: Path, *stops: int) -> No
     part(values, tmp_path / "parts", resuming=True)
     summary = json.loads((tmp_path / "parts" / "summary.json").read_text(encoding="utf-8"))
     assert summary["resumed"] == len(stops)
-    assert_same(left(tmp_path / "parts"), left(tmp_path / "whole"))
+    assert_same(contents(tmp_path / "parts"), contents(tmp_path / "whole"))
 
 
 KERNEL_NAMES = ["torch", "compiled"] if support.machine_obstacle() is None else ["torch"]
@@ -155,7 +155,7 @@ def test_a_metric_that_is_new_since_resuming_is_written_to_json_alone(tmp_path: 
     values = values_of("task=integral", schedule=SCHEDULES["overlapping windows"])
     part(values, tmp_path, stop_at=9)
     part(values, tmp_path, resuming=True, diagnose=True)
-    found = left(tmp_path)
+    found = contents(tmp_path)
     assert "eval_half_life" in found["metrics.jsonl"][-1]
     assert "eval_half_life" not in found["metrics.csv"][-1]
     assert found["metrics.csv"][-1]["eval_loss"]
@@ -187,7 +187,7 @@ def test_any_schedule(
     for number, stop in enumerate(at):
         part(values, folder / "parts", stop_at=stop, resuming=number > 0)
     part(values, folder / "parts", resuming=True)
-    assert_same(left(folder / "parts"), left(folder / "whole"))
+    assert_same(contents(folder / "parts"), contents(folder / "whole"))
 
 
 @needs_compiler
@@ -200,7 +200,7 @@ def test_another_strategy_resumes_to_rounding(first: str, second: str, schedule:
     part(one, tmp_path / "whole")
     part(one, tmp_path / "parts", stop_at=10)
     part(other, tmp_path / "parts", resuming=True)
-    weights = [left(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
+    weights = [contents(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
     assert weights[0] == pytest.approx(weights[1], rel=1e-9)
     assert "may differ in their last bits" in " ".join(
         (tmp_path / "parts" / "train.log").read_text(encoding="utf-8").split()
@@ -217,6 +217,6 @@ def test_a_gpu_and_a_cpu_resume_each_others_runs(first: str, second: str, schedu
     part(values, tmp_path / "parts", stop_at=5, device=first)
     part(values, tmp_path / "parts", resuming=True, device=second)
     if first == second:
-        assert_same(left(tmp_path / "parts"), left(tmp_path / "whole"))
-    losses = [left(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
+        assert_same(contents(tmp_path / "parts"), contents(tmp_path / "whole"))
+    losses = [contents(tmp_path / name)["metrics.jsonl"][-1]["eval_loss"] for name in ("whole", "parts")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

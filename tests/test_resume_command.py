@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from faults import left
+from faults import contents
 from helpers import Finished
 from mnist_files import write_mnist
 
@@ -48,7 +48,7 @@ def test_a_finished_run_can_be_made_longer(command: Command, tmp_path: Path) -> 
     command(*same, "schedule.epochs=4")
     finished = command("resume=run", "schedule.epochs=8")
     assert finished.exit_code == 0, finished.err
-    longer, whole = left(Path("run")), left(tmp_path / "whole")
+    longer, whole = contents(Path("run")), contents(tmp_path / "whole")
     for name in ("weights.safetensors", "predictions.npz", "metrics.csv", "metrics.jsonl", "config.yaml"):
         assert longer[name] == whole[name], name
     assert RunReader(Path("run")).config()["schedule"]["epochs"] == 8
@@ -57,18 +57,18 @@ def test_a_finished_run_can_be_made_longer(command: Command, tmp_path: Path) -> 
 
 def test_a_finished_run_without_checkpoints_is_not_made_anew(command: Command) -> None:
     command(*RUN, "schedule.epochs=4", "checkpoint.keep=0")
-    before = left(Path("run"))
+    before = contents(Path("run"))
     refused = command("resume=run", "schedule.epochs=8")
     assert refused.exit_code == 2
     assert "has no checkpoint to resume from" in " ".join((refused.out + refused.err).split())
-    assert left(Path("run")) == before
+    assert contents(Path("run")) == before
 
 
 def test_a_finished_run_of_the_length_asked_for_has_nothing_to_do(command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
     before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
-    for said in (("resume=run", "schedule.epochs=4"), (*RUN, "schedule.epochs=4", "resume=auto")):
-        finished = command(*said)
+    for printed in (("resume=run", "schedule.epochs=4"), (*RUN, "schedule.epochs=4", "resume=auto")):
+        finished = command(*printed)
         assert finished.exit_code == 0
         assert "run: finished after 4 updates; nothing to do" in finished.out
     assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
@@ -77,13 +77,13 @@ def test_a_finished_run_of_the_length_asked_for_has_nothing_to_do(command: Comma
 @pytest.mark.parametrize("less", ["schedule.epochs=3", "schedule.max_updates=2"])
 def test_a_run_cannot_be_made_shorter_than_it_is(less: str, command: Command) -> None:
     command(*RUN, "schedule.epochs=4")
-    before = left(Path("run"))
+    before = contents(Path("run"))
     refused = command("resume=run", less)
     assert refused.exit_code == 2
-    said = " ".join((refused.out + refused.err).split())
-    assert less in said
-    assert "the run has made 4; it can be made longer" in said
-    assert left(Path("run")) == before
+    printed = " ".join((refused.out + refused.err).split())
+    assert less in printed
+    assert "the run has made 4; it can be made longer" in printed
+    assert contents(Path("run")) == before
 
 
 def test_only_what_extends_or_moves_a_run_can_change(command: Command) -> None:
@@ -193,10 +193,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(how: str, comman
     damage(how)
     finished = command("resume=run")
     assert finished.exit_code == 0, finished.err
-    said = " ".join(finished.out.split())
-    assert "000000000006.safetensors: damaged" in said
-    assert "resumes from update 4 (000000000004.safetensors)" in said
-    assert left(Path("run")) == left(tmp_path / "whole")
+    printed = " ".join(finished.out.split())
+    assert "000000000006.safetensors: damaged" in printed
+    assert "resumes from update 4 (000000000004.safetensors)" in printed
+    assert contents(Path("run")) == contents(tmp_path / "whole")
 
 
 def test_with_no_sound_checkpoint_nothing_is_touched(command: Command) -> None:
@@ -262,8 +262,8 @@ def test_a_config_that_was_edited_is_an_error_that_says_so(command: Command) -> 
     path.write_text(path.read_text().replace("hidden_size: 5", "hidden_size: 6").replace("seed: 0", "seed: 3"))
     finished = command("resume=run")
     assert finished.exit_code == 2
-    said = " ".join((finished.out + finished.err).split())
-    assert "written with another config: model.hidden_size is 6, and was 5; seed is 3, and was 0" in said
+    printed = " ".join((finished.out + finished.err).split())
+    assert "written with another config: model.hidden_size is 6, and was 5; seed is 3, and was 0" in printed
 
 
 def test_data_that_was_changed_is_an_error_that_says_so(command: Command, tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ def test_a_sweep_over_groups_takes_keys_that_the_default_choice_lacks(command: C
         "task.validation_images=0",
         "smoke=true",
         "plots.draw=false",
+        "sweep.jobs=1",
     )
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 0, finished.err
@@ -266,10 +267,15 @@ def test_double_precision_is_double_all_the_way(command: Command) -> None:
 
 
 def test_patience_ends_a_run_early(command: Command) -> None:
-    finished = command("task=sine", "schedule.patience=2", "optimizer=sgd", "optimizer.lr=1e-30",
-                       "schedule.evaluate_every=5")  # fmt: skip
+    line = ("task=sine", "schedule.patience=2", "optimizer=sgd", "optimizer.lr=1e-30", "schedule.evaluate_every=5")
+    finished = command(*line)
     assert finished.summary["stopped_early"] is True
     assert finished.summary["updates"] == 10
+    reason = "2 evaluations without a lower validation loss (schedule.patience=2)"
+    assert reason in " ".join(finished.out.split())
+    longer = command(*line, "schedule.epochs=500", "resume=auto")
+    assert f"training had ended early, after {reason}" in " ".join(longer.out.split())
+    assert longer.summary["updates"] == 10
 
 
 def test_a_window_longer_than_the_sequence_is_noted_once(command: Command) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Server, assert_same, left, wait_for
+from faults import Server, assert_same, contents, wait_for
 from helpers import Finished
 
 from seqrnn.checkpoints.signals import Signals
@@ -51,10 +51,10 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Returns the files of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     assert server.run(*RUN, "hydra.run.dir=run", cwd=folder).exit_code == 0
-    return left(folder / "run")
+    return contents(folder / "run")
 
 
-def said(text: str) -> str:
+def printed(text: str) -> str:
     """Returns a text without the line breaks of a narrow screen."""
     return " ".join(text.split())
 
@@ -88,7 +88,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint_and_the_last_line_resumes_it(
     last = ended.out.splitlines()[-1]
     assert last == "python -m seqrnn.train 'resume=a run'"
     assert server.run("resume=a run", cwd=tmp_path).exit_code == 0
-    assert_same(left(tmp_path / "a run"), whole)
+    assert_same(contents(tmp_path / "a run"), whole)
 
 
 @pytest.mark.long
@@ -113,7 +113,7 @@ signals.Signals._receive = receive
     assert [path.stem for path in (tmp_path / "run" / "checkpoints").glob("*.safetensors")] == ["000000000050"]
     assert server.run("resume=run", cwd=tmp_path).exit_code == 0
     assert server.run(*every, "hydra.run.dir=whole", cwd=tmp_path).exit_code == 0
-    assert_same(left(tmp_path / "run"), left(tmp_path / "whole"))
+    assert_same(contents(tmp_path / "run"), contents(tmp_path / "whole"))
 
 
 def test_a_signal_that_comes_while_results_are_written_waits(server: Server, tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ def test_a_handler_of_a_scheduler_is_called_after_the_checkpoint(
     changed = server.run(*RUN, "seed=1", "hydra.run.dir=run", cwd=tmp_path, environment=job)
     assert changed.exit_code == 2
     assert "seed is 1, and was 0" in changed.err
-    again = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
-    assert again.exit_code == 0, again.err
-    assert "requeued as submitit job 4711" in said(again.out)
-    assert_same(left(tmp_path / "run"), whole)
+    second = server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job)
+    assert second.exit_code == 0, second.err
+    assert "requeued as submitit job 4711" in printed(second.out)
+    assert_same(contents(tmp_path / "run"), whole)
     assert "nothing to do" in server.run(*RUN, "hydra.run.dir=run", cwd=tmp_path, environment=job).out
 
 
@@ -193,9 +193,9 @@ def test_a_job_that_slurm_requeued_is_resumed(server: Server, tmp_path: Path) ->
     killed = server.run(*short, cwd=tmp_path, environment=queue, before="killed_at('fsync', 12)")
     assert killed.exit_code == -signal.SIGKILL
     assert server.run(*short, cwd=tmp_path, environment=queue).exit_code == 2  # the same allocation, by hand
-    again = server.run(*short, cwd=tmp_path, environment={**queue, "SLURM_RESTART_COUNT": "1"})
-    assert again.exit_code == 0, again.err
-    assert "requeued as slurm job 12" in said(again.out)
+    second = server.run(*short, cwd=tmp_path, environment={**queue, "SLURM_RESTART_COUNT": "1"})
+    assert second.exit_code == 0, second.err
+    assert "requeued as slurm job 12" in printed(second.out)
 
 
 def test_auto_resumes_only_a_run_with_the_same_config(server: Server, tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_auto_resumes_only_a_run_with_the_same_config(server: Server, tmp_path: 
     assert other.exit_code == 2
     assert "holds another run" in other.err
     assert "optimizer.lr is 0.1" in other.err
-    again = server.run(*short, cwd=tmp_path)
-    assert again.exit_code == 0, again.err
-    assert "resumes from update" in said(again.out)
-    assert ": resume=auto" in said(again.out)
+    second = server.run(*short, cwd=tmp_path)
+    assert second.exit_code == 0, second.err
+    assert "resumes from update" in printed(second.out)
+    assert ": resume=auto" in printed(second.out)
 
 
 def test_ignored_signals_stay_ignored_and_handlers_are_restored() -> None:

@@ -186,9 +186,9 @@ def test_the_command_makes_runs_once_and_counts_them(tmp_path: Path) -> None:
     assert "7/7" in made.stdout
     table = (output / "quick" / "forgetting.md").read_text(encoding="utf-8")
     assert table.count("\n| ") == 1 + 4
-    again = study("--quick", "--only", "forgetting", output=output)
-    assert again.returncode == 0, again.stderr
-    assert "/7" not in again.stdout
+    second = study("--quick", "--only", "forgetting", output=output)
+    assert second.returncode == 0, second.stderr
+    assert "/7" not in second.stdout
     assert (output / "quick" / "forgetting.md").read_text(encoding="utf-8") == table
 
 

@@ -1,4 +1,4 @@
-"""A sweep whose launcher runs its jobs in other processes ends in order, however its command ends."""
+"""A sweep that runs its jobs in other processes ends in order, however its command ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from seqrnn.cli import workers
 from seqrnn.errors import Interrupted
 
-pytest.importorskip("joblib")
+OURS, JOBLIB = ("sweep.jobs=2",), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LINE = (
-    "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "hydra.sweep.dir=sweep",
+    "-m", "seed=1,2,3", "hydra.sweep.dir=sweep",
     "task=integral", "schedule=online", "task.train_timesteps=100000000", "device=cpu", "plots.draw=false",
     "kernel=torch", "model=elman", "model.hidden_size=4", "log_every=100", "schedule.evaluate_every=10000000",
 )  # fmt: skip
@@ -45,11 +45,13 @@ def is_alive(process: int) -> bool:
         return False
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+@pytest.fixture(params=[OURS, JOBLIB], ids=["ours", "joblib"])
+def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A sweep of three jobs of which two train in workers, in a session of its own; and the workers' processes."""
+    if request.param is JOBLIB:
+        pytest.importorskip("joblib")
     process = subprocess.Popen(
-        [sys.executable, "-m", "seqrnn.train", *LINE],
+        [sys.executable, "-m", "seqrnn.train", *LINE, *request.param],
         cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -71,18 +73,18 @@ def sweep(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="tells by /proc which processes run")
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_every_job_writes_a_checkpoint_and_none_trains_on(
     how: str, sweep: tuple[subprocess.Popen[str], list[int]], tmp_path: Path
 ) -> None:
     process, owners = sweep
     assert process.pid not in owners
-    if how == "Ctrl-C":
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if how in ("Ctrl-C", "SIGHUP"):  # a terminal sends them to the whole group
+        os.killpg(process.pid, signal.SIGINT if how == "Ctrl-C" else signal.SIGHUP)
     else:
         process.send_signal(getattr(signal, how))
     _, err = process.communicate(timeout=100)
-    assert process.returncode == {"Ctrl-C": 130, "SIGTERM": 143, "SIGKILL": -9}[how], err
+    assert process.returncode == {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}[how], err
     if how != "SIGKILL":
         assert "Traceback" not in err
     assert wait_until(lambda: not any(is_alive(owner) for owner in owners))

@@ -13,13 +13,13 @@ from typing import Any
 from seqrnn.errors import Interrupted
 
 HANDLED = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
 
 
 class Signals:
-    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 end the run after a checkpoint. A second Ctrl-C
-    ends it at once. Signals that the process ignores are still ignored.
+    """Within its ``with`` block, Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run after a checkpoint. A
+    second Ctrl-C ends it at once. Signals that the process ignores are still ignored.
 
     A handler that was installed before, such as one of a scheduler's library, decides: it is called when the run has
     written its checkpoint, and if it returns, the run continues.

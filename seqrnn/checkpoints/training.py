@@ -19,6 +19,7 @@ from seqrnn.components import Components
 from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.monitor import Monitor
 from seqrnn.recording import provenance
+from seqrnn.recording.conclusion import early_stop
 from seqrnn.recording.recorder import Recorder
 from seqrnn.rundir.reader import RunReader
 from seqrnn.strategies.protocol import Strategy
@@ -75,6 +76,11 @@ class Training:
             notes += self.recorder.rewind(tree["recorder"]) + self._changes(tree["made_with"])
             where = f"from update {self.monitor.progress.updates:,} ({path.name})"
             notes.append(f"resumes {where}{f': {reason}' if reason else ''}")
+            if self.monitor.progress.stopped_early:
+                notes.append(
+                    "makes no further updates: training had ended early, after "
+                    f"{early_stop(self.components.schedule)}; a larger schedule.patience, or null, continues it"
+                )
         elif resuming:
             self._refuse_restart()
             self.recorder.history["resumed"] += 1

@@ -26,6 +26,7 @@ from seqrnn.errors import Interrupted
 
 VARIABLE = "SEQRNN_SWEEP"  # PROCESS:FOLDER
 STOP = "stop"
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # signals that end the command; the last comes when its terminal is closed
 WATCH_EVERY = 0.5  # seconds
 PATIENCE = 60.0  # seconds that the command waits for its jobs
 # On Windows, os.kill ends a process at once or sends it Ctrl-C. A job there sees by itself that it is asked to end.
@@ -55,7 +56,7 @@ def ending_with_us() -> Iterator[None]:
         end.ends_command = True  # type: ignore[attr-defined]
         handlers = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (getattr(signal, name) for name in ENDING if hasattr(signal, name)):
                 if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
                     handlers[number] = signal.signal(number, end)
         os.environ[VARIABLE] = f"{os.getpid()}:{folder}"

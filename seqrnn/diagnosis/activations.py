@@ -73,10 +73,10 @@ def units_of(name: str, h: Tensor, groups: Tensor, activation: Activation | None
         return float((sums == 0).mean() if rectified else _dead(_covariance(sums, total)).mean())
 
     covariance = _covariance(moments.sum(axis=0), float(timesteps.sum()))
-    times = [budget.left]
+    times = [budget.remaining]
     for _ in range(2):  # the first one may be slow, for reasons of its own
         _duplicates_and_ranks(covariance)
-        times.append(budget.left)
+        times.append(budget.remaining)
     seconds = 2 * min(before - after for before, after in pairwise(times))  # of a resample, with drawing it
     fitting = min(RESAMPLES, NUMBERS // moments[0].size)
     if fitting < FEWEST_RESAMPLES:

@@ -27,7 +27,7 @@ class Budget:
         self.started = clock()
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds that are left."""
         return self.started + self.seconds - self.clock()
 
@@ -36,7 +36,7 @@ class Budget:
         Raises:
             TooSlow: the time is over.
         """
-        if self.left < 0:
+        if self.remaining < 0:
             raise self.too_slow()
 
     def affordable(self, wanted: int, seconds: float, least: int) -> int:
@@ -45,7 +45,7 @@ class Budget:
         Raises:
             TooSlow: fewer than ``least`` do.
         """
-        count = min(wanted, int(max(0.0, self.left) / seconds) if seconds > 0 else wanted)
+        count = min(wanted, int(max(0.0, self.remaining) / seconds) if seconds > 0 else wanted)
         if count < min(least, wanted):
             raise self.too_slow()
         return count
@@ -58,7 +58,7 @@ class Budget:
         """
         longest, number = 0.0, 0
         iterator = iter(passes)
-        while not number or self.left >= longest:
+        while not number or self.remaining >= longest:
             began = self.clock()
             try:
                 item = next(iterator)

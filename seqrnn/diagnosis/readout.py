@@ -107,8 +107,8 @@ def decoding_seconds(timesteps: int, size: int, budget: Budget) -> float:
     if size < SLOW:
         return 0.0
     rows = torch.randn(min(SAMPLE, timesteps), size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    began = budget.left
+    began = budget.remaining
     gram = rows.T @ rows
-    product = budget.left
+    product = budget.remaining
     torch.linalg.solve(gram + torch.eye(size, dtype=torch.float64), rows[0])
-    return (began - product) * timesteps / len(rows) + FOLDS * (product - budget.left)
+    return (began - product) * timesteps / len(rows) + FOLDS * (product - budget.remaining)

@@ -235,7 +235,7 @@ class TrainedRun:
         Raises:
             TooSlow: even these would take too long.
         """
-        allowed = SHARE * self.budget.left / passes
+        allowed = SHARE * self.budget.remaining / passes
         few = min(streams, least[1])
         counts = [streams]
         while counts[-1] > few:

@@ -130,7 +130,9 @@ class Trials:
     def run(self, remedies: Sequence[Remedy], announce: Callable[[str], None] = lambda text: None) -> list[Trial]:
         """Tries remedies, one by one; after ``OVERTIME``, no further ones."""
         with torch.random.fork_rng(devices=()):  # trainings seed the generator of this process
-            return [self._try(remedy, announce) for remedy in remedies if self.budget.left > 0 or not self._known]
+            return [
+                self._try(remedy, announce) for remedy in remedies if self.budget.remaining > 0 or not self._known
+            ]
 
     def _try(self, remedy: Remedy, announce: Callable[[str], None]) -> Trial:
         announce(f"trying {remedy.name}")

@@ -181,14 +181,14 @@ def names_of(network: Network) -> Names:
     """Returns the names of the inputs and outputs of the program of a network.
 
     Raises:
-        ConfigError: its initial state is not the same for every stream, so that it cannot be told.
+        ConfigError: its initial state is not the same for every stream, so that it cannot be described.
     """
     one, two = network.initial_state(1), network.initial_state(2)
     for part, parts in zip(one, two, strict=True):
         if part.dim() != 3 or not torch.equal(part.expand(parts.shape), parts):
             raise ConfigError(
                 "the initial state of this cell is not one of parts (layers, streams, units) that are the same for "
-                "every stream; such a state cannot be told to other programs"
+                "every stream; such a state cannot be described to other programs"
             )
     recurrence = recurrence_of(network.cell)
     return Names(recurrence.specification.state if recurrence else [str(number) for number in range(len(one))])

@@ -66,7 +66,7 @@ class Intervals(BaseModel):
                     )
         return self
 
-    def at(self, confidence: float) -> Interval | None:
+    def with_confidence(self, confidence: float) -> Interval | None:
         """Returns the interval of a confidence; None if it was not calibrated."""
         return next((one for one in self.intervals if abs(one.confidence - confidence) < 1e-9), None)
 

@@ -89,7 +89,7 @@ class Report:
     @property
     def coverage_notes(self) -> list[str]:
         """Lines about intervals of 90 % that cover much less or more than that, of all series or of one."""
-        one = self.intervals.at(SHOWN)
+        one = self.intervals.with_confidence(SHOWN)
         if one is None or one.coverage is None:
             return []
         notes, (low, high) = [], USUAL_COVERAGE

@@ -108,7 +108,7 @@ class Facts:
 
     @property
     def description(self) -> str:
-        """What the data is, in a line; empty where nothing is said about it, or ``notes`` say it."""
+        """What the data is, in a line; empty where nothing describes it, or where ``notes`` do."""
         return "" if self.summary.get("data_note_warns", True) else self._data
 
     @property

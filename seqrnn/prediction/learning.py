@@ -1,4 +1,4 @@
-"""A network that goes on learning while it predicts one timestep after another. I inputs, O outputs."""
+"""A network that is trained further while it predicts one timestep after another. I inputs, O outputs."""
 
 from __future__ import annotations
 

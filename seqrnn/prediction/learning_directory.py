@@ -1,4 +1,4 @@
-"""The directory in which the training of a run goes on while rows arrive; the run stays as it was."""
+"""The directory in which the training of a run continues while rows arrive; the run itself is not changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from seqrnn.rundir.names import (
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.settings import CheckpointSettings
 
-LEARNING = "learning.json"  # names the run whose training goes on
+LEARNING = "learning.json"  # names the run whose training continues
 COPIED = (CONFIG, OVERRIDES, PREPROCESSING, DATA, INTERVALS)  # from the run
 CHECKPOINTS_EVERY, CHECKPOINTS_KEPT = "10s", 2
 
@@ -53,7 +53,7 @@ class LearningStream(Protocol):
 
 
 class LearningDirectory:
-    """The directory in which a run's training goes on: checkpoints, the name of the run, and the files of a run
+    """The directory in which a run's training continues: checkpoints, the name of the run, and the files of a run
     directory with the new weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The data of training that goes on while rows arrive. T timesteps of one stream, I inputs, O outputs."""
+"""The data of a training that continues while rows arrive. T timesteps of one stream, I inputs, O outputs."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
     """Answers rows as ``serve`` does, and trains a copy of the network further as true values arrive.
 
     Args:
-        directory: where the training goes on; one that is there already is continued.
+        directory: where the training continues; if it has begun there before, it is resumed.
         rate: the learning rate; None: one far below that of the run, see ``Learner``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The state of a run's optimizer as its training left it, for a training that goes on."""
+"""The state of a run's optimizer as its training left it, for a training that continues."""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
+from seqrnn.recording.conclusion import early_stop, shortfall
 from seqrnn.recording.header import relative
 from seqrnn.recording.summary import classes_of, headline_of, reason_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.rundir.reader import RunReader
-from seqrnn.rundir.request import RunRequest, drawing_command, resume_command
+from seqrnn.rundir.request import RunRequest, diagnosis_command, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
 
 WRITE_EVERY = 1.0  # seconds: how long rows wait at most before they are written
@@ -328,7 +329,8 @@ class Recorder:
         updates = f"{self.progress.updates:,} update{'s' * (self.progress.updates != 1)}"
         seconds = self.progress.train_seconds
         duration = f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
-        self.terminal.print(f"{status} after {updates}, {duration}")
+        reason = f": {early_stop(self.components.schedule)}" if self.progress.stopped_early else ""
+        self.terminal.print(f"{status} after {updates}, {duration}{reason}")
         directory = relative(self.directory)
         if not_drawn:
             for problem in not_drawn:
@@ -341,7 +343,15 @@ class Recorder:
             self.terminal.print_path(resume_command(directory, self.values))
         if self.report and self.report.verdict:
             self.terminal.print_path(self.report.verdict)
+        elif status == "finished" and not self.components.settings.smoke:
+            self._print_shortfall(directory)
         self.terminal.close()
+
+    def _print_shortfall(self, directory: str) -> None:
+        sentence = shortfall(self.scores, self.components.task, self.terminal.metric)
+        if sentence is not None:
+            self.terminal.print(f"{sentence}; find out why:")
+            self.terminal.print_path(diagnosis_command(directory, self.values))
 
     def _test_scores(self) -> dict[str, float]:
         return next(iter(self.scores.values()), {})

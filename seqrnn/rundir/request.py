@@ -43,6 +43,12 @@ def resume_command(directory: str, values: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
+def diagnosis_command(directory: str, values: Mapping[str, Any]) -> str:
+    """Returns the command line that diagnoses a run."""
+    modules = [word for name in values.get("plugins") or () for word in ("--plugins", name)]
+    return shlex.join(["python", "-m", "seqrnn.diagnose", directory, *modules])
+
+
 def drawing_command(directory: str) -> str:
     """Returns the command line that draws the pictures of a run again."""
     return shlex.join(["python", "-m", "seqrnn.plots", directory])

@@ -54,7 +54,7 @@ def read_ends(directory: Path, horizon: int, targets: int) -> Ends | None:
     if not (directory / INTERVALS).exists():
         return None
     path = resolve_inside(directory, INTERVALS)
-    interval: Interval | None = read_model(path, Intervals).at(CONFIDENCE)
+    interval: Interval | None = read_model(path, Intervals).with_confidence(CONFIDENCE)
     if interval is None:
         return None
     ends = []

@@ -93,7 +93,7 @@ class TableRows:
         """
         try:
             return self._encoded(values)
-        except DataError as error:  # the line's number is said beside it
+        except DataError as error:  # the line's number stands beside it
             raise DataError(*(one.removeprefix(f"{INPUT.name}, row 1, ") for one in error.problems)) from None
 
     def _encoded(self, values: dict[str, Any]) -> EncodedRow:

@@ -8,6 +8,7 @@ in other processes, and on other machines that see the directory, find it there.
 from __future__ import annotations
 
 import copy
+import signal
 import time
 import traceback
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ class PlannedConfigs:
 
 
 class CarryOut:
-    """Carries out a job of a sweep, and writes down how it ended. A job that fails does not raise: the others go on.
+    """Carries out jobs of a sweep, and writes down how each ended.
+
+    A job that fails does not raise, so that the others run.
 
     Args:
         path: the directory of the sweep.
@@ -54,17 +57,49 @@ class CarryOut:
     """
 
     def __init__(self, path: Path, stops: bool) -> None:
-        self.path, self.stops = path, stops
+        self.sweep, self.stops = SweepDirectory(path), stops
 
     def __call__(self, config: Any) -> None:
-        """Carries out the job that ``config`` names."""
+        """Carries out the job that a config of ``PlannedConfigs`` names, in a process of a launcher of hydra's."""
         with workers.in_worker():
-            sweep = SweepDirectory(self.path)
-            if sweep.is_stopped:
-                return
-            outcome = _attempt(sweep, str(config.job))
-            if self.stops and outcome.status in FAILED:
-                sweep.stop()
+            self.run(str(config.job))
+
+    def run(self, name: str) -> None:
+        """Carries out a job, if it may begin.
+
+        Raises:
+            KeyboardInterrupt: the job was interrupted, and has written a checkpoint.
+        """
+        if self.sweep.is_stopped:
+            return
+        outcome = _attempt(self.sweep, name)
+        if self.stops and outcome.status in FAILED:
+            self.sweep.stop()
+
+    def lost(self, name: str, attempts: int, reason: str) -> None:
+        """Writes down that the process of a job has ended; the job has failed, unless it had ended before.
+
+        Args:
+            attempts: how often it had been started before this process.
+            reason: why the process has ended.
+        """
+        outcome = self.sweep.outcome(name)
+        has_begun = outcome.attempts > attempts
+        if outcome.status == "finished" or (has_begun and outcome.status in FAILED):
+            return
+        ended = Outcome(status="failed", reason=reason[:LONGEST_REASON], attempts=max(outcome.attempts, attempts + 1))
+        self.sweep.write_outcome(name, ended)
+        if self.stops:
+            self.sweep.stop()
+
+
+def lost_by(signum: int) -> str:
+    """Returns the reason of a job whose process was ended by a signal."""
+    try:
+        name = signal.Signals(signum).name
+    except ValueError:
+        name = f"signal {signum}"
+    return f"its process was ended by {name}{' (perhaps because memory ran out)' if name == 'SIGKILL' else ''}"
 
 
 def _attempt(sweep: SweepDirectory, name: str) -> Outcome:

@@ -148,7 +148,7 @@ def _condition(text: str) -> dict[str, list[Any]]:
     except Exception:
         found = {}
     if not found:
-        raise ConfigError(f"sweep.exclude: '{text}': should be overrides, such as 'model=lstm schedule.window=2,10'")
+        raise ConfigError(f"sweep.exclude: '{text}': should be overrides, such as 'model=gru schedule.window=2,10'")
     return found
 
 

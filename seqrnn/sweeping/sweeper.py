@@ -7,7 +7,6 @@ skipped, others are resumed or tried again, new ones are added.
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.text import Text
@@ -26,8 +24,9 @@ from seqrnn.errors import ConfigError, UserError, printable
 from seqrnn.recording.terminal import Screen
 from seqrnn.sweeping.combining import key_of
 from seqrnn.sweeping.composing import name_of
-from seqrnn.sweeping.directory import FAILED, Job, Outcome, Plan, SweepDirectory
-from seqrnn.sweeping.job import CarryOut, PlannedConfigs
+from seqrnn.sweeping.directory import FAILED, Job, Plan, SweepDirectory
+from seqrnn.sweeping.job import CarryOut
+from seqrnn.sweeping.launchers import local, of_hydra
 from seqrnn.sweeping.options import SweepOptions, read_options
 from seqrnn.sweeping.planning import for_jobs, labels, plan
 from seqrnn.sweeping.watching import Watcher, duration
@@ -35,7 +34,7 @@ from seqrnn.sweeping.watching import Watcher, duration
 MOST_LISTED = 200  # jobs that a dry run prints
 DEFAULT_NAME = "${sweep_name:}"  # in hydra.sweep.dir
 DEFAULT_SUBDIR = "${hydra.job.num}"
-LOST = "its process ended without a word (killed, or out of memory)"
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class SweepFailed(UserError):
@@ -147,6 +146,11 @@ class _Runner:
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
+        if self.options.jobs != "auto" and not self._is_local:
+            raise ConfigError(
+                f"sweep.jobs={self.options.jobs}: is for processes of this machine, without hydra/launcher, "
+                "hydra.callbacks, hydra.job.env_set and hydra.job.chdir; leave it or these out"
+            )
         self.sweep.lock()
         try:
             self._write(plan)
@@ -188,64 +192,39 @@ class _Runner:
         waiting = self._unfinished()
         if len(waiting) < len(self.jobs):
             self._print(f"  {_count(len(self.jobs) - len(waiting))} finished before")
-        self._launch_until_ended(waiting)
+        self._launch(waiting)
         if self.options.on_failure == "retry":
             failed = [job for job in waiting if self.sweep.outcome(job.name).status in FAILED]
             if failed:
                 self._print(f"trying {_count(len(failed))} once more")
-                self._launch_until_ended(failed)
+                self._launch(failed)
 
     def _unfinished(self) -> list[Job]:
         return [job for job in self.jobs if self.sweep.outcome(job.name).status != "finished"]
 
-    def _launch_until_ended(self, jobs: Sequence[Job]) -> None:
-        """Launches jobs. If the launcher itself fails because a worker of its was killed, the others are launched
-        once more; a job that was running then is tried a second time, and has failed if that ends in the same way."""
-        before = {job.name: self.sweep.outcome(job.name).attempts for job in jobs}
-        waiting = list(jobs)
-        while waiting:
-            error = self._launch(waiting)
-            if error is None:
-                return
-            begun = 0
-            ended = []
-            for job in waiting:
-                outcome = self.sweep.outcome(job.name)
-                begun += outcome.attempts > before[job.name]
-                if outcome.status == "running" and outcome.attempts > before[job.name] + 1:
-                    self.sweep.write_outcome(
-                        job.name, Outcome(status="failed", reason=LOST, attempts=outcome.attempts)
-                    )
-                    self._print(f"failed: {job.name}: {LOST}")
-                    ended.append(job)
-                elif outcome.attempts > before[job.name] and outcome.status not in ("running", "interrupted"):
-                    ended.append(job)
-            if not begun:
-                raise error
-            if self.options.on_failure == "stop" and ended:
-                return
-            waiting = [job for job in waiting if job not in ended]
-
-    def _launch(self, jobs: Sequence[Job]) -> Exception | None:
-        """Hands jobs to the launcher; returns the launcher's own error, if it could not carry them all out."""
-        config = self.config.copy()
-        with open_dict(config):
-            config.hydra.sweep.dir = str(self.sweep.path)
-        loader: Any = PlannedConfigs()
-        context = HydraContext(config_loader=loader, callbacks=self.context.callbacks)
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs, in processes of this machine or by the launcher that was chosen."""
+        if not jobs:
+            return
         task = CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
         show = self._print_whole if not self.screen.is_terminal else self._print
-        with Watcher(self.sweep, jobs, self._labels(), len(self.jobs), show), _quiet_launchers():
-            try:
-                results = launcher.launch([[f"job={job.name}"] for job in jobs], initial_job_idx=0)
-                for result in results:
-                    result.return_value  # noqa: B018  # raises what the launcher could not do
-            except (OSError, UserError):
-                raise
-            except Exception as error:
-                return error
-        return None
+        with Watcher(self.sweep, jobs, self._labels(), len(self.jobs), show):
+            if self._is_local:
+                local.launch(task, [job.name for job in jobs], self._processes(jobs))
+            else:
+                of_hydra.launch(task, [job.name for job in jobs], self.config, self.context)
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether jobs run in processes of ours: no launcher was chosen, and nothing that hydra does around jobs."""
+        own = self.config.hydra
+        of_hydra = bool(own.callbacks) or bool(own.job.env_set) or bool(own.job.chdir)
+        return own.launcher.get("_target_") == BASIC_LAUNCHER and not of_hydra
+
+    def _processes(self, jobs: Sequence[Job]) -> int:
+        """Returns how many of the jobs run at the same time."""
+        asked = self.options.jobs
+        return asked if asked != "auto" else local.automatic_processes([job.values for job in jobs])
 
     def _labels(self) -> dict[str, str]:
         """Returns what is printed of each job: the overrides that the others do not all have."""
@@ -282,17 +261,6 @@ class _Runner:
     def _print_whole(self, text: str) -> None:
         """Prints a line that can be copied, however long it is."""
         self.screen.print(Text(printable(text)), soft_wrap=True)
-
-
-class _quiet_launchers:
-    """Within its block, launchers do not print the jobs that they start: a line of ours says how each ended."""
-
-    def __enter__(self) -> None:
-        self._before = logging.root.manager.disable
-        logging.disable(logging.INFO)
-
-    def __exit__(self, *_: Any) -> None:
-        logging.disable(self._before)
 
 
 def _as_read(job: Job) -> Job:

@@ -15,7 +15,7 @@ from seqrnn.tables.times import TimeFormat, guess_format, have_offsets, other_fo
 TARGET_NAMES = ("target", "y", "label", "class")
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "year")
 DATE_PARTS = ("year", "month", "day", "hour", "minute", "second")
-MOST_CATEGORIES = 50  # of a column that is read because nobody said otherwise
+MOST_CATEGORIES = 50  # of a column that is read although no key names it
 SHARE_OF_NUMBERS = 0.5  # above it, a column holds numbers, and a text in it is a mistake
 SHARE_IN_ANY_NOTATION = 0.9  # the same where they are numbers in another notation than that of the settings
 
@@ -232,7 +232,7 @@ def _no_target(settings: TableSettings, sample: Sample, name: str) -> DataError:
 def _worth_reading(
     others: list[str], settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind], notes: list[str]
 ) -> list[str]:
-    """Returns the columns that are read because nobody said otherwise, and notes those that are not."""
+    """Returns the columns that are read although no key names them, and notes those that are not."""
     kept, left_out = [], []
     for name in others:
         texts = [text for text in sample.texts[name] if text is not None]

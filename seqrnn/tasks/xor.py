@@ -76,5 +76,5 @@ class Xor:
 def _best(chunk: Chunk) -> Tensor:
     """Returns the exclusive or where the next bit is one, and 1/2 elsewhere."""
     bits = chunk.inputs
-    place = torch.arange(len(bits)).reshape(-1, 1, 1) % 3
-    return torch.where(place == 1, (bits - delayed(bits, 1)).abs(), torch.full_like(bits, 0.5))
+    position = torch.arange(len(bits)).reshape(-1, 1, 1) % 3
+    return torch.where(position == 1, (bits - delayed(bits, 1)).abs(), torch.full_like(bits, 0.5))

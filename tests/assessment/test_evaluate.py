@@ -127,8 +127,8 @@ def test_runs_with_the_same_test_share_a_table_and_others_have_their_own(
     assert "the test of 3 runs" in result.out
     assert result.out.count(", rmse: +") == 2  # three updates do not beat the best baseline
     words = " ".join(result.out.split())
-    said = words.count("worse: it does not beat the baseline") + words.count("the data cannot tell which is better")
-    assert said >= 2
+    verdicts = ("worse: it does not beat the baseline", "the data cannot tell which is better")
+    assert sum(words.count(verdict) for verdict in verdicts) >= 2
 
 
 def test_training_and_evaluation_agree_on_what_the_test_says(trained: MakeRun, table: Path) -> None:

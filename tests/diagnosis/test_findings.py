@@ -26,17 +26,17 @@ from seqrnn.diagnosis.record import Record
 R = TypeVar("R", bound=Record)
 
 
-def at(value: float) -> Interval:
+def exact(value: float) -> Interval:
     return Interval(value, value, value)
 
 
-ONE = at(1.0)
+ONE = exact(1.0)
 BASELINES = Baselines(
     sequences=9, all_sequences=9, independent="9 sequences", loss=ONE, metric=1.0, metric_name="mae", baselines=[],
-    best="constant", ratio=at(0.3),
+    best="constant", ratio=exact(0.3),
 )  # fmt: skip
 REACH = Reach(
-    curve=[1.0] * 101, lags=[1, 10, 100], reach_at_lags=[ONE] * 3, half_life=at(100.0), rate=ONE, window=5,
+    curve=[1.0] * 101, lags=[1, 10, 100], reach_at_lags=[ONE] * 3, half_life=exact(100.0), rate=ONE, window=5,
     reach_at_window=ONE, needed_lag=None, reach_at_needed_lag=None, segments=20, sequences=20,
 )  # fmt: skip
 CUT = Truncation(
@@ -44,10 +44,10 @@ CUT = Truncation(
     sufficient_window=5, excerpts=16,
 )  # fmt: skip
 FORGETTING = Forgetting(
-    ages=[50], losses=[ONE], upcoming_loss=ONE, validation_loss=ONE, recency_gap=at(0.0), validation_ratio=ONE,
+    ages=[50], losses=[ONE], upcoming_loss=ONE, validation_loss=ONE, recency_gap=exact(0.0), validation_ratio=ONE,
     lr_factor=1.0, averaged_ratio=ONE, continued_ratio=ONE, continued_timesteps=1000, moments=20, update_ratios={},
 )  # fmt: skip
-NOISE = Noise(scale=at(0.1), targets=10.0, consecutive=8, accumulation_efficiency=ONE, positions=32)
+NOISE = Noise(scale=exact(0.1), targets=10.0, consecutive=8, accumulation_efficiency=ONE, positions=32)
 DRIFT = Drift(
     training_timesteps=50, timesteps=1000, streams=16, source="rollout", independent="16 streams", times=[],
     losses=[],
@@ -74,8 +74,8 @@ def units(*layers: Units) -> States:
 
 def layer(saturated: Interval | None = None, dead: float = 0.0, duplicate: float = 0.0) -> Units:
     return Units(
-        name="layer 1", units=10, saturated=at(0.1) if saturated is None else saturated, always_saturated=None,
-        dead=at(dead), duplicate=at(duplicate), effective_rank=ONE, participation_ratio=ONE,
+        name="layer 1", units=10, saturated=exact(0.1) if saturated is None else saturated, always_saturated=None,
+        dead=exact(dead), duplicate=exact(duplicate), effective_rank=ONE, participation_ratio=ONE,
     )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ CASES: list[tuple[str, float, bool, Make]] = [
      lambda i: examined(baselines=changed(BASELINES, ratio=i))),
     ("window", findings.BIASED, False, lambda i: examined(truncation=changed(CUT, cosine=i, sufficient_window=50))),
     ("noise", findings.NOISY, True,
-     lambda i: examined(noise=changed(NOISE, scale=i), forgetting=changed(SLOW, averaged_ratio=at(0.5)))),
+     lambda i: examined(noise=changed(NOISE, scale=i), forgetting=changed(SLOW, averaged_ratio=exact(0.5)))),
     ("noise", forgetting.NOT_IMPROVED, False,
-     lambda i: examined(noise=changed(NOISE, scale=at(9.0)), forgetting=changed(SLOW, averaged_ratio=i))),
+     lambda i: examined(noise=changed(NOISE, scale=exact(9.0)), forgetting=changed(SLOW, averaged_ratio=i))),
     ("large_steps", forgetting.NOT_IMPROVED, False,
      lambda i: examined(forgetting=changed(FORGETTING, averaged_ratio=i))),
     ("forgetting", forgetting.FORGETS, True, lambda i: examined(forgetting=changed(FORGETTING, recency_gap=i))),
@@ -97,7 +97,7 @@ CASES: list[tuple[str, float, bool, Make]] = [
      lambda i: examined(forgetting=changed(FORGETTING, continued_ratio=i))),
     ("vanishing", reach.VANISHED, False, lambda i: examined(reach=changed(REACH, reach_at_window=i))),
     ("vanishing", reach.VANISHED, False,
-     lambda i: examined(reach=changed(REACH, reach_at_window=at(0.0), needed_lag=3, reach_at_needed_lag=i))),
+     lambda i: examined(reach=changed(REACH, reach_at_window=exact(0.0), needed_lag=3, reach_at_needed_lag=i))),
     ("vanishing", reach.VANISHED, False,
      lambda i: examined(reach=changed(REACH, window=None, reach_at_window=None, reach_at_lags=[ONE, ONE, i]))),
     ("exploding", reach.EXPLODED, True,
@@ -123,7 +123,7 @@ def test_a_finding_needs_the_whole_interval(name: str, threshold: float, above: 
     assert name in names(make(Interval(bad, min(bad, worse), max(bad, worse))))
     straddling = Interval(bad, min(good, worse), max(good, worse))
     assert name not in names(make(straddling))
-    assert name not in names(make(at(good)))
+    assert name not in names(make(exact(good)))
     for unknown in (bad, math.nan):
         assert name not in names(make(Interval(unknown, -math.inf, math.inf)))
     assert name not in names(make(Interval(math.nan, math.nan, math.nan)))
@@ -132,7 +132,7 @@ def test_a_finding_needs_the_whole_interval(name: str, threshold: float, above: 
 @pytest.mark.parametrize(("name", "threshold", "above", "make"), CASES, ids=lambda value: str(value)[:20])
 def test_a_finding_has_evidence_with_bounds(name: str, threshold: float, above: bool, make: Make) -> None:
     bad = threshold * (1.1 if above else 0.9)
-    (finding,) = [one for one in findings_of(make(at(bad))) if one.name == name]
+    (finding,) = [one for one in findings_of(make(exact(bad))) if one.name == name]
     assert finding.evidence
     first = finding.evidence[0].interval
     assert math.isfinite(first.low)
@@ -142,15 +142,15 @@ def test_a_finding_has_evidence_with_bounds(name: str, threshold: float, above: 
 
 
 def test_a_window_is_only_too_short_if_a_longer_one_would_do_better() -> None:
-    assert "window" not in names(examined(truncation=changed(CUT, cosine=at(0.1), sufficient_window=5)))
+    assert "window" not in names(examined(truncation=changed(CUT, cosine=exact(0.1), sufficient_window=5)))
     assert "window" not in names(
-        examined(truncation=changed(CUT, cosine=at(0.1), sufficient_window=50, schedule_window=None))
+        examined(truncation=changed(CUT, cosine=exact(0.1), sufficient_window=50, schedule_window=None))
     )
 
 
 def test_windows_that_begin_with_nothing_are_to_be_carried_into() -> None:
     """Whatever their length: those of the curve are carried into."""
-    fresh = changed(CUT, cosine=at(0.1), sufficient_window=5, carry=False)
+    fresh = changed(CUT, cosine=exact(0.1), sufficient_window=5, carry=False)
     (finding,) = findings_of(examined(truncation=fresh))
     assert finding.remedies[0] == "carried state"
     assert "schedule.carry=false" in finding.description
@@ -163,7 +163,7 @@ def test_a_state_from_which_nothing_can_be_decoded_is_described_in_words() -> No
     def description(reach: float) -> str:
         decoding = Decoding(
             quantity="targets", measure="r2", independent="9 sequences", lags=[], scores=[], autocorrelation=None,
-            threshold=0.5, reach=at(reach),
+            threshold=0.5, reach=exact(reach),
         )  # fmt: skip
         memory = MemoryCapacity(capacity=None, decoding=decoding, needed_timesteps=61)
         return findings_of(examined(memory=memory))[0].description
@@ -181,33 +181,37 @@ def test_a_network_with_dead_or_duplicate_units_is_told() -> None:
 
 
 def test_steps_that_have_decayed_to_nothing_are_not_too_large() -> None:
-    thrown = changed(FORGETTING, averaged_ratio=at(0.5))
+    thrown = changed(FORGETTING, averaged_ratio=exact(0.5))
     assert "large_steps" in names(examined(forgetting=thrown))
     assert "large_steps" not in names(examined(forgetting=changed(thrown, lr_factor=0.01)))
 
 
 def test_neighbours_that_are_alike_speak_for_streams() -> None:
-    averaged = changed(FORGETTING, averaged_ratio=at(0.5))
-    alike = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(0.2)), forgetting=averaged)
-    different = examined(noise=changed(NOISE, scale=at(9.0), accumulation_efficiency=at(1.0)), forgetting=averaged)
-    said = [
+    averaged = changed(FORGETTING, averaged_ratio=exact(0.5))
+    alike = examined(noise=changed(NOISE, scale=exact(9.0), accumulation_efficiency=exact(0.2)), forgetting=averaged)
+    different = examined(
+        noise=changed(NOISE, scale=exact(9.0), accumulation_efficiency=exact(1.0)), forgetting=averaged
+    )
+    printed = [
         next(one.description for one in findings_of(found) if one.name == "noise") for found in (alike, different)
     ]
-    assert "add streams rather than accumulate" in said[0]
-    assert "add streams" not in said[1]
+    assert "add streams rather than accumulate" in printed[0]
+    assert "add streams" not in printed[1]
 
 
 @pytest.mark.parametrize(
     ("ratio", "solved"),
-    [(at(0.019), True), (at(0.021), False), (Interval(0.01, 0.005, 0.03), False), (None, False),
+    [(exact(0.019), True), (exact(0.021), False), (Interval(0.01, 0.005, 0.03), False), (None, False),
      (Interval(0.001, -math.inf, math.inf), False), (Interval(math.nan, math.nan, math.nan), False)],
 )  # fmt: skip
 def test_a_clean_bill_needs_the_whole_interval(ratio: Interval | None, solved: bool) -> None:
     assert is_solved(examined(baselines=changed(BASELINES, ratio=ratio))) == solved
 
 
-@pytest.mark.parametrize(("ratio", "solved"), [(at(1.01), True), (at(1.2), False), (Interval(1.1, 0.3, 2.0), False)])
+@pytest.mark.parametrize(
+    ("ratio", "solved"), [(exact(1.01), True), (exact(1.2), False), (Interval(1.1, 0.3, 2.0), False)]
+)
 def test_whoever_has_come_down_to_the_floor_is_as_good_as_can_be(ratio: Interval, solved: bool) -> None:
     floor = Baseline(name="floor (noise)", loss=ONE, metric=1.0, ratio=ratio)
-    found = examined(baselines=changed(BASELINES, ratio=at(0.5), baselines=[floor]))
+    found = examined(baselines=changed(BASELINES, ratio=exact(0.5), baselines=[floor]))
     assert is_solved(found) == solved

@@ -272,13 +272,13 @@ def test_every_question_has_a_panel_and_causes_are_named_where_they_show() -> No
     figure = drawn(made())
     assert len(figure.axes) == QUESTIONS
     check_legible(figure)
-    said = words(figure)
+    printed = words(figure)
     for text in ("What to do: in trials", "schedule.streams=16", "► wider + longer", "diverges", "× 0.45", "≥ 10.6"):
-        assert text in said
+        assert text in printed
     tags = {text: box.y0 for text, box in texts(figure) if text.startswith("◄")}
     questions = {text: box.y0 for text, box in texts(figure)}
     assert tags["◄ 2"] == pytest.approx(questions["Would averaging, or longer training, help?"], abs=3)
-    assert said.count("◄ 1") == 2  # reach and truncation
+    assert printed.count("◄ 1") == 2  # reach and truncation
 
 
 def test_an_effect_that_is_not_sure_is_neither_green_nor_red() -> None:
@@ -301,12 +301,12 @@ def test_what_was_not_measured_says_why(name: str) -> None:
     values["verdict"].update(causes=[], other_trials=[], notes=[], advice=None, command=None)
     figure = drawn(values)
     check_legible(figure)
-    said = words(figure)
-    assert "Each is a training from scratch." in said
+    printed = words(figure)
+    assert "Each is a training from scratch." in printed
     if name == "all":
         assert not figure.axes
     else:
-        assert f"the {name} was out" in said
+        assert f"the {name} was out" in printed
 
 
 @pytest.mark.long

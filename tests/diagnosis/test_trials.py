@@ -1,4 +1,4 @@
-"""Trials: equal seeds give equal losses, what helps is found, and what does nothing is not said to."""
+"""Trials: equal seeds give equal losses, what helps is found, and what does not help is not recommended."""
 
 from __future__ import annotations
 

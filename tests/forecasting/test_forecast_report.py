@@ -39,7 +39,7 @@ def test_the_series_that_is_covered_least_is_named() -> None:
     for made in (calm, wild):
         made.made["network"][:, 1] += 4 * (made.actual[:, 1] - made.made["network"][:, 1])  # four times the errors
     found = make_report(calm, wild, Labels(("load", "price"), ("north", "south")))
-    one = found.intervals.at(0.9)
+    one = found.intervals.with_confidence(0.9)
     assert one is not None
     assert one.worst_series == "south"
     assert one.worst_coverage is not None
@@ -127,7 +127,7 @@ def test_validation_and_test_may_have_different_series() -> None:
 
 def test_too_little_validation_data_makes_no_intervals_at_first_and_says_so() -> None:
     found = make_report(forecasts(6, 0, series=1), forecasts(8, 1, series=1), LABELS)
-    widest = found.intervals.at(0.95)
+    widest = found.intervals.with_confidence(0.95)
     assert widest is not None
     assert widest.coverage is None
     assert np.isnan(as_array(widest.lower)).all()

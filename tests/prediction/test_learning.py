@@ -1,4 +1,4 @@
-"""``python -m seqrnn.predict --stream --learn``: training goes on as true values arrive."""
+"""``python -m seqrnn.predict --stream --learn``: the training continues as true values arrive."""
 
 from __future__ import annotations
 
@@ -177,10 +177,10 @@ def test_what_was_killed_continues_from_its_last_checkpoint(
     (tmp_path / "killed" / "checkpoints" / ".tmp-1-000000000041.safetensors").write_bytes(b"half")
     kept.close()
 
-    again = learning(run)
-    learning_directory.LearningDirectory(tmp_path / "killed", again, print).close()
-    assert again.learner.rows == 40
-    assert [again.answer(row) for row in given[40:]] == [learner.answer(row) for row in given[40:]]
+    second = learning(run)
+    learning_directory.LearningDirectory(tmp_path / "killed", second, print).close()
+    assert second.learner.rows == 40
+    assert [second.answer(row) for row in given[40:]] == [learner.answer(row) for row in given[40:]]
     newest = max((tmp_path / "killed" / "checkpoints").glob("0*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-10])  # damaged: the one before it is used
     messages: list[str] = []
@@ -391,9 +391,9 @@ def test_a_process_that_is_killed_loses_what_came_since_its_last_checkpoint(trai
     process.kill()  # while it writes a checkpoint, as likely as not
     process.communicate()
 
-    again, uninterrupted = learning(run), learning(run)
-    learning_directory.LearningDirectory(tmp_path / "d", again, print).close()
-    assert answered - 1 <= again.learner.rows <= answered
+    second, uninterrupted = learning(run), learning(run)
+    learning_directory.LearningDirectory(tmp_path / "d", second, print).close()
+    assert answered - 1 <= second.learner.rows <= answered
     expected = [uninterrupted.answer(row) for row in given]
-    rest = [again.answer(row) for row in given[again.learner.rows :]]
+    rest = [second.answer(row) for row in given[second.learner.rows :]]
     assert rest == expected[-len(rest) :]

@@ -48,9 +48,9 @@ def test_new_sequences_are_as_long_as_asked_for_and_depend_on_the_seed(
         assert (result.code, result.err) == (0, "")
         assert f"{number}.csv (3,000 rows)" in result.out
         frames.append(pandas.read_csv(tmp_path / f"{number}.csv"))
-    first, again, other, own = frames
+    first, second, other, own = frames
     assert list(first.columns) == ["sequence", "timestep", "input", "target", "output"]
-    assert first.equals(again)
+    assert first.equals(second)
     assert not first["input"].equals(other["input"])
     assert not first["input"].equals(own["input"])
     inputs = torch.from_numpy(first["input"].to_numpy(np.float32)).view(-1, 1, 1)

@@ -166,8 +166,8 @@ def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) 
 def test_a_start_begins_a_new_sequence_at_any_time(make: Any, command: Command) -> None:
     run = make("task.horizon=3")
     rows = [json.loads(line) for line in json_lines(table(8)).splitlines()]
-    again = [{**rows[0], "start": True}, *rows[1:]]
-    text = "\n".join(map(json.dumps, rows + again))
+    second = [{**rows[0], "start": True}, *rows[1:]]
+    text = "\n".join(map(json.dumps, rows + second))
     answers = command(run.directory, "--stream", stdin=text).answers
     assert answers[:8] == answers[8:]
 
@@ -249,9 +249,9 @@ def test_from_python_a_row_is_a_dictionary(make: Any, command: Command, tmp_path
     predictor.reset()
     first = [predictor(row) for row in rows[:20]]
     predictor.save(tmp_path / "state")
-    again = run.stream()
-    again.restore(tmp_path / "state")
-    assert [again(row) for row in rows[20:25]] == [predictor(row) for row in rows[20:25]]
+    second = run.stream()
+    second.restore(tmp_path / "state")
+    assert [second(row) for row in rows[20:25]] == [predictor(row) for row in rows[20:25]]
     predictor.reset()
     assert [predictor(row) for row in rows[:20]] == first
     with pytest.raises(DataError, match="column 'day' is missing"):

@@ -14,7 +14,7 @@ from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
 QUICK = ("experiment=sine_online", "smoke=true", "plots.draw=false", "schedule.epochs=1", "kernel=torch")
-SWEEP = ("-m", *QUICK, "hydra.sweep.dir=sweep")
+SWEEP = ("-m", *QUICK, "sweep.jobs=1", "hydra.sweep.dir=sweep")
 
 
 def jobs(directory: str = "sweep") -> list[Path]:
@@ -75,9 +75,9 @@ def test_the_same_line_again_runs_nothing_and_more_seeds_run_alone(command: Comm
     assert command(*line, "seed=0,1").exit_code == 0
     (directory,) = Path("outputs/sweep").iterdir()
     before = kept(str(directory))
-    again = command(*line, "seed=0,1")
-    assert again.exit_code == 0
-    assert "2 jobs finished before" in again.out
+    repeated = command(*line, "seed=0,1")
+    assert repeated.exit_code == 0
+    assert "2 jobs finished before" in repeated.out
     assert kept(str(directory)) == before
     more = command(*line, "seed=range(3)")
     assert more.exit_code == 0
@@ -184,9 +184,9 @@ def test_a_job_that_fails_is_named_with_its_reason_log_and_line(command: Command
     assert f"repeat: python -m seqrnn.train {' '.join(QUICK)} seed=1 init_from=nosuch" in words
     assert [row["status"] for row in rows()].count("failed") == 2
     assert "Traceback" not in finished.out + finished.err
-    again = command(*SWEEP, "seed=1,2", "init_from=null,nosuch")
-    assert again.exit_code == 1
-    assert "2 jobs finished before" in again.out
+    repeated = command(*SWEEP, "seed=1,2", "init_from=null,nosuch")
+    assert repeated.exit_code == 1
+    assert "2 jobs finished before" in repeated.out
     assert [row["attempts"] for row in rows()] == ["1", "2", "1", "2"]
 
 
@@ -208,9 +208,9 @@ def test_configs_are_those_that_were_planned(command: Command, tmp_path: Path) -
     _, second = jobs()
     (second / "summary.json").unlink()
     (conf / "model" / "mine.yaml").write_text("defaults: [elman]\nhead_size: 11\n", encoding="utf-8")
-    again = command(*line)
-    assert again.exit_code == 0, again.err
-    assert "the config files have changed since 2 jobs" in again.out
+    repeated = command(*line)
+    assert repeated.exit_code == 0, repeated.err
+    assert "the config files have changed since 2 jobs" in repeated.out
     assert RunReader(second).config()["model"]["head_size"] == 9
 
 
@@ -251,7 +251,7 @@ def test_a_sweep_from_anyone_runs_no_code_and_writes_nowhere_else(command: Comma
 
 
 def test_hydras_own_sweeper_can_be_chosen(command: Command) -> None:
-    finished = command(*SWEEP, "hydra/sweeper=basic", "seed=1,2")
+    finished = command("-m", *QUICK, "hydra.sweep.dir=sweep", "hydra/sweeper=basic", "seed=1,2")
     assert finished.exit_code == 0, finished.err
     assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
 

@@ -1,4 +1,4 @@
-"""Whatever a table holds and whatever is said about it, it is read, or refused with an error that a user can mend."""
+"""Any table with any keys is read, or refused with an error that a user can mend."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def test_outputs_are_turned_back_into_units(tmp_path: Path, changes: dict[str, A
     np.testing.assert_allclose(batch.actual[valid][-1, :, 0], numbers[-4:])
     np.testing.assert_allclose(batch.origins[valid][-1], numbers[-5])
     assert batch.times[valid][-1] == days(100)[-5]
-    again = task.preprocessing.from_units(batch.actual[valid][:, None], batch.origins[valid][:, None])
-    np.testing.assert_allclose(again[:, 0], chunk.targets.numpy()[valid], atol=1e-5)
+    restored = task.preprocessing.from_units(batch.actual[valid][:, None], batch.origins[valid][:, None])
+    np.testing.assert_allclose(restored[:, 0], chunk.targets.numpy()[valid], atol=1e-5)
 
 
 def test_evaluations_begin_with_earlier_rows_that_do_not_count(tmp_path: Path) -> None:

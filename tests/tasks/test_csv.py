@@ -95,8 +95,8 @@ def test_a_run_writes_what_was_done_to_the_table(command: Callable[..., Finished
     assert data["files"] == [{"name": "sales.csv", "rows": 300}]
     assert data["sha256"] == csv_task(path).fingerprint()
     assert {"persistence", "ridge autoregression", "mean"} <= set(finished.summary["baselines"])
-    again = command("task=csv", f"task.path={path}", "smoke=true", "plots.draw=false")
-    assert again.exit_code == 2  # a directory that holds a run is not written to
+    second = command("task=csv", f"task.path={path}", "smoke=true", "plots.draw=false")
+    assert second.exit_code == 2  # a directory that holds a run is not written to
 
 
 def test_a_run_of_the_same_data_is_resumed_and_one_of_other_data_is_not(

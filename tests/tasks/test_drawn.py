@@ -38,8 +38,8 @@ def scores(name: str, sequences: int = 400, **changes: Any) -> dict[str, dict[st
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_data_depends_on_seed_epoch_and_position_alone(name: str) -> None:
-    task, again = make_task(name), make_task(name)
-    backwards = [whole(batch) for batch in reversed(again.train(2, 5))][::-1]
+    task, repeated = make_task(name), make_task(name)
+    backwards = [whole(batch) for batch in reversed(repeated.train(2, 5))][::-1]
     forwards = [whole(batch) for batch in task.train(2, 5)]
     assert len(forwards) == len(backwards) == -(-len(task.train(0, 1)) // 5)
     for one, other in zip(forwards, backwards, strict=True):

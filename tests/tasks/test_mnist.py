@@ -236,9 +236,9 @@ def test_synthetic_digits_have_all_classes_with_their_strokes_and_depend_on_the_
     assert images.shape == (512, 28, 28)
     assert images.dtype == labels.dtype == np.uint8
     assert np.bincount(labels, minlength=10).min() > 25
-    again, other = synthetic_digits(0, 512), synthetic_digits(1, 512)
-    assert np.array_equal(images, again[0])
-    assert np.array_equal(labels, again[1])
+    second, other = synthetic_digits(0, 512), synthetic_digits(1, 512)
+    assert np.array_equal(images, second[0])
+    assert np.array_equal(labels, second[1])
     assert not np.array_equal(images, other[0])
     ink = (images > 100).mean(axis=(1, 2))
     by_class = [ink[labels == digit].mean() for digit in range(10)]

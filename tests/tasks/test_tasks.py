@@ -51,11 +51,11 @@ def test_every_batch_has_the_shapes_and_types_of_the_protocol(name: str, streams
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_same_timesteps_read_the_same_whatever_was_read_before(name: str) -> None:
-    batch, again = make_task(name).train(1, 2)[-1], make_task(name).train(1, 2)[-1]
+    batch, second = make_task(name).train(1, 2)[-1], make_task(name).train(1, 2)[-1]
     expected = fields(whole(batch))
     T = batch.timesteps
     for start, stop in [(T // 2, T), (0, 1), (T - 1, T), (0, T // 2), (0, T)]:
-        for part, all_of_it in zip(fields(again.read(start, stop)), expected, strict=True):
+        for part, all_of_it in zip(fields(second.read(start, stop)), expected, strict=True):
             assert torch.equal(part, all_of_it[start:stop])
 
 
@@ -142,11 +142,11 @@ def test_the_terminal_names_what_is_chosen_on_test_data(
 ) -> None:
     finished = command(*overrides, "smoke=true", "plots.draw=false", "schedule.max_updates=1")
     assert finished.exit_code == 0, finished.err
-    said = " ".join(finished.out.split())
+    printed = " ".join(finished.out.split())
     note = finished.summary["data_note"]
-    assert note is None or note in said
-    assert ("validation data is test data here" in said) == (expected is not None)
-    assert expected is None or expected in said
+    assert note is None or note in printed
+    assert ("validation data is test data here" in printed) == (expected is not None)
+    assert expected is None or expected in printed
     if "experiment=mnist_lstm" in overrides:
         assert "the validation images are the first 2,000 test images" in note
 

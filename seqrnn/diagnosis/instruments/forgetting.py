@@ -144,8 +144,8 @@ def _measure(run: TrainedRun, training: ContinuedTraining) -> Forgetting:
     components, budget = training.components, run.budget
     updates = max(1, APART // run.update_timesteps)
     moments = int(min(MOMENTS, max(BLOCKS, SECONDS / (training.update_seconds * updates))))
-    if training.update_seconds * updates * moments > budget.left / 2:
-        updates = max(1, int(budget.left / 2 / (training.update_seconds * moments)))
+    if training.update_seconds * updates * moments > budget.remaining / 2:
+        updates = max(1, int(budget.remaining / 2 / (training.update_seconds * moments)))
     ages = [age for age in AGES if age <= run.position]
     chunk = components.context(run.validation_sequences(max(STREAMS, PAIRS // len(run.validation.inputs))))
     timesteps, streams = run.affordable(
