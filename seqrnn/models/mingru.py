@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqrnn.bounds import BelowOne, Count, Layers, Size
+from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.kernels.specification import CellSpecification, GateSpecification, Layer, Recurrence
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.scan import linear_scan
@@ -29,9 +29,8 @@ class MinGRU(nn.Module):
     once; the paper does so in logarithms, and this cell with the numbers themselves, which may then have any sign.
     Layers lie directly above one another, without the paper's convolutions and perceptrons in between.
 
-    Weights start uniform in ±1/√I, as in the paper. With ``init_timesteps``, the update gates start so that units
-    remember for 1 to as many timesteps: b_z = −log(τ), τ uniform (Tallec & Ollivier 2018, arXiv:1804.11188).
-    ``dropout`` acts on the outputs of every layer but the last.
+    Weights and biases start uniform in ±1/√I, as in the paper. ``dropout`` acts on the outputs of every layer but
+    the last.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class MinGRU(nn.Module):
         num_layers: Layers,
         dropout: BelowOne,
         candidate: Literal["linear", "positive"],
-        init_timesteps: Count | None,
     ) -> None:
         super().__init__()
         check_dropout(dropout, num_layers)
@@ -57,10 +55,6 @@ class MinGRU(nn.Module):
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.W = nn.ParameterList(uniform(size**-0.5, size, 2 * hidden_size) for size in sizes)
         self.b = nn.ParameterList(uniform(size**-0.5, 2 * hidden_size) for size in sizes)
-        if init_timesteps is not None:
-            for b in self.b:
-                with torch.no_grad():
-                    b[:hidden_size] = -torch.empty(hidden_size).uniform_(1.0, float(init_timesteps)).log()
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         return run_layers(self._layer, inputs, state, self.dropout, self.training)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqrnn.bounds import BelowOne, Count, Layers, Size
+from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.kernels.specification import CellSpecification, GateSpecification, Layer, Recurrence
 from seqrnn.models.mingru import positive
 from seqrnn.models.protocol import State, zeros
@@ -32,9 +32,8 @@ class MinLSTM(nn.Module):
     themselves, which may then have any sign. Layers lie directly above one another, without the paper's
     convolutions and perceptrons in between.
 
-    Weights start uniform in ±1/√I, as in the paper. With ``init_timesteps``, the gates start so that units remember
-    for 1 to as many timesteps: b_f = −b_i = log(τ), τ uniform (after Tallec & Ollivier 2018, arXiv:1804.11188).
-    ``dropout`` acts on the outputs of every layer but the last.
+    Weights and biases start uniform in ±1/√I, as in the paper. ``dropout`` acts on the outputs of every layer but
+    the last.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class MinLSTM(nn.Module):
         num_layers: Layers,
         dropout: BelowOne,
         candidate: Literal["linear", "positive"],
-        init_timesteps: Count | None,
     ) -> None:
         super().__init__()
         check_dropout(dropout, num_layers)
@@ -65,11 +63,6 @@ class MinLSTM(nn.Module):
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.W = nn.ParameterList(uniform(size**-0.5, size, 3 * hidden_size) for size in sizes)
         self.b = nn.ParameterList(uniform(size**-0.5, 3 * hidden_size) for size in sizes)
-        if init_timesteps is not None:
-            for b in self.b:
-                start = torch.empty(hidden_size).uniform_(1.0, float(init_timesteps)).log()
-                with torch.no_grad():
-                    b[: 2 * hidden_size] = torch.cat([start, -start])
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         return run_layers(self._layer, inputs, state, self.dropout, self.training)
