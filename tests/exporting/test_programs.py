@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import HEAD, LIVELY, make_network
+from helpers import HEAD, LIVELY, NOT_COMPILED, make_network
 from torch import Tensor, nn
 
 from seqrnn import registry
@@ -30,9 +30,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "orthogonal": {"num_layers": 1, "recurrent_init": "orthogonal"},
 }
 CELLS = [*registry.names("model"), "momentum"]
-
-
-TORCH = ("cornn", "esn", "lnlstm", "lru", "tcn")  # cells without a compiled twin
 
 
 class Momentum(nn.Module):
@@ -67,7 +64,7 @@ class Momentum(nn.Module):
 
 def network_of(cell: str, dtype: torch.dtype, **changes: Any) -> Network:
     """A network of 2 inputs and 3 outputs, computed in compiled code where that is possible."""
-    kernel: Any = "compiled" if machine_obstacle() is None and cell not in TORCH else "torch"
+    kernel: Any = "compiled" if machine_obstacle() is None and cell not in NOT_COMPILED else "torch"
     if cell == "momentum":
         torch.manual_seed(0)
         own = {key: value for key, value in changes.items() if key != "num_layers"}
