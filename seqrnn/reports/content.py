@@ -23,10 +23,10 @@ from seqrnn.reports.ranking import Ranking, ranking_of
 from seqrnn.rundir.names import DIAGNOSIS, LOG
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import resume_command
-from seqrnn.sweeping.comparison import Result, conditions
+from seqrnn.sweeping.comparison import Result, conditions, differing
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, SweepDirectory
 from seqrnn.sweeping.search_record import SearchRecord
-from seqrnn.sweeping.tables import repeat_command
+from seqrnn.sweeping.tables import label, repeat_command
 from seqrnn.sweeping.watching import duration
 
 MOST_PICTURES = 24  # of a page
@@ -100,6 +100,7 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
         folder: where the report will lie; links are relative to it.
     """
     results, problems = gathered.results, dict(gathered.problems)
+    keys = differing(results)
     statuses = [result.outcome.status for result in results]
     groups = itertools.groupby(conditions(results), key=lambda one: (one.task, one.metric))
     ranked = [list(group) for _, group in groups]
@@ -114,14 +115,14 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
         key=lambda result: -order.get(result.outcome.status, 0),
     )
     diagnosed = [result for result in results if (result.directory / DIAGNOSIS).is_file()]
-    diagnoses = [one for result in diagnosed[:MOST_DIAGNOSES] if (one := _diagnosed(result, folder, problems))]
+    diagnoses = [one for result in diagnosed[:MOST_DIAGNOSES] if (one := _diagnosed(result, keys, folder, problems))]
     return Content(
         title=printable(paths[0].resolve().name if len(paths) == 1 else f"{len(paths)} directories"),
         written=f"seqrnn {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         line=_line(paths),
         counts=[(status, statuses.count(status)) for status in ORDER if status in statuses],
         rankings=rankings,
-        unfinished=[_unfinished(result, folder) for result in unfinished],
+        unfinished=[_unfinished(result, keys, folder) for result in unfinished],
         diagnoses=diagnoses,
         more_diagnoses=max(0, len(diagnosed) - MOST_DIAGNOSES),
         searches=[_search(number, *item) for number, item in enumerate(gathered.searches.items())],
@@ -141,14 +142,13 @@ def _line(paths: Sequence[Path]) -> str:
     return printable(shlex.join(["python", "-m", "seqrnn.train", "-m", *line]))
 
 
-def _unfinished(result: Result, folder: Path) -> Unfinished:
+def _unfinished(result: Result, keys: Sequence[str], folder: Path) -> Unfinished:
     status = result.outcome.status
     repeats = status in FAILED or status == "waiting"
     command = repeat_command(result) if repeats else resume_command(str(result.directory), result.job.values)
     logs = [name for name in (JOB_LOG, LOG) if (result.directory / name).is_file()]
-    label = " ".join(f"{key}={value}" for key, value in result.settings.items())
     return Unfinished(
-        label=printable(label or result.directory.name),
+        label=printable(label(result, keys)),
         link=link_to(result.directory, folder),
         status=status,
         reason=printable(result.outcome.reason),
@@ -157,15 +157,14 @@ def _unfinished(result: Result, folder: Path) -> Unfinished:
     )
 
 
-def _diagnosed(result: Result, folder: Path, problems: dict[str, str]) -> Diagnosed | None:
+def _diagnosed(result: Result, keys: Sequence[str], folder: Path, problems: dict[str, str]) -> Diagnosed | None:
     try:
         verdict = RunReader(result.directory).diagnosis(_DiagnosisFile).verdict
     except UserError as error:
         problems[str(result.directory / DIAGNOSIS)] = "; ".join(error.problems)
         return None
-    label = " ".join(f"{key}={value}" for key, value in result.settings.items())
     return Diagnosed(
-        label=printable(label or result.directory.name),
+        label=printable(label(result, keys)),
         link=link_to(result.directory, folder),
         headline=printable(verdict.headline),
         causes=[printable(cause.finding.title) for cause in verdict.causes],

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, MARGIN = 140.0, 6.0  # units of the drawing
+WIDTH, MARGIN = 130.0, 6.0  # units of the drawing
 ORDERS = 30  # the largest value is so many times the smallest: the scale is logarithmic
 
 

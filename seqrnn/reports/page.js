@@ -193,11 +193,13 @@ async function loadPlotly() {
   figures.drawVisible();
 }
 
-let rankings = [];
+const rankings = [];
 setUpTheme();
 setUpCopying();
-rankings = [...document.querySelectorAll("section.ranking")].filter((section) => section.querySelector("script.data"))
-  .map((section) => new Ranking(section));
+for (const section of document.querySelectorAll("section.ranking")) {
+  if (section.querySelector("script.data")) rankings.push(new Ranking(section));
+  else new Board(section, () => {});  // no run of it has a result
+}
 for (const section of document.querySelectorAll("section.search")) {
   const data = JSON.parse(section.querySelector("script.data").textContent);
   const figure = section.querySelector("figure.history");

@@ -186,14 +186,15 @@ function drawParallel(figure, data, numbers) {
   const line = (part, style) => {
     const x = [], y = [], text = [];
     for (const {row, number} of part) {
-      const shift = rows.length > 1 ? ((number * 0.618034) % 1 - 0.5) * 0.025 : 0;  // lines with the same values stay apart
+      const shift = rows.length > 1 ? ((number * 0.618034) % 1 - 0.5) * 0.05 : 0;  // lines with the same values stay apart
       axes.forEach((axis, at) => { x.push(at); y.push(axis.place(row) + (at < axes.length - 1 ? shift : 0)); text.push(hover(row, data)); });
       x.push(null); y.push(null); text.push("");
     }
     return {x, y, text, hoverinfo: "text", mode: "lines", ...style};
   };
+  const many = rows.length > 60;
   const traces = bins.map((part, bin) => line(part, {
-    line: {color: ramp(1 - bin / (BINS - 1)), width: rows.length > 200 ? 0.8 : 1.5}, opacity: rows.length > 200 ? 0.55 : 0.85,
+    line: {color: ramp((1 - bin / (BINS - 1)) ** 2), width: many ? 1 : 1.6}, opacity: many ? 0.5 : 0.85,
   })).reverse();
   traces.push(line(order.slice(0, 1), {line: {color: look.accent, width: 4}}));
   figure.querySelector(".plot").style.minWidth = `${90 * axes.length}px`;

@@ -117,6 +117,7 @@ class Ranking:
     """The conditions of one task and metric, the best first.
 
     Args:
+        baseline: the best trivial predictor, if it is the same one for all conditions.
         headline: the best condition.
         facts: numbers about the ranking, each with what it is.
         notes: how the comparison is to be read.
@@ -131,6 +132,7 @@ class Ranking:
     keys: list[Key]
     rows: list[Row]
     scale: Scale | None
+    baseline: str
     headline: str
     facts: list[tuple[str, str]]
     notes: list[str]
@@ -165,6 +167,7 @@ def ranking_of(
         keys=keys,
         rows=rows,
         scale=scale,
+        baseline=_common_baseline(rows),
         headline=rows[0].label if ranked[0].values else "no run has a result",
         facts=_facts(ranked, rows),
         notes=notes_of(ranked, compared),
@@ -234,6 +237,12 @@ def _aligned(rows: Sequence[Row], form: Callable[[float | None], str]) -> list[R
         )
         for row in rows
     ]
+
+
+def _common_baseline(rows: Sequence[Row]) -> str:
+    """Returns the trivial predictor that all conditions are compared with; empty if there are several."""
+    names = {row.baseline for row in rows if row.baseline}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _verdict(place: int, one: Condition, difference: Difference | None) -> str:

@@ -126,7 +126,7 @@ class Board {
     const ranked = rows.filter(({row}) => row.dataset.mean).sort((a, b) => a.number - b.number);
     facts.textContent = `${rows.length} condition${rows.length === 1 ? "" : "s"}` + (ranked.length === 0 ? "" :
       `, best ${ranked[0].row.dataset.mean}, median ${ranked[(ranked.length - 1) >> 1].row.dataset.mean}`);
-    inner.append(wedge, ` ${this.heads[Number(this.group.value) + 1].textContent.trim()} = ${value || "–"}`, facts);
+    inner.append(wedge, ` ${this.heads[Number(this.group.value) + 1].textContent.trim()} = ${value || "–"}: `, facts);
     button.append(inner);
     button.addEventListener("click", () => {
       const isOpen = button.getAttribute("aria-expanded") !== "true";
