@@ -92,8 +92,11 @@ def typed_overrides(hydra_config: Any) -> list[str]:
     return list(overrides)
 
 
-def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, float]:
+def carry_out(request: RunRequest, *, draws: bool = True, quiet: bool = False) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
+
+    Args:
+        draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
 
     Returns:
         The request as it was carried out, and the test loss.
@@ -110,7 +113,7 @@ def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, 
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, quiet=quiet)
+            loss = execute(request, draws=draws, quiet=quiet)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -127,8 +130,12 @@ def carry_out(request: RunRequest, *, quiet: bool = False) -> tuple[RunRequest, 
         return request, loss
 
 
-def execute(request: RunRequest, *, quiet: bool = False) -> float:
-    """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss."""
+def execute(request: RunRequest, *, draws: bool = True, quiet: bool = False) -> float:
+    """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
+
+    Args:
+        draws: as for ``carry_out``.
+    """
     run = components.build_components(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
@@ -142,7 +149,7 @@ def execute(request: RunRequest, *, quiet: bool = False) -> float:
     def evaluate() -> dict[str, float]:
         return score() | vitals()
 
-    with Signals() as signals, Recorder(run, request, signals.deferred, quiet=quiet) as recorder:
+    with Signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
         monitor = Monitor(
             planned,
             evaluate,

@@ -81,3 +81,10 @@ def printable(text: str) -> str:
 
 def _code(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what went wrong, for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or repr(error)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
@@ -104,6 +105,7 @@ def missing_members(component: Any, protocol: type) -> list[str]:
     return attributes + [f"{name}()" for name in methods if not callable(getattr(component, name, None))]
 
 
+@cache
 def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
     """Returns the keyword-only parameters of components as one pydantic model: strict types, no unknown keys.
 

@@ -147,14 +147,23 @@ def group_by_extent(
     yield windows[first:]
 
 
+Gradient = Literal["bptt", "rtrl", "snap1"]
+
+
 class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
-    """Truncated backpropagation through time, TBPTT(k1 = stride, k2 = window) of Williams & Peng (1990).
+    """Truncated backpropagation through time, TBPTT(k1 = stride, k2 = window) of Williams & Peng (1990), or gradients
+    that are computed forwards in time, by real-time recurrent learning (Williams & Zipser 1989).
 
     What would reach back beyond the start of a sequence reaches back to its start. The last stride of a sequence may
     be short; it counts as a whole one towards update_every. Wherever updates are counted, an update without any valid
     target counts, although the optimizer makes no step.
 
+    Gradients that are computed forwards reach back to where the state was last reset, whatever the window is. Their
+    windows follow one another without overlap, and are only what update_every counts.
+
     Args:
+        gradient: ``bptt``: by backpropagation through the timesteps of each window. ``rtrl``: forwards in time,
+            exactly. ``snap1``: the same with the influence of a parameter on its own unit alone (Menick et al. 2021).
         epochs: passes over the task's training data.
         streams: sequences that are read in parallel: the batch size.
         window: timesteps per stream that a gradient may flow back; None: to the start of the sequence.
@@ -171,6 +180,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         keep: whether the last weights or those of the best evaluation are scored and saved; None: see ``keeps_best``.
     """
 
+    gradient: Gradient = "bptt"  # what a config of a version without this key means
     epochs: Count
     streams: Count
     window: Count | None
@@ -209,6 +219,20 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
                 f"schedule.update_every={self.update_every} is not a multiple of the stride of {stride} timesteps; "
                 f"the nearest that is: {nearest}"
             )
+        if self.is_forward and self.window and self.stride and self.stride < self.window:
+            problems.append(
+                f"schedule.stride={self.stride} is shorter than schedule.window={self.window}, so that gradients "
+                f"reach further back; with schedule.gradient={self.gradient} they do so in any case, and no "
+                "timestep is computed twice; set schedule.stride=null, and schedule.window to the timesteps between "
+                "updates"
+            )
+        if self.is_forward and not self.carry and stride:
+            problems.append(
+                f"schedule.carry=false: the state would be reset every {stride} timesteps, and no gradient could "
+                f"reach further back, which is what schedule.gradient={self.gradient} is for; set "
+                "schedule.carry=true, or schedule.window=null schedule.stride=null for whole sequences, or "
+                "schedule.gradient=bptt"
+            )
         if self.warmup and self.lr_decay == "onecycle":
             problems.append(
                 f"schedule.warmup={self.warmup}: schedule.lr_decay=onecycle warms up by itself; "
@@ -217,6 +241,22 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether gradients are computed forwards in time, so that nothing is cut."""
+        return self.gradient != "bptt"
+
+    @property
+    def reach(self) -> int | None:
+        """How many timesteps a gradient may flow back; None: to the start of the sequence."""
+        return None if self.is_forward else self.window
+
+    @property
+    def cuts(self) -> tuple[int | None, int | None]:
+        """The window and the stride by which sequences are cut into windows, as ``window_at`` takes them."""
+        step = self.stride or self.window
+        return (step, step) if self.is_forward else (self.window, self.stride)
 
     @property
     def divergence_advice(self) -> str:
@@ -240,7 +280,9 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
         """Returns a line about the schedule for people."""
         stride = self.stride or self.window
         cuts = f"window {self.window or 'the whole sequence'}"
-        if stride:
+        if self.is_forward:
+            cuts = f"{self.gradient}, no window · update every {self.update_every or stride or 'whole sequence'}"
+        elif stride:
             cuts += f" · stride {stride} · update every {self.update_every or stride}"
         streams = f"{self.streams} stream{'s' * (self.streams > 1)}"
         return f"{streams} · {cuts} · {'carry' if self.carry else 'no carry'}"
@@ -259,7 +301,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
 
     def window_at(self, timesteps: int, number: int) -> Window:
         """Returns window ``number``, counted from 0, of a sequence."""
-        return window_at(timesteps, number, self.window, self.stride)
+        return window_at(timesteps, number, *self.cuts)
 
     def windows_of(self, update: Iterable[WindowRange[AnyBatch]]) -> list[tuple[AnyBatch, Window]]:
         """Returns the windows of an update, each with its batch."""
@@ -272,7 +314,7 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     def pending_carries(self, timesteps: int, number: int) -> list[int]:
         """Returns the timesteps before which a carried state has been reached already that a later window, from
         ``number`` on, begins with."""
-        if not self.carry or self.window is None:
+        if not self.carry or self.cuts[0] is None:
             return []
         reached = self.window_at(timesteps, number).fresh
         coming = (self.window_at(timesteps, later).start for later in range(number, self.count_windows(timesteps)))

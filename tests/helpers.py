@@ -36,6 +36,7 @@ CONF = Path(__file__).parent.parent / "conf"
 CPU64 = DeviceContext(torch.device("cpu"), torch.float64)
 
 SCHEDULE = {
+    "gradient": "bptt",
     "epochs": 1,
     "streams": 2,
     "window": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_what_ridge_regression_cannot_compute_is_refused(task: Any, changes: Any
     network = make_network("gru", 2, 2, **changes)
     with pytest.raises(ConfigError, match=message):
         choose(components_of(task, make_schedule(), network))
+
+
+def test_a_gradient_that_nobody_needs_is_refused() -> None:
+    task, schedule = StubTask([[random_batch(6, 2)]]), make_schedule(gradient="rtrl", carry=True)
+    with pytest.raises(ConfigError, match=r"needs no gradient of the cell.* set schedule\.gradient=bptt"):
+        choose(components_of(task, schedule))
+    network = make_network("esn")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    components = replace(components_of(task, schedule, network), optimizer=optimizer)
+    with pytest.raises(ConfigError, match="this cell has no parameters that are trained"):
+        choose(components)
 
 
 def test_the_command_makes_resumes_and_repeats_a_fit(command: Any) -> None:

@@ -150,6 +150,7 @@ class Training:
             "model": {name: cpu_copy(value) for name, value in self.components.network.state_dict().items()},
             "optimizer": {"parameters": dict(strategy_state.parameters), "groups": list(strategy_state.groups)},
             "carried": [{"before": before, "parts": list(parts)} for before, parts in strategy_state.carried.items()],
+            "influence": strategy_state.influence,
             "sampler": sampler.state(),
             "decay": self.cursor.decay.state(),
             "monitor": self.monitor.state(),
@@ -185,7 +186,12 @@ class Training:
                 if [part.shape for part in parts] != expected:
                     raise DataError(f"carried states of shapes {[tuple(part.shape) for part in parts]}")
             self.strategy.restore(
-                StrategyState(tree["optimizer"]["parameters"], tree["optimizer"]["groups"], carried)
+                StrategyState(
+                    tree["optimizer"]["parameters"],
+                    tree["optimizer"]["groups"],
+                    carried,
+                    tree.get("influence", {}),  # checkpoints of versions without such gradients have none
+                )
             )
             self.cursor.decay.restore(tree["decay"])
             self.monitor.restore(tree["monitor"])

@@ -5,6 +5,7 @@ T timesteps, B streams, N segments, I inputs, H hidden units, L layers, P parame
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,12 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seqrnn.components import Components
 from seqrnn.diagnosis.trained_run import Excerpt
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import State, restarted
+from seqrnn.models.protocol import State, detached, restarted
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import cut_windows, group_by_extent
+from seqrnn.strategies.rtrl import RTRL
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
 
 LEAST = 1e-12  # a norm below is rounding
@@ -156,5 +160,32 @@ def windowed_gradient(
             total = loss(network.head(hidden[lead:][valid]), targets[valid]).sum()
             found = torch.autograd.grad(total, parameters, allow_unused=True)
         sums = [own if part is None else own + part for own, part in zip(sums, found, strict=True)]
-    flat: Array = torch.cat([part.reshape(-1) for part in sums]).double().cpu().numpy()
-    return flat / max(1, int(chunk.valid[begin:end].sum()))
+    return _mean(sums, int(chunk.valid[begin:end].sum()))
+
+
+def forward_gradient(
+    components: Components, network: Network, chunk: Chunk, state: State, check: Check = lambda: None
+) -> Array:
+    """Returns the gradient (P,) of the mean loss of a chunk by the cell's parameters as the schedule computes it,
+    forwards in time.
+
+    Args:
+        state: before the first timestep, parts (L, B, H).
+    """
+    network = copy.deepcopy(network)
+    rtrl = RTRL(
+        network, components.loss, components.schedule.gradient, components.context, DataFormat.of(components.task)
+    )
+    parameters = list(network.cell.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    rtrl.begin(chunk.valid.shape[1])
+    for timestep in range(len(chunk.valid)):
+        check()
+        _, state = rtrl.timestep(chunk.between(timestep, timestep + 1), detached(state))
+    return _mean([parameter.grad for parameter in parameters], int(chunk.valid.sum()))
+
+
+def _mean(sums: Sequence[Tensor | None], count: int) -> Array:
+    flat: Array = torch.cat([part.reshape(-1) for part in sums if part is not None]).double().cpu().numpy()
+    return flat / max(1, count)

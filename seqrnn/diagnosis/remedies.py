@@ -35,9 +35,7 @@ def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> l
     sufficient = truncation.sufficient_window if truncation else None
     window = max(sufficient, getattr(components.task, "reach", None) or 0) if sufficient else None
     wider = (
-        {"schedule.window": window, **WHOLE_WINDOWS}
-        if schedule.window and window and window > schedule.window
-        else {}
+        {"schedule.window": window, **WHOLE_WINDOWS} if schedule.reach and window and window > schedule.reach else {}
     )
     streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
     more: Change = {"schedule.streams": streams} if _has_streams(run, streams) else {}

@@ -21,12 +21,14 @@ from torch import Tensor
 from seqrnn.components import Components
 from seqrnn.diagnosis.gradients import (
     compare,
+    forward_gradient,
     gradient_norms,
     half_life,
     reach_curve,
     states_along,
     windowed_gradient,
 )
+from seqrnn.diagnosis.instruments.truncation import beginning_of
 from seqrnn.diagnosis.trained_run import Excerpt
 from seqrnn.tasks.protocol import Chunk
 
@@ -71,7 +73,11 @@ class Vitals:
         arguments = network, components.loss, chunk, states
         full = windowed_gradient(*arguments, timesteps, timesteps, carry=True)
         cut = full
-        if (schedule.window is not None and schedule.window < timesteps) or not schedule.carry:
+        if schedule.gradient == "snap1":
+            piece, before = beginning_of(chunk, states)
+            cut = forward_gradient(components, network, piece, tuple(part[0] for part in before))
+            full = windowed_gradient(network, components.loss, piece, before, None, None, carry=True)
+        elif schedule.gradient == "bptt" and not (schedule.carry and (schedule.window or timesteps) >= timesteps):
             cut = windowed_gradient(*arguments, schedule.window, schedule.stride, schedule.carry)
         with torch.no_grad():
             outputs, _ = network.recur(chunk.inputs, network.initial_state(streams))  # (T, B, H)

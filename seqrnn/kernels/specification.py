@@ -96,6 +96,11 @@ class CellSpecification:
         return self.blocks + self.scaled if self.saved is None else self.saved
 
     @property
+    def hears_itself_alone(self) -> bool:
+        """Whether each unit receives only itself from the state of its own layer."""
+        return self.independent or not self.state_in_sums
+
+    @property
     def outputs_are_states(self) -> bool:
         """Whether the outputs of a single layer tell its whole state."""
         return len(self.state) == 1

@@ -125,10 +125,11 @@ class Facts:
             parts.append(f"{optimizer['name']} (lr {optimizer['lr']:g})")
         if "streams" in schedule:
             parts.append(f"{schedule['streams']:,} stream{'s' * (schedule['streams'] != 1)}")
-            window = schedule.get("window")
-            parts.append(f"window {window:,}" if window else "whole sequences")
-            stride = schedule.get("stride")
-            if stride and stride != window:
+            window, stride = schedule.get("window"), schedule.get("stride")
+            gradient = schedule.get("gradient") or "bptt"
+            cuts = f"window {window:,}" if window else "whole sequences"
+            parts.append(cuts if gradient == "bptt" else f"{gradient}, no window")
+            if stride and (stride != window or gradient != "bptt"):
                 parts.append(f"stride {stride:,}")
             if schedule.get("update_every"):
                 parts.append(f"update every {schedule['update_every']:,}")

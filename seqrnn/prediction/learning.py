@@ -19,7 +19,8 @@ from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.schedule import Schedule
-from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.strategies.choice import window_by_window
+from seqrnn.strategies.plain import Plain
 from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
 from seqrnn.streaming import state_file
 from seqrnn.streaming.predictor import StreamPredictor
@@ -62,7 +63,7 @@ class Learner:
         self.trained, self.loss, self.data_format = trained, trained.loss, trained.data_format
         self.schedule = Schedule(**{**values["schedule"], "streams": 1})
         self.windows = LiveWindows(self.schedule, self.data_format, lag)
-        gradients = WindowByWindow(self.network, self.loss, self.schedule.carry, trained.context, self.data_format)
+        gradients = window_by_window(self.network, self.loss, self.schedule, trained.context, self.data_format)
         made: Any = registry.build("optimizer", optimizer, self.network.parameters())
         self.strategy = Plain(self.network, made, self.schedule, gradients)
         self.checkpoint = restore_optimizer(trained.run.directory, self.strategy)
@@ -162,6 +163,7 @@ class Learner:
             "model": {name: cpu_copy(value) for name, value in self.network.state_dict().items()},
             "optimizer": {"parameters": dict(strategy.parameters), "groups": list(strategy.groups)},
             "carried": [{"before": before, "parts": list(parts)} for before, parts in strategy.carried.items()],
+            "influence": strategy.influence,
             "windows": self.windows.state(),
             "states": [list(predictor.state) for predictor in self.predictors],
             "timesteps": self.predictors[1].timesteps,
@@ -187,7 +189,8 @@ class Learner:
             for parts in carried.values():
                 state_file.check_parts(parts, self.network.initial_state(1))
             optimizer = tree["optimizer"]
-            self.strategy.restore(StrategyState(optimizer["parameters"], optimizer["groups"], carried))
+            influence = tree.get("influence", {})
+            self.strategy.restore(StrategyState(optimizer["parameters"], optimizer["groups"], carried, influence))
             self.windows.restore(tree["windows"])
             for predictor, state in zip(self.predictors, tree["states"], strict=True):
                 predictor.state = tuple(state)

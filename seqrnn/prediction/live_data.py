@@ -105,7 +105,7 @@ class LiveWindows:
         Raises:
             DataError: a sequence that is learned from as a whole is too long.
         """
-        if self.schedule.window is None:
+        if self.schedule.cuts[0] is None:
             return self._add_to_sequence(step)
         self.current.steps.append(step)
         ranges: list[WindowRange[Batch]] = []
@@ -132,13 +132,13 @@ class LiveWindows:
 
     def forget(self) -> None:
         """Drops the timesteps that no later window needs."""
-        if self.schedule.window is not None:
+        if self.schedule.cuts[0] is not None:
             self.current.forget(self.schedule.window_at(ENDLESS, self.window).start)
 
     @property
     def pending_carries(self) -> list[int]:
         """The timesteps before which a carried state is kept for a later window."""
-        return self.schedule.pending_carries(ENDLESS, self.window) if self.schedule.window is not None else []
+        return self.schedule.pending_carries(ENDLESS, self.window) if self.schedule.cuts[0] is not None else []
 
     def state(self) -> dict[str, Any]:
         """Returns the timesteps that are kept, and the next window, for ``restore``."""

@@ -50,7 +50,7 @@ def notes(components: Components) -> list[str]:
     batches = components.task.train(0, schedule.streams)
     longest = max(batch.timesteps for batch, _ in distinct(batches))
     found = [*getattr(components.task, "notes", ())]
-    if schedule.window and schedule.window > longest:
+    if schedule.reach and schedule.reach > longest:
         found.append(
             f"schedule.window={schedule.window} is longer than the sequences of {longest} timesteps: "
             "gradients reach back to the start of each sequence"

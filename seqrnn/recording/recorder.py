@@ -12,15 +12,16 @@ import numpy as np
 
 from seqrnn import evaluation, plots
 from seqrnn.components import Components
-from seqrnn.errors import DataError, Diverged, UserError
+from seqrnn.errors import Diverged, UserError, reason_of
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
+from seqrnn.plots import helper
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
 from seqrnn.recording.conclusion import early_stop, shortfall
 from seqrnn.recording.header import relative
-from seqrnn.recording.summary import classes_of, headline_of, reason_of, status_of, summarise
+from seqrnn.recording.summary import classes_of, headline_of, status_of, summarise
 from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
 from seqrnn.rundir.reader import RunReader
@@ -39,6 +40,7 @@ class Recorder:
         components: the config and the objects of the run.
         request: the run directory, and whether the run is resumed.
         deferred: a context in which a signal waits until everything is written.
+        draws: whether the pictures are drawn at the end; if not, they are left to ``seqrnn.plots.helper``.
         quiet: whether nothing is printed; the log holds it nevertheless.
     """
 
@@ -48,8 +50,10 @@ class Recorder:
         request: RunRequest,
         deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
         *,
+        draws: bool = True,
         quiet: bool = False,
     ) -> None:
+        self.draws, self.draws_later = (components.settings.plots.draw and now for now in (draws, not draws))
         self.values, self.components = components.values, components
         self.directory, self.resuming = request.directory, request.resuming
         self.writer = RunWriter(
@@ -109,7 +113,7 @@ class Recorder:
         if components.task.kind == "classification":
             batches = components.task.train(0, components.schedule.streams)
             self.writer.write_samples(arrays.samples(batches[0]))
-            if settings.plots.draw:
+            if self.draws:
                 with suppress(Exception):  # it is drawn again at the end, and reported then
                     plots.draw_samples(self.directory)
 
@@ -276,12 +280,13 @@ class Recorder:
         if self.tensorboard:
             attempt(self.tensorboard.close)
         reasons = [reason_of(errors[0])] if errors else []
-        attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), reasons))
+        pending = [helper.pending_line(self.directory)] if self.draws_later else []
+        attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), [*reasons, *pending]))
         status = status_of(errors[0] if errors else None)
         not_drawn: list[str] = []
-        if not any(type(one) is KeyboardInterrupt for one in errors):
+        if self.draws and not any(type(one) is KeyboardInterrupt for one in errors):
             try:
-                not_drawn = self._draw()
+                not_drawn = helper.draw_or_explain(self.directory)
             except BaseException as interruption:  # the results are complete: only the exit code tells of it
                 errors.append(interruption)
         if not_drawn:
@@ -289,18 +294,6 @@ class Recorder:
         attempt(self.writer.close)
         attempt(lambda: self._print_result(status, errors, not_drawn))
         return errors[0] if errors else None
-
-    def _draw(self) -> list[str]:
-        """Draws the pictures of the run, if they are wanted; returns a line for each that could not be drawn."""
-        if not self.components.settings.plots.draw:
-            return []
-        try:
-            plots.draw(self.directory, survive=Exception)
-        except DataError as error:
-            return list(error.problems)
-        except Exception as error:  # matplotlib cannot be imported
-            return [f"no pictures: {reason_of(error)}"]
-        return []
 
     def _print_errors(self, errors: Sequence[BaseException]) -> None:
         self.terminal.ignore_log_errors()

@@ -88,10 +88,3 @@ def status_of(error: BaseException | None) -> str:
             return "interrupted"
         case _:
             return "failed"
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns what went wrong, for people."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or repr(error)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from seqrnn.components import Components
+from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError
 from seqrnn.kernels import support
 from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
 from seqrnn.optimizers import Ridge
-from seqrnn.schedule import distinct
+from seqrnn.schedule import Schedule, distinct
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
+from seqrnn.strategies.influence import check_memory
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
 from seqrnn.strategies.ridge import RidgeRegression, check_ridge
+from seqrnn.strategies.rtrl import RTRL
 from seqrnn.tasks.checks import DataFormat
 
 # Hidden units times streams. Beyond that, one window is enough work for a processor, and side-by-side windows gain
@@ -40,23 +41,36 @@ def choose(components: Components) -> Strategy:
     obstacle = support.compiled_obstacle(recurrence_of(network.cell), context.device, dtype)
     if network.kernel == "compiled" and obstacle:
         raise ConfigError(f"kernel=compiled: {obstacle}; set kernel=auto or kernel=torch")
-    streams = components.schedule.streams
-    recurrence = network.compiled_recurrence(context.device, dtype, streams, gradients=True)
+    schedule, streams = components.schedule, components.schedule.streams
+    if schedule.is_forward:
+        check_memory(network, schedule.gradient, streams, context)
+        recurrence = None if obstacle or network.kernel == "torch" else recurrence_of(network.cell)
+    else:
+        recurrence = network.compiled_recurrence(context.device, dtype, streams, gradients=True)
     if recurrence is not None and covers(network, components.loss):
         from seqrnn.strategies.compiled import Compiled  # late: it imports the compiler
 
         batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-        return Compiled(
-            network, components.loss, components.optimizer, components.schedule, largest, torch.get_num_threads()
-        )
-    gradients: Callable[..., Gradients] = Folded if folding_pays(components) else WindowByWindow
-    return Plain(
-        network,
-        components.optimizer,
-        components.schedule,
-        gradients(network, components.loss, components.schedule.carry, context, DataFormat.of(components.task)),
-    )
+        return Compiled(network, components.loss, components.optimizer, schedule, largest, torch.get_num_threads())
+    data_format = DataFormat.of(components.task)
+    gradients = window_by_window(network, components.loss, schedule, context, data_format)
+    if not schedule.is_forward and folding_pays(components):
+        gradients = Folded(network, components.loss, schedule.carry, context, data_format)
+    return Plain(network, components.optimizer, schedule, gradients)
+
+
+def window_by_window(
+    network: Network, loss: Loss, schedule: Schedule, context: DeviceContext, data_format: DataFormat
+) -> Gradients:
+    """Returns what computes the gradient of one window after another with torch, backwards or forwards in time.
+
+    Raises:
+        ConfigError: the schedule's gradient is not defined for this network.
+    """
+    if schedule.is_forward:
+        return RTRL(network, loss, schedule.gradient, context, data_format)
+    return WindowByWindow(network, loss, schedule.carry, context, data_format)
 
 
 def folding_pays(components: Components) -> bool:

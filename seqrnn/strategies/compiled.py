@@ -15,7 +15,10 @@ from torch.optim import Optimizer
 
 from seqrnn.errors import DataError
 from seqrnn.kernels import layout, recurrence
+from seqrnn.kernels.compiler import Entry
+from seqrnn.kernels.flat_influence import FlatInfluence
 from seqrnn.kernels.network import FlatNetwork
+from seqrnn.kernels.rtrl import train_updates_forward
 from seqrnn.kernels.steps import STEPS
 from seqrnn.kernels.update import apply_gradient, train_updates
 from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
@@ -25,6 +28,7 @@ from seqrnn.optimizers import light
 from seqrnn.schedule import Schedule, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.data import Data, Sizes
+from seqrnn.strategies.influence import influence_of
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
@@ -87,7 +91,7 @@ class Compiled:
         recurrence.ready(first.flat.p.dtype, announce, gradients=False)
         empty = tuple(np.empty(0, kind) for kind in (first.dtype, first.dtype, np.int64, np.uint8, np.uint8))
         nothing = np.empty(0, np.int64), empty, np.empty(0)
-        self._train_updates = train_updates.ready(
+        self._train_updates = first.entry.ready(
             *first.arguments(self.arrays, self.numbers, *nothing), announce=announce
         )
         if self.pool:
@@ -175,8 +179,10 @@ class Compiled:
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         carried = {before: self._carried(streams, before) for before in pending_carries}
         settings = strategy_state.group_settings(self.optimizer)
+        influence = self._influence(streams) if carried else {}
         if self.step_kind == layout.NO_STEP:
-            return StrategyState(strategy_state.optimizer_state(self.optimizer, self.network), settings, carried)
+            made = strategy_state.optimizer_state(self.optimizer, self.network)
+            return StrategyState(made, settings, carried, influence)
         steps = int(self.flat.table[layout.STEPS_MADE])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         found: dict[str, strategy_state.ParameterState] = (
@@ -191,13 +197,15 @@ class Compiled:
             stored["step"] = torch.tensor(float(steps), dtype=torch.float32 if steps <= 2**24 else torch.float64)
             for name, (place, _) in step.scalars.items():
                 stored[name] = torch.tensor(self.numbers[place], dtype=torch.float32)
-        return StrategyState({name: stored for name, stored in found.items() if stored}, settings, carried)
+        parameters = {name: stored for name, stored in found.items() if stored}
+        return StrategyState(parameters, settings, carried, influence)
 
     def restore(self, state: StrategyState) -> None:
         for engine in self.engines:
             engine.carried.fill(0)
         for before, parts in state.carried.items():
             self._load_carried(before, parts)
+            self._load_influence(parts[0].shape[1], state.influence)
         if self.step_kind == layout.NO_STEP:
             strategy_state.load_optimizer_state(self.optimizer, self.network, state)
             return
@@ -253,6 +261,19 @@ class Compiled:
             for part, values in enumerate(parts):
                 slot[:, part, : share.stop - share.start] = values[:, share].numpy()
 
+    def _influence(self, streams: int) -> dict[str, torch.Tensor]:
+        """Returns the influence on the carried state by the parameter's name; empty if there is none."""
+        shares = list(zip(self.engines, self.data.split(streams), strict=True))
+        found = [one.influence.by_name(share.stop - share.start) for one, share in shares if one.influence]
+        return {name: torch.cat([share[name] for share in found]) for name in (found[0] if found else ())}
+
+    def _load_influence(self, streams: int, stored: dict[str, torch.Tensor]) -> None:
+        """Sets the influence on the carried state."""
+        for engine, share in zip(self.engines, self.data.split(streams), strict=True):
+            if engine.influence and engine.form:
+                engine.form.check(stored, streams)
+                engine.influence.load({name: values[share] for name, values in stored.items()})
+
     def finish(self) -> None:
         for parameter, _ in self.views:  # torch can multiply by a transposed matrix as well, but rounds differently
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -266,11 +287,19 @@ class Engine:
     def __init__(self, network: Network, loss: Loss, schedule: Schedule, batch: tuple[int, int]) -> None:
         cell = network.cell.recurrence()
         streams, timesteps = batch
-        window = schedule.window or timesteps
-        stride = schedule.stride or window
+        cut_window, cut_stride = schedule.cuts
+        window = cut_window or timesteps
+        stride = cut_stride or window
         one = min(window, timesteps) * streams
         self.most = max(min(ROWS, one * schedule.windows_per_update), one)
+        self.form = influence_of(network, schedule.gradient) if schedule.is_forward else None
+        if self.form is not None:  # one timestep of all streams, and one row for each number of a stream's state
+            self.most = streams + len(cell.specification.state) * cell.size
         self.flat = FlatNetwork(cell, network.head, self.most, self.most)
+        self.influence = None
+        if self.form is not None:
+            kept = self.form.parameters, streams, self.form.rows, self.form.own_unit
+            self.influence = FlatInfluence(self.flat, *kept)
         table = self.flat.table
         table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
             LOSS_KINDS[loss],
@@ -282,8 +311,8 @@ class Engine:
             self.most,
             schedule.windows_per_update,
         )
-        table[layout.WINDOW], table[layout.STRIDE] = schedule.window or 0, schedule.stride or schedule.window or 0
-        slots = (window - stride) // stride + 1 if schedule.carry and schedule.window else 0
+        table[layout.WINDOW], table[layout.STRIDE] = cut_window or 0, cut_stride or cut_window or 0
+        slots = (window - stride) // stride + 1 if schedule.carry and cut_window else 0
         table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))
         table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
         parts = len(cell.specification.state)
@@ -294,6 +323,7 @@ class Engine:
         """Returns an engine of the same network, with memory of its own."""
         twin = copy(self)
         twin.flat = self.flat.for_another_thread(self.most, self.most)
+        twin.influence = self.influence and self.influence.for_another_thread()
         twin._allocate()
         return twin
 
@@ -309,6 +339,7 @@ class Engine:
             np.zeros(rows, np.uint8),
             np.zeros(rows, np.int64),
             np.zeros(rows, np.int64),
+            *(self.influence.arguments if self.influence else ()),
         )
 
     def slot_before(self, timestep: int) -> Array:
@@ -319,13 +350,18 @@ class Engine:
         return slot
 
     @property
+    def entry(self) -> Entry:
+        """The compiled function that makes updates."""
+        return train_updates_forward if self.influence else train_updates
+
+    @property
     def dtype(self) -> Any:
         return self.flat.p.numpy().dtype
 
     def arguments(
         self, arrays: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
     ) -> tuple[Any, ...]:
-        """Returns the arguments of ``train_updates``, which writes the figures of updates to the last six."""
+        """Returns the arguments of ``entry``, which writes the figures of updates to the last six."""
         count = len(rates)
         return (
             *self.arrays,

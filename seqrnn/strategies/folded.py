@@ -50,6 +50,7 @@ class Folded:
             recurrence is not None and recurrence.specification.outputs_are_states and len(recurrence.layers) == 1
         )
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
+        self.influence: dict[str, Tensor] = {}
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0

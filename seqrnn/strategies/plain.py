@@ -30,6 +30,7 @@ class Gradients(Protocol):
     """Computes the gradient of an update. ``WindowByWindow`` is the reference."""
 
     states: dict[int, State]  # carried states by the timestep that they come before
+    influence: dict[str, Tensor]  # as in ``StrategyState``
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
@@ -59,11 +60,13 @@ class Plain:
             strategy_state.optimizer_state(self.optimizer, self.network),
             strategy_state.group_settings(self.optimizer),
             strategy_state.cpu_states(self.gradients.states, pending_carries),
+            self.gradients.influence if pending_carries else {},
         )
 
     def restore(self, state: StrategyState) -> None:
         strategy_state.load_optimizer_state(self.optimizer, self.network, state)
         strategy_state.load_states(self.gradients.states, state, self.parameters[0].device)
+        self.gradients.influence = state.influence
 
     def finish(self) -> None:
         pass
@@ -138,6 +141,7 @@ class WindowByWindow:
         self.network, self.loss, self.context = network, loss, context
         self.run = WindowRunner(network, carry, context, data_format)
         self.states = self.run.states
+        self.influence: dict[str, Tensor] = {}
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
         total, count = 0.0, 0

@@ -141,6 +141,11 @@ def check_ridge(components: Components) -> None:
     Raises:
         ConfigError: it cannot.
     """
+    if components.schedule.is_forward:
+        raise ConfigError(
+            f"optimizer=ridge: needs no gradient of the cell, and schedule.gradient={components.schedule.gradient} "
+            "computes one; set schedule.gradient=bptt"
+        )
     if not isinstance(components.network.head, nn.Linear):
         raise ConfigError("optimizer=ridge: computes a linear head in closed form; set model.head=linear")
     if components.loss not in (mse, half_mse):

@@ -7,7 +7,7 @@ code. The state of optimizers has the names of ``torch.optim``; carried states a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,11 +31,14 @@ class StrategyState:
             Tensors are on the CPU, in the parameter's shape.
         groups: the settings of the optimizer's parameter groups.
         carried: the states that later windows begin with, by the timestep that they come before, on the CPU.
+        influence: that of each parameter of the cell on the carried state, by the parameter's name, on the CPU (see
+            ``seqrnn.strategies.influence``); empty for gradients that are computed backwards.
     """
 
     parameters: Mapping[str, ParameterState]
     groups: Sequence[Mapping[str, Any]]
     carried: Mapping[int, State]
+    influence: dict[str, Tensor] = field(default_factory=dict)
 
 
 def cpu_copy(value: Any) -> Any:

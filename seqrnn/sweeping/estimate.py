@@ -17,8 +17,8 @@ from seqrnn.sweeping.directory import Job
 MOST_BUILT = 100  # configs whose updates are counted; each takes its data to be made or read
 MOST_RUNS = 2000  # directories that are searched for measured runs
 # Runs in which these are equal take the same time for an update.
-COST = ("task.name", "model.name", "model.hidden_size", "model.layers", "schedule.streams", "schedule.window",
-        "schedule.stride", "schedule.update_every", "precision", "smoke")  # fmt: skip
+COST = ("task.name", "model.name", "model.hidden_size", "model.layers", "schedule.gradient", "schedule.streams",
+        "schedule.window", "schedule.stride", "schedule.update_every", "precision", "smoke")  # fmt: skip
 
 
 def planned_updates(jobs: Sequence[Job]) -> dict[str, int | None]:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 
 from seqrnn.cli import reporting, workers
 from seqrnn.errors import Diverged, UserError
+from seqrnn.plots.helper import Helper
 from seqrnn.rundir.request import RunRequest
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, Outcome, SweepDirectory
 
@@ -64,15 +65,22 @@ class CarryOut:
         with workers.in_worker():
             self.run(str(config.job))
 
-    def run(self, name: str) -> None:
+    def run(self, name: str, pictures: Helper | None = None) -> None:
         """Carries out a job, if it may begin.
+
+        Args:
+            pictures: draws the pictures of the run; None: the job does.
 
         Raises:
             KeyboardInterrupt: the job was interrupted, and has written a checkpoint.
         """
         if self.sweep.is_stopped:
             return
-        outcome = _attempt(self.sweep, name)
+        try:
+            outcome = _attempt(self.sweep, name, draws=pictures is None)
+        finally:
+            if pictures is not None:
+                pictures.draw(self.sweep.job_directory(name))
         if self.stops and outcome.status in FAILED:
             self.sweep.stop()
 
@@ -102,8 +110,8 @@ def lost_by(signum: int) -> str:
     return f"its process was ended by {name}{' (perhaps because memory ran out)' if name == 'SIGKILL' else ''}"
 
 
-def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
-    """Makes or resumes the run of a job; returns how it ended."""
+def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
+    """Makes or resumes the run of a job, which ``draws`` its pictures or leaves them; returns how it ended."""
     job, directory = sweep.read_job(name), sweep.job_directory(name)
     attempts, began = sweep.outcome(name).attempts + 1, time.monotonic()
 
@@ -119,7 +127,7 @@ def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
         with reporting.importing():
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
-        api.carry_out(request, quiet=True)
+        api.carry_out(request, draws=draws, quiet=True)
     except (KeyboardInterrupt, SystemExit):
         write("interrupted")
         raise

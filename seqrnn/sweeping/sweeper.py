@@ -210,7 +210,7 @@ class _Runner:
         show = self._print_whole if not self.screen.is_terminal else self._print
         with Watcher(self.sweep, jobs, self._labels(), len(self.jobs), show):
             if self._is_local:
-                local.launch(task, [job.name for job in jobs], self._processes(jobs))
+                local.launch(task, [job.name for job in jobs], self._processes(jobs), show)
             else:
                 of_hydra.launch(task, [job.name for job in jobs], self.config, self.context)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import Finished
 
+from seqrnn import plots
 from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
@@ -68,6 +69,18 @@ def test_a_job_trains_as_the_same_run_by_itself(command: Command) -> None:
     assert {**config, "resume": None} == expected
     assert "sweep" not in config
     assert RunReader(job).overrides() == RunReader(alone.directory).overrides()
+
+
+@pytest.mark.long
+def test_pictures_of_a_sweep_are_those_that_are_drawn_again_and_none_is_missing_at_its_end(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1,2,3", "plots.draw=true")
+    pictures = [path.name for job in jobs() for path in job.glob("*.png")]
+    assert sorted(pictures) == 3 * ["loss.png"] + 3 * ["predictions.png"], finished.err
+    for job in jobs():
+        assert RunReader(job).summary()["problems"] == []
+        before = {path: path.read_bytes() for path in job.glob("*.png")}
+        plots.draw(job)
+        assert {path: path.read_bytes() for path in job.glob("*.png")} == before
 
 
 def test_the_same_line_again_runs_nothing_and_more_seeds_run_alone(command: Command) -> None:

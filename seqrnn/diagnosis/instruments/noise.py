@@ -93,7 +93,8 @@ class NoiseInstrument:
         for excerpt in run.budget.limited(excerpts, FEWEST_POSITIONS):
             states = states_along(network, excerpt, check)
             updates = [(number * step, (number + 1) * step) for number in range(consecutive)]
-            arguments = network, loss, excerpt.chunk, states, schedule.window, schedule.stride, schedule.carry
+            reach = (None, None, True) if schedule.is_forward else (schedule.window, schedule.stride, schedule.carry)
+            arguments = network, loss, excerpt.chunk, states, *reach
             found.append(
                 [
                     windowed_gradient(*arguments, parameters=parameters, between=between, check=check)

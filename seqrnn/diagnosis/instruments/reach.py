@@ -93,7 +93,7 @@ class ReachInstrument:
             run.network, run.components.loss, segments.inputs, segments.targets, segments.state, run.budget.check
         )
         last, count = len(norms) - 1, norms.shape[1]
-        window, inputs = run.components.schedule.window, getattr(run.components.task, "reach", None)
+        window, inputs = run.components.schedule.reach, getattr(run.components.task, "reach", None)
         needed = None if inputs is None else inputs - 1  # the state so far back holds the first of these inputs
 
         def reach_at(lag: int) -> Interval:

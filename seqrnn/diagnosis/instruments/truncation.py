@@ -33,12 +33,15 @@ from seqrnn.registry import register
 
 if TYPE_CHECKING:
     from seqrnn.diagnosis.trained_run import TrainedRun
+    from seqrnn.models.protocol import State
+    from seqrnn.tasks.protocol import Chunk
 
 EXCERPTS, FEWEST_EXCERPTS = 16, 4
 STREAMS = 8  # of an excerpt
 HORIZON, LONGEST, SHORTEST = 256, 1000, 16  # timesteps of a horizon, if sequences are that long
 WINDOWS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SUFFICIENT = 0.9  # cosine
+FORWARD = 100, 2  # timesteps and streams of a gradient that is computed forwards in time, which takes long
 LEAST = 1e-12  # ratio that is distinguished from 0
 
 
@@ -48,7 +51,9 @@ class Truncation(Record):
         horizon: timesteps of an excerpt.
         windows, cosines, ratios: a curve; the last window is the horizon itself.
         schedule_window: the schedule's own; None: whole sequences.
-        cosine, ratio: of the schedule as it is: its window, stride and carry.
+        gradient: how the schedule computes gradients. Those that it computes forwards in time (``rtrl``, ``snap1``)
+            are compared on a small part of each excerpt, of ``FORWARD`` timesteps and streams at most.
+        cosine, ratio: of the schedule as it is: its gradient, window, stride and carry.
         sufficient_window: the shortest of the windows from which on the cosine is at least ``SUFFICIENT``.
         excerpts: how many were looked at.
         carry: whether the schedule carries the state into its windows, as those of the curve do.
@@ -64,6 +69,7 @@ class Truncation(Record):
     sufficient_window: int
     excerpts: int
     carry: bool = True
+    gradient: str = "bptt"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Truncation:
@@ -78,11 +84,11 @@ class TruncationInstrument:
     result_type = Truncation
 
     def measure(self, run: TrainedRun) -> Truncation:
-        from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
+        from seqrnn.diagnosis.gradients import compare, forward_gradient, states_along, windowed_gradient
 
         components, schedule = run.components, run.components.schedule
         network, loss, check = components.network, components.loss, run.budget.check
-        horizon = min(run.data.first_batch_timesteps, max(HORIZON, 4 * (schedule.window or 0)), LONGEST)
+        horizon = min(run.data.first_batch_timesteps, max(HORIZON, 4 * (schedule.reach or 0)), LONGEST)
         streams = min(STREAMS, schedule.streams)
         horizon, _ = run.affordable(
             horizon, streams, passes=FEWEST_EXCERPTS * 4, gradients=True, network=network,
@@ -102,7 +108,12 @@ class TruncationInstrument:
                 for window in windows[:-1]
             ]
             pairs.append((1.0, 1.0))
-            if schedule.window is None or (schedule.window >= horizon and schedule.carry):
+            if schedule.is_forward:
+                piece, before = beginning_of(excerpt.chunk, states)
+                whole = windowed_gradient(network, loss, piece, before, None, None, carry=True, check=check)
+                start = tuple(part[0] for part in before)
+                pairs.append(compare(forward_gradient(components, network, piece, start, check), whole))
+            elif schedule.window is None or (schedule.window >= horizon and schedule.carry):
                 pairs.append((1.0, 1.0))
             else:
                 own = windowed_gradient(*arguments, schedule.window, schedule.stride, schedule.carry, check=check)
@@ -117,12 +128,13 @@ class TruncationInstrument:
             windows=windows,
             cosines=mean_cosines[:-1],
             ratios=mean_ratios[:-1],
-            schedule_window=schedule.window,
+            schedule_window=schedule.reach,
             cosine=mean_cosines[-1],
             ratio=mean_ratios[-1],
             sufficient_window=windows[short + 1],
             excerpts=len(cosines),
-            carry=schedule.carry,
+            carry=schedule.carry or schedule.is_forward,
+            gradient=schedule.gradient,
         )
 
     def symptoms(self, result: Truncation) -> Iterator[Finding]:
@@ -134,6 +146,18 @@ class TruncationInstrument:
         return [Picture("Is the schedule's gradient the right one?", draw, frozenset({"window"}))]
 
 
+def beginning_of(chunk: Chunk, states: State) -> tuple[Chunk, State]:
+    """Returns the first timesteps of some streams that have targets, ``FORWARD`` of each at most, and the states
+    before each of them."""
+    timesteps, streams = FORWARD
+    which = chunk.valid[:timesteps].any(dim=0).nonzero().flatten()[:streams]
+    values = (chunk.inputs, chunk.targets, chunk.valid, chunk.starts)
+    return (
+        type(chunk)(*(each[:timesteps][:, which.to(each.device)] for each in values)),
+        tuple(part[:timesteps][:, :, which.to(part.device)] for part in states),
+    )
+
+
 def _within_one(cosine: Interval) -> Interval:
     return Interval(cosine.value, max(-1.0, cosine.low), min(1.0, cosine.high))
 
@@ -142,9 +166,8 @@ def draw(panel: Panel, result: Truncation, found: Examination) -> None:
     """Draws direction and size of the gradients of shorter windows, compared with the full gradient."""
     own, sufficient = result.schedule_window, result.sufficient_window
     cosine, ratio = result.cosine, result.ratio
-    answer = (
-        f"Whole sequences: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = equal)"
-    )
+    name = "Whole sequences" if result.gradient == "bptt" else result.gradient
+    answer = f"{name}: direction {number(cosine.value)}, size {number(ratio.value)} of the full one's (1 = equal)"
     if own:
         answer = f"Its window {own:,}: direction {cosine}, size {ratio}; 1 = equal; {sufficient:,} is enough"
     panel.write_heading(answer)

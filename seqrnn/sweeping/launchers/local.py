@@ -11,14 +11,15 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from seqrnn import device
+from seqrnn.plots.helper import Helper
 from seqrnn.settings import Values
 from seqrnn.sweeping.job import CarryOut, lost_by
 from seqrnn.sweeping.launchers import worker as worker_process
@@ -41,19 +42,23 @@ class Worker:
     attempts: int = 0
 
 
-def launch(task: CarryOut, names: Sequence[str], processes: int) -> None:
+def launch(task: CarryOut, names: Sequence[str], processes: int, announce: Callable[[str], object]) -> None:
     """Runs jobs, and returns when all have ended.
 
     Args:
         names: of the jobs.
-        processes: how many jobs run at the same time; with 1, they run in this process.
+        processes: how many jobs run at the same time; with 1, they run in this process, and where another core is
+            free, a helper draws the pictures of a run while the next one trains.
+        announce: called with a line for the user.
 
     Raises:
         KeyboardInterrupt: the sweep was interrupted; the jobs have written checkpoints.
     """
     if processes == 1:
-        for name in names:
-            task.run(name)
+        has_helper = len(names) > 1 and device.available_cores() > 1
+        with Helper(announce) if has_helper else nullcontext() as pictures:
+            for name in names:
+                task.run(name, pictures)
         return
     _Pool(task, names).run(min(processes, len(names)))
 
