@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,9 +140,17 @@ def test_a_gradient_that_nobody_needs_is_refused() -> None:
         choose(components)
 
 
-def test_the_command_makes_resumes_and_repeats_a_fit(command: Any) -> None:
-    line = ["task=narma", "model=esn", "optimizer=ridge", "smoke=true", "plots.draw=false"]
+def test_the_command_fits_and_resumes_bit_for_bit(command: Any, tmp_path: Path) -> None:
+    line = ["task=narma", "model=esn", "optimizer=ridge", "smoke=true", "plots.draw=false", "schedule.window=20"]
     whole_run = command(*line)
     assert whole_run.exit_code == 0, whole_run.err
+    updates = whole_run.summary["updates"]
+    assert updates > 2
     assert whole_run.summary["test"]["loss"] < whole_run.summary["baselines"]["constant (mean)"]["loss"]
-    assert "optimizer  ridge\n" in whole_run.out
+    assert re.search(r"^ *optimizer +ridge$", whole_run.out, re.MULTILINE)
+    expected = (whole_run.directory / "weights.safetensors").read_bytes()
+
+    assert command(*line, "schedule.max_updates=2", "hydra.run.dir=two").exit_code == 0
+    resumed = command("resume=two", f"schedule.max_updates={updates}", "hydra.run.dir=two")
+    assert resumed.exit_code == 0, resumed.err
+    assert (tmp_path / "two" / "weights.safetensors").read_bytes() == expected
