@@ -142,15 +142,16 @@ def test_a_gradient_that_nobody_needs_is_refused() -> None:
 
 def test_the_command_fits_and_resumes_bit_for_bit(command: Any, tmp_path: Path) -> None:
     line = ["task=narma", "model=esn", "optimizer=ridge", "smoke=true", "plots.draw=false", "schedule.window=20"]
-    whole_run = command(*line)
+    whole_run = replace(command(*line, "hydra.run.dir=whole"), directory=tmp_path / "whole")
     assert whole_run.exit_code == 0, whole_run.err
     updates = whole_run.summary["updates"]
     assert updates > 2
     assert whole_run.summary["test"]["loss"] < whole_run.summary["baselines"]["constant (mean)"]["loss"]
     assert re.search(r"^ *optimizer +ridge$", whole_run.out, re.MULTILINE)
-    expected = (whole_run.directory / "weights.safetensors").read_bytes()
 
-    assert command(*line, "schedule.max_updates=2", "hydra.run.dir=two").exit_code == 0
-    resumed = command("resume=two", f"schedule.max_updates={updates}", "hydra.run.dir=two")
+    stopped = command(*line, "schedule.max_updates=2")
+    assert stopped.exit_code == 0, stopped.err
+    resumed = command("resume=run", f"schedule.max_updates={updates}")
     assert resumed.exit_code == 0, resumed.err
-    assert (tmp_path / "two" / "weights.safetensors").read_bytes() == expected
+    expected = (whole_run.directory / "weights.safetensors").read_bytes()
+    assert (resumed.directory / "weights.safetensors").read_bytes() == expected
