@@ -276,15 +276,3 @@ def test_hydras_own_sweeper_can_be_chosen(command: Command) -> None:
     finished = command("-m", *QUICK, "hydra.sweep.dir=sweep", "hydra/sweeper=basic", "seed=1,2")
     assert finished.exit_code == 0, finished.err
     assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
-
-
-@pytest.mark.long
-def test_joblib_gives_the_same_results(command: Command) -> None:
-    pytest.importorskip("joblib")
-    assert command(*SWEEP, "seed=1,2").exit_code == 0
-    parallel = command("-m", *QUICK, "seed=1,2", "hydra.sweep.dir=parallel", "hydra/launcher=joblib",
-                       "hydra.launcher.n_jobs=2")  # fmt: skip
-    assert parallel.exit_code == 0, parallel.err
-    assert parallel.out.count("] finished") == 2
-    for one, other in zip(jobs(), jobs("parallel"), strict=True):
-        assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
