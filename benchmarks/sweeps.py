@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import resource
 import signal
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHORT = ("experiment=sine_online", "sweep.report=false")
 # About ten seconds on one core.
 TEN_SECONDS = ("task=integral", "schedule=online", "model=elman", "kernel=torch", "device=cpu", "plots.draw=false",
-               "task.train_timesteps=100000", "sweep.report=false")  # fmt: skip
+               "task.train_timesteps=8000", "task.sequence_length=1000", "sweep.report=false")  # fmt: skip
 
 
 class Memory:
@@ -107,7 +108,7 @@ def speedup(folder: Path, jobs: int, words: Sequence[str]) -> None:
         seconds[name] = time.perf_counter() - began
         if process.returncode:
             sys.exit(printed[-2000:])
-        of_jobs = [float(row["seconds"]) for row in rows(folder / name)]
+        of_jobs = [json.loads(path.read_text())["seconds"] for path in (folder / name).glob("*/status.json")]
         print(f"{name} {' '.join(how)}: {seconds[name]:.1f} s for {jobs} jobs of {sum(of_jobs) / jobs:.1f} s")
     print(f"{seconds['parallel'] / seconds['serial']:.2f} of the serial time")
     same = all(
@@ -156,10 +157,10 @@ def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
     parser.add_argument("what", choices=("thousand", "speedup", "killed"))
-    parser.add_argument("--jobs", type=int, help="default: 1000, 4 and 100")
+    parser.add_argument("--jobs", type=int, help="default: 1000, 8 and 100")
     parser.add_argument("words", nargs="*", help="overrides, such as plots.draw=false or hydra/launcher=joblib")
     options = parser.parse_intermixed_args()
-    functions = {"thousand": (thousand, 1000), "speedup": (speedup, 4), "killed": (killed, 100)}
+    functions = {"thousand": (thousand, 1000), "speedup": (speedup, 8), "killed": (killed, 100)}
     function, jobs = functions[options.what]
     with tempfile.TemporaryDirectory() as folder:
         function(Path(folder), options.jobs or jobs, options.words)
