@@ -200,8 +200,12 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     if data.has_targets:
         labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
         columns[names.add(preprocessing.targets[0])] = classes[labels]
-        scores = class_metrics.classification(logits, np.array(labels))
-        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy", title=NEW))
+        made = {
+            trained.values["model"]["name"]: logits,
+            **table_baselines.class_frequencies(trained, preprocessing, len(labels)),
+        }
+        scores = {name: class_metrics.classification(one, np.array(labels)) for name, one in made.items()}
+        screen.print(ScoreTable(scores, "cross_entropy", title=NEW))
     columns["predicted"] = classes[predicted]
     for number, label in enumerate(preprocessing.classes):
         columns[names.add(f"probability_{label}")] = shares[:, number]

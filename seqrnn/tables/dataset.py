@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from seqrnn import device
+from seqrnn.bounds import Natural
 from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.naive import best_period
 from seqrnn.tables.files import Source, checksum, find_sources
@@ -35,6 +36,7 @@ from seqrnn.tables.splits import (
 from seqrnn.tables.synthetic import synthetic_table
 from seqrnn.tables.times import MOST_NAMED, Step, infer_step, show
 
+CLASS_FREQUENCIES = "constant (class frequencies)"  # the baseline of a classification
 NOWHERE = -1  # the part of a timestep whose target does not count
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
@@ -63,6 +65,7 @@ class DataSummary(BaseModel, frozen=True):
         skipped: how many have not; ``notes`` say why. A prediction counts with all its steps and targets or not at
             all: batches say by timestep, and not by output, what is valid.
         notes: guesses, and what was noticed.
+        trained_on: of a classification, how many sequences of each class.
     """
 
     files: tuple[FileSummary, ...]
@@ -78,6 +81,13 @@ class DataSummary(BaseModel, frozen=True):
     step: str
     season: int
     notes: tuple[str, ...]
+    trained_on: dict[str, Natural] = {}
+
+    def class_logits(self, classes: Many[str]) -> NDArray[np.float64]:
+        """Returns the logarithms (O,) of how frequent classes are among the sequences that are trained on."""
+        counts = np.array([self.trained_on.get(label, 0) for label in classes], np.float64)
+        found: NDArray[np.float64] = np.log(np.maximum(counts / max(counts.sum(), 1.0), 1e-12))
+        return found
 
 
 @dataclass(eq=False)
@@ -452,9 +462,19 @@ def _joined(
         keys,
         season,
         summary.model_copy(
-            update={"targets": counts, "skipped": int((found == NOWHERE).sum()), "notes": tuple(notes)}
+            update={
+                "targets": counts,
+                "skipped": int((found == NOWHERE).sum()),
+                "notes": tuple(notes),
+                "trained_on": _class_counts(preprocessing, np.array(labels)[bounds[:, TRAINING, 0] >= 0]),
+            }
         ),
     )
+
+
+def _class_counts(preprocessing: Preprocessing, labels: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(labels[labels >= 0], minlength=len(preprocessing.classes))
+    return {label: int(count) for label, count in zip(preprocessing.classes, counts, strict=False)}
 
 
 def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
-from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows
+from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, open_dataset, training_rows
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.settings import TableSettings
@@ -289,7 +289,7 @@ class Csv:
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         if self.kind == "classification":
-            return {"constant (class frequencies)": self._class_frequencies}
+            return {CLASS_FREQUENCIES: self._class_frequencies}
         predictors: dict[str, Callable[[Chunk], Tensor]] = {}  # the first ones stand in titles
         if self.linear is not None:
             predictors[LINEAR] = partial(self._predict_linear, self.linear)
@@ -314,9 +314,7 @@ class Csv:
         return torch.from_numpy(made).to(chunk.targets.dtype)
 
     def _class_frequencies(self, chunk: Chunk) -> Tensor:
-        trained_on = self.data.labels[self.data.regions[:, TRAINING, 0] >= 0]
-        counts = np.bincount(trained_on, minlength=self.output_size)
-        logits = torch.from_numpy(np.log(np.maximum(counts / counts.sum(), 1e-12)))
+        logits = torch.from_numpy(self.data.summary.class_logits(self.classes))
         return logits.expand(*chunk.targets.shape, self.output_size)
 
     def suggest(self) -> Suggestions:

@@ -237,7 +237,9 @@ def test_whole_recordings_are_classified(classification: Run, command: Command) 
         logits, _ = network(inputs, network.initial_state(1))
     share = logits[-1, 0].softmax(0)[preprocessing.classes.index("fast")]
     assert frame.set_index("id").loc["r00", "probability_fast"] == pytest.approx(float(share), rel=1e-4)
-    assert "accuracy" in command(classification.directory, "--data", "new.csv").out
+    out = command(classification.directory, "--data", "new.csv").out
+    assert "accuracy" in out
+    assert "constant (class frequencies)" in out
     new.drop(columns="kind").to_csv("unlabelled.csv", index=False)
     unlabelled = predicted(command, classification, "unlabelled.csv")
     assert "kind" not in unlabelled
