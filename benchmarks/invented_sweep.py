@@ -25,7 +25,7 @@ from seqrnn.sweeping.directory import Job, Outcome, Plan, SweepDirectory
 
 MODELS = {"gru": 0.0, "lstm": 0.15, "elman": 1.1, "indrnn": 0.6, "rnn": 1.3}  # what each adds to log10 of the error
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
-SIZES = (16, 32, 64, 128)
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128)
 WINDOWS = (2, 5, 10, 25, 50)
 BASELINES = {"constant (0)": {"loss": 0.55, "mse": 0.55}, "persistence": {"loss": 0.31, "mse": 0.31}}
 EVALUATIONS = 20

@@ -40,6 +40,10 @@ class Diverged(UserError):
     exit_code = 3
 
 
+class Pruned(UserError):
+    """A search has ended a run that is worse than others were by then."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal has ended the run, after everything was written.
 
@@ -81,3 +85,10 @@ def printable(text: str) -> str:
 
 def _code(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what went wrong, for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or repr(error)

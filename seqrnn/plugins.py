@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from seqrnn.errors import ConfigError
 
 ENTRY_POINTS = "seqrnn.plugins"
+
+
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    """Returns the entry points of installed plugins. Finding them reads the metadata of every installed package."""
+    return tuple(entry_points(group=ENTRY_POINTS))
 
 
 def load_components(plugins: Iterable[str] = ()) -> None:
@@ -18,12 +25,12 @@ def load_components(plugins: Iterable[str] = ()) -> None:
     Raises:
         ConfigError: a plugin could not be imported.
     """
-    for package in ("seqrnn.tasks", "seqrnn.models"):
+    for package in ("seqrnn.tasks", "seqrnn.models", "seqrnn.recording.loggers"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             importlib.import_module(f"{package}.{module.name}")
     importlib.import_module("seqrnn.optimizers")
     problems = []
-    for entry in entry_points(group=ENTRY_POINTS):
+    for entry in _installed():
         try:
             entry.load()
         except (Exception, SystemExit) as error:

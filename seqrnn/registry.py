@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
@@ -25,6 +26,7 @@ SUPPLIED = {  # by kind: the positional arguments of its components
     "model": "the number of inputs",
     "optimizer": "the parameters",
     "instrument": "nothing",
+    "logger": "a seqrnn.recording.loggers.protocol.LoggedRun",
 }
 KINDS = tuple(SUPPLIED)
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
@@ -104,6 +106,7 @@ def missing_members(component: Any, protocol: type) -> list[str]:
     return attributes + [f"{name}()" for name in methods if not callable(getattr(component, name, None))]
 
 
+@cache
 def settings_of(*components: Callable[..., Any]) -> type[BaseModel]:
     """Returns the keyword-only parameters of components as one pydantic model: strict types, no unknown keys.
 

@@ -31,8 +31,8 @@ def arrays(timesteps: int = 80, series: int = 1, horizon: int = 3, targets: int 
         "times": np.repeat(hours.astype(np.int64)[:, None], series, axis=1),
         "actual": levels,
         "forecast": levels + 0.3 * RNG.standard_normal(shape),
-        "lower": np.full((timesteps, horizon, targets), -0.5),
-        "upper": np.full((timesteps, horizon, targets), 0.5),
+        "lower": np.full(shape, -0.5),
+        "upper": np.full(shape, 0.5),
     }
 
 
@@ -153,8 +153,8 @@ def test_whatever_numbers_there_are_something_is_drawn(tmp_path: Path, spoilt: s
 
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     found = arrays()
-    found["upper"] = found["upper"][:, :1]
-    with pytest.raises(DataError, match=r"forecast\.npz: upper is \(80, 1, 2\)"):
+    found["upper"] = found["upper"][:, :, :1]
+    with pytest.raises(DataError, match=r"forecast\.npz: upper is \(80, 1, 1, 2\)"):
         plots.draw(make(tmp_path / "run", found, values()))
     with pytest.raises(DataError, match=r"forecast\.npz: has no lower"):
         plots.draw(make(tmp_path / "other", {k: v for k, v in arrays().items() if k != "lower"}, values()))

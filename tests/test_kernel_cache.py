@@ -34,9 +34,10 @@ CODE, KEY = b"the code, some bytes of it", b"all that it depends on"
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing has been found or announced yet."""
+def _as_in_a_new_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Nothing has been found, announced or compiled yet."""
     monkeypatch.setattr(cache, "_details_shown", set())
+    monkeypatch.setattr(cache, "_record", lambda folder, name: tmp_path.with_name(f"{tmp_path.name}-{name}.seconds"))
     find_folder.cache_clear()
     yield
     find_folder.cache_clear()
@@ -85,6 +86,18 @@ def test_a_detail_is_announced_once_in_a_process(tmp_path: Path) -> None:
     process.fetch("forward")
     process.fetch("backward")
     assert process.printed.splitlines()[2:] == ["compiling backward for this processor", "compiled backward in N s"]
+
+
+def test_a_later_compilation_says_how_long_the_last_one_took(tmp_path: Path) -> None:
+    Process(tmp_path / "v1").fetch()  # no such folder: the code is not kept, and the time is remembered all the same
+    cache._record(tmp_path, "forward").write_text("12.34")
+    again = Process(tmp_path)
+    again.fetch()
+    assert again.lines[0].startswith("  compiling forward for this processor, which took 12.3 s the last time (once;")
+    assert float(cache._record(tmp_path, "forward").read_text()) < 12
+    for damaged in ("", "nan", "soon"):
+        cache._record(tmp_path, "backward").write_text(damaged)
+        assert cache._seconds_before(Folder(tmp_path), "backward") is None
 
 
 def damages(content: bytes) -> Iterator[bytes]:

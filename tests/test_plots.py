@@ -311,6 +311,9 @@ def test_classes_are_shown_by_their_names() -> None:
     arrays = {"inputs": RNG.random((50, 3, 2)), "targets": np.array([0, 2, 1])}
     assert "class unbalanced rotor" in words(samples.draw(arrays, named))
     assert "class 2" in words(samples.draw(arrays, facts(**CLASSES)))
+    columns = samples.draw(arrays, named, ["speed $x$", "load"][: arrays["inputs"].shape[2]]).axes[0].get_legend()
+    assert columns is not None
+    assert "speed" in columns.get_texts()[0].get_text()
 
 
 def test_samples_that_are_no_images_are_lines() -> None:

@@ -126,7 +126,10 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         logits = np.stack([table_predictions.outputs_of(network, one, run.context)[-1] for one in data.encoded])
         labels = np.array([table_command.label_number(preprocessing, one) for one in data.sequences])
         count = np.arange(len(labels))
-        return Judged(np.zeros_like(count), count, labels, logits, {}, classification, "accuracy", "classification")
+        baselines = table_baselines.class_frequencies(run, preprocessing, len(labels))
+        return Judged(
+            np.zeros_like(count), count, labels, logits, baselines, classification, "accuracy", "classification"
+        )
     one_by_one = [
         table_predictions.predict_sequence(network, sequence, encoded, preprocessing.horizon, run.context)
         for sequence, encoded in zip(data.sequences, data.encoded, strict=True)

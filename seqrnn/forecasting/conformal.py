@@ -8,6 +8,9 @@ the misses, so that skewed errors have intervals that are as skewed; the guarant
 
 Time series drift, so ``adaptive`` corrects the level of each end as actual values arrive (adaptive conformal
 inference, Gibbs & Candès 2021), with the most recent residuals.
+
+Several series are not equally hard to predict. Their residuals are divided by a scale of each series before they are
+put together (a normalised score, as of Papadopoulos et al. 2002), and the ends are multiplied by it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from seqrnn.forecasting import metrics
+
 Array = NDArray[np.float64]
 RATE = 0.005  # γ: how far a miss moves the level; the value of Gibbs & Candès
 MOST_RECENT = 1000  # residuals that adaptive intervals are made from
 MOST_CORRECTIONS = 10_000  # different adaptive intervals
 SORT_EVERY = 20  # corrections between two sorts of the residuals
+LEAST_SCALE = 0.01  # of a series, before it is shrunk
+VARIANCE_OF_ONE = 1.0  # of the logarithm of a mean, from one timestep; 0.57 for normal errors that are independent
 
 
 def least_residuals(confidence: float) -> int:
@@ -47,6 +54,34 @@ def split(residuals: Array, confidence: float) -> tuple[Array, Array]:
     tails = np.full((2, *counts.shape), (1 - confidence) / 2)
     low, high = np.where(counts >= least_residuals(confidence), _ends(ordered, counts, tails), np.nan)
     return low, high
+
+
+def scales(residuals: Array) -> Array:
+    """Returns how large the residuals of each series are, as a multiple of those of all series: the mean of absolute
+    residuals by step, each divided by its mean over the series.
+
+    The logarithms are shrunk towards their mean by empirical Bayes (Efron & Morris 1975): the more, the fewer
+    timesteps a series has, and the more alike the series are.
+
+    Args:
+        residuals: (M, N, H, K), on calibration data; NaN is left out.
+
+    Returns:
+        (N, K), more than 0; that of all series where nothing is known.
+    """
+    sizes = np.abs(residuals)
+    usual = metrics.mean(sizes, (0, 1))  # (H, K)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = metrics.mean(sizes / np.where(usual > 0, usual, np.nan), (0, 2))  # (N, K)
+    counts = (~np.isnan(residuals)).any(axis=2).sum(axis=0)
+    logs = np.log(np.maximum(ratios, LEAST_SCALE))
+    centre = np.nan_to_num(metrics.mean(logs, 0))  # (K,)
+    errors = VARIANCE_OF_ONE / np.maximum(counts, 1)
+    spread = np.maximum(metrics.mean((logs - centre) ** 2 - errors, 0), 0.0)
+    with np.errstate(invalid="ignore"):
+        weights = np.where(np.isnan(logs), 0.0, spread / (spread + errors))
+    found: Array = np.exp(centre + weights * np.nan_to_num(logs - centre))
+    return found
 
 
 def adaptive(calibration: Array, residuals: Array, confidence: float, rate: float = RATE) -> tuple[Array, Array]:
@@ -87,7 +122,8 @@ def adaptive(calibration: Array, residuals: Array, confidence: float, rate: floa
             counts = (~np.isnan(ordered)).sum(axis=0)
         now = np.arange(max(1, begin - each + 1), begin + 1)[:, None]  # (t, 1)
         origins = now - 1 - steps  # (t, H), of the forecasts whose actual values become known
-        low, high = (np.where(origins[..., None] >= 0, ends[origins, steps], np.nan) for ends in (lower, upper))
+        latest = np.maximum(origins, 0)
+        low, high = (np.where(origins[..., None] >= 0, ends[latest, steps], np.nan) for ends in (lower, upper))
         value = known[now[:, 0]]  # (t, N, H, K)
         judged = ~np.isnan(value) & ~np.isnan(low[:, None])
         misses = np.stack([value < low[:, None], value > high[:, None]]) & judged

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
-from seqrnn.rundir.bounded import Items, Name
+from seqrnn.rundir.bounded import ByName, Items, Name
 
 Ends = Items[Items[float | None]]  # by step of the horizon and target; None where too few residuals were known
 
@@ -20,10 +20,12 @@ class Interval(BaseModel):
         confidence: the share of actual values that should lie within.
         coverage: the share that did, on the test data; None where no interval could be made there.
         worst_series: of several series, the one whose values they hold least often.
-        worst_coverage: the share of that series' values that did; the series share their intervals.
-        split_coverage: the same of intervals that stay as they were calibrated on the validation data.
-        lower, upper: to be added to a forecast, as they were after the last actual value of the test data.
-        split_lower, split_upper: as they were calibrated on the validation data.
+        worst_coverage: the share of that series' values that did.
+        split_coverage: the same of intervals that stay as they were calibrated on the validation data, and are those
+            of all series.
+        lower, upper: to be added to a forecast, as they were after the last actual value of the test data. Where
+            there are ``scales``, they are multiplied by that of the series before.
+        split_lower, split_upper: as they were calibrated on the validation data, and for series without a scale.
     """
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -45,6 +47,8 @@ class Intervals(BaseModel):
         horizon: steps of a forecast.
         targets: their names.
         calibration: how many residuals of validation data each interval was calibrated on, at most.
+        scales: by series, for each target, how large its residuals are as a multiple of those of all series
+            (``conformal.scales``); empty: a series is not known by its name, or there is one.
         intervals: by rising confidence.
     """
 
@@ -52,10 +56,13 @@ class Intervals(BaseModel):
     horizon: Annotated[int, Field(ge=1)]
     targets: Items[Name]
     calibration: int
+    scales: ByName[Items[Annotated[float, Field(gt=0, allow_inf_nan=False)]]] = {}
     intervals: Items[Interval]
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Intervals:
+        if any(len(scale) != len(self.targets) for scale in self.scales.values()):
+            raise ValueError(f"scales should be {len(self.targets)} numbers (one for each target) by series")
         for one in self.intervals:
             for name in ("lower", "upper", "split_lower", "split_upper"):
                 ends = getattr(one, name)

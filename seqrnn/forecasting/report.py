@@ -32,11 +32,14 @@ class Forecasts:
         times: (T, N), of each origin: datetime64[ns], or the numbers of rows.
         actual: (T, N, H, K), what came at the steps after each origin; NaN where it is missing or not judged.
         made: by predictor, (T, N, H, K). The network is the first.
+        series: what tells the N series apart; empty: they are those of the other data in the same order, if they are
+            as many.
     """
 
     times: NDArray[Any]
     actual: Array
     made: Mapping[str, Array]
+    series: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,14 @@ class Report:
                 f"{'narrow' if one.coverage < low else 'wide'}, as the test data differ from the validation data"
             )
         if one.worst_coverage is not None and one.worst_coverage < low:
+            reason = (
+                "its test data differ from its validation data"
+                if self.intervals.scales
+                else "all series have intervals of the same width"
+            )
             notes.append(
                 f"note: intervals of 90 % cover only {100 * one.worst_coverage:.1f} % of the series "
-                f"{one.worst_series}: all series have intervals of the same width"
+                f"{one.worst_series}: {reason}"
             )
         return notes
 
@@ -132,20 +140,35 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     network = next(iter(test.made))
     horizon, targets = test.actual.shape[2:]
     calibration, own = (one.actual - one.made[network] for one in (validation, test))
+    unscaled = _pooled(calibration)
+    scales = np.ones((own.shape[1], targets))
+    same = _same_series(calibration, validation.series, own.shape[1], test.series)
+    has_scales = same is not None and same.shape[1] > 1 and bool(labels.series)
+    if same is None:
+        calibration = _reshaped(calibration, own.shape[1])
+    elif has_scales:
+        scales = conformal.scales(same)
+        calibration, own = same / scales[:, None], own / scales[:, None]
     intervals = []
     for confidence in CONFIDENCES:  # the ends of one confidence at a time: there may be millions
-        ends = _adaptive(calibration, own, confidence)
-        intervals.append(_interval(calibration, own, ends, confidence, labels.series))
+        ends = conformal.adaptive(calibration, own, confidence)
+        split = conformal.split(unscaled, confidence)
+        covered = _covered(own, ends[0][:-1], ends[1][:-1])
+        split_covered = _share(_covered(own * scales[:, None], *split))
+        intervals.append(_interval(covered, split_covered, ends, split, confidence, labels.series))
         if confidence == SHOWN:
             lower, upper = ends
-        del ends
+            by_series = metrics.mean(covered, (0, 2, 3))
+        del ends, covered
     scores, by_step = {}, {}
     units = np.array(labels.units or (1.0,) * targets)
     for name, made in test.made.items():
         pooled = _pooled(validation.actual - validation.made[name])
         crps = metrics.crps(test.actual, made, pooled) / units
-        low, high = (lower[:-1], upper[:-1]) if name == network else conformal.split(pooled, SHOWN)
-        covered = _covered(test.actual - made, low, high)
+        if name == network:
+            covered = _covered(own, lower[:-1], upper[:-1])
+        else:
+            covered = _covered(test.actual - made, *conformal.split(pooled, SHOWN))
         axes = (0, 1)
         scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
         by_step[name] = {
@@ -153,7 +176,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             "rmse": _over_targets(metrics.rmse(test.actual, made, axes) / units),
             "coverage_90": _over_targets(metrics.mean(covered, axes)),
         }
-    first = own[:, :, 0]  # (T, N, K): one step ahead
+    first = (own * scales[:, None])[:, :, 0]  # (T, N, K): one step ahead
     summary = {
         "horizon": horizon,
         "lead": labels.lead,
@@ -162,7 +185,8 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         "is_dated": np.issubdtype(test.times.dtype, np.datetime64),
         "period": labels.period,
         "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
-        "width_90": float(metrics.mean((upper - lower) / units)),
+        "width_90": float(metrics.mean((upper - lower) * scales.mean(axis=0) / units)),
+        "coverage_by_series": [float(share) for share in by_series[: len(labels.series)]],
         "intervals": [
             {
                 "confidence": one.confidence,
@@ -185,27 +209,35 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         Intervals(
             horizon=horizon,
             targets=list(labels.targets),
-            calibration=int((~np.isnan(_pooled(calibration))).sum(axis=0).max(initial=0)),
+            calibration=int((~np.isnan(unscaled)).sum(axis=0).max(initial=0)),
+            scales={
+                name: [float(scale) for scale in each]
+                for name, each in zip(labels.series, scales, strict=False)
+                if has_scales
+            },
             intervals=intervals,
         ),
-        _arrays(test, network, lower[:-1], upper[:-1]),
+        _arrays(test, network, lower[:-1], upper[:-1], scales),
         verdict(test.actual, test.made, network, units),
     )
 
 
 def _interval(
-    calibration: Array, residuals: Array, adaptive: tuple[Array, Array], confidence: float, series: Sequence[str]
+    covered: Array,
+    split_coverage: float | None,
+    adaptive: tuple[Array, Array],
+    split: tuple[Array, Array],
+    confidence: float,
+    series: Sequence[str],
 ) -> Interval:
     lower, upper = adaptive
-    covered = _covered(residuals, lower[:-1], upper[:-1])
     worst_series, worst_coverage = _worst(covered, series)
-    split = conformal.split(_pooled(calibration), confidence)
     return Interval(
         confidence=confidence,
         coverage=_share(covered),
         worst_series=worst_series,
         worst_coverage=worst_coverage,
-        split_coverage=_share(_covered(residuals, *split)),
+        split_coverage=split_coverage,
         lower=as_lists(lower[-1]),
         upper=as_lists(upper[-1]),
         split_lower=as_lists(split[0]),
@@ -224,14 +256,21 @@ def _worst(covered: Array, names: Sequence[str]) -> tuple[str | None, float | No
     return names[worst], float(shares[worst])
 
 
-def _adaptive(calibration: Array, residuals: Array, confidence: float) -> tuple[Array, Array]:
-    """Returns the ends (T + 1, H, K) of adaptive intervals; the calibration data may have other series."""
-    if calibration.shape[1] != residuals.shape[1]:
-        calibration = _same_series(calibration, residuals.shape[1])
-    return conformal.adaptive(calibration, residuals, confidence)
+def _same_series(values: Array, own: tuple[str, ...], series: int, others: tuple[str, ...]) -> Array | None:
+    """Returns validation data (T, N', H, K) of the N series of the test data, in their order: NaN where one has none.
+    None: all its series are others."""
+    if not own or not others:
+        return values if values.shape[1] == series else None
+    places = {name: number for number, name in enumerate(own)}
+    known = [number for number, name in enumerate(others) if name in places]
+    if not known:
+        return None
+    found = np.full((len(values), series, *values.shape[2:]), np.nan)
+    found[:, known] = values[:, [places[others[number]] for number in known]]
+    return found
 
 
-def _same_series(values: Array, series: int) -> Array:
+def _reshaped(values: Array, series: int) -> Array:
     """Returns (T, N, H, K) with another number of series, and rows of NaN where the last timestep is not full."""
     pooled = _pooled(values)
     timesteps = -(-len(pooled) // series)
@@ -297,8 +336,12 @@ def _residuals(residuals: Array) -> dict[str, Any]:
     }
 
 
-def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[str, NDArray[Any]]:
-    """Returns the last timesteps, and the first series, of times, actual values, forecasts and interval ends."""
+def _arrays(test: Forecasts, network: str, lower: Array, upper: Array, scales: Array) -> dict[str, NDArray[Any]]:
+    """Returns the last timesteps, and the first series, of times, actual values, forecasts and interval ends.
+
+    Args:
+        lower, upper: (T, H, K), to be multiplied by the scales (N, K) of the series.
+    """
     timesteps, series, horizon, targets = test.actual.shape
     each = horizon * targets
     kept = min(series, max(1, MOST_STORED // (timesteps * each)))
@@ -308,6 +351,6 @@ def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[s
         "times": times.astype("datetime64[ns]").astype(np.int64) if times.dtype.kind == "M" else times,
         "actual": test.actual[last, :kept],
         "forecast": test.made[network][last, :kept],
-        "lower": lower[last],
-        "upper": upper[last],
+        "lower": lower[last, None] * scales[:kept, None],
+        "upper": upper[last, None] * scales[:kept, None],
     }

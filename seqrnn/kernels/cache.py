@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import math
 import os
 import socket
 import stat
@@ -145,13 +146,19 @@ def fetch(
 def _compile_and_keep(
     folder: Folder, file: CodeFile | None, name: str, compile_: Callable[[], bytes], announce: Announce | None
 ) -> None:
+    before = _seconds_before(folder, name)
+    took = f", which took {before:.1f} s the last time" if before is not None else ""
     if folder.reason:
-        _tell(announce, f"compiling {name} for this process only", f": {folder.reason}")
+        _tell(announce, f"compiling {name} for this process only{took}", f": {folder.reason}")
     else:
-        _tell(announce, f"compiling {name} for this processor", f" (once; will be kept in {folder.path})")
+        _tell(announce, f"compiling {name} for this processor{took}", f" (once; will be kept in {folder.path})")
     began = time.perf_counter()
     code = compile_()
-    seconds = f"compiled {name} in {time.perf_counter() - began:.1f} s"
+    duration = time.perf_counter() - began
+    seconds = f"compiled {name} in {duration:.1f} s"
+    if folder.path is not None:
+        with suppress(OSError):
+            _record(folder.path, name).write_text(f"{duration:.3f}", encoding="utf-8")
     if file is not None and not folder.reason:
         try:
             file.write(code)
@@ -160,6 +167,20 @@ def _compile_and_keep(
             _tell(announce, f"{seconds}, for this process only", f": it cannot be kept, {problem}; {REMEDY}")
             return
     _tell(announce, seconds)
+
+
+def _record(folder: Path, name: str) -> Path:
+    """Returns the file that remembers how long a function took to compile; it lies beside the folders of versions."""
+    return folder.parent / f"{name}.seconds"
+
+
+def _seconds_before(folder: Folder, name: str) -> float | None:
+    """Returns how long the function took the last time on this machine; None if nobody knows."""
+    try:
+        found = float(_record(folder.path, name).read_text(encoding="utf-8")) if folder.path else math.nan
+    except (OSError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _tell(announce: Announce | None, text: str, detail: str = "") -> None:

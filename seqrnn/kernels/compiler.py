@@ -19,9 +19,11 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite.binding import address_of_symbol
 from numba.core import codegen, config, types
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from seqrnn.kernels.cache import Announce, Folder, describe, fetch, find_folder
@@ -115,14 +117,19 @@ class Entry:
         result = self._compiled.overloads[kinds]
         if result.library.has_dynamic_globals:
             raise ValueError(f"{self.name} contains addresses of this process: hand over large arrays as arguments")
-        code: bytes = dumps(result._reduce())
+        code: bytes = dumps((_called_names(result.library), result._reduce()))
         return code
 
     def _load(self, code: bytes) -> None:
-        """Does what numba does with code from its own cache."""
+        """Does what numba does with code from its own cache. numba first imports everything that it could compile,
+        and scipy.linalg with it, which takes as long as all else here; code that calls none of that does not need it.
+        """
         context = self._compiled.targetctx
-        context.refresh()
-        result = CompileResult._rebuild(context, *pickle.loads(code))
+        called, parts = pickle.loads(code)
+        rtsys.initialize(context)
+        if any(address_of_symbol(name) is None for name in called):
+            context.refresh()
+        result = CompileResult._rebuild(context, *parts)
         context.insert_user_function(result.entry_point, result.fndesc, [result.library])
         self._compiled.add_overload(result)
 
@@ -142,6 +149,13 @@ class Entry:
 
 
 entry = Entry
+
+
+def _called_names(library: Any) -> list[str]:
+    """Returns the names of the functions and variables that compiled code takes from elsewhere."""
+    module = library._final_module
+    parts = [*module.functions, *module.global_variables]
+    return sorted(part.name for part in parts if part.is_declaration and not part.name.startswith("llvm."))
 
 
 @cache

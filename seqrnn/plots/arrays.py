@@ -14,7 +14,7 @@ from seqrnn.errors import DataError
 Arrays = dict[str, NDArray[Any]]
 # The axes of each array: the same letter is the same size; the size of a small letter may be 0.
 SEQUENCES = {"inputs": "TNI", "targets": "TNO", "outputs": "TNO", "valid": "TN", "starts": "TN"}
-FORECAST = {"times": "TN", "actual": "TNHK", "forecast": "TNHK", "lower": "THK", "upper": "THK"}
+FORECAST = {"times": "TN", "actual": "TNHK", "forecast": "TNHK", "lower": "TNHK", "upper": "TNHK"}
 CLASSES = {"outputs": "nO", "targets": "n", "examples": "e", "example_inputs": "TeI"}
 SEQUENCE_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "TNO", "outputs": "FTNO"}
 CLASS_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "KN", "outputs": "FKNO"}

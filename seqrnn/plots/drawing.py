@@ -9,8 +9,9 @@ from pathlib import Path
 from seqrnn.errors import DataError
 from seqrnn.plots import arrays, loss, picture, style
 from seqrnn.plots.facts import Facts
-from seqrnn.rundir.names import FORECAST, METRICS_JSONL, PREDICTIONS, SAMPLES, SNAPSHOTS
+from seqrnn.rundir.names import FORECAST, METRICS_JSONL, PREDICTIONS, PREPROCESSING, SAMPLES, SNAPSHOTS
 from seqrnn.rundir.reader import RunReader
+from seqrnn.tables.preprocessing import Preprocessing
 
 
 def draw(
@@ -106,5 +107,6 @@ def draw_samples(directory: Path) -> list[Path]:
     except DataError:  # samples are drawn before there is a summary
         summary = {}
     found = arrays.checked(run.samples(), arrays.SAMPLES, directory / SAMPLES)
+    names = run.document(PREPROCESSING, Preprocessing).input_names if run.has(PREPROCESSING) else []
     with style.defaults():
-        return [style.save(samples.draw(found, Facts(run.config(), summary)), directory / "samples.png")]
+        return [style.save(samples.draw(found, Facts(run.config(), summary), names), directory / "samples.png")]

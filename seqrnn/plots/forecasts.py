@@ -32,7 +32,7 @@ def draw_forecasts(arrays: Mapping[str, NDArray[Any]], forecast: Forecast, facts
 
     Args:
         arrays: those of forecast.npz, checked (``seqrnn.plots.arrays``): times (T, N), actual and forecast (T, N, H,
-            K), lower and upper (T, H, K).
+            K), lower and upper (T, N, H, K).
     """
     steps, targets = arrays["actual"].shape[2:]
     shown = min(targets, MOST_TARGETS, len(forecast.targets))
@@ -43,7 +43,7 @@ def draw_forecasts(arrays: Mapping[str, NDArray[Any]], forecast: Forecast, facts
     for number in range(shown):
         above, below = rows[2 * number], rows[2 * number + 1]
         actual, made = (style.real(arrays[name][:, 0, :, number]) for name in ("actual", "forecast"))
-        lower, upper = (made + style.real(arrays[name][..., number]) for name in ("lower", "upper"))
+        lower, upper = (made + style.real(arrays[name][:, 0, :, number]) for name in ("lower", "upper"))
         x, values = _series(times, actual)
         name = style.plain(forecast.targets[number])
         label = f"forecast, {_ahead(steps)}" if forecast.lead else "output"
@@ -72,7 +72,7 @@ def draw_residuals(arrays: Mapping[str, NDArray[Any]], forecast: Forecast, facts
     grid = body.subplots(max(shown, 1), 3, squeeze=False, width_ratios=(2.2, 1.3, 1))
     for number in range(shown):
         residuals = style.real(arrays["actual"][:, 0, 0, number]) - style.real(arrays["forecast"][:, 0, 0, number])
-        ends = [style.real(arrays[name][:, 0, number]) for name in ("lower", "upper")]
+        ends = [style.real(arrays[name][:, 0, 0, number]) for name in ("lower", "upper")]
         left, middle, right = grid[number]
         _residuals_in_time(left, times, residuals, ends, style.plain(forecast.targets[number]), forecast)
         _autocorrelation(middle, forecast.residuals[number])

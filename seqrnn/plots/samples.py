@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -13,9 +13,13 @@ from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import INK, INPUTS
 
 
-def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
+def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts, names: Sequence[str] = ()) -> Figure:
     """Draws the first training sequences (at most ten) with their classes: as images where they look like images,
-    else as lines of their first inputs."""
+    else as lines of their first inputs.
+
+    Args:
+        names: of the inputs; they are numbered where it has none.
+    """
     inputs, targets = style.real(arrays["inputs"]), arrays["targets"].ravel()
     count = min(10, inputs.shape[1], len(targets))
     if images.are_images(inputs):
@@ -37,9 +41,13 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
             marker = "." if len(inputs) < 40 else ""
             ax.plot(
                 inputs[:, number, line], color=INPUTS[line], linewidth=1, marker=marker, markersize=4,
-                label=f"input {line + 1}" if lines > 1 and number == 0 else "",
+                label=_name(names, line) if (lines > 1 or names) and number == 0 else "",
             )  # fmt: skip
         style.legend(ax)
         style.whole_numbers(ax, 3)
     body.supxlabel("timestep", fontsize=style.TEXT)
     return figure
+
+
+def _name(names: Sequence[str], line: int) -> str:
+    return style.plain(names[line]) if line < len(names) else f"input {line + 1}"

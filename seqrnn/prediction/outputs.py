@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,7 @@ def write(path: Path, columns: Columns, exact: Collection[str] = ()) -> None:
 def _write(path: Path, columns: Columns, exact: Collection[str]) -> None:
     if path.suffix.lower() == ".npz":
         with path.open("wb") as file:
-            arrays: dict[str, Any] = {name: _plain(values) for name, values in columns.items()}
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            _write_arrays(file, {name: _plain(values) for name, values in columns.items()})
         return
     import pandas  # late: it takes half a second
 
@@ -67,6 +67,14 @@ def _write(path: Path, columns: Columns, exact: Collection[str]) -> None:
         return
     table = {as_text(name): _cells(values, name in exact) for name, values in columns.items()}
     pandas.DataFrame(table).to_csv(path, index=False)
+
+
+def _write_arrays(file: IO[bytes], arrays: Columns) -> None:
+    """Writes what ``numpy.savez_compressed`` does, to which no array can be given that is named as an argument."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from seqrnn.prediction.table_predictions import SequencePredictions
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.rundir.names import DATA
 from seqrnn.rundir.reader import RunReader
-from seqrnn.tables.dataset import Dataset, DataSummary
+from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, DataSummary
 from seqrnn.tables.files import find_sources
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
 from seqrnn.tables.splits import TRAINING
@@ -107,6 +107,17 @@ def season_of(run: TrainedRun) -> int:
     """Returns the timesteps of the season that the run's seasonal baseline repeats; 1: there is none."""
     reader = RunReader(run.run.directory)
     return reader.document(DATA, DataSummary).season if reader.has(DATA) else 1
+
+
+def class_frequencies(run: TrainedRun, preprocessing: Preprocessing, count: int) -> dict[str, Array]:
+    """Returns the baseline of a classification by its name: for each of ``count`` sequences, the logarithms (O,) of
+    how frequent the classes are in the run's training data; nothing where the run does not say that."""
+    reader = RunReader(run.run.directory)
+    summary = reader.document(DATA, DataSummary) if reader.has(DATA) else None
+    if summary is None or not summary.trained_on:
+        return {}
+    logits = summary.class_logits(preprocessing.classes)
+    return {CLASS_FREQUENCIES: np.broadcast_to(logits, (count, len(logits)))}
 
 
 def read_training_data(run: TrainedRun, preprocessing: Preprocessing) -> TrainingData:

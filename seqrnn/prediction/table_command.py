@@ -23,8 +23,10 @@ from seqrnn.recording.score_table import ScoreTable
 from seqrnn.recording.terminal import Screen
 from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.tables.fitting import label_of
+from seqrnn.tables.output_names import OutputNames
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.sequences import Sequence
+from seqrnn.tables.times import with_offsets
 
 Columns = dict[str, Any]
 
@@ -105,10 +107,18 @@ def _print_scores(
     scores |= {name: _scores(actual, judged(values)) for name, values in comparison.baselines.items()}
     screen.print(ScoreTable(scores, trained.values["task"]["loss"], title=NEW))
     if ends is not None and np.isfinite(ends.lower).any():
-        known = np.isfinite(actual) & np.isfinite(predicted + ends.lower)
-        inside = (actual >= predicted + ends.lower) & (actual <= predicted + ends.upper)
+        both = [_within(each, ends) for each in made]
+        lower, upper = (judged([each[side] for each in both]) for side in (0, 1))
+        known = np.isfinite(actual) & np.isfinite(lower)
+        inside = (actual >= lower) & (actual <= upper)
         covered = 100 * inside[known].mean() if known.any() else np.nan
         line(screen, f"intervals of {ends.percent} % cover {covered:.1f} % of {int(known.sum()):,} true values")
+
+
+def _within(made: SequencePredictions, ends: Ends) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the ends of the intervals of a sequence, (T, H, K) each."""
+    lower, upper = ends.of(made.sequence.key)
+    return made.predicted + lower, made.predicted + upper
 
 
 def _scores(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
@@ -127,12 +137,12 @@ def _columns(
 ) -> Columns:
     """Returns predictions as a table: a row for each timestep and step of the horizon."""
     steps = made[0].predicted.shape[1]
+    names = OutputNames(("origin", "step") if steps > 1 else ())
     columns: Columns = {}
     if preprocessing.group is not None or len(data.sequences) > 1:
         keys = [np.full(each.positions.size, each.sequence.key, object) for each in made]
-        columns[preprocessing.group or "sequence"] = np.concatenate(keys)
+        columns[names.add(preprocessing.group or "sequence")] = np.concatenate(keys)
     times = [table_predictions.times_of(preprocessing, each.sequence, steps) for each in made]
-    name = _time_name(preprocessing)
     has_dates = made[0].sequence.has_dates
     if steps > 1:
         present = [each.positions[:, :1] - 1 + np.zeros(steps, np.int64) for each in made]
@@ -140,26 +150,26 @@ def _columns(
         columns["origin"] = _shown_times(preprocessing, np.concatenate(origins), has_dates)
         columns["step"] = np.concatenate([np.tile(np.arange(1, steps + 1), len(each.positions)) for each in made])
     predicted_at = [when[each.positions.ravel()] for when, each in zip(times, made, strict=True)]
-    columns[name] = _shown_times(preprocessing, np.concatenate(predicted_at), has_dates)
+    columns[names.add(_time_name(preprocessing))] = _shown_times(
+        preprocessing, np.concatenate(predicted_at), has_dates
+    )
+    both = [] if ends is None else [_within(each, ends) for each in made]
+    within = [np.concatenate(values) for values in zip(*both, strict=True)]  # (R, H, K) each
     for number, target in enumerate(preprocessing.targets):
         predicted = np.concatenate([each.predicted[..., number] for each in made])  # (R, H)
         if has_targets:
-            columns[_free(columns, target)] = np.concatenate([each.actual[..., number] for each in made]).ravel()
-        columns[f"{target}_predicted"] = predicted.ravel()
-        if ends is not None:
-            for side, reach in (("lower", ends.lower), ("upper", ends.upper)):
-                columns[f"{target}_{side}_{ends.percent}"] = (predicted + reach[:, number]).ravel()
+            columns[names.add(target)] = np.concatenate([each.actual[..., number] for each in made]).ravel()
+        columns[names.add(f"{target}_predicted")] = predicted.ravel()
+        for side, values in zip(("lower", "upper"), within, strict=False):
+            assert ends is not None
+            columns[names.add(f"{target}_{side}_{ends.percent}")] = values[..., number].ravel()
     return columns
 
 
 def _given(preprocessing: Preprocessing, columns: Columns) -> set[str]:
     """Returns the columns whose values are those of the table: times and true values."""
-    targets = {*preprocessing.targets, *(f"{name}_actual" for name in preprocessing.targets)}
-    return set(columns) & {"origin", _time_name(preprocessing), *targets}
-
-
-def _free(columns: Columns, name: str) -> str:
-    return f"{name}_actual" if name in columns else name
+    own = {_time_name(preprocessing), *preprocessing.targets}
+    return set(columns) & {"origin", *own, *(f"{name}_" for name in own)}
 
 
 def _time_name(preprocessing: Preprocessing) -> str:
@@ -172,10 +182,9 @@ def _shown_times(preprocessing: Preprocessing, times: NDArray[Any], has_dates: b
         return times
     import pandas as pd
 
-    index = pd.DatetimeIndex(times.astype("datetime64[ns]"))
-    if preprocessing.time.timezone:
-        return index.tz_localize("UTC").tz_convert(preprocessing.time.timezone)
-    return index.tz_localize("UTC") if preprocessing.time.offsets else index
+    if preprocessing.time.is_utc:
+        return with_offsets(times, preprocessing.time.timezone)
+    return pd.DatetimeIndex(times.astype("datetime64[ns]"))
 
 
 def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing, data: TableData) -> Columns:
@@ -185,15 +194,21 @@ def _classify(screen: Screen, trained: TrainedRun, preprocessing: Preprocessing,
     )  # (N, O)
     classes = np.array(preprocessing.classes, object)
     shares, predicted = probabilities(logits), logits.argmax(axis=1)
-    columns: Columns = {preprocessing.group or "sequence": np.array([each.key for each in data.sequences], object)}
+    names = OutputNames(["predicted"])
+    keys = np.array([each.key for each in data.sequences], object)
+    columns: Columns = {names.add(preprocessing.group or "sequence"): keys}
     if data.has_targets:
         labels = [label_number(preprocessing, sequence) for sequence in data.sequences]
-        columns[preprocessing.targets[0]] = classes[labels]
-        scores = class_metrics.classification(logits, np.array(labels))
-        screen.print(ScoreTable({trained.values["model"]["name"]: scores}, "cross_entropy", title=NEW))
+        columns[names.add(preprocessing.targets[0])] = classes[labels]
+        made = {
+            trained.values["model"]["name"]: logits,
+            **table_baselines.class_frequencies(trained, preprocessing, len(labels)),
+        }
+        scores = {name: class_metrics.classification(one, np.array(labels)) for name, one in made.items()}
+        screen.print(ScoreTable(scores, "cross_entropy", title=NEW))
     columns["predicted"] = classes[predicted]
     for number, label in enumerate(preprocessing.classes):
-        columns[f"probability_{label}"] = shares[:, number]
+        columns[names.add(f"probability_{label}")] = shares[:, number]
     return columns
 
 

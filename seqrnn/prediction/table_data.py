@@ -8,11 +8,11 @@ from pathlib import Path
 
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
-from seqrnn.tables.dataset import SHARE_OF_GAPS
 from seqrnn.tables.files import find_sources
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
 from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
+from seqrnn.tables.times import MOST_NAMED
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
             average=preprocessing.resample is not None,
         )
     if preprocessing.time.columns:
-        sequences = [_regular(preprocessing, each, notes) for each in sequences]
+        sequences = _regular(preprocessing, sequences, notes)
     return TableData(sequences, [preprocessing.encode(each) for each in sequences], has_targets, notes)
 
 
@@ -93,18 +93,20 @@ def _wanted(preprocessing: Preprocessing, has_targets: bool) -> dict[str, Column
     return wanted
 
 
-def _regular(preprocessing: Preprocessing, sequence: Sequence, notes: list[str]) -> Sequence:
-    """Returns a sequence with one timestep per step of the run."""
-    step = preprocessing.step
-    if preprocessing.resample is not None:
-        sequence = resampled(sequence, preprocessing.resample)
+def _regular(preprocessing: Preprocessing, sequences: list[Sequence], notes: list[str]) -> list[Sequence]:
+    """Returns sequences with one timestep per step of the run; as in training, all together may have so many gaps."""
+    step, rule = preprocessing.step, preprocessing.resample
+    if rule is not None:
+        sequences = [resampled(each, rule, preprocessing.time.timezone) for each in sequences]
     if not preprocessing.gaps:
-        return sequence
-    missing, lines = gaps_of(sequence, step)
+        return sequences
+    found = [gaps_of(each, step) for each in sequences]
+    missing = sum(count for count, _ in found)
     if not missing:
-        return sequence
-    what = f"{sequence.source.name}: {missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
-    if missing > SHARE_OF_GAPS * len(sequence):
+        return sequences
+    lines = [line for _, each in found for line in each][:MOST_NAMED]
+    what = f"{sequences[0].source.name}: {missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
+    if missing > preprocessing.most_gaps * sum(map(len, sequences)):
         raise DataError(f"{what}; add rows for them, with empty cells where nothing is known")
     notes.append(f"{what}; they are filled with missing values")
-    return filled(sequence, step)
+    return [filled(each, step) for each in sequences]

@@ -118,16 +118,19 @@ class LearningTableStream:
         return found
 
     def state(self) -> Tree:
-        key, sequence = next(iter(self.rows.sequences.items()))
         recent = [[torch.from_numpy(origins.copy()), usable] for origins, usable in self.recent]
         values = [torch.from_numpy(each.copy()) for each in self.values]
-        return self.learner.state() | {"sequence": sequence_tree(key, sequence), "recent": recent, "values": values}
+        sequences = [
+            sequence_tree(key, sequence) for key, sequence in self.rows.sequences.items()
+        ]  # one, or none yet
+        return self.learner.state() | {"sequences": sequences, "recent": recent, "values": values}
 
     def restore(self, tree: Tree) -> None:
         self.learner.restore(tree)
         try:
-            sequence = tree["sequence"]
-            self.rows.sequences = {str(sequence["key"]): sequence_of(sequence, self.rows.preprocessing)}
+            self.rows.sequences = {
+                str(one["key"]): sequence_of(one, self.rows.preprocessing) for one in tree["sequences"]
+            }
             self.recent.extend((origins.numpy(), bool(usable)) for origins, usable in tree["recent"])
             self.values.extend(values.numpy() for values in tree["values"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -12,17 +12,18 @@ import numpy as np
 
 from seqrnn import evaluation, plots
 from seqrnn.components import Components
-from seqrnn.errors import DataError, Diverged, UserError
+from seqrnn.errors import Diverged, UserError, reason_of
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
+from seqrnn.plots import helper
 from seqrnn.recording import arrays, header
 from seqrnn.recording.best import Best
 from seqrnn.recording.conclusion import early_stop, shortfall
 from seqrnn.recording.header import relative
-from seqrnn.recording.summary import classes_of, headline_of, reason_of, status_of, summarise
-from seqrnn.recording.tensorboard import TensorBoard
+from seqrnn.recording.summary import classes_of, headline_of, status_of, summarise
 from seqrnn.recording.terminal import Terminal
+from seqrnn.recording.tracking import Tracking
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest, diagnosis_command, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
@@ -39,6 +40,7 @@ class Recorder:
         components: the config and the objects of the run.
         request: the run directory, and whether the run is resumed.
         deferred: a context in which a signal waits until everything is written.
+        draws: whether the pictures are drawn at the end; if not, they are left to ``seqrnn.plots.helper``.
         quiet: whether nothing is printed; the log holds it nevertheless.
     """
 
@@ -48,8 +50,10 @@ class Recorder:
         request: RunRequest,
         deferred: Callable[[], AbstractContextManager[None]] = nullcontext,
         *,
+        draws: bool = True,
         quiet: bool = False,
     ) -> None:
+        self.draws, self.draws_later = (components.settings.plots.draw and now for now in (draws, not draws))
         self.values, self.components = components.values, components
         self.directory, self.resuming = request.directory, request.resuming
         self.writer = RunWriter(
@@ -62,7 +66,7 @@ class Recorder:
         overrides = RunReader(request.directory).overrides() if request.resuming else request.overrides
         self.experiment = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
-        self.tensorboard: TensorBoard | None = None
+        self.tracking: Tracking | None = None
         self.best = Best(components.network, components.settings.checkpoint.best, components.task)
         self.terminal = Terminal(self.writer.log_path, headline_of(components.task), quiet)
         self.progress = Progress(0)
@@ -85,8 +89,13 @@ class Recorder:
         if self.resuming:
             self.writer.write_config(self.values)
         components, settings = self.components, self.components.settings
-        if settings.logger == "tensorboard":
-            self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.resuming else None)
+        self.tracking = Tracking(
+            self.directory,
+            self.values,
+            headline_of(components.task),
+            self.progress.timesteps if self.resuming else None,
+            self.terminal.print,
+        )
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
             monitor.end_blocks_at_multiples_of(self.frame_every)
@@ -109,7 +118,7 @@ class Recorder:
         if components.task.kind == "classification":
             batches = components.task.train(0, components.schedule.streams)
             self.writer.write_samples(arrays.samples(batches[0]))
-            if settings.plots.draw:
+            if self.draws:
                 with suppress(Exception):  # it is drawn again at the end, and reported then
                     plots.draw_samples(self.directory)
 
@@ -140,12 +149,12 @@ class Recorder:
         rows, self.unwritten = self.unwritten, []
         for row in rows:
             self.writer.record(row)
-            if self.tensorboard:
-                self.tensorboard.record(row)
             if any(key.startswith("eval_") and value is not None for key, value in row.items()):
                 self.terminal.log_evaluation(row)
         self.writer.flush()
         self.terminal.flush()
+        if self.tracking and rows:
+            self.tracking.record(rows)
         self.last_written = time.monotonic()
 
     @property
@@ -220,6 +229,8 @@ class Recorder:
         self.frames = arrays.unpacked(state["frames"]) if state else []
         if state:
             self.best.restore(state["best"])
+        if self.tracking:  # a rollback; at the beginning of a resumed run, there is none yet
+            self.tracking.rewind(self.progress.timesteps)
         return self.writer.rewind(state["metrics"] if state else None)
 
     def restore_history(self, state: Mapping[str, Any]) -> None:
@@ -273,15 +284,16 @@ class Recorder:
             if self.frames:
                 kind = self.components.task.kind
                 attempt(lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, kind)))
-        if self.tensorboard:
-            attempt(self.tensorboard.close)
         reasons = [reason_of(errors[0])] if errors else []
-        attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), reasons))
+        pending = [helper.pending_line(self.directory)] if self.draws_later else []
+        attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), [*reasons, *pending]))
         status = status_of(errors[0] if errors else None)
+        if self.tracking:
+            self.tracking.close(status, self._test_scores())
         not_drawn: list[str] = []
-        if not any(type(one) is KeyboardInterrupt for one in errors):
+        if self.draws and not any(type(one) is KeyboardInterrupt for one in errors):
             try:
-                not_drawn = self._draw()
+                not_drawn = helper.draw_or_explain(self.directory)
             except BaseException as interruption:  # the results are complete: only the exit code tells of it
                 errors.append(interruption)
         if not_drawn:
@@ -289,18 +301,6 @@ class Recorder:
         attempt(self.writer.close)
         attempt(lambda: self._print_result(status, errors, not_drawn))
         return errors[0] if errors else None
-
-    def _draw(self) -> list[str]:
-        """Draws the pictures of the run, if they are wanted; returns a line for each that could not be drawn."""
-        if not self.components.settings.plots.draw:
-            return []
-        try:
-            plots.draw(self.directory, survive=Exception)
-        except DataError as error:
-            return list(error.problems)
-        except Exception as error:  # matplotlib cannot be imported
-            return [f"no pictures: {reason_of(error)}"]
-        return []
 
     def _print_errors(self, errors: Sequence[BaseException]) -> None:
         self.terminal.ignore_log_errors()

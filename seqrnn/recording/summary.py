@@ -9,7 +9,7 @@ import torch
 
 from seqrnn import device, metrics
 from seqrnn.components import Components
-from seqrnn.errors import Diverged, printable
+from seqrnn.errors import Diverged, Pruned, printable
 from seqrnn.monitor import Progress
 from seqrnn.recording import provenance
 from seqrnn.rundir.bounded import MOST_NAME_CHARACTERS
@@ -84,14 +84,9 @@ def status_of(error: BaseException | None) -> str:
             return "finished"
         case Diverged():
             return "diverged"
+        case Pruned():
+            return "pruned"
         case KeyboardInterrupt() | SystemExit():  # a scheduler's handler may end the process
             return "interrupted"
         case _:
             return "failed"
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns what went wrong, for people."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or repr(error)

@@ -276,7 +276,7 @@ def _key(
     amounts = [_number(value) for value in values]
     known = [amount for amount in amounts if amount is not None]
     is_number = len(known) == len(values)
-    is_log = is_number and min(known) > 0 and max(known) >= 20 * min(known)
+    is_log = is_number and min(known) > 0 and max(known) >= 8 * min(known)
     values.sort(key=lambda value: (_number(value) if is_number else 0.0, value))
     return Key(
         name=printable(name),

@@ -29,12 +29,13 @@ def thumbnail(directory: Path, name: str) -> str:
         image = Image.open(file, formats=["PNG"])
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it has {image.width:,} x {image.height:,} pixels; {MOST_PIXELS:,} are the most")
-        small: Image.Image = image.convert("RGBA")
-        small.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        paper = Image.new("RGB", small.size, "white")
-        paper.paste(small, mask=small.getchannel("A"))
+        small: Image.Image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        small.thumbnail((WIDTH, HEIGHT), Image.Resampling.HAMMING)  # half the time of LANCZOS
+    if small.mode == "RGBA":
+        paper = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(paper, small).convert("RGB")
     content = io.BytesIO()
-    paper.save(content, "WEBP", quality=QUALITY, method=2)
+    small.save(content, "WEBP", quality=QUALITY, method=0)
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

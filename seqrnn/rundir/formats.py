@@ -81,6 +81,7 @@ class Forecast(BaseModel):
         period: timesteps of the season that the seasonal baseline repeats.
         origins: how many forecasts were judged.
         width_90: the mean width of an interval of 90 %.
+        coverage_by_series: by series, the share of actual values within intervals of 90 %.
         by_step: by predictor; the network is the first.
         by_target: by target, predictor and metric, where there are several targets.
     """
@@ -93,6 +94,7 @@ class Forecast(BaseModel):
     period: int | None
     origins: int
     width_90: float | None
+    coverage_by_series: Items[float | None] = []
     intervals: Items[Covered]
     by_step: Annotated[ByName[StepErrors], Field(min_length=1)]
     by_target: ByName[ByName[Scores]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from seqrnn.errors import DataError
 from seqrnn.forecasting.intervals import Interval, Intervals, as_array
-from seqrnn.rundir.bounded import read_model, resolve_inside
+from seqrnn.rundir.bounded import MOST_NAME_CHARACTERS, read_model, resolve_inside
 from seqrnn.rundir.names import INTERVALS, PREPROCESSING
 from seqrnn.tables.preprocessing import Preprocessing
 
@@ -19,11 +20,27 @@ CONFIDENCE = 0.9
 
 @dataclass(frozen=True)
 class Ends:
-    """How far intervals reach from predictions, (H, K) each; NaN where that is not known."""
+    """How far intervals reach from predictions, (H, K) each; NaN where that is not known.
+
+    Args:
+        lower, upper: of all series, or of one whose scale is 1.
+        scales: by series, (K,) that those are multiplied by.
+        other_lower, other_upper: of series that have no scale, where others have.
+    """
 
     percent: int
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    other_lower: NDArray[np.float64]
+    other_upper: NDArray[np.float64]
+    scales: Mapping[str, NDArray[np.float64]]
+
+    def of(self, series: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns how far the intervals of a series reach, (H, K) each."""
+        if not self.scales:
+            return self.lower, self.upper
+        scale = self.scales.get(series[:MOST_NAME_CHARACTERS])
+        return (self.other_lower, self.other_upper) if scale is None else (self.lower * scale, self.upper * scale)
 
 
 def has_preprocessing(directory: Path) -> bool:
@@ -54,14 +71,17 @@ def read_ends(directory: Path, horizon: int, targets: int) -> Ends | None:
     if not (directory / INTERVALS).exists():
         return None
     path = resolve_inside(directory, INTERVALS)
-    interval: Interval | None = read_model(path, Intervals).with_confidence(CONFIDENCE)
+    document = read_model(path, Intervals)
+    interval: Interval | None = document.with_confidence(CONFIDENCE)
     if interval is None:
         return None
     ends = []
-    for rows in (interval.lower, interval.upper):
+    for rows in (interval.lower, interval.upper, interval.split_lower, interval.split_upper):
         values = as_array(rows)
         if values.shape[1] != targets:
             raise DataError(f"{path}: has intervals of {values.shape[1]} targets; should be {targets}")
         missing = np.full((max(0, horizon - len(values)), targets), np.nan)
         ends.append(np.concatenate([values, missing])[:horizon])
-    return Ends(round(100 * CONFIDENCE), *ends)
+    scales = {name: np.array(scale) for name, scale in document.scales.items()}
+    lower, upper, other_lower, other_upper = ends
+    return Ends(round(100 * CONFIDENCE), lower, upper, other_lower, other_upper, scales)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.streaming.values import START, shown, starts
 from seqrnn.tables.files import Source
-from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode
 from seqrnn.tables.reading import MISSING, Table
 from seqrnn.tables.sequences import Sequence, sequences_of
 from seqrnn.tables.times import parse_times, show
@@ -79,7 +79,11 @@ class RowReader:
     def _text(self, name: str, value: Any) -> str | None:
         if value is None or value in MISSING or value in self.preprocessing.read.missing_values:
             return None
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, bool):
+            return str(value).lower()  # as in a column of Parquet
+        if isinstance(value, float) and np.isfinite(value):
+            return repr(value).removesuffix(".0")
+        if not isinstance(value, str | int):
             raise DataError(f"{_quoted(name)}: {shown(value)} should be a text")
         return str(value).strip()
 
@@ -125,15 +129,16 @@ class History:
         self.latest: Sequence | None = None
 
     def encode(self, row: Sequence) -> tuple[Encoded, Sequence]:
-        """Returns a row, encoded (its last timestep is the row), and what ``latest`` is after it. Changes nothing.
+        """Returns a row, encoded (its last timestep is the row, unless that is left out), and what ``latest`` is
+        after it. Changes nothing.
 
         Raises:
             DataError: a category is unknown, or its time is not that of the next timestep.
         """
         if self.latest is None:
-            return self.preprocessing.encode(row), row
+            return encode(self.preprocessing, row, strict=True), row
         self._check_time(row)
-        return self.preprocessing.encode(joined(self.latest, row)), filled_from(self.latest, row)
+        return encode(self.preprocessing, joined(self.latest, row), strict=True), filled_from(self.latest, row)
 
     def _check_time(self, row: Sequence) -> None:
         latest, step = self.latest, self.preprocessing.step

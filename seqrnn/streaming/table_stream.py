@@ -22,12 +22,18 @@ from seqrnn.streaming.predictor import StreamPredictor
 from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.streaming.table_rows import INPUT, History, RowReader
 from seqrnn.streaming.values import shortest, shown
+from seqrnn.tables.output_names import OutputNames
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.sequences import Sequence
-from seqrnn.tables.times import show
+from seqrnn.tables.times import show, with_offsets
 
 CONTENT = "states of the sequences of a table"
 MOST_SEQUENCES = 100_000
+# The keys of an answer that are not those of the table.
+FIXED = (
+    "timestep", "predicted", "probabilities", "skipped", "line", "error", "updates", "judged", "loss",
+    "loss_as_trained",
+)  # fmt: skip
 Array = NDArray[Any]
 
 
@@ -106,8 +112,11 @@ class TableRows:
         number = 0 if history.latest is None else 1
         is_kept = encoded.kept is None or number in encoded.kept
         starts = start or sequence is None or sequence.restarts
-        inputs = encoded.inputs()[-1] if is_kept else None
-        return EncodedRow(key, inputs, encoded.origins[-1], bool(encoded.usable[-1]), row, latest, starts)
+        if not is_kept:
+            unknown = np.full(len(self.preprocessing.targets), np.nan)
+            return EncodedRow(key, None, unknown, False, row, latest, starts)
+        usable = bool(encoded.usable[-1])
+        return EncodedRow(key, encoded.inputs()[-1], encoded.origins[-1], usable, row, latest, starts)
 
     def enter(self, encoded: EncodedRow) -> SequenceState:
         """Notes a row, and returns where its sequence is after it."""
@@ -121,33 +130,38 @@ class TableRows:
 
     def answer(self, encoded: EncodedRow, outputs: Array, timestep: int) -> dict[str, Any]:
         """Returns the answer to a row, for JSON."""
-        preprocessing = self.preprocessing
+        preprocessing, names = self.preprocessing, OutputNames(FIXED)
         found: dict[str, Any] = {"timestep": timestep}
         if preprocessing.group is not None:
-            found[preprocessing.group] = encoded.key
+            found[names.add(preprocessing.group)] = encoded.key
         if preprocessing.kind == "classification":
             shares = probabilities(outputs)
             named = zip(preprocessing.classes, map(shortest, shares), strict=True)
             return found | {"predicted": preprocessing.classes[int(outputs.argmax())], "probabilities": dict(named)}
         predicted = preprocessing.to_units(outputs[None, None], encoded.origins[None, None])[0, 0]  # (H, K)
-        found |= self._times(encoded.row)
+        if encoded.row.times is not None:
+            columns = preprocessing.time.columns
+            found[names.add(columns[0] if len(columns) == 1 else "time")] = self._times(encoded.row)
+        ends = None if self.ends is None else self.ends.of(encoded.key)
         for number, target in enumerate(preprocessing.targets):
-            found[f"{target}_predicted"] = _listed(predicted[:, number])
-            if self.ends is not None:
-                for side, reach in (("lower", self.ends.lower), ("upper", self.ends.upper)):
-                    found[f"{target}_{side}_{self.ends.percent}"] = _listed(predicted[:, number] + reach[:, number])
+            found[names.add(f"{target}_predicted")] = _listed(predicted[:, number])
+            if self.ends is not None and ends is not None:
+                for side, reach in zip(("lower", "upper"), ends, strict=True):
+                    name = names.add(f"{target}_{side}_{self.ends.percent}")
+                    found[name] = _listed(predicted[:, number] + reach[:, number])
         return found
 
-    def _times(self, row: Sequence) -> dict[str, Any]:
-        """Returns which times are predicted."""
+    def _times(self, row: Sequence) -> Any:
+        """Returns which times are predicted, as texts: a list of them where there are several."""
         preprocessing = self.preprocessing
-        if row.times is None:
-            return {}
+        assert row.times is not None
         lead = 1 if preprocessing.is_forecast else 0
         times = preprocessing.step.times_at(row.times[0], lead + np.arange(preprocessing.steps_ahead))
-        shown = [show(time, not row.has_dates) for time in times]
-        names = preprocessing.time.columns
-        return {names[0] if len(names) == 1 else "time": shown if len(shown) > 1 else shown[0]}
+        if row.has_dates and preprocessing.time.is_utc:
+            shown = [str(time) for time in with_offsets(times, preprocessing.time.timezone)]
+        else:
+            shown = [show(time, not row.has_dates) for time in times]
+        return shown if len(shown) > 1 else shown[0]
 
 
 class TableStream:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrnn.errors import UserError
-from seqrnn.keys import flattened
+from seqrnn.keys import as_typed, flattened
 from seqrnn.metrics import is_higher_better
 from seqrnn.registry import find
 from seqrnn.rundir.reader import RunReader
@@ -150,15 +150,9 @@ def settings_of(job: Job, keys: Sequence[str]) -> dict[str, str]:
     flat = flattened(job.values)
     named = {key: flat[key] for key in keys if key in flat}
     return {
-        key: shown(named[key]) if key in named else typed.get(key, shown(flat.get(f"{key}.name", ""))) for key in keys
+        key: as_typed(named[key]) if key in named else typed.get(key, as_typed(flat.get(f"{key}.name", "")))
+        for key in keys
     }
-
-
-def shown(value: Any) -> str:
-    """Returns a value as on a command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def differing(results: Sequence[Result], *, without: Sequence[str] = ()) -> list[str]:

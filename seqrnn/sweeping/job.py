@@ -11,16 +11,19 @@ import copy
 import signal
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
 from seqrnn.cli import reporting, workers
-from seqrnn.errors import Diverged, UserError
+from seqrnn.errors import Diverged, Pruned, UserError
+from seqrnn.monitor import Progress
+from seqrnn.plots.helper import Helper
 from seqrnn.rundir.request import RunRequest
-from seqrnn.sweeping.directory import FAILED, JOB_LOG, Outcome, SweepDirectory
+from seqrnn.sweeping.directory import FAILED, JOB_LOG, Job, Outcome, SweepDirectory
 
 LONGEST_REASON = 2000  # characters
 
@@ -64,15 +67,22 @@ class CarryOut:
         with workers.in_worker():
             self.run(str(config.job))
 
-    def run(self, name: str) -> None:
+    def run(self, name: str, pictures: Helper | None = None) -> None:
         """Carries out a job, if it may begin.
+
+        Args:
+            pictures: draws the pictures of the run; None: the job does.
 
         Raises:
             KeyboardInterrupt: the job was interrupted, and has written a checkpoint.
         """
         if self.sweep.is_stopped:
             return
-        outcome = _attempt(self.sweep, name)
+        try:
+            outcome = _attempt(self.sweep, name, draws=pictures is None)
+        finally:
+            if pictures is not None:
+                pictures.draw(self.sweep.job_directory(name))
         if self.stops and outcome.status in FAILED:
             self.sweep.stop()
 
@@ -85,7 +95,7 @@ class CarryOut:
         """
         outcome = self.sweep.outcome(name)
         has_begun = outcome.attempts > attempts
-        if outcome.status == "finished" or (has_begun and outcome.status in FAILED):
+        if outcome.status == "finished" or (has_begun and outcome.status in (*FAILED, "pruned")):
             return
         ended = Outcome(status="failed", reason=reason[:LONGEST_REASON], attempts=max(outcome.attempts, attempts + 1))
         self.sweep.write_outcome(name, ended)
@@ -102,8 +112,8 @@ def lost_by(signum: int) -> str:
     return f"its process was ended by {name}{' (perhaps because memory ran out)' if name == 'SIGKILL' else ''}"
 
 
-def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
-    """Makes or resumes the run of a job; returns how it ended."""
+def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
+    """Makes or resumes the run of a job, which ``draws`` its pictures or leaves them; returns how it ended."""
     job, directory = sweep.read_job(name), sweep.job_directory(name)
     attempts, began = sweep.outcome(name).attempts + 1, time.monotonic()
 
@@ -119,10 +129,16 @@ def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
         with reporting.importing():
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
-        api.carry_out(request, quiet=True)
-    except (KeyboardInterrupt, SystemExit):
+        with _reporting(sweep, job) as evaluated:
+            api.carry_out(request, draws=draws, quiet=True, evaluated=evaluated)
+    except SystemExit:  # a scheduler has put the job back into its queue
+        write("waiting")
+        raise
+    except KeyboardInterrupt:
         write("interrupted")
         raise
+    except Pruned as error:
+        return write("pruned", "; ".join(error.problems))
     except UserError as error:
         return write("diverged" if isinstance(error, Diverged) else "failed", "; ".join(error.problems))
     except Exception as error:
@@ -130,3 +146,12 @@ def _attempt(sweep: SweepDirectory, name: str) -> Outcome:
         (directory / JOB_LOG).write_text(traceback.format_exc(), encoding="utf-8")
         return write("failed", f"{type(error).__name__}: {error}")
     return write("finished")
+
+
+def _reporting(sweep: SweepDirectory, job: Job) -> AbstractContextManager[Callable[[Progress], None]]:
+    """Wraps the run of a job; returns what is to be called after each of its evaluations."""
+    if job.trial is None:
+        return nullcontext(lambda progress: None)
+    from seqrnn.sweeping.search import trial
+
+    return trial.reporting(sweep.path, job.trial)

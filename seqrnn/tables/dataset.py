@@ -13,21 +13,31 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from seqrnn import device
+from seqrnn.bounds import Natural
 from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.naive import best_period
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
-from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode, gather
+from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Encoded, Preprocessing, check_not_empty, encode, gather
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
 from seqrnn.tables.settings import TableSettings
-from seqrnn.tables.splits import NAMES, TRAINING, Regions, split_in_time, split_sequences
+from seqrnn.tables.splits import (
+    NAMES,
+    TRAINING,
+    Regions,
+    cut_times,
+    holds_all_parts,
+    split_at,
+    split_in_time,
+    split_sequences,
+)
 from seqrnn.tables.synthetic import synthetic_table
 from seqrnn.tables.times import MOST_NAMED, Step, infer_step, show
 
+CLASS_FREQUENCIES = "constant (class frequencies)"  # the baseline of a classification
 NOWHERE = -1  # the part of a timestep whose target does not count
-SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
 WHOLE = "; a forecast counts with all its steps or not at all (a shorter task.horizon keeps more of them)"
@@ -55,6 +65,7 @@ class DataSummary(BaseModel, frozen=True):
         skipped: how many have not; ``notes`` say why. A prediction counts with all its steps and targets or not at
             all: batches say by timestep, and not by output, what is valid.
         notes: guesses, and what was noticed.
+        trained_on: of a classification, how many sequences of each class.
     """
 
     files: tuple[FileSummary, ...]
@@ -70,6 +81,13 @@ class DataSummary(BaseModel, frozen=True):
     step: str
     season: int
     notes: tuple[str, ...]
+    trained_on: dict[str, Natural] = {}
+
+    def class_logits(self, classes: Many[str]) -> NDArray[np.float64]:
+        """Returns the logarithms (O,) of how frequent classes are among the sequences that are trained on."""
+        counts = np.array([self.trained_on.get(label, 0) for label in classes], np.float64)
+        found: NDArray[np.float64] = np.log(np.maximum(counts / max(counts.sum(), 1.0), 1e-12))
+        return found
 
 
 @dataclass(eq=False)
@@ -183,7 +201,7 @@ def _opened(settings: TableSettings, seed: int, states: tuple[tuple[str, int, in
     notes = list(roles.notes)
     sequences, files = _read(settings, roles, sources, sample)
     step, inserted = _make_regular(settings, roles, sequences, notes)
-    regions = _split(settings, roles, sequences, seed)
+    regions = _split(settings, roles, sequences, seed, notes)
     fitted = fit(settings, roles, sequences, regions, step, settings.gaps != "ignore")
     notes += fitted.notes
     season = _season(settings, roles, sequences, regions, step)
@@ -243,9 +261,9 @@ def _make_regular(
     if not roles.time.columns:
         return Step(unit="row", count=1), 0
     if settings.resample is not None:
-        sequences[:] = [resampled(each, settings.resample) for each in sequences]
+        sequences[:] = [resampled(each, settings.resample, settings.timezone) for each in sequences]
     times = [each.times for each in sequences if each.times is not None]
-    step = infer_step(times, not sequences[0].has_dates)
+    step = infer_step(times, not sequences[0].has_dates, settings.timezone)
     if settings.gaps == "ignore":
         return step, 0
     before = sum(map(len, sequences))
@@ -276,15 +294,58 @@ def _how_read(settings: TableSettings, roles: Roles) -> str:
     return f"; or, if the times are not meant as they were read ({pattern}), give task.time_format"
 
 
-def _split(settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int) -> list[Regions]:
+def _split(
+    settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int, notes: list[str]
+) -> list[Regions]:
     keys = [each.key for each in sequences]
     if not settings.splits_groups:
         horizon = settings.horizon if settings.kind == "forecast" else 1
+        by_date = _split_at_dates(settings, sequences, horizon, notes) if settings.split != "time" else None
+        if by_date is not None:
+            return by_date
         return split_in_time([len(each) for each in sequences], keys, settings.validation, settings.test, horizon)
     is_classification = settings.kind == "classification"
     classes = [label_of(each, roles.targets[0]) if is_classification else "" for each in sequences]
     parts = split_sequences(classes, keys, settings.validation, settings.test, seed)
     return [np.full(len(each), part, np.int8) for each, part in zip(sequences, parts, strict=True)]
+
+
+def _split_at_dates(
+    settings: TableSettings, sequences: Many[Sequence], horizon: int, notes: list[str]
+) -> list[Regions] | None:
+    """Returns the part that each timestep belongs to, cut at the same dates in all sequences: what happened to
+    several of them at once is then either trained on or tested on. None: it was not asked for, and there is one
+    sequence, or one that has too few timesteps on a side of the dates.
+
+    Raises:
+        DataError: it was asked for, and cannot be done.
+    """
+    times = [each.times for each in sequences if each.times is not None]
+    asked_for = settings.split == "date"
+    if asked_for and len(times) < len(sequences):
+        raise DataError(f"task.split=date: {sequences[0].source.name} has no column of times; see task.time")
+    if not asked_for and (len(sequences) < 2 or not all(each.has_dates for each in sequences)):
+        return None
+    cuts = cut_times(times, settings.validation, settings.test)
+    found = split_at(times, cuts)
+    whole = sum(holds_all_parts(each, horizon) for each in found)
+    begins = [show(cut, not sequences[0].has_dates) for cut in cuts]
+    if asked_for and not whole:
+        raise DataError(
+            f"task.split=date: with validation data from {begins[0]} and test data from {begins[1]} on, no sequence "
+            f"has data on all sides that holds the horizon of {horizon}; set task.split=time, or task.validation and "
+            "task.test"
+        )
+    if not asked_for and whole < len(sequences):
+        notes.append(
+            f"split: each sequence by itself, as {len(sequences) - whole:,} of {len(sequences):,} have too few "
+            f"timesteps before {begins[0]}, before {begins[1]} or after it (task.split)"
+        )
+        return None
+    notes.append(
+        f"split: validation data from {begins[0]} on, test data from {begins[1]} on, in all sequences (task.split)"
+    )
+    return found
 
 
 def _season(
@@ -347,6 +408,7 @@ def _joined(
     begin = 0
     for number, (sequence, region) in enumerate(zip(sequences, regions, strict=True)):
         each = encode(preprocessing, sequence, strict=False, regions=region)
+        check_not_empty(each, sequence)
         if each.kept is not None:
             region = region[each.kept]
         for part in range(3):
@@ -400,9 +462,19 @@ def _joined(
         keys,
         season,
         summary.model_copy(
-            update={"targets": counts, "skipped": int((found == NOWHERE).sum()), "notes": tuple(notes)}
+            update={
+                "targets": counts,
+                "skipped": int((found == NOWHERE).sum()),
+                "notes": tuple(notes),
+                "trained_on": _class_counts(preprocessing, np.array(labels)[bounds[:, TRAINING, 0] >= 0]),
+            }
         ),
     )
+
+
+def _class_counts(preprocessing: Preprocessing, labels: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(labels[labels >= 0], minlength=len(preprocessing.classes))
+    return {label: int(count) for label, count in zip(preprocessing.classes, counts, strict=False)}
 
 
 def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:

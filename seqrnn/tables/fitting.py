@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, printable
-from seqrnn.tables.preprocessing import CYCLES, Cycle, Feature, Preprocessing, last_known, transformed_target
+from seqrnn.tables.preprocessing import (
+    CYCLES,
+    SHARE_OF_GAPS,
+    Cycle,
+    Feature,
+    Preprocessing,
+    last_known,
+    transformed_target,
+)
 from seqrnn.tables.roles import Roles
-from seqrnn.tables.sequences import Sequence
+from seqrnn.tables.sequences import MOST_INSERTED, Sequence
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import TRAINING, Regions
 from seqrnn.tables.times import Step
@@ -116,6 +124,7 @@ def fit(
             "resample": settings.resample,
             "sort": settings.sort,
             "gaps": fills,
+            "most_gaps": MOST_INSERTED if settings.gaps == "fill" else SHARE_OF_GAPS,
             "calendar": calendar,
             "missing": settings.missing,
             "output_mean": tuple(zip(*means, strict=True)),

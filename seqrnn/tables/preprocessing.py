@@ -25,6 +25,7 @@ Missing = Literal["mask", "interpolate", "drop"]
 Cycle = Literal["day", "week", "year"]
 CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
 BLOCK = 2**20  # timesteps that are scaled at a time
+SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LARGEST_LOG = 700.0  # exp of it is still finite
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -80,6 +81,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         resample: the length of the steps over which rows are averaged, as pandas writes it; None: they are not.
         sort: whether rows are put into the order of their times.
         gaps: whether missing timesteps are filled with missing values; otherwise rows simply follow each other.
+        most_gaps: the largest share of missing timesteps that are filled; more is an error.
         calendar: the cycles whose phase (as a sine and a cosine) is read.
         missing: what is done about missing inputs: ``mask`` reads the last value and an input that says so,
             ``interpolate`` draws a straight line to the next value, ``drop`` leaves the timestep out and starts a new
@@ -105,6 +107,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     resample: str | None = None
     sort: bool = False
     gaps: bool = False
+    most_gaps: Annotated[float, Field(ge=0)] = SHARE_OF_GAPS
     calendar: tuple[Cycle, ...] = ()
     missing: Missing = "mask"
     log: bool = False
@@ -183,9 +186,11 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
                 of them.
 
         Raises:
-            DataError: a category is unknown, or the logarithm of a value does not exist.
+            DataError: a category is unknown, the logarithm of a value does not exist, or every row is left out.
         """
-        return encode(self, sequence, strict=strict)
+        encoded = encode(self, sequence, strict=strict)
+        check_not_empty(encoded, sequence)
+        return encoded
 
     def to_units(self, outputs: NDArray[Any], origins: NDArray[Any]) -> NDArray[np.float64]:
         """Returns outputs of the network in the units of the table.
@@ -327,7 +332,7 @@ def transformed_target(preprocessing: Preprocessing, sequence: Sequence, name: s
 
 
 def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, regions: Any = None) -> Encoded:
-    """Turns a sequence into arrays; see ``Preprocessing.encode``.
+    """Turns a sequence into arrays; see ``Preprocessing.encode``. Where every row is left out, they are empty.
 
     Args:
         regions: (T,) which part of the data each timestep belongs to, so that no line is drawn from one part to the
@@ -415,13 +420,25 @@ def _encode_category(
     return missing
 
 
+def check_not_empty(encoded: Encoded, sequence: Sequence) -> None:
+    """Checks that rows of a sequence are left.
+
+    Raises:
+        DataError: every row has a missing value, and such rows are left out.
+    """
+    if not len(encoded):
+        which = "" if isinstance(sequence.numbering, int) else f" of {sequence.key}"
+        raise DataError(
+            f"{sequence.source.name}: every row{which} has a missing value, and task.missing=drop leaves such rows "
+            "out; set task.missing=mask, or leave the sequence out"
+        )
+
+
 def _without(encoded: Encoded, dropped: NDArray[np.bool_]) -> Encoded:
     """Leaves timesteps out; a new sequence begins behind each gap."""
     kept = np.flatnonzero(~dropped)
-    if not len(kept):
-        raise DataError("task.missing=drop: every row has a missing value; set task.missing=mask")
     starts = encoded.starts[kept]
-    starts[0] = True
+    starts[:1] = True
     starts[1:] |= np.diff(kept) > 1
     clock = encoded.clock[kept] if encoded.clock is not None else None
     return Encoded(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seqrnn.errors import DataError, printable
 from seqrnn.tables.files import Source
 from seqrnn.tables.reading import Table, cell_error
-from seqrnn.tables.times import MOST_NAMED, NO_TIME, Step, TimeFormat, localized, show, wall_clock
+from seqrnn.tables.times import DAY, MOST_NAMED, NO_TIME, Step, TimeFormat, localized, show, wall_clock, with_offsets
 
 INSERTED = -1  # in place of the number of a row: the timestep was not in the file
 MOST_INSERTED = 10  # times as many timesteps as there are rows
@@ -222,10 +222,12 @@ def gaps_of(sequence: Sequence, step: Step) -> tuple[int, list[str]]:
             f"row {sequence.row(int(n) + 1)}: {show(times[n + 1], is_number)} after {show(times[n], is_number)}"
             for n in wrong[:MOST_NAMED]
         ]
+        clocks = sequence.has_dates and step.timezone is None and step.nominal >= DAY
         raise DataError(
             f"{sequence.source.name}: most rows are {step.length} apart{_within(sequence)}, and {len(wrong):,} are "
             f"not: {'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or "
-            "take the rows as they come with task.gaps=ignore"
+            f"take the rows as they come with task.gaps=ignore"
+            f"{', or set task.timezone if it is summer time that makes the difference' if clocks else ''}"
         )
     found = np.flatnonzero(distances > 1.5)
     lines = [
@@ -271,11 +273,12 @@ def _spread(values: NDArray[Any], positions: NDArray[np.int64], count: int, empt
     return spread
 
 
-def resampled(sequence: Sequence, rule: str) -> Sequence:
+def resampled(sequence: Sequence, rule: str, timezone: str | None = None) -> Sequence:
     """Returns a sequence of regular timesteps: the mean of the numbers, and the last category, of each.
 
     Args:
         rule: the length of a timestep, as pandas writes it, such as ``1h``, ``7D`` or ``MS``.
+        timezone: in whose calendar days and months begin.
 
     Raises:
         DataError: there are no dates, or the rule is none.
@@ -287,7 +290,7 @@ def resampled(sequence: Sequence, rule: str) -> Sequence:
             f"task.resample={printable(rule)}: {sequence.source.name} has no column of dates; see task.time"
         )
     assert sequence.times is not None
-    index = pd.DatetimeIndex(sequence.times.astype("datetime64[ns]"))
+    index = with_offsets(sequence.times, timezone)
     try:
         bins = pd.Series(np.arange(len(sequence)), index).resample(rule)
     except (ValueError, TypeError) as error:
@@ -312,6 +315,6 @@ def resampled(sequence: Sequence, rule: str) -> Sequence:
             for name, values in sequence.numbers.items()
         },
         codes={name: np.where(has_rows, values[rows], -1) for name, values in sequence.codes.items()},
-        times=last.index.to_numpy().astype("datetime64[ns]").astype(np.int64),
+        times=last.index.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64),
         numbering=np.where(has_rows, numbering, INSERTED),
     )

@@ -33,7 +33,7 @@ class TableSettings(BaseModel, frozen=True, extra="forbid"):
     missing: Missing
     log: bool
     difference: bool | Literal["auto"]
-    split: Literal["auto", "time", "group"]
+    split: Literal["auto", "time", "date", "group"]
     validation: float
     test: float
     season: int | Literal["auto"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,31 @@ def split_in_time(
 def _is_short(length: int, validation: float, test: float, horizon: int) -> bool:
     held_out, chosen_by = max(round(length * test), 1), max(round(length * validation), 1)
     return min(held_out, chosen_by) < horizon or length - held_out - chosen_by < horizon + 1
+
+
+def cut_times(times: Sequence[NDArray[Any]], validation: float, test: float) -> tuple[Any, Any]:
+    """Returns the times at which the validation data and the test data of all sequences begin, so that the parts have
+    their shares of all timesteps.
+
+    Args:
+        times: of each sequence, ascending.
+    """
+    pooled = np.sort(np.concatenate(times))
+    tested_on = len(pooled) - max(round(len(pooled) * test), 1)
+    chosen_by = tested_on - max(round(len(pooled) * validation), 1)
+    return pooled[max(chosen_by, 0)], pooled[tested_on]
+
+
+def split_at(times: Sequence[NDArray[Any]], cuts: tuple[Any, Any]) -> list[Regions]:
+    """Returns the part that each timestep belongs to: what lies before both times is trained on, what lies between
+    them validated on, and the rest tested on, in all sequences."""
+    return [np.searchsorted(np.array(cuts), each, "right").astype(np.int8) for each in times]
+
+
+def holds_all_parts(regions: Regions, horizon: int) -> bool:
+    """Returns whether a sequence has predictions to be trained on, validated on and tested on."""
+    counts = np.bincount(regions, minlength=len(NAMES))
+    return bool(counts[TRAINING] > horizon and counts[VALIDATION] >= horizon and counts[TEST] >= horizon)
 
 
 def split_sequences(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zoneinfo
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -42,6 +43,11 @@ class TimeFormat(BaseModel, frozen=True, extra="forbid"):
     offsets: bool = False
     timezone: str | None = None
 
+    @property
+    def is_utc(self) -> bool:
+        """Whether times are UTC, and not what a clock showed."""
+        return self.offsets or self.timezone is not None
+
 
 class Step(BaseModel, frozen=True, extra="forbid"):
     """The distance between two timesteps.
@@ -51,11 +57,14 @@ class Step(BaseModel, frozen=True, extra="forbid"):
             where there are none.
         count: of these units.
         day: of a month: the day of the month, 31 for its last one.
+        timezone: in whose calendar days and months are counted, which summer time makes shorter or longer; None: all
+            days are equally long.
     """
 
     unit: Literal["nanosecond", "month", "weekday", "number", "row"]
     count: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     day: Annotated[int, Field(ge=1, le=31)] = 1
+    timezone: str | None = None
 
     @property
     def nominal(self) -> float:
@@ -95,6 +104,8 @@ class Step(BaseModel, frozen=True, extra="forbid"):
 
     def positions(self, times: NDArray[Any]) -> NDArray[np.float64]:
         """Returns how many steps each time is from the first, whole numbers where the times are regular."""
+        if self.timezone is not None:
+            times = wall_clock(times, self.timezone)
         if self.unit == "month":
             months = _months(times)
             return np.asarray((months - months[0]) / self.count, np.float64)
@@ -105,6 +116,12 @@ class Step(BaseModel, frozen=True, extra="forbid"):
 
     def times_at(self, first: Any, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Returns the times that are ``positions`` steps from ``first``."""
+        if self.timezone is not None:
+            shown = wall_clock(np.array([first]), self.timezone)[0]
+            return _at_clock(self._later(shown, positions), self.timezone)
+        return self._later(first, positions)
+
+    def _later(self, first: Any, positions: NDArray[np.int64]) -> NDArray[Any]:
         if self.unit == "month":
             months = np.datetime64(int(first), "ns").astype("datetime64[M]") + positions * int(self.count)
             last = (months + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
@@ -136,8 +153,16 @@ def _days_of_month(times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray
     return (days - months.astype("datetime64[D]")).astype(np.int64) + 1, days == last
 
 
-def infer_step(sequences: Sequence[NDArray[Any]], is_number: bool) -> Step:
-    """Returns the distance between timesteps that is most common in ascending times."""
+def infer_step(sequences: Sequence[NDArray[Any]], is_number: bool, timezone: str | None = None) -> Step:
+    """Returns the distance between timesteps that is most common in ascending times.
+
+    Args:
+        timezone: in whose calendar days and months are counted.
+    """
+    if timezone is not None and not is_number:
+        step = infer_step([wall_clock(times, timezone) for times in sequences], is_number=False)
+        if step.unit != "nanosecond" or step.count % DAY == 0:
+            return step.model_copy(update={"timezone": timezone})
     differences = np.concatenate([np.diff(times) for times in sequences])
     if not len(differences):
         return Step(unit="number" if is_number else "nanosecond", count=1 if is_number else DAY)
@@ -301,27 +326,48 @@ def _wrong_time(where: str, row: int, column: str, value: Any, problem: str) -> 
     return DataError(f"{where}, row {row}, column {printable(column)}: {printable(str(value))[:60]!r} {problem}")
 
 
+def is_timezone(name: str) -> bool:
+    """Returns whether there is a time zone of this name."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not there; no name of a file; a folder
+        return False
+    return True
+
+
 def localized(times: NDArray[np.int64], timezone: str, where: str) -> NDArray[np.int64]:
     """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is told apart
     by the order of the rows.
 
     Raises:
-        DataError: there is no such zone, a time does not exist in it, or it comes twice and only once in the rows.
+        DataError: a time does not exist in the zone, or comes twice there and only once in the rows.
     """
     import pandas as pd
 
     try:
         index = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize(timezone, ambiguous="infer")
-    except (KeyError, ModuleNotFoundError) as error:
-        raise DataError(f"task.timezone={printable(timezone)}: no such time zone: {printable(str(error))}") from None
-    except ValueError as error:  # pandas: ambiguous and nonexistent times
+    except Exception as error:  # of ambiguous and nonexistent times: ValueError, or with pandas 2 those of pytz
         raise DataError(f"{where}: task.timezone={timezone}: {printable(str(error).partition(chr(10))[0])}") from None
     return _nanoseconds(index.tz_convert("UTC").tz_localize(None).to_numpy())
 
 
-def wall_clock(times: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
-    """Returns what a clock in ``timezone`` shows at times in UTC."""
+def _at_clock(shown: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """Returns the times in UTC at which a clock in ``timezone`` shows what it shows; the first of two, and the end of
+    the hour that is left out when summer time begins."""
     import pandas as pd
 
-    index = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize("UTC").tz_convert(timezone)
-    return _nanoseconds(index.tz_localize(None).to_numpy())
+    index = pd.DatetimeIndex(shown.astype("datetime64[ns]"))
+    zoned = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
+    return _nanoseconds(zoned.tz_convert("UTC").tz_localize(None).to_numpy())
+
+
+def with_offsets(times: NDArray[np.int64], timezone: str | None) -> Any:
+    """Returns times in UTC as those of a zone, with their offsets: a DatetimeIndex. None: that of UTC."""
+    import pandas as pd
+
+    return pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize("UTC").tz_convert(timezone or "UTC")
+
+
+def wall_clock(times: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """Returns what a clock in ``timezone`` shows at times in UTC."""
+    return _nanoseconds(with_offsets(times, timezone).tz_localize(None).to_numpy())

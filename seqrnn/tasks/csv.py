@@ -21,11 +21,12 @@ from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
-from seqrnn.tables.dataset import Dataset, describe_parts, open_dataset, training_rows
+from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, open_dataset, training_rows
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import TEST, TRAINING, VALIDATION
+from seqrnn.tables.times import is_timezone
 from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Suggestions
 from seqrnn.tasks.table_batch import TableBatch
 from seqrnn.tasks.table_forecasts import fit_linear, forecasts_of, in_units, labels_of, naive_outputs
@@ -81,7 +82,7 @@ class Csv:
         missing: Literal["mask", "interpolate", "drop"],
         log: bool,
         difference: bool | Literal["auto"],
-        split: Literal["auto", "time", "group"],
+        split: Literal["auto", "time", "date", "group"],
         validation: Share,
         test: Share,
         season: Count | Literal["auto"],
@@ -288,7 +289,7 @@ class Csv:
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         if self.kind == "classification":
-            return {"constant (class frequencies)": self._class_frequencies}
+            return {CLASS_FREQUENCIES: self._class_frequencies}
         predictors: dict[str, Callable[[Chunk], Tensor]] = {}  # the first ones stand in titles
         if self.linear is not None:
             predictors[LINEAR] = partial(self._predict_linear, self.linear)
@@ -313,9 +314,7 @@ class Csv:
         return torch.from_numpy(made).to(chunk.targets.dtype)
 
     def _class_frequencies(self, chunk: Chunk) -> Tensor:
-        trained_on = self.data.labels[self.data.regions[:, TRAINING, 0] >= 0]
-        counts = np.bincount(trained_on, minlength=self.output_size)
-        logits = torch.from_numpy(np.log(np.maximum(counts / counts.sum(), 1e-12)))
+        logits = torch.from_numpy(self.data.summary.class_logits(self.classes))
         return logits.expand(*chunk.targets.shape, self.output_size)
 
     def suggest(self) -> Suggestions:
@@ -396,14 +395,18 @@ def _problems(settings: TableSettings) -> list[str]:
             problems.append(f"task.difference=true: a {settings.kind} reads no past targets; leave it at auto")
     if settings.kind == "classification" and settings.log:
         problems.append("task.log=true: a classification predicts no number; leave it false")
-    if settings.kind == "classification" and settings.split == "time":
-        problems.append("task.split=time: a classification divides whole sequences; leave it at auto")
+    if settings.kind == "classification" and settings.split in ("time", "date"):
+        problems.append(f"task.split={settings.split}: a classification divides whole sequences; leave it at auto")
+    if settings.split == "date" and settings.time is None:
+        problems.append("task.split=date: needs a column of times, and task.time=null says that there is none")
     problems += [
         f"task.known: {name} is the target, which is not known in advance; leave it out"
         for name in settings.known
         if name in targets
     ]
     times = settings.time if isinstance(settings.time, tuple) else ()
+    if settings.timezone is not None and not is_timezone(settings.timezone):
+        problems.append(f"task.timezone={settings.timezone}: no such time zone; write it as Europe/Berlin or UTC")
     if settings.group is not None and settings.group in times:
         problems.append(f"task.group: {settings.group} is the column of task.time; name another, or null")
     for key, names in (("inputs", settings.inputs), ("known", settings.known), ("target", targets)):

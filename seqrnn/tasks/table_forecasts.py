@@ -51,7 +51,7 @@ def forecasts_of(made: Mapping[str, Predicted], preprocessing: Preprocessing) ->
         values = in_units(one, preprocessing)[0][begin:].copy()
         values[~first.valid[begin:]] = np.nan
         found[name] = values
-    return Forecasts(times[begin:], actual, found)
+    return Forecasts(times[begin:], actual, found, tuple(str(key) for batch in first.batches for key in batch.keys))
 
 
 def labels_of(data: Dataset, made: Predicted, units: Array) -> Labels:

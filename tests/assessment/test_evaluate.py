@@ -172,7 +172,10 @@ def test_an_ensemble_whose_runs_hold_out_different_sequences_is_refused(
     overrides = csv(path, "task.kind=classification", "task.target=label", "task.group=id", "task.time=null")
     runs = [trained(*overrides, f"seed={seed}") for seed in (0, 1)]
     command(*(run.directory for run in runs), "--ensemble").refused("seeds 0 and 1", "holds out different sequences")
-    assert "accuracy" in command(runs[0].directory).out
+    own, new = (command(runs[0].directory, *more).out for more in ((), ("--data", path)))
+    for out in (own, new):
+        assert "accuracy" in out
+        assert "constant (class frequencies)" in out
 
 
 def test_new_rows_are_scored_as_the_table_was_prepared(

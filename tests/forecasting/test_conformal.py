@@ -102,3 +102,8 @@ def test_very_many_forecasts_share_intervals_that_adapt_as_well(monkeypatch: pyt
     changed = residuals[400:].copy()
     changed[2000:] += 50
     np.testing.assert_array_equal(conformal.adaptive(residuals[:400], changed, 0.8)[0][:2000], lower[:2000])
+
+
+def test_a_horizon_may_be_longer_than_the_test_data() -> None:
+    lower, upper = conformal.adaptive(RNG.standard_normal((50, 1, 7, 1)), RNG.standard_normal((2, 1, 7, 1)), 0.9)
+    assert (lower < upper).all()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from seqrnn.errors import DataError
-from seqrnn.forecasting import metrics, report
+from seqrnn.forecasting import conformal, metrics, report
 from seqrnn.forecasting.intervals import Intervals, as_array
 from seqrnn.forecasting.origins import future
 from seqrnn.forecasting.report import Forecasts, Labels, make_report
@@ -38,6 +39,8 @@ def test_the_series_that_is_covered_least_is_named() -> None:
     calm, wild = (forecasts(600, seed, series=2, horizon=1) for seed in (0, 1))
     for made in (calm, wild):
         made.made["network"][:, 1] += 4 * (made.actual[:, 1] - made.made["network"][:, 1])  # four times the errors
+    calm.made["network"][:, 1] = calm.made["network"][:, 0]  # but not in the validation data
+    calm = replace(calm, actual=calm.actual[:, [0, 0]])
     found = make_report(calm, wild, Labels(("load", "price"), ("north", "south")))
     one = found.intervals.with_confidence(0.9)
     assert one is not None
@@ -46,6 +49,7 @@ def test_the_series_that_is_covered_least_is_named() -> None:
     assert one.worst_coverage < 0.85 < (one.coverage or 0)
     assert found.summary["intervals"][2]["worst_series"] == "south"
     assert any("of the series south" in line for line in found.coverage_notes)
+    assert any("its test data differ" in line for line in found.coverage_notes)
     alone = make_report(forecasts(600, 0, 1), forecasts(600, 1, 1), LABELS)
     assert alone.intervals.intervals[2].worst_series is None
     assert alone.coverage_notes == []
@@ -153,7 +157,7 @@ def test_the_arrays_are_bounded_and_keep_the_latest(monkeypatch: pytest.MonkeyPa
     arrays = make_report(forecasts(300, 0), test, LABELS).arrays
     assert arrays["actual"].shape == (50, 1, 3, 2)
     np.testing.assert_array_equal(arrays["actual"], test.actual[-50:, :1])
-    assert arrays["lower"].shape == (50, 3, 2)
+    assert arrays["lower"].shape == (50, 1, 3, 2)
     assert arrays["times"].dtype == np.int64
 
 
@@ -162,3 +166,43 @@ def test_point_scores_average_over_targets_of_different_units() -> None:
     forecast = np.broadcast_to([1.0, 3.0], actual.shape)
     found = report.point_scores(actual, forecast, np.array([1.0, 2.0]))
     assert (found["mae"], found["rmse"], found["mase"]) == (2, 2, 1.25)
+
+
+def unequal(timesteps: int, seed: int, order: list[int]) -> Forecasts:
+    """Forecasts of five series, of which each has twice the errors of the one before."""
+    made = forecasts(timesteps, seed, series=5, horizon=2)
+    actual, network = made.actual.copy(), made.made["network"]
+    for number in range(5):
+        actual[:, number] = network[:, number] + 2.0**number * (actual - network)[:, number]
+    chosen = {name: values[:, order] for name, values in made.made.items()}
+    return Forecasts(made.times[:, order], actual[:, order], chosen, tuple("abcde"[number] for number in order))
+
+
+def test_each_series_has_intervals_of_its_own_width() -> None:
+    labels = Labels(("load", "price"), ("e", "c", "a"))
+    found = make_report(unequal(60, 0, [0, 1, 2, 3, 4]), unequal(400, 1, [4, 2, 0]), labels)
+    assert found.summary["coverage_by_series"] == pytest.approx([0.9, 0.9, 0.9], abs=0.04)
+    one = found.intervals.with_confidence(0.9)
+    assert one is not None
+    assert one.split_coverage is not None
+    assert one.coverage == pytest.approx(0.9, abs=0.03)
+    scales = np.array([found.intervals.scales[name] for name in "eca"])
+    np.testing.assert_allclose(scales[:-1] / scales[1:], 4, rtol=0.35)
+    reach = found.arrays["upper"][-1] - found.arrays["lower"][-1]  # (N, H, K)
+    np.testing.assert_allclose(reach, (as_array(one.upper) - as_array(one.lower)) * scales[:, None], rtol=0.1)
+    others = replace(unequal(60, 0, [0, 1, 2]), series=("x", "y", "z"))
+    assert make_report(others, unequal(400, 1, [4, 2, 0]), labels).intervals.scales == {}
+
+
+def test_few_residuals_change_the_scale_of_a_series_by_little() -> None:
+    residuals = np.random.default_rng(0).standard_normal((200, 12, 1, 1))
+    np.testing.assert_allclose(conformal.scales(residuals), 1, atol=0.05)
+    residuals[:, :4] *= 3
+    residuals[2:, 4] = np.nan  # two timesteps of one series, none of another
+    residuals[:, 5] = np.nan
+    scale = conformal.scales(residuals)[:, 0]
+    np.testing.assert_allclose(scale[:4].mean() / scale[6:].mean(), 3, rtol=0.1)
+    assert scale[6:].max() < scale[5] < scale[:4].min()
+    np.testing.assert_array_equal(conformal.scales(np.zeros((50, 2, 1, 1))), 1)
+    zeros = conformal.scales(np.stack([np.zeros(50), np.ones(50)], axis=1)[..., None, None])[:, 0]
+    assert 0 < zeros[0] < 0.1 < 1 < zeros[1]

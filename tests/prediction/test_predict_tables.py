@@ -237,7 +237,9 @@ def test_whole_recordings_are_classified(classification: Run, command: Command) 
         logits, _ = network(inputs, network.initial_state(1))
     share = logits[-1, 0].softmax(0)[preprocessing.classes.index("fast")]
     assert frame.set_index("id").loc["r00", "probability_fast"] == pytest.approx(float(share), rel=1e-4)
-    assert "accuracy" in command(classification.directory, "--data", "new.csv").out
+    out = command(classification.directory, "--data", "new.csv").out
+    assert "accuracy" in out
+    assert "constant (class frequencies)" in out
     new.drop(columns="kind").to_csv("unlabelled.csv", index=False)
     unlabelled = predicted(command, classification, "unlabelled.csv")
     assert "kind" not in unlabelled
@@ -378,3 +380,60 @@ def test_a_preprocessing_of_another_run_is_refused(
     values = json.loads((forecast.directory / "preprocessing.json").read_text())
     (copy / "preprocessing.json").write_text(json.dumps({**values, "horizon": "3"}))
     command(copy, "--data", folder / "new.csv").refused("preprocessing.json: horizon should be")
+
+
+@pytest.fixture(scope="session")
+def internal_names(tmp_path_factory: pytest.TempPathFactory) -> pandas.DataFrame:
+    """A table whose columns are named as those of predictions."""
+    frames = []
+    for shop in ("a", "b"):
+        days = pandas.date_range("2024-01-01", periods=60)
+        frames.append(pandas.DataFrame({"origin": days, "step": shop, "file": np.sin(np.arange(60)).round(3)}))
+    return pandas.concat(frames, ignore_index=True)
+
+
+def test_columns_named_as_those_of_predictions_are_all_there(
+    internal_names: pandas.DataFrame, trained: MakeRun, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("names") / "names.csv"
+    internal_names.to_csv(path, index=False)
+    run = trained(*COMMON, f"task.path={path}", "task.group=step", "task.horizon=2")
+    for out in ("p.csv", "p.npz"):
+        assert command(run.directory, "--data", path, "--out", out).code == 0
+    made = pandas.read_csv("p.csv")
+    assert list(made)[:6] == ["step_", "origin", "step", "origin_", "file", "file_predicted"]
+    assert set(made["step_"]) == {"a", "b"}
+    distance = pandas.to_datetime(made["origin_"]) - pandas.to_datetime(made["origin"])
+    assert (distance.dt.days == made["step"]).all()
+    with np.load("p.npz") as arrays:
+        assert list(arrays) == list(made)
+        np.testing.assert_allclose(arrays["file"], made["file"])
+    rows = "\n".join(internal_names.iloc[:3].astype(str).apply(lambda row: json.dumps(dict(row)), axis=1))
+    answers = command(run.directory, "--stream", stdin=rows).answers
+    assert [(one["timestep"], one["step"], one["origin"][0]) for one in answers] == [
+        (n, "a", f"2024-01-{n + 2:02d}") for n in range(3)
+    ]
+
+
+def test_as_many_gaps_are_filled_as_in_training(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    whole = table(200)
+    holes = whole.drop(index=range(5, 190, 4))
+    holes.to_csv(tmp_path / "holes.csv", index=False)
+    path = tmp_path / "holes.csv"
+    run = trained(*COMMON, f"task.path={path}", "task.gaps=fill")
+    result = command(run.directory, "--data", path, "--out", "p.csv")
+    assert result.code == 0, result.err
+    assert len(pandas.read_csv("p.csv")) == len(whole)
+
+
+def test_times_of_a_zone_have_their_offset(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    days = pandas.date_range("2024-03-01", periods=60, tz="Europe/Berlin")
+    texts = [one.isoformat() for one in days]
+    path = tmp_path / "zone.csv"
+    pandas.DataFrame({"time": texts, "y": np.sin(np.arange(60))}).to_csv(path, index=False)
+    run = trained(*COMMON, f"task.path={path}", "task.timezone=Europe/Berlin")
+    assert command(run.directory, "--data", path, "--out", "p.csv").code == 0
+    expected = [str(one) for one in pandas.date_range("2024-03-02", periods=60, tz="Europe/Berlin")]
+    assert list(pandas.read_csv("p.csv")["time"]) == expected
+    answers = command(run.directory, "--stream", stdin=path.read_text()).answers
+    assert [one["time"] for one in answers] == expected

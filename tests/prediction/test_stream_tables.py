@@ -16,6 +16,7 @@ from sales_tables import COMMON, recordings, table
 
 from seqrnn import registry
 from seqrnn.errors import DataError
+from seqrnn.forecasting.intervals import Interval, Intervals
 from seqrnn.prediction import stream, trained
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
@@ -142,7 +143,8 @@ def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) 
         json.dumps({**row, "sales": "many"}): "'sales': 'many' is not a number",
         json.dumps({**row, "sales": True}): "'sales': True is not a number",
         json.dumps({**row, "sales": [1]}): "'sales': [1] is not a number",
-        json.dumps({**row, "weather": 1.5}): "'weather': 1.5 should be a text",
+        json.dumps({**row, "weather": 1.5}): "column weather: '1.5' is a category that was not",
+        json.dumps({**row, "weather": [1]}): "'weather': [1] should be a text",
         json.dumps({**row, "sales": 1e999}): "'sales': inf should be a finite number",
         json.dumps({**row, "day": "yesterday"}): "column day: 'yesterday'",
         json.dumps({**row, "day": None}): "'day': no time; every row needs one",
@@ -276,3 +278,62 @@ def test_intervals_are_answered(make: Any, command: Command, tmp_path: Path) -> 
         np.testing.assert_allclose(np.add(predicted, [1, 2, 0])[:2], upper[:2], rtol=1e-7)
         assert lower[2] is None
         assert upper[2] is None
+
+
+def test_rows_before_the_first_complete_one_are_left_out(make: Any, command: Command, tmp_path: Path) -> None:
+    frame = with_holes()
+    run = make("task.missing=drop")
+    frame.loc[[0, 1, 40], "weather"] = np.nan
+    frame.loc[[0, 40, 41], "sales"] = np.nan
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    answers = command(run.directory, "--stream", stdin=frame.to_csv(index=False)).answers
+    left_out = frame[["weather", "sales"]].isna().any(axis=1)
+    assert ["skipped" in one for one in answers] == list(left_out)
+    assert command(run.directory, "--data", tmp_path / "new.csv", "--out", "p.parquet").code == 0
+    predicted = pandas.read_parquet("p.parquet")["sales_predicted"]
+    np.testing.assert_allclose([one["sales_predicted"] for one in answers if "skipped" not in one], predicted, 1e-6)
+    frame.assign(weather=np.nan).to_csv(tmp_path / "none.csv", index=False)
+    command(run.directory, "--data", tmp_path / "none.csv").refused("every row has a missing value")
+
+
+def test_learning_without_a_row_that_can_be_used_writes_what_can_be_continued(make: Any, command: Command) -> None:
+    run = make()
+    for stdin in ("", "day,nonsense\n"):
+        result = command(run.directory, "--stream", "--learn", "learned", stdin=stdin)
+        assert result.code == 0, result.err
+    assert "learned in 0 updates" in result.err
+
+
+def test_categories_of_json_are_those_of_parquet(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    on, level = rng.random(80) < 0.5, rng.choice([1.0, 2.5], 80)
+    sales = (on + level + rng.normal(size=80)).round(3)
+    frame = pandas.DataFrame({"on": on, "level": level, "sales": sales})
+    frame.to_parquet(tmp_path / "typed.parquet")
+    run = trained(*COMMON, f"task.path={tmp_path / 'typed.parquet'}", "task.target=sales", "task.categories=[level]")
+    assert command(run.directory, "--data", tmp_path / "typed.parquet", "--out", "p.parquet").code == 0
+    rows = "\n".join(json.dumps(row) for row in frame.to_dict("records"))
+    answers = command(run.directory, "--stream", stdin=rows).answers
+    expected = pandas.read_parquet("p.parquet")["sales_predicted"]
+    np.testing.assert_allclose([one["sales_predicted"] for one in answers], expected, 1e-5, 1e-6)
+
+
+def test_each_series_has_intervals_of_its_own_width(
+    make: Any, command: Command, folder: Path, tmp_path: Path
+) -> None:
+    run = make("task.group=shop", name="shops.csv")
+    copy = tmp_path / "copy"
+    shutil.copytree(run.directory, copy)
+    interval = Interval(confidence=0.9, lower=[[-1.0]], upper=[[2.0]], split_lower=[[-7.0]], split_upper=[[9.0]])
+    intervals = Intervals(horizon=1, targets=["sales"], calibration=9, scales={"s2": [3.0]}, intervals=[interval])
+    (copy / "intervals.json").write_text(intervals.model_dump_json())
+    frame = pandas.read_csv(folder / "shops.csv")
+    assert command(copy, "--data", folder / "shops.csv", "--out", "p.csv").code == 0
+    made = pandas.read_csv("p.csv").groupby("shop").nth(5).set_index("shop")
+    answers = command(copy, "--stream", stdin=frame.groupby("shop").head(6).to_csv(index=False)).answers
+    streamed = pandas.DataFrame(answers).groupby("shop").nth(5).set_index("shop")
+    for found in (made, streamed):
+        for shop, lower, upper in (("s1", -7, 9), ("s2", -3, 6)):
+            one = found.loc[shop]
+            assert one["sales_lower_90"] - one["sales_predicted"] == pytest.approx(lower, abs=1e-5)
+            assert one["sales_upper_90"] - one["sales_predicted"] == pytest.approx(upper, abs=1e-5)

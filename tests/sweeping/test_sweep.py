@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import Finished
 
+from seqrnn import plots
 from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
@@ -56,6 +57,15 @@ def test_a_line_for_each_job_and_a_table_over_seeds(command: Command) -> None:
     table = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(table) == 3  # a head, and a row for each of the two rates
     assert r"\toprule" in Path("sweep/sweep.tex").read_text(encoding="utf-8")
+    assert finished.out.endswith("report: sweep/report.html\n")
+    assert Path("sweep/report.html").stat().st_size > 1e6
+
+
+def test_a_report_can_be_switched_off(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1", "init_from=nosuch", "sweep.report=false")
+    assert finished.exit_code == 1
+    assert "report" not in finished.out
+    assert not Path("sweep/report.html").exists()
 
 
 @pytest.mark.long
@@ -68,6 +78,18 @@ def test_a_job_trains_as_the_same_run_by_itself(command: Command) -> None:
     assert {**config, "resume": None} == expected
     assert "sweep" not in config
     assert RunReader(job).overrides() == RunReader(alone.directory).overrides()
+
+
+@pytest.mark.long
+def test_pictures_of_a_sweep_are_those_that_are_drawn_again_and_none_is_missing_at_its_end(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1,2,3", "plots.draw=true")
+    pictures = [path.name for job in jobs() for path in job.glob("*.png")]
+    assert sorted(pictures) == 3 * ["loss.png"] + 3 * ["predictions.png"], finished.err
+    for job in jobs():
+        assert RunReader(job).summary()["problems"] == []
+        before = {path: path.read_bytes() for path in job.glob("*.png")}
+        plots.draw(job)
+        assert {path: path.read_bytes() for path in job.glob("*.png")} == before
 
 
 def test_the_same_line_again_runs_nothing_and_more_seeds_run_alone(command: Command) -> None:
@@ -254,15 +276,3 @@ def test_hydras_own_sweeper_can_be_chosen(command: Command) -> None:
     finished = command("-m", *QUICK, "hydra.sweep.dir=sweep", "hydra/sweeper=basic", "seed=1,2")
     assert finished.exit_code == 0, finished.err
     assert sorted(path.name for path in Path("sweep").iterdir() if path.is_dir()) == ["0", "1"]
-
-
-@pytest.mark.long
-def test_joblib_gives_the_same_results(command: Command) -> None:
-    pytest.importorskip("joblib")
-    assert command(*SWEEP, "seed=1,2").exit_code == 0
-    parallel = command("-m", *QUICK, "seed=1,2", "hydra.sweep.dir=parallel", "hydra/launcher=joblib",
-                       "hydra.launcher.n_jobs=2")  # fmt: skip
-    assert parallel.exit_code == 0, parallel.err
-    assert parallel.out.count("] finished") == 2
-    for one, other in zip(jobs(), jobs("parallel"), strict=True):
-        assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()

@@ -198,7 +198,9 @@ def test_summer_time(tmp_path: Path) -> None:
         tmp_path / "b.csv", "time,y", (f"{time.isoformat()},{n % 24}" for n, time in enumerate(index))
     )
     np.testing.assert_array_equal(make_csv(with_offsets).data.times, data.times)
-    assert "no such time zone" in refusal(path, timezone="Europe/Atlantis")
+    for zone in ("Europe/Atlantis", "", "..", "/etc/passwd"):
+        with pytest.raises(ConfigError, match="no such time zone"):
+            make_csv(path, timezone=zone)
 
 
 def test_gaps(tmp_path: Path) -> None:

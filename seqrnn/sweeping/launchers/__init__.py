@@ -3,7 +3,7 @@
 local       processes of this machine, the default
 worker      the main function of such a process
 slurm       a Slurm cluster, through submitit
-ray         a Ray cluster
+ray_cluster a Ray cluster
 of_hydra    any other launcher of hydra
 
 Each hands out jobs by name, waits until they have ended, and reports a job whose process was lost. Other launchers of

@@ -1,0 +1,172 @@
+"""What sweeps cost: python -m benchmarks.sweeps thousand | speedup | killed [--jobs N] [OVERRIDE ...].
+
+thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run
+speedup   jobs that train about ten seconds, in two processes and in one: the share of the time
+killed    a sweep, of which every 14th job fails, is killed with SIGKILL half-way, repeated, and repeated with two
+          more jobs
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = ("experiment=sine_online", "sweep.report=false")
+# About ten seconds on one core.
+TEN_SECONDS = ("task=integral", "schedule=online", "model=elman", "kernel=torch", "device=cpu", "plots.draw=false",
+               "task.train_timesteps=100000", "sweep.report=false")  # fmt: skip
+
+
+class Memory:
+    """Within its block, measures the resident memory of a process and of all that it has started, twice a second."""
+
+    def __init__(self, process: int) -> None:
+        self.process, self.samples = process, list[float]()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _measure(self) -> None:
+        while not self._ended.wait(0.5):
+            parents, sizes = {}, {}
+            for path in Path("/proc").glob("[0-9]*"):
+                try:
+                    fields = (path / "stat").read_text().rpartition(")")[2].split()
+                    parents[int(path.name)], sizes[int(path.name)] = int(fields[1]), int(fields[21])
+                except (OSError, IndexError):
+                    continue
+            family = {self.process}
+            while more := {child for child, parent in parents.items() if parent in family} - family:
+                family |= more
+            pages = sum(sizes.get(member, 0) for member in family)
+            self.samples.append(pages * resource.getpagesize() / 2**20)
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Starts a sweep in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "seqrnn.train", "-m", *words],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    """Returns the rows of sweep.csv."""
+    with (sweep / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cpu_seconds() -> float:
+    """Returns the CPU time of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def thousand(folder: Path, jobs: int, words: Sequence[str]) -> None:
+    """Prints what many short jobs cost."""
+    began, used = time.perf_counter(), cpu_seconds()
+    process = start(folder, *SHORT, f"seed=range({jobs})", "hydra.sweep.dir=sweep", *words)
+    with Memory(process.pid) as memory:
+        printed, _ = process.communicate()
+    seconds = time.perf_counter() - began
+    statuses = Counter(row["status"] for row in rows(folder / "sweep"))
+    print(f"{jobs:,} jobs of sine_online {' '.join(words)}: {seconds:.1f} s; {dict(statuses)}")
+    print(f"CPU time: {cpu_seconds() - used:.1f} s, {1000 * (cpu_seconds() - used) / jobs:.0f} ms for a job")
+    quarters = [memory.samples[len(memory.samples) * share // 4 - 1] for share in (1, 2, 3, 4)]
+    print(
+        "memory of all its processes after each quarter of the time: " + ", ".join(f"{mb:.0f} MB" for mb in quarters)
+    )
+    if process.returncode:
+        sys.exit(printed[-2000:])
+
+
+def speedup(folder: Path, jobs: int, words: Sequence[str]) -> None:
+    """Prints the time in two processes as a share of the time in one."""
+    seconds = {}
+    for name, how in {"serial": ("sweep.jobs=1",), "parallel": words or ("sweep.jobs=2",)}.items():
+        began = time.perf_counter()
+        process = start(folder, *TEN_SECONDS, f"seed=range({jobs})", f"hydra.sweep.dir={name}", *how)
+        printed, _ = process.communicate()
+        seconds[name] = time.perf_counter() - began
+        if process.returncode:
+            sys.exit(printed[-2000:])
+        of_jobs = [float(row["seconds"]) for row in rows(folder / name)]
+        print(f"{name} {' '.join(how)}: {seconds[name]:.1f} s for {jobs} jobs of {sum(of_jobs) / jobs:.1f} s")
+    print(f"{seconds['parallel'] / seconds['serial']:.2f} of the serial time")
+    same = all(
+        (folder / "parallel" / path.parent.name / path.name).read_bytes() == path.read_bytes()
+        for path in (folder / "serial").glob("*/weights.safetensors")
+    )
+    print(f"the weights are {'the same' if same else 'DIFFERENT'}, bit for bit")
+
+
+def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
+    """Prints how a sweep ends that was killed half-way and repeated, and what a longer one adds."""
+    failing = range(7, jobs, 14)
+
+    def sets(count: int) -> list[str]:
+        lines = [f"seed={seed}{' init_from=nosuch' if seed in failing else ''}" for seed in range(count)]
+        (folder / "jobs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return [*SHORT, "plots.draw=false", "sweep.file=jobs.txt", "hydra.sweep.dir=sweep", *words]
+
+    process = start(folder, *sets(jobs))
+    while len([*(folder / "sweep").glob("*/summary.json")]) < jobs // 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    at_kill = {path.parent.name: path.stat().st_mtime_ns for path in (folder / "sweep").glob("*/summary.json")}
+    print(f"killed when {len(at_kill)} of {jobs} had a summary")
+    time.sleep(2.0)  # its workers see that it has gone
+    for count in (jobs, jobs + 2):
+        process = start(folder, *sets(count))
+        printed, _ = process.communicate()
+        if process.returncode != 1:
+            sys.exit(printed[-2000:])
+        found = rows(folder / "sweep")
+        statuses = Counter(row["status"] for row in found)
+        attempts = Counter(row["attempts"] for row in found if row["status"] == "finished")
+        reasons = Counter(row["reason"][:60] for row in found if row["status"] == "failed")
+        print(f"{count} jobs: {dict(statuses)}; finished ones by their attempts: {dict(attempts)}")
+        print(f"  reasons: {dict(reasons)}")
+        after = {path.parent.name: path.stat().st_mtime_ns for path in (folder / "sweep").glob("*/summary.json")}
+        changed = [name for name, when in at_kill.items() if after[name] != when]
+        new = len(after) - len(at_kill)
+        print(f"  of the {len(at_kill)} summaries from before, {len(changed)} written again; {new} new")
+        at_kill = after
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
+    parser.add_argument("what", choices=("thousand", "speedup", "killed"))
+    parser.add_argument("--jobs", type=int, help="default: 1000, 4 and 100")
+    parser.add_argument("words", nargs="*", help="overrides, such as plots.draw=false or hydra/launcher=joblib")
+    options = parser.parse_intermixed_args()
+    functions = {"thousand": (thousand, 1000), "speedup": (speedup, 4), "killed": (killed, 100)}
+    function, jobs = functions[options.what]
+    with tempfile.TemporaryDirectory() as folder:
+        function(Path(folder), options.jobs or jobs, options.words)
+
+
+if __name__ == "__main__":
+    main()
