@@ -1,11 +1,14 @@
-"""START-UP: seconds from the command to its end, against what cannot be avoided."""
+"""START-UP: seconds from the command to its end, against what cannot be avoided; and what one more job of a sweep
+costs, with and without pictures."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import measure
 from benchmarks.measure import Setup, digits, median, spread, times
@@ -22,6 +25,55 @@ PAIRS: dict[str, tuple[Sequence[str], str, Sequence[str]]] = {
     "--cfg job": ((*TRAIN, "--cfg", "job"), "an empty hydra app's --cfg job", (*BARE, "--cfg", "job")),
 }
 GOAL = 1.5
+JOBS = {"with pictures": ((), 0.25), "without": (("plots.draw=false",), 0.1)}  # overrides, and the goal in seconds
+FEW, MANY = 4, 24  # jobs of a sweep: the difference of two sweeps holds no start
+
+
+class Clocked(NamedTuple):
+    """Seconds by the clock and by the processor."""
+
+    wall: float
+    cpu: float
+
+
+def _sweep(jobs: int, *overrides: str) -> Clocked:
+    """Runs a sweep whose jobs run one after another; returns the seconds of the whole command."""
+    with tempfile.TemporaryDirectory() as folder, measure.on_all_cores():
+        line = [*TRAIN, "-m", "experiment=sine_online", f"seed=range({jobs})", "sweep.jobs=1", "sweep.report=false"]
+        line += overrides
+        before = os.times()
+        _, seconds = measure.python(*line, folder=Path(folder))
+        after = os.times()
+    spent = (now - then for now, then in zip(after[2:4], before[2:4], strict=True))  # of processes that have ended
+    return Clocked(seconds, sum(spent))
+
+
+def _jobs(rounds: int) -> tuple[Table, dict[str, Any]]:
+    """Measures what one more job of a sweep costs."""
+    raw: dict[str, Any] = {}
+    rows = []
+    for name, (overrides, goal) in JOBS.items():
+        clocks = {str(jobs): partial(_sweep, jobs, *overrides) for jobs in (FEW, MANY)}
+        found = raw[name] = measure.in_turn(clocks, rounds)
+        each = [
+            [(b - a) / (MANY - FEW) for a, b in zip(few, many, strict=True)]
+            for few, many in zip(found[str(FEW)], found[str(MANY)], strict=True)
+        ]
+        wall, cpu = ([pair[number] for pair in each] for number in (0, 1))
+        rows.append(
+            [
+                name,
+                f"{digits(median(wall))} s {spread(wall)}",
+                f"≤ {goal} s",
+                f"{digits(median(cpu))} s {spread(cpu)}",
+            ]
+        )
+    note = (
+        f"The difference of two sweeps, of {MANY} and of {FEW} jobs (-m experiment=sine_online sweep.jobs=1), on all "
+        "cores. CPU time is that of all processes: with pictures, a helper draws those of a run while the next one "
+        "trains."
+    )
+    return Table("One more job of a sweep", ["a job", "takes", "goal", "CPU time"], rows, note), raw
 
 
 def measure_section(setup: Setup) -> Section:
@@ -48,4 +100,5 @@ def measure_section(setup: Setup) -> Section:
         for name, found in raw.items()
     ]
     columns = ["command", "takes", "against", "takes", "ratio", "goal"]
-    return Section([Table("Whole commands, from start to end", columns, rows)], raw)
+    jobs, raw["jobs"] = _jobs(max(2, rounds // 2))
+    return Section([Table("Whole commands, from start to end", columns, rows), jobs], raw)

@@ -30,10 +30,11 @@ TEN_SECONDS = ("task=integral", "schedule=online", "model=elman", "kernel=torch"
 
 
 class Memory:
-    """Within its block, measures the resident memory of a process and of all that it has started, twice a second."""
+    """Within its block, measures the resident memory (MB) and the CPU time (seconds, by process) of a process and of
+    all that it has started, twice a second."""
 
     def __init__(self, process: int) -> None:
-        self.process, self.samples = process, list[float]()
+        self.process, self.samples, self.used = process, list[float](), dict[int, float]()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._measure)
 
@@ -47,16 +48,18 @@ class Memory:
 
     def _measure(self) -> None:
         while not self._ended.wait(0.5):
-            parents, sizes = {}, {}
+            parents, sizes, used = {}, {}, {}
             for path in Path("/proc").glob("[0-9]*"):
                 try:
                     fields = (path / "stat").read_text().rpartition(")")[2].split()
                     parents[int(path.name)], sizes[int(path.name)] = int(fields[1]), int(fields[21])
+                    used[int(path.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
                 except (OSError, IndexError):
                     continue
             family = {self.process}
             while more := {child for child, parent in parents.items() if parent in family} - family:
                 family |= more
+            self.used |= {member: used[member] for member in family if member in used}
             pages = sum(sizes.get(member, 0) for member in family)
             self.samples.append(pages * resource.getpagesize() / 2**20)
 
@@ -76,26 +79,20 @@ def rows(sweep: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def cpu_seconds() -> float:
-    """Returns the CPU time of all processes that this one has started and waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def thousand(folder: Path, jobs: int, words: Sequence[str]) -> None:
     """Prints what many short jobs cost."""
-    began, used = time.perf_counter(), cpu_seconds()
+    began = time.perf_counter()
     process = start(folder, *SHORT, f"seed=range({jobs})", "hydra.sweep.dir=sweep", *words)
     with Memory(process.pid) as memory:
         printed, _ = process.communicate()
     seconds = time.perf_counter() - began
     statuses = Counter(row["status"] for row in rows(folder / "sweep"))
     print(f"{jobs:,} jobs of sine_online {' '.join(words)}: {seconds:.1f} s; {dict(statuses)}")
-    print(f"CPU time: {cpu_seconds() - used:.1f} s, {1000 * (cpu_seconds() - used) / jobs:.0f} ms for a job")
-    quarters = [memory.samples[len(memory.samples) * share // 4 - 1] for share in (1, 2, 3, 4)]
-    print(
-        "memory of all its processes after each quarter of the time: " + ", ".join(f"{mb:.0f} MB" for mb in quarters)
-    )
+    used = sum(memory.used.values())
+    print(f"CPU time of all its processes: {used:.1f} s, {1000 * used / jobs:.0f} ms for a job")
+    running = [megabytes for megabytes in memory.samples if megabytes]
+    quarters = ", ".join(f"{running[(len(running) - 1) * share // 4]:.0f}" for share in (1, 2, 3, 4))
+    print(f"resident memory of all its processes after each quarter of the time: {quarters} MB")
     if process.returncode:
         sys.exit(printed[-2000:])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.diagnosis.vitals import Vitals
 from seqrnn.errors import UserError, printable
-from seqrnn.monitor import Monitor
+from seqrnn.monitor import Monitor, Progress
 from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
 from seqrnn.results import Run
@@ -92,11 +92,18 @@ def typed_overrides(hydra_config: Any) -> list[str]:
     return list(overrides)
 
 
-def carry_out(request: RunRequest, *, draws: bool = True, quiet: bool = False) -> tuple[RunRequest, float]:
+def carry_out(
+    request: RunRequest,
+    *,
+    draws: bool = True,
+    quiet: bool = False,
+    evaluated: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
 
     Args:
         draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
+        evaluated: called after each evaluation; an exception that it raises ends the run.
 
     Returns:
         The request as it was carried out, and the test loss.
@@ -113,7 +120,7 @@ def carry_out(request: RunRequest, *, draws: bool = True, quiet: bool = False) -
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, draws=draws, quiet=quiet)
+            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -130,11 +137,18 @@ def carry_out(request: RunRequest, *, draws: bool = True, quiet: bool = False) -
         return request, loss
 
 
-def execute(request: RunRequest, *, draws: bool = True, quiet: bool = False) -> float:
+def execute(
+    request: RunRequest,
+    *,
+    draws: bool = True,
+    quiet: bool = False,
+    evaluated: Callable[[Progress], None] = lambda progress: None,
+) -> float:
     """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
 
     Args:
         draws: as for ``carry_out``.
+        evaluated: as for ``carry_out``.
     """
     run = components.build_components(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
@@ -159,6 +173,7 @@ def execute(request: RunRequest, *, draws: bool = True, quiet: bool = False) -> 
             advice=run.schedule.divergence_advice,
             record=recorder.record,
             observe=recorder.observe,
+            evaluated=evaluated,
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)

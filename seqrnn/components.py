@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +18,7 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import Cell
 from seqrnn.optimizers import tensors_remembered
 from seqrnn.schedule import Schedule
-from seqrnn.settings import Kernel, Settings, Values
+from seqrnn.settings import Kernel, Settings, Values, logger_names
 from seqrnn.tasks.protocol import Suggestions, Task
 
 KINDS = ("regression", "classification")
@@ -159,10 +159,8 @@ def problems_of(values: Values) -> list[str]:
     found = registry.problems_with(Settings, rest, "")
     if not any(problem.startswith(("device", "precision")) for problem in found):
         found += _problems_raised(lambda: device.device_context(values["device"], values["precision"]))
-    if values.get("logger") == "tensorboard" and find_spec("tensorboard") is None:
-        found.append(
-            "logger=tensorboard: TensorBoard is not installed; install seqrnn[tensorboard], or leave logger=null"
-        )
+    if not any(problem.startswith("logger") for problem in found):
+        found += _logger_problems(logger_names(values.get("logger")))
     checkpoint = values.get("checkpoint")
     if values.get("on_divergence") == "rollback" and isinstance(checkpoint, dict) and checkpoint.get("keep") == 0:
         found.append("on_divergence=rollback: needs a checkpoint to go back to; set checkpoint.keep=1")
@@ -171,6 +169,20 @@ def problems_of(values: Values) -> list[str]:
     found += _group_problems("model", groups["model"], _try_network, Network)
     found += _group_problems("optimizer", groups["optimizer"], _try_optimizer)
     return found or _size_problems(values)
+
+
+def _logger_problems(names: Sequence[str]) -> list[str]:
+    known, found = registry.names("logger"), []
+    for name in names:
+        if name not in known:
+            found.append(f"logger={name}: no such logger{did_you_mean(name, known)} (there are: {', '.join(known)})")
+            continue
+        package = getattr(registry.find("logger", name), "package", None)
+        if package is not None and find_spec(package) is None:
+            found.append(
+                f"logger={name}: {package} is not installed; pip install 'seqrnn[{package}]', or leave the logger out"
+            )
+    return found
 
 
 def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:

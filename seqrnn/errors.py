@@ -40,6 +40,10 @@ class Diverged(UserError):
     exit_code = 3
 
 
+class Pruned(UserError):
+    """A search has ended a run that is worse than others were by then."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal has ended the run, after everything was written.
 

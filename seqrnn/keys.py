@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+LONGEST_PLAIN = 8  # characters of a number that is typed without an exponent
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -21,3 +24,17 @@ def prefixes(key: str) -> list[str]:
     """Returns the key and the groups that it lies in: a, a.b, a.b.c."""
     parts = key.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def as_typed(value: Any) -> str:
+    """Returns a value as it is typed on a command line: 1e9, not 1000000000.0."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    plain = repr(value)
+    if "e" not in plain and len(plain) <= LONGEST_PLAIN:
+        return plain
+    shortest = next(text for text in (f"{value:.{digits}g}" for digits in range(1, 18)) if float(text) == value)
+    mantissa, _, exponent = shortest.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else min(shortest, plain, key=len)

@@ -50,6 +50,7 @@ class Monitor:
         advice: what to try after a divergence.
         record: called with each row of metrics.
         observe: called after each block of updates.
+        evaluated: called after each evaluation; an exception that it raises ends the run.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Monitor:
         advice: str = "a smaller optimizer.lr",
         record: Callable[[Row], None] = lambda row: None,
         observe: Callable[[Progress], None] = lambda progress: None,
+        evaluated: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.progress = Progress(planned_updates)
         self.evaluate_every = evaluate_every or max(1, planned_updates // EVALUATIONS)
         self.log_every = log_every or max(1, planned_updates // ROWS)
         self.patience = patience
         self._evaluate, self._record, self._observe, self._advice = evaluate, record, observe, advice
+        self._evaluated = evaluated
         self._targets, self._since_row, self._without_improvement = 0, 0, 0
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
@@ -204,6 +207,8 @@ class Monitor:
         else:
             self._without_improvement += 1
         progress.stopped_early = self._out_of_patience
+        self._evaluated(progress)
+        self._book_time("evaluate_seconds")
         return loss
 
     def _write_row(self, metrics: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from seqrnn import registry
-from seqrnn.bounds import BelowOne, NonNegative, Positive
+from seqrnn.bounds import BelowOne, Natural, NonNegative, Positive
 from seqrnn.errors import ConfigError
 from seqrnn.registry import register
 
@@ -152,3 +152,18 @@ def rmsprop(
 def adagrad(parameters: Parameters, *, lr: Positive, eps: Positive, weight_decay: NonNegative) -> Optimizer:
     """Adagrad (Duchi et al. 2011)."""
     return light(torch.optim.Adagrad)(parameters, lr=lr, eps=eps, weight_decay=weight_decay)
+
+
+class Ridge(Optimizer):
+    """Asks for a head in closed form: ``seqrnn.strategies.ridge`` computes it, and there are no steps."""
+
+    def __init__(self, parameters: Parameters, ridge: float, washout: int) -> None:
+        super().__init__(parameters, {"ridge": ridge, "washout": washout})
+
+
+@register("optimizer", "ridge")
+def ridge(parameters: Parameters, *, ridge: Positive, washout: Natural) -> Optimizer:
+    """Ridge regression of the targets on the outputs of the cell (Hoerl & Kennard 1970), for a linear head. It
+    minimises the sum of squared errors plus ``ridge`` times the sum of squared weights. The first ``washout``
+    timesteps of each sequence are left out. The parameters of the cell stay as they are."""
+    return light(Ridge)(parameters, ridge=ridge, washout=washout)

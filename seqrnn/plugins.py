@@ -25,7 +25,7 @@ def load_components(plugins: Iterable[str] = ()) -> None:
     Raises:
         ConfigError: a plugin could not be imported.
     """
-    for package in ("seqrnn.tasks", "seqrnn.models"):
+    for package in ("seqrnn.tasks", "seqrnn.models", "seqrnn.recording.loggers"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             importlib.import_module(f"{package}.{module.name}")
     importlib.import_module("seqrnn.optimizers")

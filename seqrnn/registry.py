@@ -26,6 +26,7 @@ SUPPLIED = {  # by kind: the positional arguments of its components
     "model": "the number of inputs",
     "optimizer": "the parameters",
     "instrument": "nothing",
+    "logger": "a seqrnn.recording.loggers.protocol.LoggedRun",
 }
 KINDS = tuple(SUPPLIED)
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

@@ -83,7 +83,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     deterministic: bool
     smoke: bool
     log_every: Count | None
-    logger: Literal["tensorboard"] | None
+    logger: str | list[str] | None
     diagnose: bool
     resume: Annotated[str, Field(min_length=1)] | None
     init_from: str | None
@@ -114,13 +114,19 @@ def plain(config: DictConfig) -> Values:
     return {str(key): value for key, value in values.items()}
 
 
+def logger_names(setting: Any) -> list[str]:
+    """Returns the names of the loggers that the key ``logger`` chooses: one, several or none."""
+    names = [setting] if isinstance(setting, str) else setting or []
+    return list(dict.fromkeys(names))
+
+
 def refuse_sweep_options(overrides: Sequence[str]) -> None:
-    """Refuses ``sweep.*`` among the overrides of a run that is not a job of a sweep.
+    """Refuses ``sweep.*`` and ``sweep=…`` among the overrides of a run that is not a job of a sweep.
 
     Raises:
         ConfigError: there is one.
     """
-    found = [text for text in overrides if text.startswith("sweep.")]
+    found = [text for text in overrides if text.startswith(("sweep.", "sweep="))]
     if found:
         raise ConfigError(
             *(f"{text}: is for sweeps, which are asked for with -m (hydra/sweeper=seqrnn)" for text in found)

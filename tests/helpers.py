@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from seqrnn import metrics, registry, smoke
 from seqrnn.components import build_network
 from seqrnn.device import DeviceContext
+from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
@@ -60,6 +62,7 @@ HEAD = {
     "recurrent_init": "default",
     "init_std": {},
 }
+NOT_COMPILED = ("cornn", "esn", "lnlstm", "lru", "tcn")  # models without a compiled twin
 LIVELY: dict[str, dict[str, Any]] = {"indrnn": {"activation": "tanh"}}  # a unit of relu may be silent throughout
 
 
@@ -125,6 +128,8 @@ def compiled(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64, threads: int = 1
 ) -> Strategy:
     """Whole updates in compiled code, whatever ``seqrnn.strategies.choice`` would choose."""
+    if recurrence_of(network.cell) is None:
+        pytest.skip("this cell has no compiled twin")
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
     strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)

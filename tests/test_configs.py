@@ -41,7 +41,8 @@ def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
 @pytest.mark.parametrize("kind", ["task", "model", "optimizer"])
 def test_every_component_has_a_yaml_of_its_name_and_the_other_way_round(kind: str) -> None:
     ours = [name for name in registry.names(kind) if registry.find(kind, name).__module__.startswith("seqrnn.")]
-    assert ours == GROUPS[kind]  # tests register others
+    variants = ["irnn"] if kind == "model" else []  # settings of another one, under a name that the field knows
+    assert ours == [name for name in GROUPS[kind] if name not in variants]  # tests register others
 
 
 @pytest.mark.parametrize("choice", GROUPS["experiment"])

@@ -76,7 +76,13 @@ MISTAKES = {
         ["schedule.warmup=5", "schedule.lr_decay=onecycle"],
         ["schedule.warmup=5: schedule.lr_decay=onecycle warms up by itself"],
     ),
-    "a choice of null": (["model=null"], ["model=null: should be one of elman, gru, indrnn, lstm, rnn"]),
+    "a choice of null": (
+        ["model=null"],
+        [
+            "model=null: should be one of cornn, elman, esn, gru, indrnn, irnn, lnlstm, lru, lstm, mingru, minlstm, "
+            "rnn, tcn"
+        ],
+    ),
     "a list for a name": (["model.name=[gru]"], ["model.name=['gru']: no such model"]),
     "no task at all": (["~task"], ["task: none is chosen"]),
     "plugins that are no list": (["plugins=null"], ["plugins=None: should be a list of module names"]),

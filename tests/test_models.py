@@ -17,6 +17,8 @@ from seqrnn.kernels import support
 from seqrnn.models.network import Network
 
 MODELS = registry.names("model")
+WITH_DROPOUT = [name for name in MODELS if name != "esn"]
+UNCOUPLED = ("indrnn", "lru", "mingru", "minlstm", "tcn")  # cells without recurrent matrices
 
 
 def parameters_of(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -78,8 +80,13 @@ def test_outputs_and_states_have_their_shapes_and_the_type_of_the_weights(
     initial = network.initial_state(3)
     outputs, state = network(some_inputs(7, 3, 2).to(dtype), initial)
     assert outputs.shape == (7, 3, 6)
-    assert len(state) == len(initial) >= 1
-    assert {part.shape for part in (*initial, *state)} == {(layers, 3, 4)}
+    assert [part.shape for part in state] == [part.shape for part in initial] != []
+    if model == "tcn":
+        assert [part.shape for part in initial] == [
+            (1, 3, 2 * 2**block * size) for block in range(layers) for size in (4 if block else 2, 4)
+        ]
+    else:
+        assert {part.shape for part in initial} == {(layers, 3, 4)}
     assert {part.dtype for part in (outputs, *initial, *state)} == {dtype}
     assert all(part.abs().sum() == 0 for part in initial)
 
@@ -119,7 +126,7 @@ def test_recurrent_weights_are_views_through_which_the_network_changes(model: st
     network = make_network(model, num_layers=layers)
     matrices = network.cell.recurrent_weights()
     assert len(matrices) % layers == 0
-    assert bool(matrices) == (model != "indrnn")
+    assert bool(matrices) == (model not in UNCOUPLED)
     inputs, state = some_inputs(), randomised(network.initial_state(3))
     seen = [network(inputs, state)[0].detach()]
     from_inputs = [network(inputs[:1], network.initial_state(3))[0].detach()]
@@ -132,20 +139,22 @@ def test_recurrent_weights_are_views_through_which_the_network_changes(model: st
     assert all(torch.equal(outputs, from_inputs[0]) for outputs in from_inputs)  # they act on the state alone
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "indrnn"])
-def test_orthogonal_recurrent_matrices_are_orthogonal_and_default_ones_are_not(model: str) -> None:
-    for choice in ("orthogonal", "default"):
+@pytest.mark.parametrize("model", [name for name in MODELS if name not in UNCOUPLED])
+def test_recurrent_matrices_start_orthogonal_or_as_the_identity_or_as_neither(model: str) -> None:
+    one = torch.eye(16, dtype=torch.float64)
+    for choice in ("orthogonal", "identity", "default"):
         network = make_network(model, num_layers=2, hidden_size=16, recurrent_init=choice)
         for matrix in network.cell.recurrent_weights():
-            found = torch.allclose(matrix @ matrix.T, torch.eye(16, dtype=torch.float64), atol=1e-6)
-            assert found == (choice == "orthogonal")
+            assert torch.allclose(matrix @ matrix.T, one, atol=1e-6) == (choice != "default")
+            assert torch.equal(matrix, one) == (choice == "identity")
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_init_std_draws_the_named_parameters_and_no_others(model: str) -> None:
     plain = make_network(model, hidden_size=80, outputs=50)
-    largest = max(parameters_of(plain.cell), key=lambda name: parameters_of(plain.cell)[name].numel())
-    named = {f"cell.{largest}": 0.4, "head.weight": 2.0, "head.bias": 0}
+    sizes = {name: weight.numel() for name, weight in parameters_of(plain.cell).items()}
+    largest = {f"cell.{max(sizes, key=lambda name: sizes[name])}": 0.4} if sizes else {}
+    named = {**largest, "head.weight": 2.0, "head.bias": 0}
     network = make_network(model, hidden_size=80, outputs=50, init_std=named)
     before, after = parameters_of(plain), parameters_of(network)
     for name in before:
@@ -197,7 +206,7 @@ def test_the_head_computes_what_its_name_says(head: str, bias: bool) -> None:
     torch.testing.assert_close(network(inputs, state)[0], expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", WITH_DROPOUT)
 def test_dropout_acts_between_layers_in_training_only(model: str) -> None:
     network = make_network(model, num_layers=2, dropout=0.5, **LIVELY.get(model, {}))
     inputs, state = some_inputs(), network.initial_state(3)
@@ -206,13 +215,14 @@ def test_dropout_acts_between_layers_in_training_only(model: str) -> None:
     other, (second, *_) = network(inputs, state)
     assert not torch.equal(one, other)
     assert torch.equal(first[0], second[0])  # the layer below it sees none
-    assert (network.cell(inputs, state)[0] != 0).all()  # nor do the outputs
+    if model != "tcn":  # whose outputs are rectified
+        assert (network.cell(inputs, state)[0] != 0).all()  # nor do the outputs
     network.eval()
     plain = make_network(model, num_layers=2, dropout=0.0, **LIVELY.get(model, {}))
     assert torch.equal(network(inputs, state)[0], plain(inputs, state)[0])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", WITH_DROPOUT)
 def test_dropout_is_refused_where_there_is_one_layer_to_put_it_between(model: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.dropout=0\.5: .*model\.dropout=0 or model\.num_layers=2"):
         make_network(model, num_layers=1, dropout=0.5)

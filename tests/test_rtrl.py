@@ -71,6 +71,8 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "indrnn": ("indrnn", {"activation": "tanh", "hidden_size": 5}),
     "indrnn of clip": ("indrnn", {"activation": "clip"}),
     "indrnn of two layers": ("indrnn", {"num_layers": 2, "activation": "tanh"}),
+    "mingru": ("mingru", {"num_layers": 1}),
+    "minlstm of two layers": ("minlstm", {"num_layers": 2, "candidate": "positive"}),
 }
 
 

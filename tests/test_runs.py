@@ -254,7 +254,7 @@ def test_tensorboard_opens_the_event_files(command: Command) -> None:
     events = EventAccumulator(str(finished.directory))
     events.Reload()
     metrics = RunReader(finished.directory).metrics()
-    read = events.Scalars("eval/mae")
+    read = events.Scalars("eval_mae")
     assert [event.step for event in read] == metrics["timesteps"][~np.isnan(metrics["eval_mae"])].tolist()
     assert read[-1].value == pytest.approx(metrics["eval_mae"][-1], rel=1e-6)
 

@@ -189,6 +189,10 @@ NETWORKS = {
     "indrnn of relu": ("indrnn", {}),
     "indrnn of tanh": ("indrnn", {"activation": "tanh"}),
     "indrnn of clip": ("indrnn", {"activation": "clip", "head": "mlp", "head_size": 7}),
+    "mingru": ("mingru", {}),
+    "mingru of positive candidates": ("mingru", {"candidate": "positive", "head": "mlp", "head_size": 7}),
+    "minlstm": ("minlstm", {}),
+    "minlstm of positive candidates": ("minlstm", {"candidate": "positive"}),
     "gru with mlp": ("gru", {"head": "mlp", "head_size": 7}),
     "lstm with mlp without biases": ("lstm", {"head": "mlp", "head_bias": False, "head_size": 17}),
 }
@@ -222,7 +226,7 @@ SIZES = [(1, 1, 1), (6, 2, 3), (15, 3, 1), (16, 8, 2), (17, 20, 10), (33, 5, 17)
 
 @pytest.mark.covering(1)
 @needs_compiler
-@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
+@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn", "mingru", "minlstm"])
 @pytest.mark.parametrize(("hidden", "inputs", "outputs"), SIZES)
 def test_sizes_that_are_no_multiples_of_a_vector_are_computed_correctly(
     model: str, hidden: int, inputs: int, outputs: int

@@ -26,6 +26,7 @@ SAME = 0.99  # correlation
 CLOSED, OPEN = 0.05, 0.95
 RESAMPLES, FEWEST_RESAMPLES = 99, 39  # of a statistic that takes an eigenvalue decomposition
 NUMBERS = 2**26  # of all resampled covariances, at most
+LIMITED = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}  # activations of gates
 IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {  # by the activation in a cell's specification
     "tanh": lambda h: h.abs() > SATURATED,
     "clip": lambda h: (h <= 0) | (h >= 1),
@@ -173,14 +174,17 @@ def _ranks(covariance: Numbers) -> tuple[float, float]:
 
 
 def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
-    """Returns every gate of every layer."""
+    """Returns every gate of every layer that is limited: one without limits is neither open nor closed."""
     hidden, below = steps.before[0], steps.inputs
     groups = steps.groups.numpy()
     timesteps = np.bincount(groups)
     found = []
     for number, layer in enumerate(recurrence.layers):
         values_of_gates = _gate_values(layer, recurrence, below, hidden[number])
-        for gate, values in zip(recurrence.specification.gates, values_of_gates, strict=True):
+        for gate in recurrence.specification.gates:
+            if gate.name not in values_of_gates:
+                continue
+            values = values_of_gates[gate.name]
             lowest = -SATURATED if gate.activation == "tanh" else CLOSED
             shares = [
                 _group_sums(part.double().cpu().numpy(), groups).mean(axis=1) / timesteps
@@ -201,13 +205,16 @@ def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
     return found
 
 
-def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> list[Tensor]:
-    """Returns the gates (N, H) of a layer with inputs (N, I) and state h (N, H) before the timestep, in the order of
-    the specification."""
-    gates = recurrence.specification.gates
+def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> dict[str, Tensor]:
+    """Returns the gates (N, H) with limits, by name, of a layer with inputs (N, I) and state h (N, H) before the
+    timestep."""
+    specification = recurrence.specification
+    gates = specification.gates
     if not gates:
-        return []
+        return {}
     matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
+    if not specification.state_in_sums:
+        matrices.append(h.new_zeros(len(gates) * recurrence.size, h.shape[1]))
     from_inputs, from_state = (
         matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
     )
@@ -219,5 +226,6 @@ def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor
     for gate, of_inputs, of_state in zip(gates, *parts, strict=True):
         if gate.state_scale is not None:
             of_state = values[gate.state_scale] * of_state
-        values[gate.name] = getattr(torch, gate.activation)(of_inputs + of_state)
-    return list(values.values())
+        if gate.activation in LIMITED:
+            values[gate.name] = LIMITED[gate.activation](of_inputs + of_state)
+    return values

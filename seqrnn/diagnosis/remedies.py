@@ -28,6 +28,8 @@ WHOLE_WINDOWS = {"schedule.stride": None, "schedule.update_every": None}
 def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
     """Returns those of the named remedies that change this run's config."""
     values, components = run.values, run.components
+    if "lr" not in values["optimizer"]:
+        return []  # such as ridge regression: nothing about its steps can be changed
     schedule, model, lr = components.schedule, values["model"], float(values["optimizer"]["lr"])
     truncation = found.get(Truncation)
     sufficient = truncation.sufficient_window if truncation else None

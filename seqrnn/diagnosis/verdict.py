@@ -92,12 +92,12 @@ def _combine(
 ) -> Trial | None:
     """Returns the best remedy, with others added as long as they improve it, and with a longer training at the end;
     None if no remedy helps."""
-    lr = float(run.values["optimizer"]["lr"])
     helpful = sorted((trial for trial in results.values() if trial.helps), key=lambda trial: trial.effect.value)
     parts = [trial for trial in helpful if trial.name != "longer training"]
     best = parts[0] if parts else None
     if best is None:
         return helpful[0] if helpful else None
+    lr = float(run.values["optimizer"]["lr"])
     names = [trial.name for trial in parts[1:] if not _changes_only_what(trial, best)][:MOST]
     for name in [*names, *(["longer training"] if "longer training" in remedies else [])]:
         announce(f"trying {best.name} with {name}")

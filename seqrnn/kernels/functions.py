@@ -1,4 +1,4 @@
-"""exp, sigmoid and tanh on vectors, to a few units in the last place; copies and sums of rows."""
+"""exp, sigmoid, tanh and others on vectors, to a few units in the last place; copies and sums of rows."""
 
 from __future__ import annotations
 
@@ -96,6 +96,19 @@ def tanh(x):
     scale = power_of_two(n)
     grown = fma(scale, p, scale - 1.0)
     return with_sign(grown / (grown + 2.0), x)
+
+
+@kernel
+def positive(x):
+    """Returns x + 1/2 for x > 0, and sigmoid(x) otherwise."""
+    zero = fill(x, 0.0)
+    return where_greater(x, zero, x + 0.5, sigmoid(x))
+
+
+@kernel
+def slope_of_positive(y):
+    """Returns the slope of ``positive`` where its value is y."""
+    return where_greater(y, fill(y, 0.5), fill(y, 1.0), y * (1.0 - y))
 
 
 @kernel

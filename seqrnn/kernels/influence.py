@@ -34,6 +34,7 @@ from seqrnn.kernels.layout import (
     SAVES,
     SCALED,
     SIZE,
+    STATE_ROWS,
     W_IN,
     W_IN_T,
     W_STATE,
@@ -164,7 +165,7 @@ def add_direct(w, layer, stream, first, rows, columns, influence, place):
                     influence[target + layer[B_IN] + j] += by_sum
             by_state = by_sum if j < unscaled else w[saved + N + j - unscaled]
             if by_state != 0 and not layer[INDEPENDENT]:
-                for i in range(H):
+                for i in range(layer[STATE_ROWS]):
                     influence[target + layer[W_STATE] + i * N + j] += by_state * w[previous + i]
                 if layer[B_STATE] >= 0:
                     influence[target + layer[B_STATE] + j] += by_state
@@ -185,7 +186,7 @@ def add_gradient(g, w, layer, stream, end, columns, influence, place):
 def only_own_units(p, w, layer):
     """Writes to W_STATE_T what each unit receives from itself, and zero for what it receives from others."""
     alwaysinline()
-    if layer[INDEPENDENT]:
+    if layer[INDEPENDENT] or not layer[STATE_ROWS]:
         return
     H, N = layer[SIZE], layer[BLOCKS] * layer[SIZE]
     clear(w, layer[W_STATE_T], N * H)
@@ -220,7 +221,7 @@ def advance_own_unit(c, g, w, layer, stream, first, columns, influence, place, s
     if layer[INDEPENDENT]:
         own_row(*common, layer[W_STATE], H, w, layer[PRODUCT], H, w[0], scratch, old, is_valid)
         return
-    for i in range(H):
+    for i in range(layer[STATE_ROWS]):
         h = w[layer[PREVIOUS] + stream * H + i]
         own_row(*common, layer[W_STATE] + i * N, N, scratch, by_state, N, h, scratch, old, is_valid)
     if layer[B_STATE] >= 0:

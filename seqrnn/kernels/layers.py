@@ -29,6 +29,7 @@ from seqrnn.kernels.layout import (
     SAVES,
     SCALED,
     SIZE,
+    STATE_ROWS,
     W_IN,
     W_IN_T,
     W_STATE,
@@ -54,7 +55,7 @@ def prepare(p, w, layer, through_time, below):
         copy(p, layer[W_STATE], w, layer[W_STATE_T], H)
         for j in range(lanes_of(w)):
             w[layer[W_STATE_T] + H + j] = w[layer[W_STATE_T] + j]
-    elif through_time:
+    elif through_time and layer[STATE_ROWS]:
         transpose(H, N, p, layer[W_STATE], N, w, layer[W_STATE_T], H)
     if below:
         transpose(I, N, p, layer[W_IN], N, w, layer[W_IN_T], I)
@@ -137,7 +138,7 @@ def backward(cell, p, g, w, layer, depth, columns, starts, d_inputs, open_ends):
         matmul(1, N, rows, w, ONE, 0, 0, w, saved, width, g, layer[B_IN], 0, 1)
     if layer[INDEPENDENT]:
         matmul(1, H, columns, w, ONE, 0, 0, w, layer[PRODUCT], H, g, layer[W_STATE], 0, 1)
-    else:
+    elif layer[STATE_ROWS]:
         _state_gradient(g, w, layer, rows, 0, N - layer[SCALED] * H, saved)
         if layer[SCALED]:  # the gradients by these blocks' parts from the state lie behind those by their sums
             _state_gradient(g, w, layer, rows, N - layer[SCALED] * H, layer[SCALED] * H, saved + N)

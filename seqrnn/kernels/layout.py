@@ -15,8 +15,8 @@ from __future__ import annotations
 
 # --- Numbers that stand for a choice. -------------------------------------------------------------------------------
 
-ACTIVATIONS = ("tanh", "relu", "clip")
-TANH, RELU, CLIP = range(3)
+ACTIVATIONS = ("tanh", "relu", "clip", "linear", "positive")
+TANH, RELU, CLIP, _, POSITIVE = range(5)
 LINEAR, MLP = range(2)  # heads
 MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)  # losses
 NO_STEP = -1  # in place of the number of an optimizer step: torch takes the step
@@ -32,10 +32,11 @@ NO_STEP = -1  # in place of the number of an optimizer step: torch takes the ste
     SAVES,  # numbers per unit that are saved for the backward pass
     PARTS,  # of the state
     INDEPENDENT,  # 1: each unit receives only itself from the state, and W_STATE is a vector (H)
+    STATE_ROWS,  # of W_STATE: H, 1 where it is a vector, 0 where the sums have no part from the state
     ACTIVATION,
     # Places in p and in g:
     W_IN,  # (I, blocks · H)
-    W_STATE,  # (H, blocks · H), or (H)
+    W_STATE,  # (H, blocks · H), or (H), or nothing
     B_IN,  # (blocks · H), or -1: there is none
     B_STATE,  # the same
     # Places in w of what each row has:
@@ -54,7 +55,7 @@ NO_STEP = -1  # in place of the number of an optimizer step: torch takes the ste
     W_IN_T,  # (blocks · H, I)
     W_STATE_T,  # (blocks · H, H), or W_STATE itself (H), repeated up to a vector beyond its end
     LAYER_FIELDS,
-) = range(25)
+) = range(26)
 
 # --- The table of the network and the schedule: a single row, ``c``. ------------------------------------------------
 

@@ -176,12 +176,8 @@ def describe_cell(row: Table, specification: CellSpecification, size: int, input
     row[layout.BLOCKS], row[layout.SCALED] = specification.blocks, specification.scaled
     row[layout.SAVES], row[layout.PARTS] = specification.saved_numbers, len(specification.state)
     row[layout.INDEPENDENT] = specification.independent
+    row[layout.STATE_ROWS] = (1 if specification.independent else size) if specification.state_in_sums else 0
     row[layout.ACTIVATION] = layout.ACTIVATIONS.index(specification.activation)
-
-
-def state_rows(row: Table) -> int:
-    """Returns the rows of the matrix that acts on the state: one if it is a vector, as of independent units."""
-    return 1 if row[layout.INDEPENDENT] else int(row[layout.SIZE])
 
 
 def place_columns(row: Table, space: Space, columns: int) -> dict[int, int]:
@@ -202,7 +198,7 @@ def place_rows(row: Table, space: Space, rows: int) -> None:
     row[layout.SAVED] = space.take(rows * int(row[layout.SAVES]) * H)
     row[layout.BIAS] = space.take(width)
     row[layout.W_IN_T] = space.take(width * int(row[layout.INPUTS]))
-    row[layout.W_STATE_T] = space.take(state_rows(row) * width + ALIGNED)
+    row[layout.W_STATE_T] = space.take(int(row[layout.STATE_ROWS]) * width + ALIGNED)
 
 
 def _view(flat: Tensor, begin: int, parameter: nn.Parameter, transposed: bool) -> Tensor:

@@ -25,7 +25,6 @@ from seqrnn.kernels.layout import (
     BLOCKS,
     D_OUTPUT,
     D_STATE,
-    INDEPENDENT,
     INPUT,
     INPUTS,
     NEXT_D_PART,
@@ -34,6 +33,7 @@ from seqrnn.kernels.layout import (
     PARTS,
     PREVIOUS,
     SIZE,
+    STATE_ROWS,
     W_IN,
     W_STATE,
 )
@@ -46,7 +46,6 @@ from seqrnn.kernels.network import (
     describe_cell,
     place_columns,
     place_rows,
-    state_rows,
 )
 from seqrnn.kernels.simd import offset, pointer, pointer_to
 from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
@@ -75,7 +74,7 @@ def forward(
     W_in, W_state = pointer_to(workspace, W_in_), pointer_to(workspace, W_state_)
     b_in, b_state = pointer_to(workspace, b_in_), pointer_to(workspace, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N, S = layer[BLOCKS] * H, 1 if layer[INDEPENDENT] else H
+    N, S = layer[BLOCKS] * H, layer[STATE_ROWS]
     if transposed:
         transpose(N, I, W_in, 0, I, p, layer[W_IN], N)
         transpose(N, S, W_state, 0, S, p, layer[W_STATE], N)
@@ -118,7 +117,7 @@ def backward(
     W_in, W_state = pointer_to(workspace, W_in_), pointer_to(workspace, W_state_)
     b_in, b_state = pointer_to(workspace, b_in_), pointer_to(workspace, b_state_)
     H, I, rows = layer[SIZE], layer[INPUTS], depth * columns
-    N, S = layer[BLOCKS] * H, 1 if layer[INDEPENDENT] else H
+    N, S = layer[BLOCKS] * H, layer[STATE_ROWS]
     g = p  # the parameters themselves are not needed any more, only their transposes in w
     clear(g, 0, w_)
     copy(d_outputs, 0, w, layer[D_OUTPUT], rows * H)
@@ -337,7 +336,10 @@ def _places(
     and the numbers of both together."""
     table = np.full(layout.LAYER_FIELDS, -1, np.int64)
     describe_cell(table, specification, size, inputs)
-    width, above = specification.blocks * size, inputs + state_rows(table)  # rows of the matrices, above the biases
+    width, above = (
+        specification.blocks * size,
+        inputs + int(table[layout.STATE_ROWS]),
+    )  # rows of the matrices, above the biases
     table[layout.W_IN], table[layout.W_STATE] = 0, inputs * width
     for number, field in enumerate((layout.B_IN, layout.B_STATE)[:biases]):
         table[field] = (above + number) * width

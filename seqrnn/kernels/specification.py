@@ -15,12 +15,14 @@ from torch.nn import Parameter
 
 from seqrnn.kernels import cells
 
-Activation = Literal["tanh", "relu", "clip"]  # clip limits to [0, 1]
+# clip limits to [0, 1]; positive is x + 1/2 for x ≥ 0 and σ(x) below.
+Activation = Literal["tanh", "relu", "clip", "linear", "positive"]
 
 
 @dataclass(frozen=True)
 class GateSpecification:
-    """One gate: activation(W x + b + U h), or activation(W x + b + scale ⊙ (U h + b')) where it has a scale.
+    """One gate: activation(W x + b + U h), or activation(W x + b + scale ⊙ (U h + b')) where it has a scale. A
+    candidate that is neither a sigmoid nor a tanh has no limits, so it is neither open nor closed.
 
     Args:
         name: such as ``forget``.
@@ -29,7 +31,7 @@ class GateSpecification:
     """
 
     name: str
-    activation: Literal["sigmoid", "tanh"]
+    activation: Literal["sigmoid", "tanh", "linear", "positive"]
     state_scale: str | None = None
 
 
@@ -45,6 +47,8 @@ class CellSpecification:
             one block, and ``activation`` of its sum is the output.
         state: the names of the state's parts, each (L, B, H). The first part is the cell's output; all start as zero.
         independent: whether each unit receives only itself from the state, so that U is a vector (H,).
+        state_in_sums: whether the sums have a part U h. Where they have none, there is no U: gates and candidate
+            depend on the inputs alone, and each unit receives only itself from the state.
         compiled: the name of the module with the cell's compiled twin (see ``seqrnn.kernels.cells``), if it has one.
         saved: numbers per hidden unit and timestep that the compiled forward pass saves for the backward pass, apart
             from the state; None: as many as there are blocks.
@@ -58,6 +62,7 @@ class CellSpecification:
     gates: tuple[GateSpecification, ...] = ()
     state: tuple[str, ...] = ("h",)
     independent: bool = False
+    state_in_sums: bool = True
     compiled: str | None = None
     saved: int | None = None
     faster_up_to: int | None = None
@@ -91,6 +96,11 @@ class CellSpecification:
         return self.blocks + self.scaled if self.saved is None else self.saved
 
     @property
+    def hears_itself_alone(self) -> bool:
+        """Whether each unit receives only itself from the state of its own layer."""
+        return self.independent or not self.state_in_sums
+
+    @property
     def outputs_are_states(self) -> bool:
         """Whether the outputs of a single layer tell its whole state."""
         return len(self.state) == 1
@@ -103,7 +113,8 @@ class Layer:
     Args:
         inputs: I.
         matrices: the matrix of the inputs and that of the state, or a single one with the former on top. Of a cell
-            whose units are ``independent``, that of the state is a vector (H,).
+            whose units are ``independent``, that of the state is a vector (H,); of one without ``state_in_sums``,
+            there is that of the inputs alone.
         biases: the bias of the inputs and that of the state, or a single one, or none.
         transposed: whether the matrices are (outputs, inputs), as torch has them, and not (inputs, outputs).
     """

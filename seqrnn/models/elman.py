@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
 from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout
+from seqrnn.models.stack import check_dropout, run_layers
 from seqrnn.registry import register
 
 SPECIFICATION = CellSpecification(activation="tanh", compiled="seqrnn.kernels.cells.simple")
@@ -42,20 +41,15 @@ class Elman(nn.Module):
         )
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs, contexts = inputs, []  # (T, B, I)
-        for layer in range(self.num_layers):
-            W = self.W[layer]
-            b = self.b[layer] if len(self.b) else 0.0
-            c = state[0][layer]  # (B, H)
-            steps = []
-            for x in outputs:  # (B, I), then (B, H) from the layer below
-                c = torch.tanh(torch.cat([x, c], dim=-1) @ W + b)
-                steps.append(c)
-            outputs = torch.stack(steps)  # (T, B, H)
-            if layer < self.num_layers - 1:
-                outputs = F.dropout(outputs, self.dropout, self.training)
+        return run_layers(self._layer, inputs, state, self.dropout, self.training)
+
+    def _layer(self, number: int, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        W, (c,), contexts = self.W[number], state, []  # (I + H, H), (B, H)
+        b = self.b[number] if len(self.b) else 0.0
+        for x in inputs:  # (B, I)
+            c = torch.tanh(torch.cat([x, c], dim=-1) @ W + b)
             contexts.append(c)
-        return outputs, (torch.stack(contexts),)
+        return torch.stack(contexts), (c,)  # (T, B, H), (B, H)
 
     def initial_state(self, streams: int) -> State:
         return (zeros(self.W[0], self.num_layers, streams, self.output_size),)

@@ -14,7 +14,7 @@ from seqrnn.bounds import BelowOne, Count, Layers, NonNegative, Positive, Size
 from seqrnn.errors import ConfigError
 from seqrnn.kernels.specification import CellSpecification, Layer, Recurrence
 from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout
+from seqrnn.models.stack import check_dropout, run_layers
 from seqrnn.registry import register
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -71,19 +71,15 @@ class IndRNN(nn.Module):
         self.b = nn.ParameterList(nn.Parameter(torch.empty(hidden_size).uniform_(-bound, bound)) for _ in sizes)
 
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        return run_layers(self._layer, inputs, state, self.dropout, self.training)
+
+    def _layer(self, number: int, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         activate = ACTIVATIONS[self.activation]
-        outputs, ends = inputs, []  # (T, B, I)
-        for layer in range(self.num_layers):
-            u, h = self.u[layer], state[0][layer]  # (H,), (B, H)
-            steps = []
-            for from_input in torch.unbind(outputs @ self.W[layer] + self.b[layer]):  # (B, H)
-                h = activate(torch.addcmul(from_input, u, h))
-                steps.append(h)
-            outputs = torch.stack(steps)  # (T, B, H)
-            if layer < self.num_layers - 1:
-                outputs = F.dropout(outputs, self.dropout, self.training)
-            ends.append(h)
-        return outputs, (torch.stack(ends),)
+        u, (h,), outputs = self.u[number], state, []  # (H,), (B, H)
+        for from_input in torch.unbind(inputs @ self.W[number] + self.b[number]):  # (B, H)
+            h = activate(torch.addcmul(from_input, u, h))
+            outputs.append(h)
+        return torch.stack(outputs), (h,)  # (T, B, H), (B, H)
 
     def initial_state(self, streams: int) -> State:
         return (zeros(self.W[0], self.num_layers, streams, self.output_size),)

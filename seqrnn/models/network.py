@@ -26,7 +26,8 @@ class Network(nn.Module):
         head_size: hidden units of head=mlp.
         head_bias: whether the head has biases.
         recurrent_init: ``default`` leaves the cell's own initial values; ``orthogonal`` makes every recurrent matrix
-            a random orthogonal one, which keeps the length of a linear state (Saxe et al. 2014).
+            a random orthogonal one, which keeps the length of a linear state (Saxe et al. 2014); ``identity`` makes
+            it the identity, which keeps the linear state itself (Le, Jaitly & Hinton 2015, arXiv:1504.00941).
         init_std: parameters by name (such as ``head.weight``) that start as N(0, std²) instead.
     """
 
@@ -39,7 +40,7 @@ class Network(nn.Module):
         head: Literal["linear", "mlp"],
         head_size: Size,
         head_bias: bool,
-        recurrent_init: Literal["default", "orthogonal"],
+        recurrent_init: Literal["default", "orthogonal", "identity"],
         init_std: dict[str, NonNegative],
     ) -> None:
         super().__init__()
@@ -52,15 +53,15 @@ class Network(nn.Module):
                 nn.ReLU(),
                 nn.Linear(head_size, output_size, head_bias),
             )
-        if recurrent_init == "orthogonal":
+        if recurrent_init != "default":
             matrices = cell.recurrent_weights()
             if not matrices:
                 raise ConfigError(
-                    "model.recurrent_init=orthogonal: this cell has no recurrent matrices (each unit receives "
-                    "only itself from the state); set model.recurrent_init=default"
+                    f"model.recurrent_init={recurrent_init}: this cell has no recurrent matrices (each unit receives "
+                    "only itself from the state, or nothing); set model.recurrent_init=default"
                 )
             for matrix in matrices:
-                nn.init.orthogonal_(matrix)
+                (nn.init.orthogonal_ if recurrent_init == "orthogonal" else nn.init.eye_)(matrix)
         parameters = dict(self.named_parameters())
         for name, std in init_std.items():
             if name not in parameters:

@@ -1,13 +1,16 @@
-"""What the cells built on torch.nn's recurrent modules have in common."""
+"""What cells of several layers have in common. T timesteps, B streams, I inputs, H hidden units, L layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seqrnn.errors import ConfigError
 from seqrnn.kernels.specification import Layer
+from seqrnn.models.protocol import State
 
 
 def check_dropout(dropout: float, num_layers: int) -> None:
@@ -21,6 +24,35 @@ def check_dropout(dropout: float, num_layers: int) -> None:
             f"model.dropout={dropout}: acts between layers, and model.num_layers=1 has none; set model.dropout=0 "
             "or model.num_layers=2"
         )
+
+
+def uniform(bound: float, *shape: int) -> nn.Parameter:
+    """Returns a parameter that starts uniform in ±bound."""
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def run_layers(
+    layer: Callable[[int, Tensor, State], tuple[Tensor, State]],
+    inputs: Tensor,
+    state: State,
+    dropout: float = 0.0,
+    training: bool = False,
+) -> tuple[Tensor, State]:
+    """Runs layers above one another, each over all timesteps, with dropout between them.
+
+    Args:
+        layer: maps the number of a layer, its inputs (T, B, I) and the parts of its state (B, H) to its outputs
+            (T, B, H) and the parts of the state after them.
+        inputs: of the lowest layer.
+        state: parts (L, B, H).
+    """
+    ends = []
+    for number in range(len(state[0])):
+        if number:
+            inputs = F.dropout(inputs, dropout, training)
+        inputs, end = layer(number, inputs, tuple(part[number] for part in state))
+        ends.append(end)
+    return inputs, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
 
 
 def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:

@@ -14,7 +14,7 @@ from seqrnn import device, registry
 from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
 from seqrnn.checkpoints.init_from import load_weights
-from seqrnn.errors import DataError, Diverged
+from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
@@ -45,6 +45,7 @@ class Learner:
         rate: the learning rate; None: that of the run's optimizer, divided by ``RATE_DIVISOR``.
 
     Raises:
+        ConfigError: the run's optimizer has no learning rate.
         DataError: the state of the optimizer does not fit the run.
     """
 
@@ -52,6 +53,11 @@ class Learner:
         values = trained.values
         device.prepare(values["seed"], values["deterministic"], 1, 0)
         original, self.network = trained.network(), trained.network()
+        if "lr" not in values["optimizer"]:
+            raise ConfigError(
+                f"optimizer.name={values['optimizer']['name']}: takes no steps by a learning rate, so that it cannot "
+                "learn from rows as they come; train with another optimizer, such as optimizer=adam"
+            )
         self.rate = values["optimizer"]["lr"] / RATE_DIVISOR if rate is None else rate
         optimizer = {**values["optimizer"], "lr": self.rate}
         self.trained, self.loss, self.data_format = trained, trained.loss, trained.data_format

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from seqrnn import device
 from seqrnn.components import Components
@@ -28,13 +30,18 @@ def facts(components: Components, planned_updates: int, directory: Path) -> dict
     return {
         **({"data": note} if note else {}),
         "model": f"{size}{model['head']} head · {parameters:,} parameters",
-        "optimizer": f"{optimizer['name']} · lr {optimizer['lr']:g} · {schedule.lr_decay}",
+        "optimizer": _optimizer(optimizer, schedule.lr_decay),
         "schedule": schedule.describe(),
         "length": f"{schedule.epochs:,} epoch{'s' * (schedule.epochs > 1)} · {planned_updates:,} updates",
         "device": f"{device.describe(components.context.device)} · {settings.precision} · seed {settings.seed}",
         **({"kernel": f"torch: {reason}"} if reason and network.kernel == "auto" else {}),
         "results": relative(directory),
     }
+
+
+def _optimizer(settings: Mapping[str, Any], lr_decay: str) -> str:
+    name = str(settings["name"])
+    return f"{name} · lr {settings['lr']:g} · {lr_decay}" if "lr" in settings else name
 
 
 def notes(components: Components) -> list[str]:

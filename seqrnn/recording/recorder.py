@@ -22,8 +22,8 @@ from seqrnn.recording.best import Best
 from seqrnn.recording.conclusion import early_stop, shortfall
 from seqrnn.recording.header import relative
 from seqrnn.recording.summary import classes_of, headline_of, status_of, summarise
-from seqrnn.recording.tensorboard import TensorBoard
 from seqrnn.recording.terminal import Terminal
+from seqrnn.recording.tracking import Tracking
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest, diagnosis_command, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
@@ -66,7 +66,7 @@ class Recorder:
         overrides = RunReader(request.directory).overrides() if request.resuming else request.overrides
         self.experiment = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), None)
         self.deferred, self.has_begun = deferred, False
-        self.tensorboard: TensorBoard | None = None
+        self.tracking: Tracking | None = None
         self.best = Best(components.network, components.settings.checkpoint.best, components.task)
         self.terminal = Terminal(self.writer.log_path, headline_of(components.task), quiet)
         self.progress = Progress(0)
@@ -89,8 +89,13 @@ class Recorder:
         if self.resuming:
             self.writer.write_config(self.values)
         components, settings = self.components, self.components.settings
-        if settings.logger == "tensorboard":
-            self.tensorboard = TensorBoard(self.directory, self.progress.timesteps if self.resuming else None)
+        self.tracking = Tracking(
+            self.directory,
+            self.values,
+            headline_of(components.task),
+            self.progress.timesteps if self.resuming else None,
+            self.terminal.print,
+        )
         if settings.plots.animation:
             self.frame_every = -(-self.progress.planned_updates // settings.plots.frames)
             monitor.end_blocks_at_multiples_of(self.frame_every)
@@ -144,12 +149,12 @@ class Recorder:
         rows, self.unwritten = self.unwritten, []
         for row in rows:
             self.writer.record(row)
-            if self.tensorboard:
-                self.tensorboard.record(row)
             if any(key.startswith("eval_") and value is not None for key, value in row.items()):
                 self.terminal.log_evaluation(row)
         self.writer.flush()
         self.terminal.flush()
+        if self.tracking and rows:
+            self.tracking.record(rows)
         self.last_written = time.monotonic()
 
     @property
@@ -224,6 +229,8 @@ class Recorder:
         self.frames = arrays.unpacked(state["frames"]) if state else []
         if state:
             self.best.restore(state["best"])
+        if self.tracking:  # a rollback; at the beginning of a resumed run, there is none yet
+            self.tracking.rewind(self.progress.timesteps)
         return self.writer.rewind(state["metrics"] if state else None)
 
     def restore_history(self, state: Mapping[str, Any]) -> None:
@@ -277,12 +284,12 @@ class Recorder:
             if self.frames:
                 kind = self.components.task.kind
                 attempt(lambda: self.writer.write_snapshots(arrays.snapshots_of(self.frames, kind)))
-        if self.tensorboard:
-            attempt(self.tensorboard.close)
         reasons = [reason_of(errors[0])] if errors else []
         pending = [helper.pending_line(self.directory)] if self.draws_later else []
         attempt(lambda: self._write_summary(status_of(errors[0] if errors else None), [*reasons, *pending]))
         status = status_of(errors[0] if errors else None)
+        if self.tracking:
+            self.tracking.close(status, self._test_scores())
         not_drawn: list[str] = []
         if self.draws and not any(type(one) is KeyboardInterrupt for one in errors):
             try:

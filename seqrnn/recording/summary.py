@@ -9,7 +9,7 @@ import torch
 
 from seqrnn import device, metrics
 from seqrnn.components import Components
-from seqrnn.errors import Diverged, printable
+from seqrnn.errors import Diverged, Pruned, printable
 from seqrnn.monitor import Progress
 from seqrnn.recording import provenance
 from seqrnn.rundir.bounded import MOST_NAME_CHARACTERS
@@ -84,6 +84,8 @@ def status_of(error: BaseException | None) -> str:
             return "finished"
         case Diverged():
             return "diverged"
+        case Pruned():
+            return "pruned"
         case KeyboardInterrupt() | SystemExit():  # a scheduler's handler may end the process
             return "interrupted"
         case _:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from seqrnn.errors import UserError, printable
 from seqrnn.reports import curves
 from seqrnn.reports.gathering import Gathered
 from seqrnn.reports.links import link_to
-from seqrnn.reports.numbers import count_of
+from seqrnn.reports.numbers import count_of, total_seconds
 from seqrnn.reports.ranking import Ranking, ranking_of
 from seqrnn.rundir.names import DIAGNOSIS, LOG
 from seqrnn.rundir.reader import RunReader
@@ -32,6 +31,7 @@ from seqrnn.sweeping.watching import duration
 MOST_PICTURES = 24  # of a page
 PICTURES_OF_A_RANKING = 8
 MOST_DIAGNOSES = 200
+AS_PLANNED = ("finished", "pruned")
 ORDER = ("finished", "running", "waiting", "interrupted", "diverged", "failed")
 
 
@@ -76,6 +76,7 @@ class Content:
     title: str
     written: str
     line: str
+    resume: str
     counts: list[tuple[str, int]]
     rankings: list[Ranking]
     unfinished: list[Unfinished] = field(default_factory=list)
@@ -100,7 +101,7 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
         folder: where the report will lie; links are relative to it.
     """
     results, problems = gathered.results, dict(gathered.problems)
-    keys = differing(results)
+    keys, line = differing(results), _line(paths)
     statuses = [result.outcome.status for result in results]
     groups = itertools.groupby(conditions(results), key=lambda one: (one.task, one.metric))
     ranked = [list(group) for _, group in groups]
@@ -111,7 +112,7 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
         pictures -= len(rankings[-1].pictures)
     order = {status: place for place, status in enumerate(ORDER)}
     unfinished = sorted(
-        (result for result in results if result.outcome.status != "finished"),
+        (result for result in results if result.outcome.status not in AS_PLANNED),
         key=lambda result: -order.get(result.outcome.status, 0),
     )
     diagnosed = [result for result in results if (result.directory / DIAGNOSIS).is_file()]
@@ -119,15 +120,18 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
     return Content(
         title=printable(paths[0].resolve().name if len(paths) == 1 else f"{len(paths)} directories"),
         written=f"seqrnn {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        line=_line(paths),
-        counts=[(status, statuses.count(status)) for status in ORDER if status in statuses],
+        line=line,
+        resume=shlex.join(["python", "-m", "seqrnn.train", "-m", f"sweep.resume={paths[0]}"]) if line else "",
+        counts=[
+            (status, statuses.count(status)) for status in dict.fromkeys([*ORDER, *statuses]) if status in statuses
+        ],
         rankings=rankings,
         unfinished=[_unfinished(result, keys, folder) for result in unfinished],
         diagnoses=diagnoses,
         more_diagnoses=max(0, len(diagnosed) - MOST_DIAGNOSES),
         searches=[_search(number, *item) for number, item in enumerate(gathered.searches.items())],
         problems=[(printable(where), printable(what)) for where, what in problems.items()],
-        work=duration(math.fsum(result.outcome.seconds for result in results)),
+        work=duration(total_seconds(result.outcome.seconds for result in results)),
     )
 
 

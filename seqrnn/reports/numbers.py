@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 MOST_DECIMALS, MOST_WHOLE = 6, 1e6
+MOST_SECONDS = 1e9  # of a run
 
 
 def column_format(values: Iterable[float | None], digits: int = 3) -> Callable[[float | None], str]:
@@ -43,3 +45,8 @@ def p_value(p: float | None) -> str:
 def count_of(number: int, word: str) -> str:
     """Returns a number of things, such as ``1 run`` and ``2 runs``."""
     return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+def total_seconds(values: Iterable[Any]) -> float:
+    """Returns the sum of those values that are finite numbers; the others come from a damaged file."""
+    return sum(float(value) for value in values if isinstance(value, int | float) and 0 <= value < MOST_SECONDS)

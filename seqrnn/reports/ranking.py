@@ -14,7 +14,7 @@ from seqrnn.errors import printable
 from seqrnn.reports import curves, numbers
 from seqrnn.reports.forest import Forest, Scale
 from seqrnn.reports.links import link_to
-from seqrnn.reports.numbers import count_of
+from seqrnn.reports.numbers import count_of, total_seconds
 from seqrnn.reports.significance import LEVEL, Difference, by_seed, differences, notes_of
 from seqrnn.reports.thumbnails import try_thumbnail
 from seqrnn.sweeping.comparison import Condition, Result, higher_is_better
@@ -327,8 +327,7 @@ def _facts(ranked: Sequence[Condition], rows: Sequence[Row]) -> list[tuple[str, 
     if tested:
         facts.append((f"{unclear} of {tested}", "other conditions cannot be told from the best"))
     runs = [result for one in ranked for result in one.results]
-    seconds = [result.summary.get("train_seconds") for result in runs]
-    known = math.fsum(value for value in seconds if isinstance(value, int | float))
+    known = total_seconds(result.summary.get("train_seconds") for result in runs)
     facts.append((duration(known), f"of training, in {count_of(len(runs), 'run')}"))
     return facts
 

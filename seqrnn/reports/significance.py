@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seqrnn.reports.numbers import count_of
-from seqrnn.sweeping.comparison import Condition, half_width
+from seqrnn.sweeping.comparison import Condition, deviation_of, half_width, mean_of
 
 LEVEL = 0.05  # of the tests, after the correction
 FEW_SEEDS = 6  # fewer cannot tell much
@@ -55,14 +55,14 @@ def by_seed(condition: Condition) -> dict[int, float]:
     for result in condition.results:
         if result.seed is not None and result.value is not None:
             found.setdefault(result.seed, []).append(result.value)
-    return {seed: math.fsum(values) / len(values) for seed, values in found.items()}
+    return {seed: mean_of(values) for seed, values in found.items()}
 
 
 def _difference(best: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
     values = [other[seed] - best[seed] for seed in best if seed in other]
     if not values:
         return None
-    return Difference(len(values), math.fsum(values) / len(values), half_width(values), paired_p(values))
+    return Difference(len(values), mean_of(values), half_width(values), paired_p(values))
 
 
 def paired_p(differences: Sequence[float]) -> float | None:
@@ -73,8 +73,7 @@ def paired_p(differences: Sequence[float]) -> float | None:
         return None
     from scipy.special import stdtr  # scipy.stats takes 0.6 s to import
 
-    mean = math.fsum(differences) / count
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in differences) / (count - 1))
+    mean, deviation = mean_of(differences), deviation_of(differences)
     if not 0 < deviation < math.inf:
         return None
     return 2 * float(stdtr(count - 1, -abs(mean) / deviation * math.sqrt(count)))

@@ -30,6 +30,7 @@ LOG = "train.log"
 DIAGNOSIS, DIAGNOSIS_MD = "diagnosis.json", "diagnosis.md"
 PREPROCESSING, DATA = "preprocessing.json", "data.json"
 DOCUMENTS = (PREPROCESSING, DATA)  # of a task
+LOGGERS = "loggers.json"
 CHECKPOINTS = "checkpoints"
 LOCK = f"{CHECKPOINTS}/.lock"
 OWNER = f"{CHECKPOINTS}/.owner"

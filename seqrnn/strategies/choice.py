@@ -11,11 +11,13 @@ from seqrnn.kernels import support
 from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import LOSSES, Loss
 from seqrnn.models.network import Network
+from seqrnn.optimizers import Ridge
 from seqrnn.schedule import Schedule, distinct
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.influence import check_memory
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.strategies.ridge import RidgeRegression, check_ridge
 from seqrnn.strategies.rtrl import RTRL
 from seqrnn.tasks.checks import DataFormat
 
@@ -28,8 +30,12 @@ def choose(components: Components) -> Strategy:
     """Returns the fastest strategy that ``kernel`` allows for a run.
 
     Raises:
-        ConfigError: kernel=compiled, and compiled code cannot compute this network here.
+        ConfigError: kernel=compiled, and compiled code cannot compute this network here; or optimizer=ridge with a
+            head or a loss that it cannot compute.
     """
+    if isinstance(components.optimizer, Ridge):
+        check_ridge(components)
+        return RidgeRegression(components)
     network, context = components.network, components.context
     dtype = context.autocast or context.dtype
     obstacle = support.compiled_obstacle(recurrence_of(network.cell), context.device, dtype)

@@ -82,13 +82,19 @@ def influence_of(network: Network, gradient: Gradient) -> Influence:
         )
         one_layer = "" if recurrence is None else " or model.num_layers=1"
         raise ConfigError(f"schedule.gradient=snap1: {why}; set schedule.gradient=rtrl{one_layer}")
-    independent = recurrence is not None and recurrence.specification.independent and len(recurrence.layers) == 1
-    own_unit = gradient == "snap1" or independent
+    own_unit = gradient == "snap1" or (
+        recurrence is not None and recurrence.specification.hears_itself_alone and len(recurrence.layers) == 1
+    )
     state = network.initial_state(1)
     rows = len(state) if own_unit else sum(part.numel() for part in state)
     trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
     of_cell = {id(parameter) for parameter in network.cell.parameters()}
-    return Influence(rows, {name: each for name, each in trained.items() if id(each) in of_cell}, own_unit)
+    parameters = {name: each for name, each in trained.items() if id(each) in of_cell}
+    if not parameters:
+        raise ConfigError(
+            f"schedule.gradient={gradient}: this cell has no parameters that are trained; set schedule.gradient=bptt"
+        )
+    return Influence(rows, parameters, own_unit)
 
 
 def check_memory(network: Network, gradient: Gradient, streams: int, context: DeviceContext) -> None:

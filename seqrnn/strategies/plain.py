@@ -21,7 +21,7 @@ from seqrnn.strategies import strategy_state
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
-from seqrnn.tasks.protocol import Batch
+from seqrnn.tasks.protocol import Batch, Chunk
 
 Windows = Sequence[tuple[Batch, Window]]
 
@@ -56,20 +56,16 @@ class Plain:
         pass
 
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
-        carried = {before: self.gradients.states[before] for before in pending_carries}
         return StrategyState(
             strategy_state.optimizer_state(self.optimizer, self.network),
             strategy_state.group_settings(self.optimizer),
-            {before: tuple(map(strategy_state.cpu_copy, parts)) for before, parts in carried.items()},
-            self.gradients.influence if carried else {},
+            strategy_state.cpu_states(self.gradients.states, pending_carries),
+            self.gradients.influence if pending_carries else {},
         )
 
     def restore(self, state: StrategyState) -> None:
         strategy_state.load_optimizer_state(self.optimizer, self.network, state)
-        device = self.parameters[0].device
-        self.gradients.states.clear()
-        for before, parts in state.carried.items():
-            self.gradients.states[before] = tuple(part.to(device) for part in parts)
+        strategy_state.load_states(self.gradients.states, state, self.parameters[0].device)
         self.gradients.influence = state.influence
 
     def finish(self) -> None:
@@ -104,19 +100,47 @@ def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm
     return float(clip_grad_norm_(moved, clip_norm or float("inf")))
 
 
-class WindowByWindow:
-    """Computes the gradient of one window after another, forward and backward: the reference for faster ways.
+class WindowRunner:
+    """Runs the cell of a network over one window after another.
 
     A window begins with the detached state that was reached there when those timesteps were first computed; with
     stride < window, that was before the latest updates. From there on it is computed again with the present weights.
     """
 
+    def __init__(self, network: Network, carry: bool, context: DeviceContext, data_format: DataFormat) -> None:
+        self.network, self.carry, self.context, self.data_format = network, carry, context, data_format
+        self.states: dict[int, State] = {}  # carried states by the timestep that they come before
+
+    def __call__(self, batch: Batch, window: Window) -> tuple[Tensor, Chunk]:
+        """Returns the outputs of the cell (T', B, H), and the data, of the window's fresh timesteps."""
+        if window.fresh == 0:
+            self.states.clear()  # a batch begins: other sequences
+        state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
+        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
+        with self.context.precision():
+            hidden, carried = unroll(
+                self.network.recur,
+                self.network.initial_state,
+                chunk.inputs,
+                chunk.starts,
+                state,
+                window.keep - window.start,
+            )
+        if self.carry and window.keep < batch.timesteps:
+            self.states[window.keep] = detached(carried)
+        fresh = window.fresh - window.start
+        return hidden[fresh:], chunk.between(fresh, window.stop - window.start)
+
+
+class WindowByWindow:
+    """Computes the gradient of one window after another, forward and backward: the reference for faster ways."""
+
     def __init__(
         self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
     ) -> None:
-        self.network, self.loss, self.carry = network, loss, carry
-        self.context, self.data_format = context, data_format
-        self.states: dict[int, State] = {}  # carried states by the timestep that they come before
+        self.network, self.loss, self.context = network, loss, context
+        self.run = WindowRunner(network, carry, context, data_format)
+        self.states = self.run.states
         self.influence: dict[str, Tensor] = {}
 
     def __call__(self, windows: Windows) -> tuple[float, int]:
@@ -127,26 +151,11 @@ class WindowByWindow:
         return total, count
 
     def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
-        if window.fresh == 0:
-            self.states.clear()  # a batch begins: other sequences
-        state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
-        fresh = window.fresh - window.start
-        valid = chunk.valid[fresh:]  # (T', B)
+        hidden, chunk = self.run(batch, window)
         with self.context.precision():
-            hidden, carried = unroll(
-                self.network.recur,
-                self.network.initial_state,
-                chunk.inputs,
-                chunk.starts,
-                state,
-                window.keep - window.start,
-            )
-            outputs = self.network.head(hidden[fresh:][valid])  # (targets, O): read only where there is a target
-            losses = self.loss(outputs, chunk.targets[fresh:][valid])  # (targets,)
+            outputs = self.network.head(hidden[chunk.valid])  # (targets, O): read only where there is a target
+            losses = self.loss(outputs, chunk.targets[chunk.valid])  # (targets,)
             loss = losses.sum()
-        if self.carry and window.keep < batch.timesteps:
-            self.states[window.keep] = detached(carried)
         if len(losses):
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.item(), len(losses)

@@ -46,6 +46,17 @@ def cpu_copy(value: Any) -> Any:
     return value.detach().to("cpu", copy=True).contiguous() if isinstance(value, Tensor) else value
 
 
+def cpu_states(states: Mapping[int, State], pending_carries: Sequence[int]) -> dict[int, State]:
+    """Returns copies on the CPU of those carried states that later windows need."""
+    return {before: tuple(map(cpu_copy, states[before])) for before in pending_carries}
+
+
+def load_states(states: dict[int, State], state: StrategyState, device: torch.device) -> None:
+    """Puts the carried states of another strategy in the place of ``states``."""
+    states.clear()
+    states.update({before: tuple(part.to(device) for part in parts) for before, parts in state.carried.items()})
+
+
 def group_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Returns the settings of the parameter groups, without the learning rate, which is set for each update."""
     left_out = IMPLEMENTATION | {"params", "lr"}

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from seqrnn.errors import ConfigError, did_you_mean
+from seqrnn.keys import as_typed
 from seqrnn.sweeping.options import SweepOptions
 
 MOST_JOBS = 100_000
@@ -43,7 +44,10 @@ def combine(arguments: Sequence[str], options: SweepOptions, loader: Any) -> lis
     for text in arguments:
         (override,) = parser.parse_overrides([text])
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            problems.append(f"{text}: an interval has no end of values; write a list or a range")
+            problems.append(
+                f"{text}: an interval has no end of values; write a list or a range, or search it with "
+                "sweep.search=optuna"
+            )
             continue
         values[key_of(text)] = list(_choices(override, text))
         if not values[key_of(text)]:
@@ -69,8 +73,15 @@ def _choices(override: Override, text: str) -> Iterator[str]:
     if not override.is_sweep_override():
         yield text
         return
-    for value in override.sweep_string_iterator():
+    for value in values_of(override):
         yield f"{override.get_key_element()}={value}"
+
+
+def values_of(override: Override) -> Iterator[str]:
+    """Yields the values of an override that has several, as typed."""
+    for text in override.sweep_string_iterator():
+        value = OverridesParser.create().parse_override(f"x={text}").value()
+        yield as_typed(value) if isinstance(value, bool | float) else text
 
 
 def _matches_nothing(text: str, loader: Any) -> str:

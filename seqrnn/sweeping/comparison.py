@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrnn.errors import UserError
-from seqrnn.keys import flattened
+from seqrnn.keys import as_typed, flattened
 from seqrnn.metrics import is_higher_better
 from seqrnn.registry import find
 from seqrnn.rundir.reader import RunReader
@@ -45,9 +45,11 @@ class Result:
 
     @property
     def value(self) -> float | None:
-        """The headline metric on the test data, of a job that has finished."""
+        """The headline metric on the test data, of a job that has finished; None if it is not finite."""
         value = (self.summary.get("test") or {}).get(self.metric)
-        return float(value) if self.outcome.status == "finished" and value is not None else None
+        if self.outcome.status != "finished" or value is None or not math.isfinite(value):
+            return None
+        return float(value)
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Condition:
     @property
     def mean(self) -> float | None:
         """The mean over seeds."""
-        return math.fsum(self.values) / len(self.values) if self.values else None
+        return mean_of(self.values) if self.values else None
 
     @property
     def half_width(self) -> float | None:
@@ -86,30 +88,47 @@ class Condition:
         scores: dict[str, list[float]] = {}
         for result in self.results:
             for name, metrics in (result.summary.get("baselines") or {}).items():
-                is_known = metrics.get(self.metric) is not None and result.value is not None
+                score = metrics.get(self.metric)
+                is_known = score is not None and math.isfinite(score) and result.value is not None
                 if is_known and not name.startswith("floor"):
                     scores.setdefault(name, []).append(metrics[self.metric])
-        means = {name: math.fsum(values) / len(values) for name, values in scores.items()}
+        means = {name: mean_of(values) for name, values in scores.items()}
         choose = max if higher_is_better(self.task, self.metric) else min
         return choose(means.items(), key=lambda item: item[1]) if means else None
 
     def average(self, key: str) -> float | None:
         """Returns the mean of a number of summary.json over the jobs that have finished."""
         numbers = [result.summary.get(key) for result in self.results if result.value is not None]
-        known = [float(number) for number in numbers if number is not None]
-        return math.fsum(known) / len(known) if known else None
+        known = [float(number) for number in numbers if isinstance(number, int | float) and math.isfinite(number)]
+        return mean_of(known) if known else None
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Returns the mean; infinity where the sum is too large for a number."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.inf
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """Returns the standard deviation of at least two values, with n - 1; infinity where it is too large."""
+    mean = mean_of(values)
+    try:
+        return math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / (len(values) - 1))
+    except OverflowError:
+        return math.inf
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """Returns t · s / √n, half of the 95 % confidence interval of a mean of normal values (Student 1908)."""
+    """Returns t · s / √n, half of the 95 % confidence interval of a mean of normal values (Student 1908); None for
+    fewer than two values."""
     count = len(values)
     if count < 2:
         return None
     from scipy.special import stdtrit
 
-    mean = math.fsum(values) / count
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(count)
+    return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * deviation_of(values) / math.sqrt(count)
 
 
 def higher_is_better(task: str, metric: str) -> bool:
@@ -150,15 +169,9 @@ def settings_of(job: Job, keys: Sequence[str]) -> dict[str, str]:
     flat = flattened(job.values)
     named = {key: flat[key] for key in keys if key in flat}
     return {
-        key: shown(named[key]) if key in named else typed.get(key, shown(flat.get(f"{key}.name", ""))) for key in keys
+        key: as_typed(named[key]) if key in named else typed.get(key, as_typed(flat.get(f"{key}.name", "")))
+        for key in keys
     }
-
-
-def shown(value: Any) -> str:
-    """Returns a value as on a command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def differing(results: Sequence[Result], *, without: Sequence[str] = ()) -> list[str]:

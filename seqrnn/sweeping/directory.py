@@ -31,7 +31,7 @@ OWN, PLAN, STOP = ".sweep", "plan.json", "stop"
 JOB, STATUS, JOB_LOG = "job.json", "status.json", "job.log"
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 
-Status = Literal["waiting", "running", "finished", "failed", "diverged", "interrupted"]
+Status = Literal["waiting", "running", "finished", "failed", "diverged", "pruned", "interrupted"]
 FAILED = ("failed", "diverged")
 Text = Annotated[str, Field(max_length=10_000)]
 
@@ -52,6 +52,7 @@ class Job(BaseModel, frozen=True):
         identity: the overrides that differ from the defaults, as values by key.
         overrides: as on a command line.
         values: its config, composed when it was planned.
+        trial: its number in a search; None: it is no trial.
     """
 
     name: Name
@@ -59,6 +60,7 @@ class Job(BaseModel, frozen=True):
     identity: dict[Text, Text]
     overrides: Items[Text]
     values: dict[Name, Any]
+    trial: int | None = None
 
 
 class Outcome(BaseModel, frozen=True):

@@ -11,17 +11,19 @@ import copy
 import signal
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
 from seqrnn.cli import reporting, workers
-from seqrnn.errors import Diverged, UserError
+from seqrnn.errors import Diverged, Pruned, UserError
+from seqrnn.monitor import Progress
 from seqrnn.plots.helper import Helper
 from seqrnn.rundir.request import RunRequest
-from seqrnn.sweeping.directory import FAILED, JOB_LOG, Outcome, SweepDirectory
+from seqrnn.sweeping.directory import FAILED, JOB_LOG, Job, Outcome, SweepDirectory
 
 LONGEST_REASON = 2000  # characters
 
@@ -93,7 +95,7 @@ class CarryOut:
         """
         outcome = self.sweep.outcome(name)
         has_begun = outcome.attempts > attempts
-        if outcome.status == "finished" or (has_begun and outcome.status in FAILED):
+        if outcome.status == "finished" or (has_begun and outcome.status in (*FAILED, "pruned")):
             return
         ended = Outcome(status="failed", reason=reason[:LONGEST_REASON], attempts=max(outcome.attempts, attempts + 1))
         self.sweep.write_outcome(name, ended)
@@ -127,13 +129,16 @@ def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
         with reporting.importing():
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
-        api.carry_out(request, draws=draws, quiet=True)
+        with _reporting(sweep, job) as evaluated:
+            api.carry_out(request, draws=draws, quiet=True, evaluated=evaluated)
     except SystemExit:  # a scheduler has put the job back into its queue
         write("waiting")
         raise
     except KeyboardInterrupt:
         write("interrupted")
         raise
+    except Pruned as error:
+        return write("pruned", "; ".join(error.problems))
     except UserError as error:
         return write("diverged" if isinstance(error, Diverged) else "failed", "; ".join(error.problems))
     except Exception as error:
@@ -141,3 +146,12 @@ def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
         (directory / JOB_LOG).write_text(traceback.format_exc(), encoding="utf-8")
         return write("failed", f"{type(error).__name__}: {error}")
     return write("finished")
+
+
+def _reporting(sweep: SweepDirectory, job: Job) -> AbstractContextManager[Callable[[Progress], None]]:
+    """Wraps the run of a job; returns what is to be called after each of its evaluations."""
+    if job.trial is None:
+        return nullcontext(lambda progress: None)
+    from seqrnn.sweeping.search import trial
+
+    return trial.reporting(sweep.path, job.trial)

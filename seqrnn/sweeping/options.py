@@ -10,6 +10,10 @@ from pydantic import BaseModel, Field
 
 from seqrnn import registry
 from seqrnn.errors import ConfigError
+from seqrnn.sweeping.search_record import MOST_TRIALS
+
+Sampler = Literal["tpe", "random"]
+Pruner = Literal["median", "hyperband"]
 
 
 class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -26,6 +30,13 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
         resume: the directory of a sweep that is resumed with the configs that it was planned with.
         report: whether report.html is written at the end.
         dry_run: whether jobs are only listed, with an estimate of the time.
+        search: what proposes the values of trials; None: every combination of values is a job.
+        trials: of a search, those of earlier calls included.
+        space: of a search: keys with several values, such as ``optimizer.lr=tag(log, interval(1e-4, 1e-1))``, beside
+            those of the command line.
+        sampler: of a search: ``tpe`` proposes values like those of the best trials so far, ``random`` any.
+        pruner: of a search: how hopeless trials are found, which end early; None: every trial runs to its end.
+        seed: of the sampler.
     """
 
     jobs: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
@@ -36,6 +47,12 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     resume: str | None
     report: bool
     dry_run: bool
+    search: Literal["optuna"] | None
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None
+    space: list[str]
+    sampler: Sampler
+    pruner: Pruner | None
+    seed: Annotated[int, Field(ge=0, le=2**32)]
 
 
 def read_options(config: DictConfig) -> SweepOptions:
@@ -53,4 +70,7 @@ def read_options(config: DictConfig) -> SweepOptions:
     options = SweepOptions.model_validate(values)
     if options.file is not None and not Path(options.file).expanduser().is_file():
         raise ConfigError(f"sweep.file={options.file}: there is no such file")
+    if options.search is None and options.resume is None and (options.trials is not None or options.space):
+        given = f"sweep.trials={options.trials}" if options.trials is not None else "sweep.space"
+        raise ConfigError(f"{given}: is for searches; add sweep.search=optuna, or leave it out")
     return options

@@ -65,7 +65,7 @@ def plan(arguments: Sequence[str], options: SweepOptions, config: DictConfig, lo
         except Exception as error:
             if not options.file:
                 raise  # it is explained with the whole line
-            found = tuple(composition.explain(error, [*_config_dir(config), *overrides]).problems)
+            found = tuple(composition.explain(error, [*config_dir(config), *overrides]).problems)
         else:
             continue
         for problem in found:
@@ -81,7 +81,7 @@ def labels(sets: Sequence[Sequence[str]]) -> list[str]:
     return [shlex.join(text for text in texts if text not in common) or "the defaults" for texts in sets]
 
 
-def _config_dir(config: DictConfig) -> list[str]:
+def config_dir(config: DictConfig) -> list[str]:
     """Returns the flag that adds the user's directory of config files, if there is one."""
     sources = [source for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
     return ["--config-dir", str(sources[0].path)] if sources else []

@@ -7,11 +7,12 @@ skipped, others are resumed or tried again, new ones are added.
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
@@ -20,16 +21,21 @@ from rich.text import Text
 
 from seqrnn import plugins, settings
 from seqrnn.cli import reporting
+from seqrnn.device import available_cores
 from seqrnn.errors import ConfigError, UserError, printable
 from seqrnn.recording.terminal import Screen
 from seqrnn.sweeping.combining import key_of
-from seqrnn.sweeping.composing import name_of
+from seqrnn.sweeping.composing import Composer, name_of
 from seqrnn.sweeping.directory import FAILED, Job, Plan, SweepDirectory
 from seqrnn.sweeping.job import CarryOut
 from seqrnn.sweeping.launchers import local, of_hydra
 from seqrnn.sweeping.options import SweepOptions, read_options
-from seqrnn.sweeping.planning import for_jobs, labels, plan
-from seqrnn.sweeping.watching import Watcher, duration
+from seqrnn.sweeping.planning import config_dir, for_jobs, labels, plan
+from seqrnn.sweeping.search_record import SEARCH
+from seqrnn.sweeping.watching import Watcher, duration, validation_score
+
+if TYPE_CHECKING:
+    from seqrnn.sweeping.search.searcher import Searcher
 
 MOST_LISTED = 200  # jobs that a dry run prints
 DEFAULT_NAME = "${sweep_name:}"  # in hydra.sweep.dir
@@ -68,15 +74,44 @@ def sweep(
         raise ConfigError("hydra.sweep.subdir: jobs are named after their overrides; hydra/sweeper=basic uses it")
     if options.resume is not None:
         directory = Path(options.resume).expanduser()
-        jobs = _planned_before(directory, arguments, options, config)
     else:
         directory = _directory(config, context, arguments, options)
+    found = _searcher(directory, arguments, options, config, context)
+    jobs: list[Job] = []
+    if found is None and options.resume is not None:
+        jobs = _planned_before(directory, arguments, options, config)
+    elif found is None:
         jobs = plan(arguments, options, config, context.config_loader)
     if options.dry_run:
+        if found is not None:
+            raise ConfigError("sweep.dry_run=true: the trials of a search depend on the results of those before")
         _list(SweepDirectory(directory), jobs, screen)
         return
-    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, write_report)
-    runner.run(Plan(line=list(arguments), jobs=len(jobs)))
+    runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, found, write_report)
+    runner.run(Plan(line=list(arguments), jobs=found.trials if found else len(jobs)))
+
+
+def _searcher(
+    directory: Path, arguments: Sequence[str], options: SweepOptions, config: DictConfig, context: HydraContext
+) -> Searcher | None:
+    """Returns the search that a command line begins or resumes; None for a sweep over all combinations."""
+    if options.search is None and options.resume is None:
+        return None
+    from seqrnn.sweeping.search import planning, searcher, study
+
+    composer = Composer(context.config_loader, config)
+    if options.resume is None:
+        found = planning.plan_search(for_jobs(arguments), options, composer, config_dir(config))
+        return searcher.Searcher(SweepDirectory(directory), found, options.trials or 0, composer, None)
+    before = study.read_plan(directory)
+    if before is None:
+        return None
+    _refuse_overrides(directory, arguments, options)
+    planning.check_resumed(before, directory)
+    trials = options.trials or SweepDirectory(directory).read_plan().jobs
+    allowed = settings.plugins_of({"plugins": OmegaConf.to_container(config.plugins)})
+    plugins.load_components(allowed)
+    return searcher.Searcher(SweepDirectory(directory), before, trials, composer, allowed)
 
 
 def _directory(config: DictConfig, context: HydraContext, arguments: Sequence[str], options: SweepOptions) -> Path:
@@ -84,6 +119,8 @@ def _directory(config: DictConfig, context: HydraContext, arguments: Sequence[st
     parser = OverridesParser.create(config_loader=context.config_loader)
     texts = {key_of(text): text for text in for_jobs(arguments)}
     swept = [key for key, text in texts.items() if parser.parse_override(text).is_sweep_override()]
+    if options.search is not None:
+        swept += [key_of(text) for text in options.space] + ["search"]
     fixed = {key: text.partition("=")[2] for key, text in texts.items() if key not in swept}
     if options.file is not None:
         fixed["file"] = Path(options.file).stem
@@ -102,13 +139,7 @@ def _planned_before(
         ConfigError: the line has overrides for jobs, or their configs name modules that the user has not named.
         DataError: it is not the directory of a sweep.
     """
-    others = [text for text in for_jobs(arguments) if key_of(text) != "plugins"]
-    if others or options.file or options.zip or options.exclude:
-        more = others[0] if others else "sweep.file, sweep.zip or sweep.exclude"
-        raise ConfigError(
-            f"{more}: with sweep.resume, jobs keep the overrides that they were planned with; to add jobs, repeat "
-            f"the line with more values, and with hydra.sweep.dir={directory}"
-        )
+    _refuse_overrides(directory, arguments, options)
     sweep = SweepDirectory(directory)
     sweep.read_plan()
     jobs = sweep.read_jobs()
@@ -123,11 +154,27 @@ def _planned_before(
     return jobs
 
 
+def _refuse_overrides(directory: Path, arguments: Sequence[str], options: SweepOptions) -> None:
+    """Refuses overrides for jobs beside ``sweep.resume``.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    others = [text for text in for_jobs(arguments) if key_of(text) != "plugins"]
+    if others or options.file or options.zip or options.exclude or options.space:
+        more = others[0] if others else "sweep.file, sweep.zip, sweep.exclude or sweep.space"
+        raise ConfigError(
+            f"{more}: with sweep.resume, jobs keep the overrides that they were planned with; to add jobs, repeat "
+            f"the line with more values, and with hydra.sweep.dir={directory}"
+        )
+
+
 class _Runner:
     """Runs the jobs of a sweep that have not finished.
 
     Args:
         jobs: those of the command line.
+        searcher: of a search, whose jobs come from it.
     """
 
     def __init__(
@@ -138,22 +185,26 @@ class _Runner:
         config: DictConfig,
         context: HydraContext,
         screen: Screen,
+        searcher: Searcher | None,
         write_report: Callable[[Path], str],
     ) -> None:
         self.sweep, self.jobs, self.options = sweep, list(jobs), options
-        self.config, self.context, self.screen = config, context, screen
+        self.config, self.context, self.screen, self.searcher = config, context, screen, searcher
         self.write_report = write_report
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
-        if self.options.jobs != "auto" and not self._is_local:
+        if self.options.jobs != "auto" and not self._is_local and self.searcher is None:
             raise ConfigError(
                 f"sweep.jobs={self.options.jobs}: is for processes of this machine, without hydra/launcher, "
                 "hydra.callbacks, hydra.job.env_set and hydra.job.chdir; leave it or these out"
             )
         self.sweep.lock()
         try:
-            self._write(plan)
+            if self.searcher is None:
+                self._write(plan)
+            else:
+                self._begin_search(plan)
             try:
                 self._run_jobs()
             except KeyboardInterrupt:
@@ -164,7 +215,21 @@ class _Runner:
             if self._report():
                 raise SweepFailed(f"{self.sweep.path}: jobs have failed")
         finally:
+            if self.searcher is not None:
+                self.searcher.close()
             self.sweep.release()
+
+    def _begin_search(self, plan: Plan) -> None:
+        """Opens the study of a search."""
+        assert self.searcher is not None
+        self.ended = self.searcher.begin(is_local=self._is_local)
+        self.sweep.write_plan(plan)
+        self._print_whole(
+            f"seqrnn search: {self.searcher.trials:,} trials for the best {self.searcher.plan.metric} on the "
+            f"validation data, in {self.sweep.path}"
+        )
+        if self.ended:
+            self._print(f"  {self.ended:,} trials ended before")
 
     def _write(self, plan: Plan) -> None:
         """Writes the configs of new jobs; a job that was planned before keeps its own, and its number."""
@@ -189,30 +254,63 @@ class _Runner:
 
     def _run_jobs(self) -> None:
         """Runs the jobs that have not finished; a second time those that failed, if sweep.on_failure=retry."""
+        if self.searcher is not None:
+            self._search(self.searcher)
+            return
         waiting = self._unfinished()
-        if len(waiting) < len(self.jobs):
-            self._print(f"  {_count(len(self.jobs) - len(waiting))} finished before")
-        self._launch(waiting)
-        if self.options.on_failure == "retry":
-            failed = [job for job in waiting if self.sweep.outcome(job.name).status in FAILED]
-            if failed:
-                self._print(f"trying {_count(len(failed))} once more")
-                self._launch(failed)
+        before = len(self.jobs) - len(waiting)
+        if before:
+            self._print(f"  {_count(before)} finished before")
+        self._launch(waiting, len(self.jobs), before)
+        failed = [job for job in waiting if self.sweep.outcome(job.name).status in FAILED]
+        if self.options.on_failure == "retry" and failed:
+            self._print(f"trying {_count(len(failed))} once more")
+            self._launch(failed, len(failed), 0)
 
     def _unfinished(self) -> list[Job]:
         return [job for job in self.jobs if self.sweep.outcome(job.name).status != "finished"]
 
-    def _launch(self, jobs: Sequence[Job]) -> None:
-        """Runs jobs, in processes of this machine or by the launcher that was chosen."""
+    def _launch(self, jobs: Sequence[Job], total: int, before: int) -> None:
+        """Runs jobs, in processes of this machine or by the launcher that was chosen.
+
+        Args:
+            total: the jobs of the sweep.
+            before: those that have ended before.
+        """
         if not jobs:
             return
-        task = CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
-        show = self._print_whole if not self.screen.is_terminal else self._print
-        with Watcher(self.sweep, jobs, self._labels(), len(self.jobs), show):
+        labels, task = self._labels(), self._task
+        with Watcher(self.sweep, self.screen, lambda job: labels[job.name], total, before) as watcher:
+            watcher.expect(jobs)
+            names = [job.name for job in jobs]
             if self._is_local:
-                local.launch(task, [job.name for job in jobs], self._processes(jobs), show)
+                local.launch(task, names, self._processes([job.values for job in jobs]), self._print)
             else:
-                of_hydra.launch(task, [job.name for job in jobs], self.config, self.context)
+                of_hydra.launch(task, names, self.config, self.context)
+
+    def _search(self, searcher: Searcher) -> None:
+        """Runs the trials of a search: in processes of this machine each as soon as one is free; by another launcher
+        as many together as it runs side by side."""
+        task = self._task
+        with Watcher(
+            self.sweep, self.screen, searcher.label, searcher.trials, self.ended, validation_score
+        ) as watcher:
+
+            def names() -> Iterator[str]:
+                for job in searcher.jobs():
+                    watcher.expect([job])
+                    yield job.name
+
+            waiting = names()
+            if self._is_local:
+                local.launch(task, waiting, self._processes(searcher.examples()), self._print)
+                return
+            while together := list(itertools.islice(waiting, self._side_by_side)):
+                of_hydra.launch(task, together, self.config, self.context)
+
+    @property
+    def _task(self) -> CarryOut:
+        return CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
 
     @property
     def _is_local(self) -> bool:
@@ -221,10 +319,27 @@ class _Runner:
         of_hydra = bool(own.callbacks) or bool(own.job.env_set) or bool(own.job.chdir)
         return own.launcher.get("_target_") == BASIC_LAUNCHER and not of_hydra
 
-    def _processes(self, jobs: Sequence[Job]) -> int:
-        """Returns how many of the jobs run at the same time."""
+    def _processes(self, configs: Sequence[settings.Values]) -> int:
+        """Returns how many jobs run at the same time, if they have these configs."""
         asked = self.options.jobs
-        return asked if asked != "auto" else local.automatic_processes([job.values for job in jobs])
+        return asked if asked != "auto" else local.automatic_processes(configs)
+
+    @property
+    def _side_by_side(self) -> int:
+        """How many trials are proposed together for a launcher of hydra's.
+
+        Raises:
+            ConfigError: it is not known how many it runs at the same time.
+        """
+        launcher = self.config.hydra.launcher
+        asked = self.options.jobs if self.options.jobs != "auto" else launcher.get("n_jobs")  # joblib's
+        if launcher.get("_target_") == BASIC_LAUNCHER:
+            return 1
+        if not isinstance(asked, int) or asked == 0:
+            raise ConfigError(
+                "sweep.jobs=auto: say how many trials the launcher runs at the same time, as sweep.jobs=8"
+            )
+        return asked if asked > 0 else available_cores()
 
     def _labels(self) -> dict[str, str]:
         """Returns what is printed of each job: the overrides that the others do not all have."""
@@ -232,22 +347,29 @@ class _Runner:
         return {job.name: printable(text) for job, text in zip(self.jobs, texts, strict=True)}
 
     def _report(self) -> int:
-        """Writes and prints the comparison of all jobs in the directory; returns how many have failed."""
+        """Writes and prints the comparison of all jobs in the directory; returns how many have failed. A trial that
+        diverged has not: it is a result of the search."""
         from seqrnn.sweeping import comparison, tables
 
         results = comparison.results_of(self.sweep, self.sweep.read_jobs())
-        tables.write_tables(results, self.sweep.path)
-        for part in tables.screen_tables(results):
+        ranked = tables.rankings(results) if self.searcher is None else [self.searcher.ranking()]
+        tables.write_tables(results, ranked, self.sweep.path)
+        for part in tables.screen_tables(ranked):
             self.screen.print(part, soft_wrap=isinstance(part, Text))
-        failed = tables.failures(results, self.sweep.path)
+        lost = [one for one in results if self.searcher is None or one.outcome.status != "diverged"]
+        failed = tables.failures(lost, self.sweep.path)
         if failed:
             self._print(f"{_count(len(failed))} failed:")
         for name, lines in failed:
             self._print_whole(f"  {name}")
             for line in lines:
                 self._print_whole(f"    {line}")
+        if self.searcher is not None:
+            for line in self.searcher.closing_lines():
+                self._print_whole(line)
         self._print(tables.closing_line(results))
-        self._print_whole(f"{self.sweep.path} ({tables.CSV}, {tables.MARKDOWN}, {tables.TEX})")
+        files = (tables.CSV, tables.MARKDOWN, tables.TEX, *((SEARCH,) if self.searcher is not None else ()))
+        self._print_whole(f"{self.sweep.path} ({', '.join(files)})")
         if self.options.report:
             self._print_whole(self.write_report(self.sweep.path))
         return len(failed)

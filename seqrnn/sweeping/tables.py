@@ -22,6 +22,7 @@ from seqrnn.sweeping.directory import FAILED, JOB_LOG
 from seqrnn.sweeping.watching import duration
 
 CSV, MARKDOWN, TEX = "sweep.csv", "sweep.md", "sweep.tex"
+MOST_ROWS = 50  # of a ranking on the screen
 TEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -32,11 +33,18 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that
 
 @dataclass(frozen=True)
 class Ranking:
-    """The conditions of one task, the best first, as rows of texts."""
+    """Conditions of one task, or trials of a search, the best first.
+
+    Args:
+        head: the names of the columns.
+        rows: their texts.
+        texts: the columns, from 0, that hold words; the others hold numbers.
+    """
 
     title: str
     head: list[str]
     rows: list[list[str]]
+    texts: set[int]
 
 
 def rankings(results: Sequence[Result]) -> list[Ranking]:
@@ -50,42 +58,44 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
         direction = "higher" if higher_is_better(task, metric) else "lower"
         title = f"{task}: {metric} on the test data, {direction} is better; ± half of the 95 % interval of the mean"
         head = ["", *keys, "jobs", metric or "result", "±", "best baseline", "updates", "train s"]
-        found.append(Ranking(title, head, [_row(number, one, keys) for number, one in enumerate(ranked, 1)]))
+        rows = [_row(place, one, keys) for place, one in enumerate(ranked, 1)]
+        found.append(Ranking(title, head, rows, texts={*range(1, len(keys) + 1), head.index("best baseline")}))
     return found
 
 
-def _row(number: int, one: Condition, keys: Sequence[str]) -> list[str]:
+def _row(place: int, one: Condition, keys: Sequence[str]) -> list[str]:
     finished, count = len(one.values), len(one.results)
     updates, seconds = one.average("updates"), one.average("train_seconds")
     return [
-        str(number) if one.values else "",
+        str(place) if one.values else "",
         *(one.settings[key] for key in keys),
         str(count) if finished == count else f"{finished} of {count}",
-        _number(one.mean),
-        _number(one.half_width),
-        f"{one.baseline[0]} {_number(one.baseline[1])}" if one.baseline else "",
+        number(one.mean),
+        number(one.half_width),
+        f"{one.baseline[0]} {number(one.baseline[1])}" if one.baseline else "",
         f"{updates:,.0f}" if updates is not None else "",
-        _number(seconds),
+        number(seconds),
     ]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Returns a number with four significant digits; an empty text for None."""
     return "" if value is None else f"{value:.4g}"
 
 
-def screen_tables(results: Sequence[Result]) -> Iterator[Text | Table]:
+def screen_tables(ranked: Sequence[Ranking]) -> Iterator[Text | Table]:
     """Yields what the terminal shows at the end of a sweep."""
-    for ranking in rankings(results):
+    for ranking in ranked:
         yield Text(printable(ranking.title), style="bold")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        names = len(ranking.head) - 6
-        heads = short_names([printable(head) for head in ranking.head])
-        for number, head in enumerate(heads):
-            is_text = 0 < number < names or head == "best baseline"
-            table.add_column(head, justify="left" if is_text else "right", overflow="fold")
-        for row in ranking.rows:
+        for place, head in enumerate(short_names([printable(head) for head in ranking.head])):
+            is_text = place in ranking.texts  # on a narrow screen, texts are folded, so that numbers are whole
+            table.add_column(head, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        for row in ranking.rows[:MOST_ROWS]:
             table.add_row(*(Text(printable(cell)) for cell in row))
         yield table
+        if len(ranking.rows) > MOST_ROWS:
+            yield Text(f"and {len(ranking.rows) - MOST_ROWS:,} more in {MARKDOWN}")
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
@@ -118,9 +128,10 @@ def label(result: Result, keys: Sequence[str]) -> str:
     return " ".join(shown) or "the defaults"
 
 
-def write_tables(results: Sequence[Result], directory: Path) -> None:
-    """Writes sweep.csv (a row for each job), sweep.md and sweep.tex (a row for each condition)."""
-    for name, text in ((CSV, as_csv(results)), (MARKDOWN, as_markdown(results, directory)), (TEX, as_tex(results))):
+def write_tables(results: Sequence[Result], ranked: Sequence[Ranking], directory: Path) -> None:
+    """Writes sweep.csv (a row for each job), sweep.md and sweep.tex (the rankings)."""
+    texts = {CSV: as_csv(results), MARKDOWN: as_markdown(ranked, failures(results, directory)), TEX: as_tex(ranked)}
+    for name, text in texts.items():
         with replacing(directory / name) as path:
             path.write_text(text, encoding="utf-8")
 
@@ -157,14 +168,13 @@ def _csv(value: str | float | int | None) -> str:
     return text
 
 
-def as_markdown(results: Sequence[Result], directory: Path) -> str:
+def as_markdown(ranked: Sequence[Ranking], failed: Sequence[tuple[str, list[str]]]) -> str:
     """Returns the rankings and the jobs that failed."""
     parts = []
-    for ranking in rankings(results):
+    for ranking in ranked:
         head, *rows = (f"| {' | '.join(map(_markdown, row))} |" for row in (ranking.head, *ranking.rows))
         line = "|---" * len(ranking.head) + "|"
         parts.append("\n".join([f"**{_markdown(ranking.title)}**", "", head, line, *rows]))
-    failed = failures(results, directory)
     if failed:
         lines = [f"- {_markdown(name)}: {'; '.join(map(_markdown, reasons))}" for name, reasons in failed]
         parts.append("\n".join(["**failed**", "", *lines]))
@@ -176,11 +186,11 @@ def _markdown(text: str) -> str:
     return MARKDOWN_LETTERS.sub(r"\\\1", plain)
 
 
-def as_tex(results: Sequence[Result]) -> str:
+def as_tex(ranked: Sequence[Ranking]) -> str:
     """Returns the rankings as tables of LaTeX, for the package booktabs."""
     parts = []
-    for ranking in rankings(results):
-        columns = "r" + "l" * (len(ranking.head) - 7) + "rrr" + "l" + "rr"
+    for ranking in ranked:
+        columns = "".join("l" if place in ranking.texts else "r" for place in range(len(ranking.head)))
         lines = [f"% {printable(ranking.title)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
         lines += [" & ".join(map(_tex, ranking.head)) + r" \\", r"\midrule"]
         lines += [" & ".join(map(_tex, row)) + r" \\" for row in ranking.rows]

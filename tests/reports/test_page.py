@@ -107,6 +107,7 @@ def test_the_command_writes_one_file_with_scores_failures_and_commands(
         found.text.count("python -m seqrnn.train task=sincos model=") == 14
     )  # each run, and those that failed again
     assert "python -m seqrnn.train -m task=sincos model=" in found.text
+    assert f"python -m seqrnn.train -m sweep.resume={sweep}" in found.text
     assert "paired t-test" in found.text
     assert "corrected by the method of Holm for" in found.text
     assert {link.partition("/")[2] for link in found.links if link.startswith("./")} >= {"0000", "0001", "0011"}
@@ -162,6 +163,24 @@ def test_a_sweep_in_which_nothing_has_a_result_has_a_report(tmp_path: Path) -> N
     found = read(write_report([tmp_path]))
     assert "no run has a result" in found.text
     assert "Learning curves" not in found.text
+
+
+def test_numbers_that_no_run_has_do_no_harm(tmp_path: Path) -> None:
+    write_sweep(tmp_path, runs=6, seeds=2, rows=3, failing=0)
+    for number, values in enumerate(
+        (
+            {"train_seconds": "long", "test": {"mse": 1e300}},
+            {"train_seconds": 1e400, "test": {"mse": 1e308}},
+            {"train_seconds": -1, "test": {"mse": 1.7e308}, "updates": 2**60},
+            {"train_seconds": [], "test": {"mse": float("nan")}},
+        )
+    ):
+        path = tmp_path / f"{number:04d}" / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    (tmp_path / "0005" / "status.json").write_text('{"status": "finished", "seconds": Infinity}')
+    found = read(write_report([tmp_path]))
+    assert len(data_of(found)["rows"]) == 3
+    assert "sweep.resume=" not in found.text
 
 
 def test_a_search_is_shown_with_its_history_and_importance(sweep: Path, tmp_path: Path) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from seqrnn.errors import ConfigError
-from seqrnn.sweeping import comparison, tables
+from seqrnn.keys import as_typed
+from seqrnn.recording.terminal import Screen
+from seqrnn.sweeping import comparison, directory, tables, watching
 from seqrnn.sweeping.combining import read_sets
 from seqrnn.sweeping.comparison import Result, conditions, half_width
 from seqrnn.sweeping.composing import name_of
@@ -68,12 +76,13 @@ def test_names_from_anyone_are_text_in_every_format(tmp_path: Path) -> None:
     head, first, _ = csv.reader(io.StringIO(tables.as_csv(results)))
     assert first[head.index("key")] == f"'{HOSTILE}"
     assert first[head.index("test.mse")] == "0.1"
-    markdown = tables.as_markdown(results, tmp_path)
+    ranked = tables.rankings(results)
+    markdown = tables.as_markdown(ranked, tables.failures(results, tmp_path))
     row = next(line for line in markdown.splitlines() if "cmd" in line)
     assert "<script>" not in row
     assert "\\|" in row
     assert "\\[z\\]\\(w\\)" in row
-    tex = tables.as_tex(results)
+    tex = tables.as_tex(ranked)
     assert r"\textbackslash{}input\{x\} \$\_\%" in tex
     assert "\x1b" not in markdown + tex
 
@@ -129,3 +138,76 @@ def test_a_name_is_readable_and_stays_in_its_directory() -> None:
 def test_keys_lose_their_groups_where_that_tells_them_apart() -> None:
     assert tables.short_names(["", "model", "optimizer.lr", "±"]) == ["", "model", "lr", "±"]
     assert tables.short_names(["model.dropout", "task.dropout"]) == ["model.dropout", "task.dropout"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e9, "1e9"), (1e-5, "1e-5"), (0.003, "0.003"), (1.0, "1.0"), (250000.0, "250000.0"), (1.5e-7, "1.5e-7"),
+     (123456789.5, "123456789.5"), (math.inf, "inf"), (None, "null"), (True, "true"), (7, "7"), ("x y", "x y")],
+)  # fmt: skip
+def test_a_value_is_shown_as_it_is_typed(value: Any, text: str) -> None:
+    assert as_typed(value) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_that_is_shown_as_it_is_typed_is_the_same_number(value: float) -> None:
+    assert float(as_typed(value)) == value
+
+
+def row(seconds: float, **values: Any) -> str:
+    return json.dumps({"updates": int(100 * seconds), "eval_mse": None, **values})
+
+
+def test_how_far_a_run_is_stands_at_the_end_of_its_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [row(0, eval_mse=9.0), *(row(second) for second in range(2000)), row(2000, eval_mse=0.5), row(2001)]
+    path.write_text("\n".join(lines) + '\n{"updates": 2002')
+    last, evaluation = watching.last_rows(path, "eval_mse")
+    assert (last["updates"], evaluation) == (200100, 0.5)
+    path.write_text("")
+    assert watching.last_rows(path, "eval_mse") == ({}, None)
+
+
+def watched(tmp_path: Path, *, terminal: bool, width: int) -> str:
+    """What a watcher prints of a job that runs, one that finishes and one that fails."""
+    sweep = directory.SweepDirectory(tmp_path / "sweep")
+    sweep.lock()
+    jobs = [Job(name=f"j{n}", number=n, identity={}, overrides=[], values={}) for n in range(3)]
+    for job in jobs:
+        sweep.write_job(job)
+    scores = {"headline": "mse", "test": {"mse": 0.012345}, "status": "finished", "planned_updates": 200}
+    for name, status in (("j0", "running"), ("j1", "finished")):
+        (tmp_path / "sweep" / name / "config.yaml").write_text("seed: 0\n")
+        (tmp_path / "sweep" / name / "summary.json").write_text(json.dumps({**scores, "status": status}))
+    (tmp_path / "sweep" / "j0" / "metrics.jsonl").write_text(row(0.5, eval_mse=0.25) + "\n")
+    text = io.StringIO()
+    screen = Screen(file=text, force_terminal=terminal, width=width, color_system=None, highlight=False)
+    label = "task=sine " + "optimizer.lr=0.001 " * 8
+    with watching.Watcher(sweep, screen, lambda job: f"{job.name} {label}", 10, 5) as watcher:
+        watcher.expect(jobs)
+        sweep.write_outcome("j0", Outcome(status="running", attempts=1))
+        sweep.write_outcome("j1", Outcome(status="finished", attempts=1, seconds=12.0))
+        sweep.write_outcome("j2", Outcome(status="failed", attempts=1, seconds=0.5, reason="out of memory"))
+        until = time.monotonic() + 20
+        while "running" not in text.getvalue() and terminal and time.monotonic() < until:
+            time.sleep(0.05)
+    sweep.release()
+    return text.getvalue()
+
+
+def test_on_a_narrow_terminal_a_line_for_each_job_is_cut_at_its_overrides(tmp_path: Path) -> None:
+    lines = re.split(r"\r?\n|\r|\x1b\[[0-9;?]*[A-Za-z]", watched(tmp_path, terminal=True, width=80))
+    assert max(map(len, lines)) <= 80
+    (finished,) = [line for line in lines if "finished" in line]
+    assert re.match(r"\[ [67]/10\] finished +mse 0\.01235  12 s  [\d.]+ s left  j1 task=sine optimizer", finished)
+    assert finished.endswith("…")
+    assert any(re.match(r"  running  25%  mse 0\.25  [\d.]+ s  [\d.]+ s left  j0 task=sine", line) for line in lines)
+    assert any(re.match(r"7 of 10 ended, 1 running, ", line) for line in lines)
+    assert "    out of memory" in lines
+
+
+def test_without_a_terminal_there_are_whole_lines_at_ends_alone(tmp_path: Path) -> None:
+    lines = watched(tmp_path, terminal=False, width=80).splitlines()
+    assert len(lines) == 3
+    assert sorted(line.split()[2] for line in lines if line.startswith("[")) == ["failed", "finished"]
+    assert all(line.rstrip().endswith("optimizer.lr=0.001") for line in lines if line.startswith("["))

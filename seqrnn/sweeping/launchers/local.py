@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -42,11 +41,11 @@ class Worker:
     attempts: int = 0
 
 
-def launch(task: CarryOut, names: Sequence[str], processes: int, announce: Callable[[str], object]) -> None:
+def launch(task: CarryOut, names: Iterable[str], processes: int, announce: Callable[[str], object]) -> None:
     """Runs jobs, and returns when all have ended.
 
     Args:
-        names: of the jobs.
+        names: of the jobs; each is asked for when there is a process for it.
         processes: how many jobs run at the same time; with 1, they run in this process, and where another core is
             free, a helper draws the pictures of a run while the next one trains.
         announce: called with a line for the user.
@@ -55,44 +54,47 @@ def launch(task: CarryOut, names: Sequence[str], processes: int, announce: Calla
         KeyboardInterrupt: the sweep was interrupted; the jobs have written checkpoints.
     """
     if processes == 1:
-        has_helper = len(names) > 1 and device.available_cores() > 1
+        is_one = isinstance(names, Sequence) and len(names) == 1
+        has_helper = not is_one and device.available_cores() > 1
         with Helper(announce) if has_helper else nullcontext() as pictures:
             for name in names:
                 task.run(name, pictures)
         return
-    _Pool(task, names).run(min(processes, len(names)))
+    _Pool(task, names).run(processes)
 
 
 class _Pool:
     """Some workers, and the jobs that wait for one."""
 
-    def __init__(self, task: CarryOut, names: Sequence[str]) -> None:
-        self._task, self._waiting = task, deque(names)
+    def __init__(self, task: CarryOut, names: Iterable[str]) -> None:
+        self._task, self._waiting = task, iter(names)
         self._workers: dict[Connection, Worker] = {}
         self._context = _context()
 
     def run(self, processes: int) -> None:
         """Runs the jobs in so many processes."""
         try:
-            while self._waiting or self._workers:
-                while self._waiting and len(self._workers) < processes:
-                    self._start()
+            while True:
+                while len(self._workers) < processes and (job := next(self._waiting, "")):
+                    self._start(job)
+                if not self._workers:
+                    return
                 for worker in self._ready():
                     self._answer(worker)
         finally:
             self._end()
 
-    def _start(self) -> None:
+    def _start(self, job: str) -> None:
         ours, theirs = multiprocessing.Pipe()
         process = self._context.Process(target=worker_process.work, args=(theirs, self._task), daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()  # so that the connection ends with the process
         self._workers[ours] = Worker(process, ours)
-        self._hand_out(self._workers[ours])
+        self._hand_out(self._workers[ours], job)
 
-    def _hand_out(self, worker: Worker) -> None:
+    def _hand_out(self, worker: Worker, job: str) -> None:
         """Gives a worker its next job, or lets it end."""
-        worker.job = self._waiting.popleft() if self._waiting else ""
+        worker.job = job
         if worker.job:
             worker.attempts = self._task.sweep.outcome(worker.job).attempts
         with suppress(OSError):  # it has been killed: its connection ends, which is answered next
@@ -107,7 +109,7 @@ class _Pool:
             if worker.job:
                 self._task.lost(worker.job, worker.attempts, _reason(worker.process.exitcode))
         else:
-            self._hand_out(worker)
+            self._hand_out(worker, next(self._waiting, ""))
 
     def _ready(self, seconds: float | None = None) -> list[Worker]:
         """Waits, for some seconds at most, until there are workers that have sent something or ended."""

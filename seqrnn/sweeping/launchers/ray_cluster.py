@@ -59,10 +59,9 @@ def launch(task: CarryOut, names: Sequence[str], settings: Mapping[str, Any]) ->
 def _run(ray: Any, task: CarryOut, names: Sequence[str], settings: RaySettings) -> None:
     memory = None if settings.memory_gb is None else int(settings.memory_gb * 2**30)
     # max_retries=0: Ray would start a job again whose process was killed, and again, without a word.
-    # max_calls=1: a process for each job, so that memory that one has taken is free for the next.
-    start = ray.remote(
-        num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, memory=memory, max_retries=0, max_calls=1
-    )(_carry_out)
+    start = ray.remote(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, memory=memory, max_retries=0)(
+        _carry_out
+    )
     attempts = {name: task.sweep.outcome(name).attempts for name in names}
     running = {start.remote(task, name): name for name in names}
     try:
