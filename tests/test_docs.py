@@ -51,6 +51,8 @@ def each_value(override: str) -> list[str]:
     parsed = OverridesParser.create().parse_override(override)
     if not parsed.is_sweep_override():
         return [override]
+    if not parsed.is_discrete_sweep():  # an interval: its ends
+        return [f"{parsed.get_key_element()}={end}" for end in (parsed.value().start, parsed.value().end)]
     return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
 
 

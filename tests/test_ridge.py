@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 
 from seqrnn import loop, registry
 from seqrnn.components import Components
+from seqrnn.diagnosis.instruments.truncation import TruncationInstrument
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
 from seqrnn.models.unroll import unroll
@@ -155,3 +157,12 @@ def test_the_command_fits_and_resumes_bit_for_bit(command: Any, tmp_path: Path) 
     assert resumed.exit_code == 0, resumed.err
     expected = (whole_run.directory / "weights.safetensors").read_bytes()
     assert (resumed.directory / "weights.safetensors").read_bytes() == expected
+
+
+def test_a_cell_without_parameters_has_no_gradient_to_compare() -> None:
+    run = SimpleNamespace(
+        components=components_of(StubTask([[random_batch(6, 2)]]), make_schedule()),
+        budget=SimpleNamespace(check=None),
+    )
+    with pytest.raises(DataError, match="the cell has no parameters, so there is no gradient that could be cut"):
+        TruncationInstrument().measure(cast(Any, run))

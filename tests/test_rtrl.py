@@ -87,6 +87,7 @@ def totals(make: MakeStrategy, network: Network, data: Stored, schedule: Schedul
     ]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize("cell", CELLS)
 def test_it_is_full_backpropagation_with_frozen_weights_on_every_prefix(cell: str, make: MakeStrategy) -> None:
@@ -163,6 +164,7 @@ def masked_gradient(network: Network, task: StubTask) -> list[Tensor]:
     return [each.grad / max(1, int(chunk.valid.sum())) for each in parameters.values()]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize("cell", ["elman", "rnn of relu", "gru", "lstm", "indrnn"])
 def test_snap1_is_the_influence_matrix_times_a_mask(cell: str, make: MakeStrategy) -> None:
@@ -241,6 +243,7 @@ def test_an_influence_that_does_not_fit_is_refused(make: MakeStrategy) -> None:
         strategy.restore(state)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("gradient", ["rtrl", "snap1"])
 @pytest.mark.parametrize("kernel", ["torch", pytest.param("compiled", marks=needs_compiler)])
 def test_a_run_resumes_bit_for_bit(gradient: str, kernel: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ OUTCOMES: dict[Outcome, str] = {
     "unclear": "the data cannot tell which is better",
 }
 CLOSE = 1e-3  # relative difference between a score and that of the summary, from another device or kernel
+LONGEST_NAME = 36  # letters of a directory: those of a single run have fewer
 
 
 def evaluate(
@@ -93,7 +94,10 @@ def run_directories(paths: Sequence[Path]) -> list[Path]:
 
 
 def _name(run: TrainedRun) -> str:
-    return f"{run.run.directory.resolve().name} ({run.values['model']['name']}, seed {run.values['seed']})"
+    """Returns what tables call a run. Directories of a sweep have long names, of which the ends differ."""
+    name = run.run.directory.resolve().name
+    shown = name if len(name) <= LONGEST_NAME else f"…{name[-10:]}"
+    return f"{shown} ({run.values['model']['name']}, seed {run.values['seed']})"
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, NonNegative, Positive, Size
 from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, run_layers, uniform
+from seqrnn.models.stack import add_constants, check_dropout, run_layers, uniform
 from seqrnn.registry import register
 
 
@@ -27,6 +27,10 @@ class CoRNN(nn.Module):
     acts on the outputs of every layer but the last.
     """
 
+    dt: Tensor
+    gamma: Tensor
+    epsilon: Tensor
+
     def __init__(
         self,
         input_size: int,
@@ -41,7 +45,7 @@ class CoRNN(nn.Module):
         super().__init__()
         check_dropout(dropout, num_layers)
         self.output_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
-        self.dt, self.gamma, self.epsilon = dt, gamma, epsilon
+        add_constants(self, dt=dt, gamma=gamma, epsilon=epsilon)
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         bounds = [(size + 2 * hidden_size) ** -0.5 for size in sizes]
         self.V = nn.ParameterList(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import Layers, NonNegative, Size
 from seqrnn.models.protocol import State
-from seqrnn.models.stack import run_layers
+from seqrnn.models.stack import add_constants, run_layers
 from seqrnn.registry import register
 
 Leak = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -31,6 +31,11 @@ class EchoStateNetwork(nn.Module):
     units alone; the paper's may read the inputs as well. Further layers receive the units of the layer below.
     """
 
+    spectral_radius: Tensor
+    input_scale: Tensor
+    bias_scale: Tensor
+    leak: Tensor
+
     def __init__(
         self,
         input_size: int,
@@ -44,8 +49,9 @@ class EchoStateNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.output_size, self.num_layers = hidden_size, num_layers
-        self.spectral_radius, self.input_scale, self.bias_scale = spectral_radius, input_scale, bias_scale
-        self.leak = leak
+        add_constants(
+            self, spectral_radius=spectral_radius, input_scale=input_scale, bias_scale=bias_scale, leak=leak
+        )
         for layer in range(num_layers):
             size = hidden_size if layer else input_size
             self.register_buffer(f"W_in_{layer}", torch.empty(size, hidden_size).uniform_(-1, 1))

@@ -31,6 +31,15 @@ def uniform(bound: float, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
+def add_constants(cell: nn.Module, **values: float) -> None:
+    """Gives a cell numbers of its equations as tensors in its precision, which are not among its weights.
+
+    ONNX programs of double precision would round plain numbers to single precision.
+    """
+    for name, value in values.items():
+        cell.register_buffer(name, torch.tensor(value, dtype=torch.float64), persistent=False)
+
+
 def run_layers(
     layer: Callable[[int, Tensor, State], tuple[Tensor, State]],
     inputs: Tensor,

@@ -16,9 +16,11 @@ def shortfall(scores: Scores, task: Task, headline: str) -> str | None:
     """Returns a sentence if the network does not beat every trivial predictor, with the best of these; else None.
 
     Args:
-        scores: test scores by name: the network first, then the baselines.
+        scores: test scores by name: the network first, then the baselines; empty for a run without a test.
         headline: the metric that is compared.
     """
+    if not scores:
+        return None
     sign = -1 if is_higher_better(headline, getattr(task, "higher_is_better", None)) else 1
     (_, network), *baselines = ((name, values.get(headline, math.nan)) for name, values in scores.items())
     # A floor is the best that any predictor can do.

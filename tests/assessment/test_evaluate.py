@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import seqrnn
 from seqrnn import evaluate, evaluation
+from seqrnn.assessment import command as evaluate_command
 from seqrnn.assessment.command import evaluate as evaluate_runs
 from seqrnn.forecasting import bootstrap
 from seqrnn.forecasting.verdict import LINEAR, difference_interval
@@ -276,3 +278,14 @@ def test_mistakes_on_the_command_line_are_explained(trained: MakeRun, command: C
     command(directory, "--confidence", "95").refused("should be a number from 0.5 to 0.999")
     command(directory, "--ensemble").refused("takes two run directories or more")
     command(directory, "--data", "new.csv").refused("reads none from files")
+
+
+def test_of_a_long_directory_the_end_is_shown() -> None:
+    values = {"model": {"name": "gru"}, "seed": 2}
+
+    def name_of(directory: str) -> str:
+        run = SimpleNamespace(run=SimpleNamespace(directory=Path("/runs") / directory), values=values)
+        return evaluate_command._name(run)  # type: ignore[arg-type]
+
+    assert name_of("2026-01-01_10-11-12-123456-77") == "2026-01-01_10-11-12-123456-77 (gru, seed 2)"
+    assert name_of("task-csv_path-daily-min-temperatures.csv_seed-2_4832818cb8") == "…4832818cb8 (gru, seed 2)"

@@ -296,3 +296,26 @@ def test_a_chunk_with_no_targets_is_no_gradient() -> None:
     network, chunk = make_network("gru"), random_batch(6, 2, valid=0.0).chunk
     assert isinstance(chunk, Chunk)
     assert not ours(network, Stored(chunk), make_schedule(window=2)).any()
+
+
+@pytest.mark.first(1)
+@pytest.mark.parametrize(("gradient", "model"), [("rtrl", "indrnn"), ("snap1", "gru"), ("rtrl", "gru")])
+def test_what_is_computed_forwards_in_time_is_compared_with_full_backpropagation(
+    gradient: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared as it is computed, and not as it should be: rtrl cuts nothing, and snap1 leaves much out."""
+    monkeypatch.setattr(truncation, "EXCERPTS", 2)
+    monkeypatch.setattr(truncation, "HORIZON", 30)
+    changes = {"recurrent_init": "orthogonal"} if model == "gru" else {"activation": "tanh"}
+    cell = make_network(model, **changes).cell
+    found = truncation.TruncationInstrument().measure(
+        run_of(random_batch(100, 3), cell, window=1, gradient=gradient, streams=3)
+    )
+    assert found.gradient == gradient
+    assert found.schedule_window is None
+    assert found.cosines[0].value < 0.999  # of a window of 1
+    if gradient == "rtrl":
+        assert found.cosine.low == pytest.approx(1.0, abs=1e-12)
+        assert found.ratio.value == pytest.approx(1.0, abs=1e-12)
+    else:
+        assert 0.5 < found.cosine.value < 0.9999

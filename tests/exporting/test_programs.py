@@ -94,8 +94,12 @@ def test_an_export_computes_what_its_network_computes(
 ) -> None:
     if variant == "orthogonal" and cell in ("indrnn", "lru", "mingru", "minlstm", "tcn"):
         pytest.skip("it has no recurrent matrices")
+    if (cell, dtype, format) == ("lru", torch.float64, "onnx"):
+        pytest.skip("onnxruntime has no Erf in double precision")
     network = network_of(cell, dtype, **VARIANTS[variant])
     run, tolerance = exported(network, tmp_path, format), 1e-5 if dtype == torch.float32 else 1e-12
+    if (cell, format) == ("lnlstm", "onnx"):
+        tolerance = max(tolerance, 1e-9)  # ONNX has the epsilon of a normalisation in single precision
     with torch.inference_mode():
         for timesteps, streams in ((1, 1), (1, 4), (30, 1), (12, 5)):
             inputs = torch.randn(timesteps, streams, 2, dtype=dtype)

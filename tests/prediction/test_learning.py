@@ -26,7 +26,8 @@ from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat
 from seqrnn.schedule import Schedule, WindowRange
-from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.strategies.choice import window_by_window
+from seqrnn.strategies.plain import Plain
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Chunk, Stored
 
@@ -36,6 +37,7 @@ SCHEDULES = {
     "overlapping": ("schedule.window=7", "schedule.stride=2", "schedule.update_every=4"),
     "no carry": ("schedule.window=4", "schedule.stride=4", "schedule.carry=false"),
     "online": ("schedule=online",),
+    "rtrl": ("schedule.window=4", "schedule.gradient=rtrl"),
 }
 
 
@@ -79,7 +81,7 @@ def learning(run: TrainedRun) -> LearningVectorStream:
 def reference(run: TrainedRun) -> Plain:
     """A strategy that trains the same network at once."""
     network, schedule = run.network(), Schedule(**{**run.values["schedule"], "streams": 1})
-    gradients = WindowByWindow(network, run.loss, schedule.carry, run.context, DataFormat.of(run.task))
+    gradients = window_by_window(network, run.loss, schedule, run.context, DataFormat.of(run.task))
     optimizer = registry.build("optimizer", {**run.values["optimizer"], "lr": 0.01}, network.parameters())
     strategy = Plain(network, optimizer, schedule, gradients)
     assert restore_optimizer(run.run.directory, strategy) is not None
@@ -141,10 +143,11 @@ def test_windows_are_handed_out_once_each_in_order_and_old_timesteps_are_forgott
     assert seen == 98
 
 
+@pytest.mark.parametrize("schedule", ["overlapping", pytest.param("rtrl", marks=pytest.mark.long)])
 def test_learning_stops_and_continues_as_if_it_had_not_stopped(
-    trained: MakeRun, command: Command, tmp_path: Path
+    schedule: str, trained: MakeRun, command: Command, tmp_path: Path
 ) -> None:
-    directory = trained(*INTEGRAL, *SCHEDULES["overlapping"]).directory
+    directory = trained(*INTEGRAL, *SCHEDULES[schedule]).directory
     lines = [json.dumps(row) + "\n" for row in rows()]
     whole_run = command(directory, "--stream", "--learn", "whole", "--lr", 0.01, stdin="".join(lines))
     assert whole_run.code == 0

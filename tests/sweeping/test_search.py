@@ -282,7 +282,10 @@ def test_several_workers_search_together(command: Command) -> None:
 def test_a_ready_search_runs(name: str, command: Command) -> None:
     values = OmegaConf.load(Path(config_files.config_directory()) / "sweep" / f"{name}.yaml")
     assert values.trials >= 10
-    finished = command(*[word for word in SEARCH if "sweep.search" not in word], f"sweep={name}", "sweep.trials=2")
+    words = [
+        "task=sincos" if word.startswith("experiment=") else word for word in SEARCH if "sweep.search" not in word
+    ]
+    finished = command(*words, f"sweep={name}", "sweep.trials=2")
     assert finished.exit_code == 0, finished.err
     assert len(record().trials) == 2
 

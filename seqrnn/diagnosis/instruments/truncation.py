@@ -27,6 +27,7 @@ from seqrnn.diagnosis.instrument import Examination, Finding, Picture
 from seqrnn.diagnosis.intervals import Interval, number, of_mean, of_ratio
 from seqrnn.diagnosis.panel import Panel
 from seqrnn.diagnosis.record import Items, Record, require_equal_lengths
+from seqrnn.errors import DataError
 from seqrnn.plots import style
 from seqrnn.plots.style import BLUE, INK, ORANGE, VERMILLION
 from seqrnn.registry import register
@@ -88,6 +89,8 @@ class TruncationInstrument:
 
         components, schedule = run.components, run.components.schedule
         network, loss, check = components.network, components.loss, run.budget.check
+        if not any(True for _ in network.cell.parameters()):
+            raise DataError("the cell has no parameters, so there is no gradient that could be cut")
         horizon = min(run.data.first_batch_timesteps, max(HORIZON, 4 * (schedule.reach or 0)), LONGEST)
         streams = min(STREAMS, schedule.streams)
         horizon, _ = run.affordable(
