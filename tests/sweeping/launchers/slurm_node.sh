@@ -6,6 +6,12 @@ set -euo pipefail
 command=$1 folder=$(realpath -m "$2")
 
 if [[ $command == stop ]]; then
+    export SLURM_CONF=$folder/slurm.conf
+    scancel --user="$(id -u)" 2>/dev/null || true   # jobs would outlive the cluster
+    for _ in $(seq 40); do
+        if [[ -z $(squeue --noheader 2>/dev/null) ]]; then break; fi
+        sleep 0.5
+    done
     for name in slurmctld slurmd munged; do
         if [[ -f $folder/$name.pid ]]; then kill "$(cat "$folder/$name.pid")" 2>/dev/null || true; fi
     done

@@ -43,12 +43,28 @@ def wait_until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
         time.sleep(0.1)
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    """Starts a command, which ends with the test."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "seqrnn.train", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
+    STARTED.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def training(directory: Path, seed: int) -> Path:
