@@ -161,11 +161,10 @@ def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
         h = steps.before[0][number]
         values = activations._gate_values(layer, recurrence, below, h)
         if name == "gru":
-            _, update, candidate = values
-            made = (1 - update) * candidate + update * h
+            made = (1 - values["update"]) * values["candidate"] + values["update"] * h
         else:
-            write, keep, candidate, read = values
-            made = read * torch.tanh(keep * steps.before[1][number] + write * candidate)
+            c = values["forget"] * steps.before[1][number] + values["input"] * values["candidate"]
+            made = values["output"] * torch.tanh(c)
         torch.testing.assert_close(made, steps.after[0][number])
         below = steps.after[0][number]
 

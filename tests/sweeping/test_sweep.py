@@ -124,7 +124,7 @@ def test_all_bad_values_of_all_jobs_are_reported_before_the_first_starts(command
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     {
-        "a pattern": (["model=glob(zzz*)"], "model=glob(zzz*): matches nothing (there are: elman, "),
+        "a pattern": (["model=glob(zzz*)"], "model=glob(zzz*): matches nothing (there are: cornn, elman, "),
         "another number": (["sweep.zip=[seed,optimizer.lr]", "seed=1,2", "optimizer.lr=0.1,0.2,0.3"],
                            "seed has 2, optimizer.lr has 3"),
         "a misspelt key": (["sweep.zip=[sed]", "seed=1,2"],

@@ -120,7 +120,8 @@ def _parameter(override: Override, text: str) -> Parameter:
         ConfigError: it has no values, or is on a scale that it cannot have.
     """
     key, value = key_of(text), override.value()
-    assert isinstance(value, ChoiceSweep | RangeSweep | IntervalSweep) or override.is_discrete_sweep()
+    is_discrete = override.is_discrete_sweep()
+    assert is_discrete or isinstance(value, ChoiceSweep | RangeSweep | IntervalSweep)
     tags = set(getattr(value, "tags", ()))
     unknown = sorted(tags - {*TAGS})
     if unknown:
