@@ -66,6 +66,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=100)
 @given(tree=st.dictionaries(st.text(), trees, max_size=4))
 def test_any_tree_is_read_as_it_was_written(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:

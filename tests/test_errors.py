@@ -141,6 +141,7 @@ def test_a_mistake_is_named_and_nothing_is_written(mistake: str, command: Comman
     assert not finished.directory.exists()
 
 
+@pytest.mark.long
 def test_flags_may_stand_anywhere_in_the_line(command: Command) -> None:
     swept = command(
         "task=sine",

@@ -129,6 +129,7 @@ def test_the_weights_of_the_best_evaluation_are_exported_without_the_scores_of_o
     assert "those of its last weights" in (run / "model_card.md").read_text()
 
 
+@pytest.mark.long
 def test_an_export_that_differs_is_an_error_and_leaves_no_file(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_resumed_run_is_the_same_run_for_its_loggers(command: Command, logger:
     assert "rewind" not in [name for name, _ in logger.told]
 
 
+@pytest.mark.long
 def test_loggers_are_told_of_a_rollback(command: Command, logger: type[Recording]) -> None:
     command(*SHORT, "logger=recording", "schedule.max_updates=200", "on_divergence=rollback", "checkpoint.every=10",
             "optimizer.lr=1e4", "schedule.clip_norm=null")  # fmt: skip

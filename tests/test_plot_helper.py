@@ -99,6 +99,7 @@ def test_a_run_that_another_process_writes_keeps_its_summary(tmp_path: Path) -> 
     resumed.close()
 
 
+@pytest.mark.long
 def test_the_process_draws_and_when_it_is_killed_this_process_draws_the_rest(tmp_path: Path) -> None:
     runs = [make(tmp_path / str(number)) for number in range(4)]
     lines: list[str] = []

@@ -87,6 +87,7 @@ def totals(make: MakeStrategy, network: Network, data: Stored, schedule: Schedul
     ]
 
 
+@pytest.mark.first(6)
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize("cell", CELLS)
@@ -207,6 +208,7 @@ def half_way(make: MakeStrategy, network: Network, schedule: Schedule, task: Stu
     return strategy, sampler
 
 
+@pytest.mark.first(3)
 @needs_compiler
 @pytest.mark.parametrize("cell", ["gru of two layers", "lstm", "indrnn"])
 @pytest.mark.parametrize(("first", "second"), [(forward, compiled), (shared, forward), (compiled, shared)])

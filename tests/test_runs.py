@@ -206,7 +206,8 @@ def test_a_sweep_over_groups_takes_keys_that_the_default_choice_lacks(command: C
 
 
 def test_a_sweep_over_groups_takes_keys_that_some_choices_lack(command: Command, tmp_path: Path) -> None:
-    swept = ("-m", "experiment=mnist_lstm,sine_online", "task.validation_images=0", "smoke=true", "plots.draw=false")
+    swept = ("-m", "experiment=mnist_lstm,sine_online", "task.validation_images=0", "smoke=true", "plots.draw=false",
+             "sweep.jobs=1")  # fmt: skip
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 2
     assert "task.validation_images: no such setting" in finished.err
@@ -215,7 +216,7 @@ def test_a_sweep_over_groups_takes_keys_that_some_choices_lack(command: Command,
 
 
 def test_a_sweep_over_groups_takes_keys_that_only_the_default_choice_has(command: Command, tmp_path: Path) -> None:
-    swept = ("-m", "task=integral,sine", "task.gain=0.2", "smoke=true", "plots.draw=false")
+    swept = ("-m", "task=integral,sine", "task.gain=0.2", "smoke=true", "plots.draw=false", "sweep.jobs=1")
     finished = command(*swept, f"hydra.sweep.dir={tmp_path}/sweep")
     assert finished.exit_code == 2
     assert "task.gain: no such setting" in finished.err
@@ -241,6 +242,7 @@ def test_an_animation_ends_with_the_trained_network(task: str, shown: int, comma
     np.testing.assert_allclose(last[0] if task == "mnist" else last, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_runs_that_start_together_get_directories_of_their_own(command: Command, tmp_path: Path) -> None:
     command("-m", "hydra/sweeper=basic", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")
     command("-m", "hydra/sweeper=basic", "task=sine", "seed=0,1,2", "smoke=true", "plots.draw=false")

@@ -131,6 +131,7 @@ def test_a_signal_that_comes_while_results_are_written_waits(server: Server, tmp
     assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
+@pytest.mark.long
 def test_two_processes_cannot_resume_one_run(
     server: Server, command: Callable[..., Finished], tmp_path: Path
 ) -> None:

@@ -514,6 +514,7 @@ def test_the_number_of_updates_per_call_changes_no_bit(
     assert ends[0][1].epochs[-1] == 5
 
 
+@pytest.mark.first(1)
 @pytest.mark.first(2)
 @needs_compiler
 @pytest.mark.parametrize("model", ["elman", "gru", "lstm", "indrnn"])

@@ -113,6 +113,7 @@ def test_an_export_computes_what_its_network_computes(
             assert distance((torch.cat(parts), state), expected) < tolerance
 
 
+@pytest.mark.long
 @pytest.mark.first(1)
 @pytest.mark.parametrize("format", FORMATS)
 def test_names_and_axes_and_metadata_are_in_the_file(format: str, tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_a_ready_search_runs(name: str, command: Command) -> None:
     assert len(record().trials) == 2
 
 
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -93,7 +93,7 @@ def test_pictures_of_a_sweep_are_those_that_are_drawn_again_and_none_is_missing_
 
 
 def test_the_same_line_again_runs_nothing_and_more_seeds_run_alone(command: Command) -> None:
-    line = ("-m", *QUICK)
+    line = ("-m", *QUICK, "sweep.jobs=1")
     assert command(*line, "seed=0,1").exit_code == 0
     (directory,) = Path("outputs/sweep").iterdir()
     before = kept(str(directory))
@@ -185,6 +185,7 @@ def test_combinations_are_left_out_by_overrides_and_by_values_of_the_config(comm
     ]
 
 
+@pytest.mark.long
 def test_a_dry_run_estimates_the_time_from_finished_runs(command: Command) -> None:
     assert command(*SWEEP, "seed=1,2").exit_code == 0
     listed = command(*SWEEP, "seed=1,2,3", "--dry-run")
@@ -242,7 +243,7 @@ def test_a_sweep_is_resumed_by_its_directory_alone(command: Command) -> None:
     for path in [*job.rglob("*.*")]:
         if path.is_file() and path.name != "job.json":
             path.unlink()
-    resumed = command("-m", "sweep.resume=sweep")
+    resumed = command("-m", "sweep.resume=sweep", "sweep.jobs=1")
     assert resumed.exit_code == 0, resumed.err
     assert "1 job finished before" in resumed.out
     assert resumed.out.count("] finished") == 1
@@ -272,6 +273,7 @@ def test_a_sweep_from_anyone_runs_no_code_and_writes_nowhere_else(command: Comma
     assert not Path("elsewhere").exists()
 
 
+@pytest.mark.long
 def test_hydras_own_sweeper_can_be_chosen(command: Command) -> None:
     finished = command("-m", *QUICK, "hydra.sweep.dir=sweep", "hydra/sweeper=basic", "seed=1,2")
     assert finished.exit_code == 0, finished.err

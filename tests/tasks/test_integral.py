@@ -86,6 +86,7 @@ def test_a_long_stream_takes_the_memory_of_a_few_blocks() -> None:
     assert held < 4 * (2 * 8 * block * streams)  # blocks of inputs and outputs in float64
 
 
+@pytest.mark.long
 def test_a_long_stream_takes_no_more_memory_than_a_short_one() -> None:
     peaks = []
     for timesteps in (100_000, 10_000_000):
