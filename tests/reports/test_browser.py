@@ -159,7 +159,7 @@ def test_a_curve_can_be_hidden_and_what_is_drawn_chosen(report: Path, opened: Ca
     page.locator("select.column").select_option(label="training loss")
     page.locator("select.axis").select_option("timesteps")
     wait_for(page, "document.querySelector('.curves .plot').layout.yaxis.title.text === 'training loss'")
-    assert page.evaluate("document.querySelector('.curves .plot').layout.xaxis.title.text") == "timesteps"
+    wait_for(page, "document.querySelector('.curves .plot').layout.xaxis.title.text === 'timesteps'")
 
 
 def test_light_and_dark(report: Path, opened: Callable[..., Any]) -> None:
