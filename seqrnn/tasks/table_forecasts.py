@@ -91,9 +91,10 @@ def fit_linear(batch: TableBatch) -> RidgeAutoregression | None:
     size = batch.data.preprocessing.input_size
     lags = autoregression.default_lags(size, batch.timesteps)
     pieces = -(-batch.timesteps // PIECE)
-    affordable = max(1, int(MOST_WORK / (lags * size) ** 2 / PIECE))
+    fits = batch.data.preprocessing.output_size if batch.data.misses_targets else 1
+    affordable = max(1, int(MOST_WORK / (lags * size) ** 2 / PIECE / fits))
     chosen = np.unique(np.linspace(0, pieces - 1, min(pieces, affordable)).round().astype(int))
-    return autoregression.fit(_pieces(batch, chosen), lags)
+    return autoregression.fit(_pieces(batch, chosen), lags, batch.data.misses_targets)
 
 
 def _pieces(batch: TableBatch, chosen: NDArray[np.int64]) -> Iterator[Sequences]:

@@ -156,6 +156,20 @@ def test_dates_out_of_order(tmp_path: Path) -> None:
     assert "task.sort=true" in error
 
 
+@pytest.mark.parametrize("shops", [("north", "south"), (1, 2)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_column_that_could_tell_series_apart_is_named(tmp_path: Path, mixed: bool, shops: tuple[Any, ...]) -> None:
+    rows = [(day, shop) for shop in shops for day in days(50)]
+    rows = sorted(rows) if mixed else rows
+    path = write_csv(
+        tmp_path / "a.csv", "date,shop,y", (f"{day},{shop},{n % 7}.5" for n, (day, shop) in enumerate(rows))
+    )
+    message = refusal(path)
+    assert "a.csv, row 3, column date" in message if mixed else "a.csv, row 52, column date" in message
+    assert "set task.group=shop, if shop tells sequences apart (within each shop, times ascend)" in message
+    assert make_csv(path, group="shop").data.summary.sequences == 2
+
+
 def test_rows_are_sorted_if_that_is_asked_for(tmp_path: Path) -> None:
     path = daily(tmp_path / "a.csv", value=lambda n: n * n)
     header, *rows = path.read_text().splitlines()
