@@ -205,7 +205,8 @@ def with_common_data(runs: Sequence[TrainedRun], plugins: Sequence[str] = ()) ->
 
 def same_data(one: Judged, other: Judged) -> bool:
     """Returns whether two predict the same timesteps of the same data."""
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("times", "sequences", "targets"))
+    same = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("times", "sequences"))
+    return same and np.array_equal(one.targets, other.targets, equal_nan=one.kind == "regression")
 
 
 def mean_of(runs: Sequence[TrainedRun], judged: Sequence[Judged]) -> Judged:

@@ -199,7 +199,7 @@ def _check_order(sequence: Sequence, differences: NDArray[Any], time_format: Tim
 
 def _naming_a_group(sequence: Sequence) -> str:
     """Returns what to do where rows may be of several series: which column could tell them apart, if one could."""
-    columns = {name: codes for name, codes in sequence.codes.items() if (codes >= 0).all()}
+    columns: dict[str, NDArray[Any]] = {name: codes for name, codes in sequence.codes.items() if (codes >= 0).all()}
     for name, values in sequence.numbers.items():
         if (values == np.rint(values)).all():
             columns[name] = values

@@ -17,7 +17,7 @@ from seqrnn import metrics
 from seqrnn.bounds import Count, Natural
 from seqrnn.errors import ConfigError
 from seqrnn.forecasting.autoregression import RidgeAutoregression
-from seqrnn.forecasting.metrics import mean
+from seqrnn.forecasting.metrics import mean, rmse
 from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
@@ -245,7 +245,7 @@ class Csv:
             scores = metrics.regression(made[:, 0], actual[:, 0])
         names = self.preprocessing.targets
         if len(names) > 1:
-            errors = np.sqrt(np.square(outputs - targets).mean(axis=(0, 1)))
+            errors = rmse(targets, outputs, (0, 1))
             scores |= {f"rmse_{name}": float(error) for name, error in zip(names, errors, strict=True)}
         return scores
 

@@ -246,6 +246,7 @@ def interleaved() -> list[dict[str, Any]]:
     return [json.loads(line) for pair in itertools.zip_longest(*lines) for line in pair if line]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("gradient", ["bptt", "snap1"])
 def test_interleaved_sequences_are_learned_from_with_a_state_of_each(gradient: str, make: Any) -> None:
     """Updates are those of training on windows of the sequences in the order in which the windows are complete."""
