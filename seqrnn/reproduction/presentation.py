@@ -99,7 +99,8 @@ def _cells(figure: Figure, result: Result | None) -> tuple[str, str, str]:
 def _section(figure: Figure, result: Result | None) -> str:
     low, high = map(number, figure.tolerated)
     facts = {
-        "Published": f"{number(figure.published)}. {figure.source}.",
+        "Published": f"{number(figure.published)}.",
+        "Source": f"{figure.source}.",
         "Tolerated": f"{low} to {high}: {figure.tolerance}.",
         "The published figure": f"{figure.wrong}." if figure.wrong else "",
         "Deviations": f"{figure.deviations}." if figure.deviations else "",
