@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError, DataError
-from seqrnn.losses import half_mse, mse
 from seqrnn.schedule import Window, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.plain import WindowRunner, average_and_clip
@@ -79,6 +78,7 @@ class RidgeRegression:
         with torch.no_grad():
             hidden, chunk = self.runner(batch, window)  # (T', B, H)
         fitted = chunk.valid & self._settled(batch, window).to(chunk.valid.device)  # (T', B)
+        fitted = fitted & ~chunk.targets.isnan().any(dim=-1)  # one sum serves all outputs
         h, targets = hidden[fitted].to(self.head.weight.dtype), chunk.targets[fitted]  # (N, H), (N, O)
         loss = self.loss(self.head(h), targets).sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -148,7 +148,7 @@ def check_ridge(components: Components) -> None:
         )
     if not isinstance(components.network.head, nn.Linear):
         raise ConfigError("optimizer=ridge: computes a linear head in closed form; set model.head=linear")
-    if components.loss not in (mse, half_mse):
+    if components.task.loss not in ("mse", "half_mse"):
         raise ConfigError(
             f"optimizer=ridge: minimises squared errors, and the loss of this task is {components.task.loss}; set "
             "task.loss=mse, or train the head by gradient descent with another optimizer"
