@@ -142,6 +142,10 @@ class Task(Protocol):
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
       target depends on, or None where there is no such number; a window must be that long to hold them all. Without
       it, the diagnosis does without.
+    - ``continued``: for the diagnosis, the settings of the task, by name, with which its sequences continue one
+      another, so that a state can be carried from one to the next. Without it, there are none.
+    - ``conditional_floors``: for the diagnosis, the names of those of its floors that only hold as long as
+      ``continued`` is not set. Without it, there are none.
     - ``rollout(timesteps, streams)``: for the diagnosis, a batch of new sequences (at most ``streams``) of that
       length, or None where sequences cannot be longer than they are. Without it, the test sequences are used.
       Predictions use it as well, for new data.
