@@ -45,9 +45,10 @@ class Elman(nn.Module):
 
     def _layer(self, number: int, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         W, (c,), contexts = self.W[number], state, []  # (I + H, H), (B, H)
-        b = self.b[number] if len(self.b) else 0.0
+        b = self.b[number] if len(self.b) else None
         for x in inputs:  # (B, I)
-            c = torch.tanh(torch.cat([x, c], dim=-1) @ W + b)
+            net = torch.cat([x, c], dim=-1) @ W
+            c = torch.tanh(net if b is None else net + b)
             contexts.append(c)
         return torch.stack(contexts), (c,)  # (T, B, H), (B, H)
 
