@@ -50,7 +50,8 @@ class Elman(nn.Module):
             net = torch.cat([x, c], dim=-1) @ W
             c = torch.tanh(net if b is None else net + b)
             contexts.append(c)
-        return torch.stack(contexts), (c,)  # (T, B, H), (B, H)
+        outputs = torch.stack(contexts) if len(contexts) > 1 else c.unsqueeze(0)
+        return outputs, (c,)  # (T, B, H), (B, H)
 
     def initial_state(self, streams: int) -> State:
         return (zeros(self.W[0], self.num_layers, streams, self.output_size),)

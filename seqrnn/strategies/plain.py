@@ -179,7 +179,7 @@ class Figures:
         """Returns losses and norms; waits for the device the first time."""
         if self._fetched is None:
             values = torch.cat([torch.stack(self._losses).double(), torch.stack(self._norms).double()]).cpu().numpy()
-            losses: Numbers = np.bincount(self._updates, weights=values[: len(self._losses)])
+            losses = np.bincount(self._updates, weights=values[: len(self._losses)]).astype(np.float64)
             self._fetched = fetched = losses, values[len(self._losses) :]
             return fetched
         return self._fetched
@@ -219,7 +219,7 @@ class WindowRunner:
         state, restarts = self.states.pop(window.start, None), data.restarts
         if state is None:
             state = self.network.initial_state(batch.streams)
-            restarts = [each for each in restarts if each[0]]  # sequences that start here are in it already
+            restarts = [each for each in restarts if each[0]]  # sequences that start here are in that state already
         recur, initial_state, keep = self.network.recur, self.network.initial_state, window.keep - window.start
         with self.context.precision():
             hidden, carried = unroll_between(recur, initial_state, data.inputs, restarts, state, keep)
@@ -247,8 +247,9 @@ class WindowByWindow:
             if data.count:
                 with self.context.precision():
                     outputs = self.network.head(selected(hidden, data.selection))  # (N, O)
-                    loss = self.loss(outputs, data.targets).sum()
+                    loss = self.loss(outputs, data.targets)  # (N,)
+                    loss = loss.sum() if data.count > 1 else loss
                 loss.backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach())
+                losses.append(loss.detach().reshape(()))
                 count += data.count
         return losses, count

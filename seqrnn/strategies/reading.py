@@ -72,9 +72,7 @@ class Piece:
 
     def _cut(self, window: Window) -> WindowData:
         begin, fresh, end = window.start - self.start, window.fresh - self.start, window.stop - self.start
-        restarts: Restarts = ()
-        if self.has_starts[begin:end].any():
-            restarts = restarts_of(self.starts[begin:end])
+        restarts: Restarts = restarts_of(self.starts[begin:end]) if self.has_starts[begin:end].any() else ()
         targets = self.targets[fresh:end]
         if self.all_valid:
             count = (end - fresh) * self.valid.shape[1]
@@ -103,7 +101,9 @@ def selected(values: Tensor, selection: Selection) -> Tensor:
     """Returns the chosen ones (N, …) of values (T, B, …)."""
     if isinstance(selection, Tensor):
         return values.flatten(0, 1).index_select(0, selection)
-    return (values if selection is EVERYTHING else values[selection]).flatten(0, 1)
+    chosen = (values if selection is EVERYTHING else values[selection]).flatten(0, 1)
+    # Matrix products round differently by where their operands lie in memory; a copy lies where all new tensors do.
+    return chosen.clone() if chosen.storage_offset() else chosen
 
 
 class WindowReader:
