@@ -63,7 +63,7 @@ def on_all_cores() -> Iterator[None]:
 
 
 def python(*arguments: str, folder: Path | None = None) -> tuple[str, float]:
-    """Runs this interpreter, from the repository's root unless told otherwise; returns what it printed, and seconds.
+    """Runs this interpreter in ``folder`` (None: the repository's root); returns what it printed, and seconds.
 
     Raises:
         RuntimeError: it failed.

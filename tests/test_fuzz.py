@@ -65,16 +65,12 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-GROUPS = {
-    "task": ["sine", "sincos", "integral", "mnist"],
-    "model": ["elman", "rnn", "gru", "lstm"],
-    "optimizer": ["sgd", "adam", "adamw", "nadam", "radam", "rmsprop", "adagrad"],
-    "schedule": ["online", "tbptt", "accumulate", "full", "minibatch"],
-    "experiment": [
-        "sine_online", "sincos_lstm", "sincos_lstm_carry", "mnist_lstm", "mnist_lstm_best", "integral_forgetting",
-        "integral_accumulated", "null",
-    ],
-}  # fmt: skip
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(config_files.config_directory()) / group).glob("*.yaml"))
+
+
+GROUPS = {group: choices(group) for group in ("task", "model", "optimizer", "schedule")}
+GROUPS["experiment"] = [*choices("experiment"), "null"]
 USUAL = words("""
 1 2 3 5 8 0.5 0.1 1e-3 0.0 1_000 true false null auto linear mlp l1 mse cosine step plateau torch compiled
 """)

@@ -33,11 +33,11 @@ FLOORS = (
     ("exporting",),
     ("api",),
     ("prediction",),
-    ("assessment",),
+    ("assessment", "reproduction"),
     ("cli",),
     ("sweeping",),
     ("reports",),
-    ("train", "diagnose", "export", "predict", "evaluate", "report", "plots.__main__"),
+    ("train", "diagnose", "export", "predict", "evaluate", "report", "reproduce", "plots.__main__"),
 )
 
 

@@ -841,7 +841,7 @@ def test_training_with_dropout_is_that_of_one_window_after_another_bit_for_bit(k
 @pytest.mark.parametrize(
     ("context", "cell", "obstacle"),
     [
-        (CPU32, Noisy(1, 0.0), "does not tell what it computes"),
+        (CPU32, Noisy(1, 0.0), "is written for torch alone"),
         (device.DeviceContext(torch.device("cuda"), torch.float32), None, "device=cpu, not cuda"),
         (
             device.DeviceContext(torch.device("cpu"), torch.float32, torch.bfloat16),

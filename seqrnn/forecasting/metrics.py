@@ -45,7 +45,9 @@ def smape(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
     """
     actual, forecast = np.asarray(actual, np.float64), np.asarray(forecast, np.float64)
     size = np.abs(actual) + np.abs(forecast)
-    return judged(200 * np.abs(actual - forecast) / np.where(size == 0, 1.0, size), actual, axes)
+    with np.errstate(invalid="ignore"):  # NaN where the sum overflows
+        error = 200 * np.abs(actual - forecast) / np.where(size == 0, 1.0, size)
+    return judged(error, actual, axes)
 
 
 def mase(actual: ArrayLike, forecast: ArrayLike, scale: ArrayLike, axes: Axes = None) -> Array:

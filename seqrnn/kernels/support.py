@@ -22,16 +22,14 @@ def compiled_obstacle(recurrence: Recurrence | None, device: torch.device, dtype
     """Returns why a cell cannot be computed in compiled code; None if it can.
 
     Args:
-        recurrence: what the cell computes, if it tells that.
+        recurrence: what the cell computes; None: the cell has no such method.
     """
     if device.type != "cpu":
         return f"needs device=cpu, not {device.type}"
     if dtype not in (torch.float32, torch.float64):
         return "needs precision=float32 or float64"
-    if recurrence is None:
-        return "this cell does not tell what it computes (it has no method recurrence: see seqrnn.models.protocol)"
-    if recurrence.specification.compiled is None:
-        return "this cell has no compiled twin (see seqrnn.kernels.cells)"
+    if recurrence is None or recurrence.specification.compiled is None:
+        return "this cell is written for torch alone"
     return machine_obstacle() or obstacle_to_compiling(recurrence.specification.compiled)
 
 

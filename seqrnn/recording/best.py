@@ -33,7 +33,7 @@ def check_metric(metric: str | None, task: Task, evaluate: Callable[[], Mapping[
         )
     declared = getattr(task, "higher_is_better", None)
     if isinstance(declared, str) or is_higher_better(metric, declared) is None:
-        what = "is not declared" if declared is None else f"cannot be told from {declared!r}, which is no collection"
+        what = "is not declared" if declared is None else f"does not follow from {declared!r}, which is no collection"
         raise ConfigError(
             f"checkpoint.best={metric}: whether a higher or a lower {metric} is better {what}; give the class "
             f"{type(task).__name__} an attribute higher_is_better with the names of all its metrics that are better "

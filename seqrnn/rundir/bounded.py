@@ -22,7 +22,7 @@ MOST_JSON_BYTES = 2**22
 MOST_DEPTH = 32  # of mappings and lists within one another
 MOST_NAME_CHARACTERS = 200  # of what is shown in titles and tables
 MOST_PROBLEMS = 20  # that are reported of one file
-MOST_ERRORS = 10_000  # that are told apart; pydantic makes a dictionary of each
+MOST_ERRORS = 10_000  # that are distinguished; pydantic makes a dictionary of each
 MOST_INTEGER = 2**64
 
 

@@ -74,14 +74,14 @@ def influence_of(network: Network, gradient: Gradient) -> Influence:
             "set schedule.gradient=bptt"
         )
     if gradient == "snap1" and (recurrence is None or len(recurrence.layers) > 1):
-        why = (
-            "a cell must tell which parameters belong to which unit (it has no method recurrence: see "
+        reason = (
+            "a cell must declare which parameters belong to which unit (it has no method recurrence: see "
             "seqrnn.models.protocol)"
             if recurrence is None
             else "a parameter of a lower layer has an influence on all units above it within the same timestep"
         )
         one_layer = "" if recurrence is None else " or model.num_layers=1"
-        raise ConfigError(f"schedule.gradient=snap1: {why}; set schedule.gradient=rtrl{one_layer}")
+        raise ConfigError(f"schedule.gradient=snap1: {reason}; set schedule.gradient=rtrl{one_layer}")
     own_unit = gradient == "snap1" or (
         recurrence is not None and recurrence.specification.hears_itself_alone and len(recurrence.layers) == 1
     )

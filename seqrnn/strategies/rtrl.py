@@ -33,7 +33,7 @@ class RTRL:
 
     so that ∂L_t/∂θ = ∂L_t/∂s_{t−1} J_{t−1} + ∂L_t/∂θ, where the last term is that of the timestep alone. With weights
     that stay the same, this is the gradient of full backpropagation through time since the last start. When weights
-    move, J_t goes on with the terms that earlier weights gave, as in that paper.
+    move, J_t keeps the terms that earlier weights gave, as in that paper.
 
     ``gradient=snap1`` (Menick et al. 2021, arXiv:2006.07232) sets to zero in J_t what is not the influence of a
     parameter on its own unit: ∂L_t/∂θ = ∂L_t/∂s_t J_t with one number for each parameter and part of the state. That

@@ -59,15 +59,8 @@ class AddMemory:
                 f"task.first={first}, task.second={second}, task.length={length}: each should be below the next"
             )
         self.first, self.second, self.reach = first, second, second + 1
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=2,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=2)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
 

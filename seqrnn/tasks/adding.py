@@ -49,15 +49,8 @@ class Adding:
         loss: Literal["mse", "l1"],
     ) -> None:
         self.loss, self.reach = loss, length
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=3,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=3)
         self.train, self.validation, self.test = data.train, data.validation, data.test
 
     def draw(self, rng: np.random.Generator, timesteps: int, streams: int) -> Drawn:

@@ -59,15 +59,8 @@ class Copy:
         self.input_size, self.output_size = alphabet + 2, alphabet + 1
         self.reach = delay + symbols + 1
         length = delay + 2 * symbols
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=self.input_size + 1,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=self.input_size + 1)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         blank = (delay + symbols) / length
         self.shares = [(1 - blank) / alphabet] * alphabet + [blank]

@@ -49,16 +49,8 @@ class Echo:
         self.delay, self.symbols = delay, symbols
         self.input_size = self.output_size = symbols
         self.reach = delay + 1
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=symbols + 1,
-            extra=delay,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=symbols + 1, extra=delay)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
 

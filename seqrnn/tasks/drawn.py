@@ -42,6 +42,7 @@ class DrawnData:
     Args:
         seed: of the run.
         draw: draws sequences.
+        sequences: how many there are for training, for validation and for the test.
         length: timesteps of a sequence.
         size: inputs and outputs of a timestep, I + O.
         extra: timesteps that are drawn with each sequence and are not part of it.
@@ -54,22 +55,19 @@ class DrawnData:
         self,
         seed: int,
         draw: Draw,
+        sequences: tuple[int, int, int],
         *,
         length: int,
         size: int,
         extra: int = 0,
-        train_sequences: int,
-        validation_sequences: int,
-        test_sequences: int,
     ) -> None:
         self.seed, self.draw, self.length = seed, draw, length
         self.numbers = (length + extra) * size  # of a sequence
-        self.train_sequences = train_sequences
-        self.validation_sequences, self.test_sequences = validation_sequences, test_sequences
+        self.train_sequences, self.validation_sequences, self.test_sequences = sequences
         problems = [
             f"task.{split}_sequences={count}: {count:,} sequences of {self.numbers:,} numbers each are held in "
             f"memory; make them fewer or shorter: {MOST_NUMBERS:,} numbers at most"
-            for split, count in (("validation", validation_sequences), ("test", test_sequences))
+            for split, count in (("validation", self.validation_sequences), ("test", self.test_sequences))
             if count * self.numbers > MOST_NUMBERS
         ]
         if problems:

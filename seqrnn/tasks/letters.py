@@ -60,15 +60,8 @@ class Letters:
         loss: Literal["mse", "half_mse"],
     ) -> None:
         self.loss = loss
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=12,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=12)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
 

@@ -73,16 +73,8 @@ class Lorenz:
             )
         self.loss = loss
         self.interval, self.horizon, self.steps, self.washout = interval, horizon, steps, washout
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=2,
-            extra=washout + horizon,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=2, extra=washout + horizon)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
         self.data = data

@@ -70,16 +70,8 @@ class MackeyGlass:
         self.tau, self.horizon, self.steps, self.washout = tau, horizon, steps, washout
         self.beta, self.gamma, self.exponent = beta, gamma, exponent
         self.reach = tau + 1  # the future depends on the last ``tau`` time units alone
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=2,
-            extra=washout + horizon + tau * steps,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=2, extra=washout + horizon + tau * steps)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
         self.data = data

@@ -57,16 +57,8 @@ class MemoryCapacity:
             raise ConfigError(f"task.delays={delays}: should be below task.length={length}")
         self.loss, self.delays = loss, delays
         self.output_size, self.reach = delays, delays + 1
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=delays + 1,
-            extra=delays,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=delays + 1, extra=delays)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
 

@@ -52,15 +52,8 @@ class Narma:
         loss: Literal["mse", "l1"],
     ) -> None:
         self.loss = loss
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=2,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=2)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
         self.data = data

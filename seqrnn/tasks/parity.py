@@ -50,15 +50,8 @@ class Parity:
             raise ConfigError(f"task.bits={bits}: should be at most task.length={length}")
         self.bits = bits
         self.reach = bits or length
-        data = DrawnData(
-            seed,
-            self.draw,
-            length=length,
-            size=2,
-            train_sequences=train_sequences,
-            validation_sequences=validation_sequences,
-            test_sequences=test_sequences,
-        )
+        sequences = train_sequences, validation_sequences, test_sequences
+        data = DrawnData(seed, self.draw, sequences, length=length, size=2)
         self.train, self.validation, self.test = data.train, data.validation, data.test
         self.rollout = data.rollout
 

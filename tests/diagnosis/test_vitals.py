@@ -39,6 +39,14 @@ def test_whole_sequences_have_the_full_gradient(tmp_path: Path) -> None:
     assert len(looked) > 1
 
 
+@pytest.mark.usefixtures("no_diagnosis")
+def test_a_cell_without_trained_weights_has_nothing_to_cut(tmp_path: Path) -> None:
+    line = "task=sine", "model=esn", "schedule=online", "smoke=true", "diagnose=true"
+    metrics = RunReader(make_run(tmp_path / "run", *line)).metrics()
+    assert metrics["eval_truncation"][-1] == 1
+    assert metrics["eval_half_life"][-1] > 0
+
+
 def test_the_rank_of_states_that_vary_in_two_directions_alike_is_two() -> None:
     angles = torch.linspace(0, 2 * torch.pi, 1001, dtype=torch.float64)[:-1]
     circle = torch.stack([angles.cos(), angles.sin()], dim=1) @ torch.randn(2, 7, dtype=torch.float64).svd().V.T

@@ -18,7 +18,7 @@ from seqrnn.plots.style import BAND, BLUE, GREY, PALE, VERMILLION, Array
 KIND = "regression"
 BEFORE = AFTER = 5  # pieces on either side of where the test begins
 MOST_ANIMATED = 10  # pieces
-SMALLEST = 1e-6  # error that can be told from none
+SMALLEST = 1e-6  # error that differs visibly from none
 
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:

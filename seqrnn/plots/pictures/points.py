@@ -15,7 +15,7 @@ from seqrnn.plots.pictures import sequences
 from seqrnn.plots.style import BLUE, GREY, PALE, VERMILLION, Array
 
 KIND = "regression"
-MOST_POINTS = 2000  # that can be told apart
+MOST_POINTS = 2000  # that can be distinguished
 
 
 def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:

@@ -1,0 +1,122 @@
+"""What ``python -m seqrnn.reproduce`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.text import Text
+
+from seqrnn.errors import UserError, printable
+from seqrnn.recording.terminal import Screen
+from seqrnn.reproduction import measuring, presentation
+from seqrnn.reproduction.catalogue import FIGURES, chosen
+from seqrnn.reproduction.figure import Figure
+from seqrnn.reproduction.measuring import Result
+from seqrnn.rundir.atomic import replacing
+from seqrnn.rundir.strict_json import to_json
+
+RUNS, RESULTS = "runs", "results.json"  # in the folder of results
+
+
+class NotReproduced(UserError):
+    """Figures that should be reproduced were not."""
+
+    exit_code = 1
+
+
+def reproduce(
+    names: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    folder: Path = Path("outputs/reproduce"),
+    document: Path | None = None,
+    data_directory: Path | None = None,
+) -> dict[str, Result]:
+    """Repeats published figures, prints a table, and writes results.json. Runs that have finished are not repeated,
+    and interrupted ones are resumed.
+
+    Args:
+        names: of figures, or of groups of them; none: all but those that take an hour or more.
+        quick: only figures that take seconds.
+        folder: of results.
+        document: is filled with all figures that have been measured, in this call or before it.
+        data_directory: where MNIST lies.
+
+    Raises:
+        ConfigError: a name is unknown, or the document has no place for figures.
+        NotReproduced: a figure was not reproduced, or its runs could not be made.
+    """
+    screen = Screen(highlight=False)
+    results: dict[str, Result] = {}
+    figures = {figure.name: figure for figure in chosen(names, quick)}
+    if document is not None:
+        presentation.check(document)
+    problems = []
+    for number, figure in enumerate(figures.values(), 1):
+        place = f"{number}/{len(figures)}  {figure.name}"
+        try:
+            result = _measure(figure, folder, data_directory, screen, place)
+        except UserError as error:
+            problems.append(f"{figure.name}: {'; '.join(error.problems)}")
+            screen.print(Text(f"{place}: could not be run"))
+            continue
+        results[figure.name] = result
+        screen.print(Text(f"{place}: {result.verdict}"))
+    screen.print()
+    screen.print(presentation.table(figures, results))
+    screen.print()
+    known = {figure.name: figure for figure in FIGURES}
+    found = {name: measuring.result_of(figure, folder / RUNS) for name, figure in known.items()}
+    measured = {name: result for name, result in found.items() if result is not None}
+    written = _write(folder, known, measured)
+    screen.print(Text(printable(f"results: {written}")), soft_wrap=True)
+    if document is not None:
+        presentation.fill(document, known, measured)
+    problems += [f"{name}: not reproduced" for name, result in results.items() if result.verdict == "not reproduced"]
+    if problems:
+        raise NotReproduced(*problems)
+    return results
+
+
+def show_list() -> None:
+    """Prints the names of all figures, and what they are of."""
+    screen = Screen(highlight=False)
+    for figure in FIGURES:
+        screen.print(Text(f"{figure.name:<22} {figure.length:<6} {figure.what}"), soft_wrap=True)
+
+
+def _measure(figure: Figure, folder: Path, data_directory: Path | None, screen: Screen, place: str) -> Result:
+    others = []
+    if data_directory is not None and measuring.needs_mnist(figure):
+        others.append(f"task.data_dir={measuring.quoted(str(data_directory.absolute()))}")
+
+    def announce(seed: int) -> None:
+        if screen.is_terminal:
+            screen.print(Text(f"{place}: seed {seed} of {figure.seeds - 1}"), end="\r")
+
+    measuring.make(figure, folder / RUNS, others, announce)
+    result = measuring.result_of(figure, folder / RUNS)
+    assert result is not None, "its runs have just been made"
+    return result
+
+
+def _write(folder: Path, figures: dict[str, Figure], results: dict[str, Result]) -> Path:
+    """Writes results.json: all figures that have been measured, with their commands."""
+    content = {
+        name: {
+            "what": figures[name].what,
+            "published": figures[name].published,
+            "source": figures[name].source,
+            "tolerated": figures[name].tolerated,
+            "command": figures[name].command(),
+            **asdict(result),
+        }
+        for name, result in results.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RESULTS
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(content, indent=1) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,106 @@
+"""python -m studies.doctor: plants faults, lets the doctor find them, and counts what it got right.
+
+Results go to outputs/studies/doctor, a folder for each case, and a case that is there is not repeated. The list of
+cases is drawn once and for all, in two halves: the doctor is tuned on one, and the other is kept back for the final
+figures. Without --seconds, what is there is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+
+from benchmarks import machine, report
+from studies.doctor import measure, tables
+from studies.doctor.cases import HALVES, Case, draw
+from studies.doctor.faults import BY_NAME
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT = ROOT / "docs" / "doctor.md"
+TRIALS = 15.0  # seconds for the trials of a diagnosis
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m studies.doctor", description=__doc__)
+    parser.add_argument("--half", choices=HALVES, default=HALVES[0], help=f"of the cases (default: {HALVES[0]})")
+    parser.add_argument("--seconds", type=float, default=0.0, help="begin no case after so many (default: 0)")
+    parser.add_argument("--trials", type=float, default=TRIALS, help=f"seconds of a diagnosis (default: {TRIALS:g})")
+    parser.add_argument("--cases", default="", help="only these: names of cases or of faults, with commas")
+    parser.add_argument("--plant", action="store_true", help="only plant the faults: train the runs, diagnose none")
+    parser.add_argument("--again", action="store_true", help="repeat diagnoses that are there, on the same runs")
+    parser.add_argument("--recipes", action="store_true", help="train all healthy configs, and nothing else")
+    parser.add_argument("--docs", action="store_true", help="put the tables of this half into docs/doctor.md")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/studies/doctor"), help="folder for runs and results"
+    )
+    options = parser.parse_args()
+    names = {case.name for case in draw()} | set(BY_NAME)
+    unknown = set(filter(None, options.cases.split(","))) - names
+    if unknown:
+        parser.error(f"--cases: no such case or fault: {', '.join(sorted(unknown))}; faults: {', '.join(BY_NAME)}")
+    return options
+
+
+def chosen(half: str, names: str) -> list[Case]:
+    """Returns the cases of a half, in the drawn order; with ``names``, only those."""
+    wanted = set(filter(None, names.split(",")))
+    return [case for case in draw() if case.half == half and (not wanted or {case.name, case.fault.name} & wanted)]
+
+
+def main() -> None:
+    options = arguments()
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=118)
+    folder = options.output.resolve()
+    if options.recipes:
+        tables.recipes(folder / "recipes", console)
+        return
+    began, cases = perf_counter(), chosen(options.half, options.cases)
+    for case in cases:
+        directory = folder / options.half / case.name
+        if perf_counter() - began >= options.seconds:
+            break
+        if options.plant:
+            planted(case, directory)
+            continue
+        if (directory / "result.json").exists() and not options.again:
+            continue
+        result = run(case, directory, options.trials)
+        console.print(tables.line(result), highlight=False, soft_wrap=True)
+    found = [measure.read(folder / options.half / case.name / "result.json") for case in cases]
+    results = [result for result in found if result is not None]
+    if not results:
+        console.print("no case has been run yet; give it time with --seconds")
+        return
+    section = tables.section(results, options.half, len(cases), options.trials)
+    for table in section.tables:
+        table.show(console)
+    report.write(folder, options.half, section, machine.describe("cpu", None))
+    if options.docs:
+        report.fill(DOCUMENT, options.half, section.markdown(), kind="study")
+    console.print(f"results in {folder / options.half}")
+
+
+def run(case: Case, directory: Path, trials: float) -> measure.Result:
+    """Diagnoses a case, and writes its result."""
+    ready = planted(case, directory)
+    result = measure.examine(ready, directory, trials) if ready.is_case else ready
+    measure.write(directory / "result.json", result)
+    return result
+
+
+def planted(case: Case, directory: Path) -> measure.Result:
+    """Returns a case whose fault has been planted: now, or before."""
+    ready = measure.read(directory / "planted.json")
+    if ready is None:
+        ready = measure.plant(case, directory)
+        measure.write(directory / "planted.json", ready)
+    return ready
+
+
+if __name__ == "__main__":
+    main()

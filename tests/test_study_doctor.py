@@ -1,0 +1,231 @@
+"""The study of the doctor: its list of cases stays as it was drawn, faults do what they say, counting is right."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_configs import composed
+
+from seqrnn import registry
+from seqrnn.components import check_config
+from seqrnn.plugins import load_components
+from studies.doctor import __main__ as command
+from studies.doctor import measure, tables
+from studies.doctor.cases import ATTEMPTS, HALVES, Case, Planting, draw
+from studies.doctor.faults import BY_NAME, FAULTS, HEALTHY, SEVERE, SEVERITIES
+from studies.doctor.measure import Attempt, Result
+from studies.doctor.planted import FAR, TASKS
+from studies.doctor.recipes import RECIPES
+from studies.doctor.training import as_overrides
+
+ROOT = Path(__file__).resolve().parent.parent
+RNN = next(recipe for recipe in RECIPES if recipe.name == "sincos rnn sgd")
+
+
+def test_the_list_of_cases_is_as_it_was_drawn() -> None:
+    draw.cache_clear()
+    first = draw()
+    draw.cache_clear()
+    assert draw() == first
+    fixed = [("input_scale-0", "kept_back"), ("few_units-4", "development"), ("shifted_target-2", "kept_back")]
+    assert [(case.name, case.half) for case in first[:3]] == fixed  # for good: the doctor was tuned on one half
+
+
+def test_halves_are_disjoint_and_alike() -> None:
+    cases = draw()
+    assert len({case.name for case in cases}) == len(cases) >= 100
+    for fault in BY_NAME.values():
+        halves = [[case for case in cases if case.fault is fault and case.half == half] for half in HALVES]
+        assert len(halves[0]) == len(halves[1]) >= 3
+    plantings = [{planting for case in cases if case.half == half for planting in case.plantings} for half in HALVES]
+    assert not plantings[0] & plantings[1]
+    assert len({planting.recipe.task for planting in plantings[1]}) >= 8
+
+
+def test_a_fault_is_only_planted_where_it_applies_and_changes_something() -> None:
+    for case in draw():
+        assert len(case.plantings) == (1 if case.fault is HEALTHY else ATTEMPTS)
+        for planting in case.plantings:
+            assert planting.fault.applies(planting.recipe)
+            assert (planting.healthy() == planting.faulty()) == (planting.fault is HEALTHY)
+
+
+@pytest.mark.first(2)
+@pytest.mark.parametrize("fault", [*FAULTS, HEALTHY], ids=lambda fault: fault.name)
+def test_the_config_of_a_fault_is_sound(fault: Any) -> None:
+    load_components()
+    recipe = [recipe for recipe in RECIPES if fault.applies(recipe)][-1]
+    check_config(composed(*as_overrides(fault.faulty(recipe, SEVERE))))
+
+
+def test_severe_is_worse_than_moderate() -> None:
+    rates = [BY_NAME["lr_small"].faulty(RNN, severity)["optimizer.lr"] for severity in SEVERITIES]
+    assert RNN.lr > rates[0] > rates[1]
+
+
+def test_a_case_without_a_fault_has_no_accepted_cause_and_each_fault_has_one() -> None:
+    assert HEALTHY.findings == frozenset()
+    assert all(fault.findings for fault in FAULTS)
+
+
+def planted(name: str, **settings: Any) -> Any:
+    load_components()
+    values = composed(f"task={name}")["task"]
+    return registry.build("task", {**values, "name": f"planted_{name}", **settings}, 3)
+
+
+def whole(batches: Any) -> Any:
+    return batches[0].read(0, batches[0].timesteps)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_planted_task_without_a_fault_is_the_task(name: str) -> None:
+    task = planted(name)
+    own = registry.build("task", composed(f"task={name}")["task"], 3)
+    assert (task.input_size, task.output_size, task.loss, task.kind) == (
+        own.input_size, own.output_size, own.loss, own.kind,
+    )  # fmt: skip
+    if name in ("sine", "parity", "letters"):  # the others draw more
+        for ours, theirs in ((task.train(1, 4), own.train(1, 4)), (task.test(), own.test())):
+            assert len(ours) == len(theirs)
+            assert torch.equal(whole(ours).inputs, whole(theirs).inputs)
+            assert torch.equal(whole(ours).targets, whole(theirs).targets)
+
+
+def test_wrong_labels_are_in_training_and_validation_data_alone() -> None:
+    clean, wrong = planted("parity"), planted("parity", wrong_labels=0.3)
+    for split, share in (("validation", 0.15), ("test", 0.0)):  # half of the wrong ones are right by chance
+        ours, theirs = whole(getattr(wrong, split)()), whole(getattr(clean, split)())
+        differs = (ours.targets != theirs.targets)[ours.valid].double().mean()
+        assert float(differs) == pytest.approx(share, abs=0.02)
+    first, second = wrong.train(0, 8), wrong.train(0, 8)
+    assert torch.equal(whole(first).targets, whole(second).targets)
+    assert torch.equal(first[0].read(5, 9).targets, whole(first).targets[5:9])
+
+
+def test_targets_that_come_early_are_those_of_the_next_timestep() -> None:
+    clean, early = whole(planted("parity").test()), whole(planted("parity", shift=1).test())
+    assert torch.equal(early.targets[:-1], clean.targets[1:])
+    assert not early.valid[-1].any()
+    assert torch.equal(early.valid[:-1], clean.valid[1:])
+
+
+def test_a_driver_moves_targets_whether_it_is_seen_or_not() -> None:
+    clean, seen, hidden = (
+        planted("xor", driver=size, driver_seen=see) for size, see in ((0, True), (1, True), (1, False))
+    )
+    assert (clean.input_size, seen.input_size, hidden.input_size) == (1, 2, 1)
+    moved = whole(seen.test()).targets - whole(clean.test()).targets
+    assert torch.equal(whole(seen.test()).targets, whole(hidden.test()).targets)
+    driver = whole(seen.test()).inputs[..., -1:]
+    assert float(np.corrcoef(moved.flatten(), driver.flatten())[0, 1]) == pytest.approx(1.0, abs=1e-6)
+    assert float(moved.std()) == pytest.approx(0.5, abs=0.02)  # the standard deviation of a random bit
+
+
+def test_fixed_data_outliers_and_scale() -> None:
+    task = planted("letters", fixed_data=True, outliers=0.1, input_scale=100.0, input_offset=1.0)
+    clean = planted("letters")
+    assert torch.equal(whole(task.train(0, 4)).targets, whole(task.train(7, 4)).targets)
+    assert torch.allclose(whole(task.test()).inputs, 100 * (whole(clean.test()).inputs + 1))
+    off = whole(task.validation()).targets - whole(clean.validation()).targets
+    assert float((off != 0).double().mean()) == pytest.approx(0.1, abs=0.01)
+    assert float(off.max()) == pytest.approx(FAR * float(whole(clean.validation()).targets.std()), rel=0.02)
+    assert torch.equal(whole(task.test()).targets, whole(clean.test()).targets)
+
+
+def attempt(faulty: list[float | None], healthy: list[float | None]) -> Attempt:
+    return Attempt(recipe="sincos rnn sgd", severity=0, seed=1, faulty=faulty, healthy=healthy, baseline=1.0)
+
+
+def result(fault: str = "window", before: float = 0.4, undone: float = 0.1, **values: Any) -> Result:
+    attempts = [attempt([before, before], [undone, undone])]
+    return Result(
+        case=f"{fault}-0", half="development", fault=fault, measure="loss", attempts=attempts, **values
+    )  # fmt: skip
+
+
+def test_a_fault_counts_only_if_undoing_it_helps_with_each_seed() -> None:
+    assert attempt([0.4, 0.5], [0.1, 0.2]).is_proven
+    assert not attempt([0.4, 0.2], [0.1, 0.19]).is_proven
+    assert not attempt([0.4, None], [0.1, 0.1]).is_proven
+    assert not attempt([5e-4, 5e-4], [1e-6, 1e-6]).is_proven  # nobody would see the difference
+
+
+def test_a_share_is_of_logarithms() -> None:
+    assert result(command="x", line=0.1).share == pytest.approx(1)
+    assert result(command="x", line=0.2).share == pytest.approx(0.5)
+    assert result().share == 0  # no advice
+    assert result(command="x", line=None).share == -math.inf  # it diverged
+    assert result(command="x", line=0.8).share == pytest.approx(-0.5)
+    assert [result(command="x", line=line).is_worse for line in (0.1, 0.41, 0.43, None)] == [False, False, True, True]
+    assert not result().is_worse
+
+
+def test_an_alarm_is_false_unless_its_line_helps() -> None:
+    def healthy(**values: Any) -> Result:
+        return result("healthy", 0.2, 0.2, **values)
+
+    assert not healthy().is_false_alarm
+    assert healthy(causes=["window"]).is_false_alarm
+    assert healthy(causes=["window"], command="x", line=0.19).is_false_alarm
+    assert not healthy(causes=["underfit"], command="x", line=0.1).is_false_alarm
+
+
+def test_the_tables_count_what_the_results_say() -> None:
+    results = [
+        result(causes=["window", "noise"], command="x", line=0.1),
+        result(causes=["noise", "window"], command="x", line=0.9),
+        result("healthy", 0.2, 0.2, causes=["noise"]),
+        result("lr_small", 0.1, 0.1),  # not planted
+    ]
+    section = tables.section(results, "development", 90, 15.0)
+    figures = {row[0]: row[1] for row in section.tables[0].rows}
+    assert figures["the first cause is right"] == "1 of 2: 50 % [9, 91]"  # Wilson's interval
+    assert figures["the line makes the test loss worse"].startswith("1 of 3: 33 %")
+    assert figures["false alarms on healthy runs"].startswith("1 of 1: 100 %")
+    matrix = section.tables[1]
+    row = dict(zip(matrix.columns, next(row for row in matrix.rows if row[0] == "window"), strict=True))
+    assert row == {"planted": "window", "window": "**1**", "noise": "1"}
+    assert len(section.tables[-1].rows) == 2
+
+
+def test_every_half_has_a_place_on_the_page() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for half in HALVES:
+        assert f"<!-- study: {half} -->" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--cases", "windw"], "no such case or fault: windw"), (["--half", "x"], "invalid choice")]
+)
+def test_a_wrong_command_line_is_refused(
+    words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["studies.doctor", *words])
+    with pytest.raises(SystemExit) as refused:
+        command.arguments()
+    assert refused.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_case_is_planted_diagnosed_and_its_line_is_run(tmp_path: Path) -> None:
+    plantings = (Planting(HEALTHY, RNN, 0, 5), Planting(BY_NAME["lr_small"], RNN, 1, 5))
+    case = Case("lr_small-9", "development", (replace(plantings[0], fault=BY_NAME["clip_off"]), plantings[1]))
+    found = command.run(case, tmp_path, trials=4.0)
+    assert [one.is_proven for one in found.attempts] == [False, True]
+    assert found.failure is None
+    assert found.before > measure.PROOF * found.undone
+    assert found.command is not None
+    assert found.line is not None
+    assert found.line < found.before
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["line"] == found.line
+    assert measure.read(tmp_path / "result.json") == found
