@@ -13,7 +13,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seqrnn.cli import run_commands
@@ -39,13 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Writes diagnosis.md, diagnosis.json and diagnosis.png into RUN_DIR.",
     )
     parser.add_argument("directory", metavar="RUN_DIR", type=Path, help="a run directory")
-    parser.add_argument("--seconds", type=seconds, help="about how long to try remedies; 0: try none (default: 30)")
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        help="about how long it may take; 0: try no remedies (default: 60; with --treat: 300)",
+    )
+    parser.add_argument(
+        "--treat",
+        action="store_true",
+        help="follow the advice: train with it at full length, keep what is better on the validation data, diagnose "
+        "that in turn, and stop when nothing helps or the time is over; runs go to RUN_DIR-treated",
+    )
     run_commands.add_plugins(parser)
     options = parser.parse_args(arguments)
 
     def command() -> None:
         from seqrnn.cli import reporting
 
+        if options.treat:
+            with reporting.importing():
+                from seqrnn import api
+                from seqrnn.diagnosis import treatment
+                from seqrnn.monitor import Progress
+                from seqrnn.rundir.request import RunRequest
+            allowed = treatment.SECONDS if options.seconds is None else options.seconds
+
+            def make_run(request: RunRequest, evaluated: Callable[[Progress], None]) -> None:
+                api.carry_out(request, quiet=True, evaluated=evaluated)
+
+            treatment.Treatment(options.directory, make_run, allowed, options.plugins).treat()
+            return
         with reporting.importing():
             from seqrnn.diagnosis.session import diagnose
         diagnose(options.directory, options.seconds, options.plugins)

@@ -19,7 +19,7 @@ from seqrnn.components import check_config
 from seqrnn.plugins import load_components
 from studies.doctor import __main__ as command
 from studies.doctor import measure, tables
-from studies.doctor.cases import ATTEMPTS, HALVES, Case, Planting, draw
+from studies.doctor.cases import ATTEMPTS, HALVES, HEALTHY_CASES, Case, Planting, draw
 from studies.doctor.faults import BY_NAME, FAULTS, HEALTHY, SEVERE, SEVERITIES
 from studies.doctor.measure import Attempt, Result
 from studies.doctor.planted import FAR, TASKS
@@ -197,8 +197,13 @@ def test_the_tables_count_what_the_results_say() -> None:
     assert len(section.tables[-1].rows) == 2
 
 
-def test_every_half_has_a_place_on_the_page() -> None:
-    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+def test_the_page_counts_what_there_is_and_has_a_place_for_every_half() -> None:
+    page = " ".join((ROOT / "docs" / "doctor.md").read_text(encoding="utf-8").split())
+    tasks, cells, optimizers = (
+        len({getattr(recipe, key) for recipe in RECIPES}) for key in ("task", "cell", "optimizer")
+    )
+    assert f"{tasks} tasks, {cells} cells and {optimizers} optimizers in {len(RECIPES)} combinations" in page
+    assert f"each of {len(FAULTS)} faults, and {HEALTHY_CASES} healthy runs" in page
     for half in HALVES:
         assert f"<!-- study: {half} -->" in page
 
@@ -220,7 +225,7 @@ def test_a_wrong_command_line_is_refused(
 def test_a_case_is_planted_diagnosed_and_its_line_is_run(tmp_path: Path) -> None:
     plantings = (Planting(HEALTHY, RNN, 0, 5), Planting(BY_NAME["lr_small"], RNN, 1, 5))
     case = Case("lr_small-9", "development", (replace(plantings[0], fault=BY_NAME["clip_off"]), plantings[1]))
-    found = command.run(case, tmp_path, trials=4.0)
+    found = command.run(case, tmp_path, seconds=4.0)
     assert [one.is_proven for one in found.attempts] == [False, True]
     assert found.failure is None
     assert found.before > measure.PROOF * found.undone

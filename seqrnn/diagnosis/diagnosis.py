@@ -15,7 +15,7 @@ from seqrnn.errors import DataError
 from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.reader import RunReader
 
-VERSION: Literal[2] = 2  # of the format
+VERSION: Literal[3] = 3  # of the format
 
 
 class TriedRemedy(Record):
@@ -24,16 +24,22 @@ class TriedRemedy(Record):
     Args:
         overrides: those of the change, and of the length, as typed on the command line.
         length: how many times as many timesteps it was trained on.
+        part: of its length, and of the run's, at which it was tried.
         effect: loss with the remedy ÷ loss without it.
         loss: with the remedy.
+        seeds: how many pairs of trainings the effect is of.
+        cost: time of a training with the remedy ÷ time of one without.
         helps: whether the whole interval of the effect lies below 1.
     """
 
     remedy: Name
     overrides: Items[str]
-    length: int
+    length: float
+    part: float
     effect: Interval
     loss: Number
+    seeds: int
+    cost: Number
     helps: bool
 
 
@@ -79,7 +85,7 @@ class Diagnosis(Record):
         missing: for each instrument without a result, the reason.
     """
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     task: Name
     model: Name
     schedule: dict[str, Any]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from time import perf_counter
 
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
@@ -14,19 +16,28 @@ from seqrnn.errors import UserError
 
 
 def examine(
-    run: TrainedRun, announce: Callable[[str], None] = lambda text: None, seconds: float = SECONDS
+    run: TrainedRun,
+    announce: Callable[[str], None] = lambda text: None,
+    seconds: float = SECONDS,
+    total: float = math.inf,
 ) -> Examination:
     """Measures everything. What one instrument cannot measure is reported as missing, and the others are run.
 
     Args:
         announce: is given a line before each instrument.
         seconds: that each instrument may take.
+        total: seconds that all of them may take.
     """
     results: dict[str, Record] = {}
     missing: dict[str, str] = {}
+    began = perf_counter()
     for name, instrument in instruments().items():
         announce(instrument.description)
-        run.begin(seconds)
+        left = began + total - perf_counter()
+        if left <= 0:
+            missing[name] = "the time for measurements was over; allow more with --seconds"
+            continue
+        run.begin(min(seconds, left))
         try:
             with limited_memory(run.directory, run.most_memory):
                 results[name] = instrument.measure(run)

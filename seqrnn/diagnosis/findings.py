@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, instruments
-from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
+from seqrnn.diagnosis.instruments.baselines import AT_FLOOR, Baseline, Baselines
 from seqrnn.diagnosis.instruments.forgetting import NOT_IMPROVED, Forgetting
 from seqrnn.diagnosis.instruments.noise import Noise
 from seqrnn.diagnosis.instruments.reach import EXPLODED, Reach
@@ -16,7 +16,6 @@ from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.intervals import number
 
 SOLVED = 0.02  # of the best trivial predictor's loss
-AT_FLOOR = 1.05  # of the least loss that is possible
 BIASED = 0.9  # cosine below which a schedule's gradient has another direction
 NOISY = 2.0  # noise scale, in updates
 ALIKE = 0.9  # accumulation efficiency below which neighbours are alike
@@ -41,12 +40,18 @@ def is_solved(found: Examination) -> bool:
 
 
 def floor_of(found: Examination) -> Baseline | None:
-    """Returns the floor of the task, the least loss that any predictor can have, if the network has reached it."""
+    """Returns the floor of the task, the least loss of any predictor under any schedule, if the network has reached
+    it."""
     baselines = found.get(Baselines)
     for baseline in baselines.baselines if baselines else ():
-        if baseline.name.startswith("floor") and baseline.ratio.high <= AT_FLOOR:
+        if baseline.name.startswith("floor") and not baseline.is_conditional and baseline.ratio.high <= AT_FLOOR:
             return baseline
     return None
+
+
+def has_learned(found: Examination) -> bool:
+    """Whether it is better than trivial predictors, in its loss or its accuracy."""
+    return not any(finding.name == "nothing_learned" for finding in findings_of(found))
 
 
 def truncated_too_early(found: Examination) -> Iterator[Finding]:
@@ -83,8 +88,9 @@ def truncated_too_early(found: Examination) -> Iterator[Finding]:
             f"Each window of {cut.schedule_window} begins with the initial state (schedule.carry=false), and "
             f"{difference} A window of {cut.sufficient_window} into which the state is carried is long enough."
         )
-    remedies = [*([] if cut.carry else ["carried state"]), "longer window", "wider batch"]
-    yield Finding(name="window", title=title, description=description, evidence=evidence, remedies=remedies)
+    remedies = [*([] if cut.carry else ["carried state"]), "longer window", "exact gradients", "wider batch"]
+    name = "window" if cut.carry else "carry"
+    yield Finding(name=name, title=title, description=description, evidence=evidence, remedies=remedies)
 
 
 def dominated_by_noise(found: Examination) -> Iterator[Finding]:

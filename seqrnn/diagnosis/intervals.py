@@ -63,6 +63,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
 
 
+def part_of_length(part: float) -> str:
+    """Returns a part of a run's length in words."""
+    if part == 1:
+        return "the whole length"
+    return f"1/{round(1 / part)} of the length" if 1e-6 < part < 1 else f"{number(part)} of the length"
+
+
 def percent(share: Interval) -> str:
     """Returns an interval of shares in percent."""
     value, low, high = (

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from seqrnn.diagnosis.diagnosis import Diagnosis, TriedRemedy, Verdict, read_diagnosis
 from seqrnn.diagnosis.instrument import Finding, Picture, instruments
-from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.intervals import Interval, number, part_of_length
 from seqrnn.diagnosis.panel import LABEL, MOST_ROWS, Panel, Rectangle, Row, scale_y, ticks_of, width_of, wrapped
 from seqrnn.plots import arrays, style
 from seqrnn.plots.facts import Facts
@@ -117,7 +117,8 @@ def _head(diagnosis: Diagnosis, facts: Facts) -> Iterator[Line]:
         yield Line("Not all findings are shown here: see diagnosis.md.", colour=GREY)
     if verdict.advice and verdict.command:
         yield Line("", 3)
-        brought = f"in trials, this brought the loss to {verdict.advice.effect} of what it was"
+        length = part_of_length(verdict.advice.part)
+        brought = f"in trials of {length}, this brought the loss to {verdict.advice.effect} of what it was"
         yield Line(f"What to do: {brought}", HEADLINE, GREEN, "bold")
         lines = wrapped(verdict.command, width - 0.2, TEXT, family="monospace")
         yield from (Line(text, left=0.2, family="monospace") for text in lines[:4])

@@ -316,9 +316,12 @@ def curve(ax: Axes, x: Array, y: Array, colour: str, label: str = "", marker: st
     ax.plot(x, y[:, 0].clip(low, high), color=colour, linewidth=1.6, marker=marker, markersize=4, label=label)
 
 
-def legend(ax: Axes, columns: int = 4) -> None:
-    """Adds a legend in the line above the axes."""
+def legend(ax: Axes, columns: int = 4, above_marks: bool = False) -> None:
+    """Adds a legend in the line above the axes, or above the names of the marks there."""
     style.legend(ax, columns)
+    if above_marks and (box := ax.get_legend()):
+        inches = ax.get_position().height * _height(ax)
+        box.set_bbox_to_anchor((1.0, 1.0 + 0.19 / inches), transform=ax.transAxes)
 
 
 @lru_cache(4096)

@@ -1,183 +1,204 @@
-"""What might help, as changes of the config that can be tried and pasted."""
+"""What might help, as changes of the config that can be tried."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from seqrnn import config_files
+from seqrnn.diagnosis.command_line import another_cell
 from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.instruments.truncation import Truncation
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trials import Change, Remedy
+from seqrnn.diagnosis.trials import Change
 from seqrnn.kernels.specification import recurrence_of
 
 STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
-KEPT = (  # by another cell
-    "hidden_size", "num_layers", "dropout", "head", "head_size", "head_bias", "recurrent_init",
-)  # fmt: skip
-GROUPS = ("task", "model", "optimizer", "schedule", "experiment")
+UNITS = 32  # at least, instead of fewer; more are doubled
+FEW_UNITS = 8  # that are not made fewer
+LONGER = 4.0  # times, of a longer training
+ALIKE = 2.0  # factor between two rates that are not both worth trying
 WHOLE_WINDOWS = {"schedule.stride": None, "schedule.update_every": None}
+WEIGHT_DECAYS = {"adamw": (0.1, 1.0)}  # instead of the usual ones below
+USUAL_WEIGHT_DECAYS = 1e-4, 1e-3, 1e-2
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change of the config that may help.
+
+    Args:
+        name: for reports, such as "longer window".
+        variants: of which one is chosen.
+        length: how many times as long training takes.
+    """
+
+    name: str
+    variants: Sequence[Change]
+    length: float = 1.0
 
 
 def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
     """Returns those of the named remedies that change this run's config."""
-    values, components = run.values, run.components
-    if "lr" not in values["optimizer"]:
-        return []  # such as ridge regression: nothing about its steps can be changed
-    schedule, model, lr = components.schedule, values["model"], float(values["optimizer"]["lr"])
-    truncation = found.get(Truncation)
-    sufficient = truncation.sufficient_window if truncation else None
-    window = max(sufficient, getattr(components.task, "reach", None) or 0) if sufficient else None
-    wider = (
-        {"schedule.window": window, **WHOLE_WINDOWS} if schedule.reach and window and window > schedule.reach else {}
-    )
-    streams = STREAMS if schedule.streams < STREAMS else 4 * schedule.streams
-    more: Change = {"schedule.streams": streams} if _has_streams(run, streams) else {}
-    constant = schedule.lr_decay == "constant"
-    decay: Change = {"schedule.lr_decay": "cosine"} if constant else {}
+    possible = {remedy.name: remedy for remedy in [*_of_rates(found, run), *_of_others(found, run)]}
+    return [possible[name] for name in dict.fromkeys(names) if name in possible and possible[name].variants]
 
-    possible: dict[str, list[Change]] = {}
+
+def combined(change: Change, remedy: Remedy, lr: float | None) -> Remedy:
+    """Returns a remedy added to a change that helps, at the learning rate of that change and rates around it."""
+    added = {key: value for key, value in remedy.variants[0].items() if key != "optimizer.lr"}
+    both = {**change, **added}
+    if lr is None or remedy.length != 1:
+        return Remedy(remedy.name, [both], remedy.length)
+    rate = float(change.get("optimizer.lr", lr))
+    return Remedy(remedy.name, [{**both, "optimizer.lr": _rounded(rate * factor)} for factor in (1, 1 / 3, 3)])
+
+
+def _of_rates(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
+    """Yields the remedies that change steps and nothing else."""
+    lr = learning_rate(run)
+    if lr is None:
+        return
+    best = _best_rate(found, lr)
+    near = [best, _rounded(best / 3), _rounded(best / 10)]
+    is_known = found.get(Rates) is not None
+    others = (4,) if is_known else (4, 32, 256, 2048)
+    larger = _distinct([*near, *(_rounded(lr * factor) for factor in others)], above=lr)
+    smaller = _distinct([*near, *(_rounded(lr / factor) for factor in (*others, 16))], below=lr)
+    yield Remedy("larger learning rate", [{"optimizer.lr": rate} for rate in larger])
+    yield Remedy("smaller learning rate", [{"optimizer.lr": rate} for rate in smaller])
+    if run.components.schedule.lr_decay == "constant":
+        yield Remedy("decaying rate", _at({"schedule.lr_decay": "cosine"}, lr, [lr, _rounded(4 * lr), best]))
+    if run.components.schedule.warmup:
+        yield Remedy("no warm-up", [{"schedule.warmup": 0}])
+
+
+def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
+    values, components, lr = run.values, run.components, learning_rate(run)
+    schedule, model = components.schedule, values["model"]
+    if "hidden_size" in model:
+        units = int(model["hidden_size"])
+        enlarged = max(UNITS, 4 * units) if units < UNITS else 2 * units
+        yield Remedy("more units", [{"model.hidden_size": enlarged}])
+    if lr is None:
+        return  # such as ridge regression: nothing about its training can be changed
+    best = _best_rate(found, lr)
+    rates = [lr, best, _rounded(4 * lr)]
+    yield Remedy("longer training", [{}], LONGER)
+    wider, more = _wider(found, run), _more_streams(run)
+    decay: Change = {"schedule.lr_decay": "cosine"} if schedule.lr_decay == "constant" else {}
     if wider:
-        possible["longer window"] = _at_rates(wider, lr, (1, 5, 25))
-    if not schedule.carry:
-        possible["carried state"] = _at_rates({"schedule.carry": True}, lr, (1,))
+        yield Remedy("longer window", _at(wider, lr, rates))
+    if carried := _carried(run):
+        yield Remedy("carried state", _at(carried, lr, [lr, best]))
     if more:
-        possible["more streams"] = _at_rates(more, lr, (1, 5, 25))
-    if more or wider:
-        possible["wider batch"] = _at_rates({**wider, **more, **decay}, lr, (1, 5, 25, 100))
-    if schedule.window and run.update_timesteps < ACCUMULATED:
-        stride = schedule.stride or schedule.window
-        possible["longer accumulation"] = _at_rates(
-            {"schedule.update_every": stride * -(-ACCUMULATED // stride)}, lr, (1, 5)
+        yield Remedy("more streams", _at(more, lr, [*rates, _rounded(4 * best)]))
+    if wider or more:
+        yield Remedy(
+            "wider batch", _at({**wider, **more, **decay}, lr, [*rates, _rounded(25 * lr), _rounded(100 * lr)])
         )
-    if decay:
-        possible["decaying rate"] = _at_rates(decay, lr, (1, 4))
-    possible["smaller steps"] = _at_rates({}, lr, (1 / 4, 1 / 16))
-    possible["larger steps"] = _at_rates({}, lr, (4, 16))
-    possible["longer training"] = _at_rates({}, lr, (1,))
+    if schedule.streams >= 4:
+        yield Remedy(
+            "fewer streams", _at({"schedule.streams": max(1, schedule.streams // 8)}, lr, [lr, _rounded(lr / 3)])
+        )
+    if (schedule.update_every or 0) > (stride := schedule.stride or schedule.window or math.inf):
+        fewer = max(1, (schedule.update_every or 0) // (8 * int(stride))) * int(stride)
+        yield Remedy("shorter accumulation", _at({"schedule.update_every": fewer}, lr, [lr, _rounded(lr / 3)]))
+    if schedule.window and run.update_timesteps < ACCUMULATED:
+        stride = int(schedule.stride or schedule.window)
+        yield Remedy(
+            "longer accumulation", _at({"schedule.update_every": stride * -(-ACCUMULATED // stride)}, lr, rates)
+        )
+    if schedule.window and schedule.carry and schedule.stride in (None, schedule.window) and not schedule.is_forward:
+        exact: Change = {"schedule.gradient": "rtrl"}
+        yield Remedy("exact gradients", _at(exact, lr, [lr, best]))
+    if model.get("hidden_size", 0) > FEW_UNITS:
+        units = int(model["hidden_size"])
+        yield Remedy("fewer units", [{"model.hidden_size": max(FEW_UNITS // 2, units // 8)}])
+    if not schedule.keeps_best:
+        yield Remedy("best weights", [{"schedule.keep": "best"}])
+    if "weight_decay" in values["optimizer"]:
+        decays = WEIGHT_DECAYS.get(values["optimizer"]["name"], USUAL_WEIGHT_DECAYS)
+        present = float(values["optimizer"]["weight_decay"])
+        yield Remedy("weight decay", [{"optimizer.weight_decay": one} for one in decays if one > present])
+    if model.get("num_layers", 1) > 1 and not model.get("dropout"):
+        yield Remedy("dropout", [{"model.dropout": 0.2}])
+    if schedule.clip_norm is None or schedule.clip_norm > 1:
+        yield Remedy("clipped gradients", [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}])
+    elif schedule.clip_norm < 1:
+        yield Remedy("looser clipping", [{"schedule.clip_norm": 1.0}])
+    if model.get("init_std"):
+        yield Remedy("usual start", [{"model.init_std": {}}])
     if model.get("recurrent_init") == "default":
-        possible["orthogonal start"] = [{"model.recurrent_init": "orthogonal"}]
+        yield Remedy("orthogonal start", [{"model.recurrent_init": "orthogonal"}])
     recurrence = recurrence_of(components.network.cell)
     if "hidden_size" in model and not (recurrence and recurrence.specification.gates):
-        possible["gated cell"] = [{"model": _cell("gru", model)}]
-    if schedule.clip_norm is None or schedule.clip_norm > 1:
-        possible["clipped gradients"] = [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}]
-    if values["optimizer"]["name"] == "adam":
-        possible["weight decay"] = [{"optimizer.weight_decay": 1e-4}, {"optimizer.weight_decay": 1e-3}]
+        yield Remedy("gated cell", [{"model": another_cell("gru", model)}])
+
+
+def learning_rate(run: TrainedRun) -> float | None:
+    """Returns the run's learning rate; None if its optimizer has none."""
+    lr = run.values["optimizer"].get("lr")
+    return None if lr is None else float(lr)
+
+
+def _best_rate(found: Examination, lr: float) -> float:
+    rates = found.get(Rates)
+    return rates.best if rates else lr
+
+
+def _wider(found: Examination, run: TrainedRun) -> Change:
+    """Returns a longer window: one that the truncation instrument found to suffice, one that reaches as far back as
+    the task depends on its past, or one four times as long."""
+    schedule, truncation = run.components.schedule, found.get(Truncation)
+    if not schedule.reach or schedule.is_forward:
+        return {}
+    reach = getattr(run.components.task, "reach", None) or 0
+    sufficient = max(truncation.sufficient_window if truncation else 0, reach)
+    window = sufficient if sufficient > schedule.reach else 4 * schedule.reach
+    window = min(window, run.data.longest_batch_timesteps)
+    return {"schedule.window": window, **WHOLE_WINDOWS} if window > schedule.reach else {}
+
+
+def _more_streams(run: TrainedRun) -> Change:
+    present = run.components.schedule.streams
+    streams = STREAMS if present < STREAMS else 4 * present
+    has = run.components.task.train(0, streams)[0].streams >= streams
+    return {"schedule.streams": streams} if has else {}
+
+
+def _carried(run: TrainedRun) -> dict[str, Any]:
+    """Returns what makes the state cross from one window, or from one sequence, to the next."""
+    schedule, task = run.components.schedule, run.components.task
+    settings: Change = getattr(task, "continued", {})
+    change: dict[str, Any] = {f"task.{key}": value for key, value in settings.items()}
+    if not schedule.carry:
+        change["schedule.carry"] = True
+    if change and schedule.window is None:
+        change["schedule.window"] = run.data.first_batch_timesteps
+    return change if settings or schedule.window is not None else {}
+
+
+def _at(change: Change, lr: float, rates: Sequence[float]) -> list[Change]:
+    """Returns a change at each of the rates; at the run's own without one."""
     return [
-        Remedy(name, possible[name], 4 if name == "longer training" else 1)
-        for name in dict.fromkeys(names)
-        if name in possible
+        change if rate == lr else {**change, "optimizer.lr": rate}
+        for rate in _distinct(rates)
+        if change or rate != lr
     ]
 
 
-def combined(change: Change, remedy: Remedy, lr: float) -> Remedy:
-    """Returns a remedy added to a change that helps, at the learning rate of that change and rates around it."""
-    rate = float(change.get("optimizer.lr", lr))
-    added = {key: value for key, value in remedy.variants[0].items() if key != "optimizer.lr"}
-    factors = (1, 1 / 4, 4) if remedy.length == 1 else (1,)
-    return Remedy(remedy.name, _at_rates({**change, **added}, rate, factors, always=True), remedy.length)
+def _distinct(rates: Sequence[float], above: float = 0.0, below: float = math.inf) -> list[float]:
+    """Returns those of the rates that lie within bounds, without any that is much like an earlier one."""
+    chosen: list[float] = []
+    for rate in rates:
+        if above < rate < below and all(max(rate / one, one / rate) >= ALIKE for one in chosen):
+            chosen.append(rate)
+    return chosen
 
 
-def _at_rates(change: Change, lr: float, factors: Sequence[float], always: bool = False) -> list[Change]:
-    rates = [(factor, float(f"{lr * factor:.3g}")) for factor in factors]
-    return [change if factor == 1 and not always else {**change, "optimizer.lr": rate} for factor, rate in rates]
-
-
-def _has_streams(run: TrainedRun, streams: int) -> bool:
-    return run.components.task.train(0, streams)[0].streams >= streams
-
-
-def _cell(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of another cell of the same size."""
-    return {**_defaults(name), **{key: model[key] for key in KEPT if key in model}, "init_std": {}}
-
-
-def _defaults(name: str) -> dict[str, Any]:
-    """Returns what ``model=NAME`` sets."""
-    return {**_conf("config.yaml")["model"], **_conf(f"model/{name}.yaml")}
-
-
-def _conf(name: str) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(OmegaConf.load(Path(config_files.config_directory()) / name))
-    return {str(key): value for key, value in values.items()}
-
-
-def overrides_of(change: Change, run: TrainedRun) -> list[str]:
-    """Returns a change as overrides; keys that have the value already are left out."""
-    found = []
-    for key, value in change.items():
-        if key == "model":
-            found += _another_cell(value, run)
-        elif _current(run, key) != value:
-            found.append(f"{key}={_as_typed(value)}")
-    return found
-
-
-def _another_cell(model: Mapping[str, Any], run: TrainedRun) -> list[str]:
-    """Returns another cell as overrides, which also remove what an experiment sets for its own cell."""
-    usual = _defaults(model["name"])
-    found = [f"model={model['name']}"]
-    found += [f"model.{key}={_as_typed(model[key])}" for key in KEPT if model[key] != usual[key]]
-    for text in run.overrides:
-        path = Path(config_files.config_directory()) / "experiment" / f"{text.removeprefix('experiment=')}.yaml"
-        if text.startswith("experiment=") and path.is_file():
-            settings = _conf(f"experiment/{path.name}").get("model") or {}
-            found += [f"~model.{key}" for key in settings if key not in usual]
-            found += ["~model.init_std", "+model.init_std={}"] if settings.get("init_std") else []
-    return found
-
-
-def lengthened(change: Change, length: int, run: TrainedRun) -> dict[str, Any]:
-    """Returns the change, with the epochs or updates that make a run so many times as long."""
-    if length == 1:
-        return dict(change)
-    schedule = run.components.schedule
-    if schedule.max_updates is None:
-        return {**change, "schedule.epochs": schedule.epochs * length}
-    return {
-        **change,
-        "schedule.epochs": schedule.epochs * length,
-        "schedule.max_updates": schedule.max_updates * length,
-    }
-
-
-def command(change: Change, run: TrainedRun) -> str:
-    """Returns the command line that trains the run again, changed."""
-    new = overrides_of(change, run)
-    keys = {text.partition("=")[0] for text in new}
-    kept = [
-        text
-        for text in run.overrides
-        if (key := text.lstrip("+~").partition("=")[0]) not in keys
-        and not key.startswith(("hydra.", "hydra/"))
-        and not ("model" in keys and key.partition(".")[0] == "model" and key.removeprefix("model.") not in KEPT)
-    ]
-    return shlex.join(["python", "-m", "seqrnn.train", *kept, *new])
-
-
-def unknown_config_files(line: str) -> list[str]:
-    """Returns the config files that a command line chooses and that are not in conf/: it needs --config-dir or
-    hydra.searchpath, which a run does not record."""
-    chosen = (text.split("=", 1) for text in shlex.split(line) if "=" in text)
-    files = [f"{group}/{name}.yaml" for group, name in chosen if group in GROUPS and name != "null"]
-    return [name for name in files if not (Path(config_files.config_directory()) / name).is_file()]
-
-
-def _current(run: TrainedRun, key: str) -> Any:
-    value: Any = run.values
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
-def _as_typed(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from seqrnn.diagnosis.command_line import unknown_config_files
 from seqrnn.diagnosis.diagnosis import Diagnosis, TriedRemedy, Verdict
 from seqrnn.diagnosis.instrument import Finding
-from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.intervals import Interval, number, part_of_length
 from seqrnn.diagnosis.record import Record
-from seqrnn.diagnosis.remedies import unknown_config_files
 
 DIVERGED = 1e6  # effect of a remedy
 
@@ -41,9 +41,19 @@ def _summary(verdict: Verdict) -> Iterator[str]:
         yield "| tried | loss × | |"
         yield "|---|---|---|"
         for one in sorted(tried.values(), key=lambda one: one.effect.value):
-            effect = "diverges, or cannot be trained" if one.effect.value > DIVERGED else str(one.effect)
-            judgement = "helps" if one.helps else "harms" if one.effect.low > 1 else "no certain effect"
-            yield f"| {one.remedy}: `{' '.join(one.overrides)}` | {effect} | {judgement} |"
+            yield f"| {one.remedy}: `{' '.join(one.overrides)}` | {_effect(one)} | {_judgement(one)} |"
+
+
+def _effect(one: TriedRemedy) -> str:
+    if one.effect.value > DIVERGED:
+        return "diverges, or cannot be trained"
+    return str(one.effect) if one.seeds > 1 else number(one.effect.value)
+
+
+def _judgement(one: TriedRemedy) -> str:
+    if one.seeds == 1:
+        return "one trial"
+    return "helps" if one.helps else "harms" if one.effect.low > 1 else "no certain effect"
 
 
 def _evidence(finding: Finding) -> Iterator[str]:
@@ -63,9 +73,17 @@ def _best(tried: Sequence[TriedRemedy]) -> str:
 
 
 def trial_of_advice(advice: TriedRemedy) -> str:
-    """Returns what the advice brought in trials, and what it costs."""
-    cost = f", on {advice.length} times as many timesteps" if advice.length > 1 else ""
-    return f"In trials, this brought the loss to {advice.effect} of what it was{cost}."
+    """Returns what the advice brought in trials, at which length, and what it costs."""
+    seeds = f"{advice.seeds} seed{'s' * (advice.seeds > 1)}"
+    times = f"{number(advice.length)} times as many timesteps" if advice.length != 1 else "as many timesteps"
+    cost = f"{number(advice.cost)} times the time" if not 0.75 < advice.cost < 1.5 else "about the same time"
+    text = (
+        f"In trials of {part_of_length(advice.part)} ({seeds}), this brought the loss to {advice.effect} of what it "
+        f"was, on {times}, in {cost}."
+    )
+    if advice.part < 1:
+        text += " There was no time to try it at its whole length: it may do less there; allow more with --seconds."
+    return text
 
 
 def config_reminder(verdict: Verdict) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -12,15 +12,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from seqrnn.diagnosis import page, report
-from seqrnn.diagnosis.diagnosis import Diagnosis
+from seqrnn.diagnosis.diagnosis import Diagnosis, Verdict
 from seqrnn.diagnosis.examination import examine
 from seqrnn.diagnosis.intervals import LEVEL
 from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import judge
 from seqrnn.errors import printable
 from seqrnn.rundir.writer import write_diagnosis
 
-SECONDS = 30.0  # for trials of remedies
+SECONDS = 60.0  # of a diagnosis
+EACH, EXAMINING = 0.12, 0.4  # of the time, that each instrument may take, and all of them together
+DRAWING = 2.0  # seconds of it, for the picture
 
 
 def diagnose_finished_run(
@@ -50,13 +53,38 @@ def _print_failure(what: str, directory: Path, plugins: Sequence[str]) -> None:
     print(printable(f"the run is finished; its diagnosis {what}; repeat it with: {command}"), file=sys.stderr)
 
 
+def diagnose_run(run: TrainedRun, seconds: float, announce: Callable[[str], None]) -> tuple[Verdict, list[Trial]]:
+    """Diagnoses a run, and writes the diagnosis into its directory.
+
+    Returns:
+        The verdict, and what is worth being followed (see ``seqrnn.diagnosis.verdict.judge``).
+    """
+    began = perf_counter()
+    found = examine(run, announce, *((EACH * seconds, EXAMINING * seconds) if seconds else ()))
+    verdict, followed = judge(found, run, max(0.0, seconds - DRAWING - (perf_counter() - began)), announce)
+    diagnosis = Diagnosis(
+        task=run.values["task"]["name"],
+        model=run.values["model"]["name"],
+        schedule=run.values["schedule"],
+        level=LEVEL,
+        seconds=perf_counter() - began,
+        verdict=verdict,
+        results=found.results,
+        missing=dict(found.missing),
+    )
+    write_diagnosis(run.directory, diagnosis.model_dump(), report.to_markdown(diagnosis))
+    announce("drawing")
+    page.draw_diagnosis(run.directory)
+    return verdict, followed
+
+
 def diagnose(
     directory: Path, seconds: float | None = None, plugins: Sequence[str] = (), console: Console | None = None
 ) -> None:
     """Diagnoses a run, and writes diagnosis.md, diagnosis.json and diagnosis.png into its directory.
 
     Args:
-        seconds: about how long trials of remedies may take; None: ``SECONDS``.
+        seconds: about how long it may take; 0: no remedies are tried; None: ``SECONDS``.
         plugins: modules to import that the run needs.
 
     Raises:
@@ -70,22 +98,7 @@ def diagnose(
             status.update(f"{text} …")
 
         run = TrainedRun(directory, plugins)
-        found = examine(run, announce)
-        verdict = judge(found, run, SECONDS if seconds is None else seconds, announce)
-        spent = perf_counter() - began
-        diagnosis = Diagnosis(
-            task=run.values["task"]["name"],
-            model=run.values["model"]["name"],
-            schedule=run.values["schedule"],
-            level=LEVEL,
-            seconds=spent,
-            verdict=verdict,
-            results=found.results,
-            missing=dict(found.missing),
-        )
-        write_diagnosis(directory, diagnosis.model_dump(), report.to_markdown(diagnosis))
-        announce("drawing")
-        page.draw_diagnosis(directory)
+        verdict = diagnose_run(run, SECONDS if seconds is None else seconds, announce)[0]
     console.print(Markdown(report.summary(verdict)))
     if verdict.command and verdict.advice:
         console.print(f"\n{report.trial_of_advice(verdict.advice)}")
@@ -93,4 +106,4 @@ def diagnose(
         if reminder := report.config_reminder(verdict):
             console.print(reminder, soft_wrap=True, markup=False, highlight=False)
     path = printable(str(directory / "diagnosis.md"))
-    console.print(f"\n{path} ({spent:.0f} s)", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"\n{path} ({perf_counter() - began:.0f} s)", soft_wrap=True, markup=False, highlight=False)

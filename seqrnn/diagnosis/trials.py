@@ -1,19 +1,12 @@
-"""Trials: remedies are tried before they are recommended.
+"""Trials: trainings of a run with other settings, within a time.
 
-A trial is a training from scratch with some overrides, at the run's own length or a part of it, judged by its mean
-loss, over the last tenth of it, on the validation data. A remedy has several variants, since a change of the schedule
-wants another learning rate; the variant is chosen on some seeds, and its effect measured on others, in pairs with the
-run's own config on the same seeds, so that the reported effect does not profit from the choice of the variant.
+A trial is a training from scratch with some overrides, on a part of the run's own timesteps or a multiple of them. It
+is judged on the validation data: by the mean loss of the evaluations in the last tenth of it, or, where the schedule
+keeps the weights of the best evaluation, by the lowest loss of all evaluations.
 
-    effect = loss with the remedy / loss without it        (geometric mean over seeds, Student's t on logarithms)
+    effect = loss with the change / loss without it        (geometric mean over seeds, Student's t on logarithms)
 
-A change of the schedule may make timesteps cheaper: windows and streams are computed side by side. What takes less
-time is trained longer, by a power of two, so that no trial takes longer than the run as it is; only where the remedy
-is to train longer does it.
-
-Caveats: a part of a run favours what is fast over what is good in the end. All trials are judged on the same
-validation data, so the best remedy is chosen on that data too. Few seeds make wide intervals; a remedy counts only
-where its interval lies below 1.
+Both are trained on the same seeds. Every training ends when the time for all of them is over.
 """
 
 from __future__ import annotations
@@ -22,18 +15,19 @@ import copy
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from seqrnn import evaluation
 from seqrnn.components import Components, build_components, check_config
-from seqrnn.diagnosis.budget import Budget
-from seqrnn.diagnosis.intervals import Interval, of_ratio
+from seqrnn.diagnosis.budget import Budget, TooSlow
+from seqrnn.diagnosis.intervals import Interval
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.errors import ConfigError, DataError, Diverged
 from seqrnn.monitor import Progress
@@ -42,31 +36,43 @@ from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
 from seqrnn.training import fit, planned_updates
 
-SEARCHED, CONFIRMED = 2, 5  # seeds
 FIRST_SEED = 1_000_003  # far from those that people use
-FEWEST = 100  # updates of a trial, for its loss to mean something
-TAIL, EVALUATIONS = 0.1, 5  # part of a training in which it is evaluated so often: a single evaluation is noisy
-TIMED = 0.1  # part of a trial that is made to measure how long it takes
-SHARE = 1 / 60  # of the time for all trials that one may take
-OVERTIME = 5.0  # times the time for all trials, after which no further remedy is tried
-STRUCTURE = ("model", "schedule.streams", "schedule.window", "schedule.stride", "schedule.update_every")  # costs time
+FEWEST = 50  # updates of a trial, for its loss to mean something
+TAIL, EVALUATIONS = 0.1, 4  # part of a training in which it is evaluated so often: a single evaluation is noisy
+BEST_OF = 16  # evaluations of a training of which the best one counts
+LONGEST_FACTOR = 64  # how many times as many timesteps a training that is cheaper may have
+STRUCTURE = (
+    "model",
+    "schedule.streams",
+    "schedule.window",
+    "schedule.stride",
+    "schedule.update_every",
+    "schedule.gradient",
+)
+TIMED = 0.001  # of the time for all trainings, for measuring the pace of one
 HOPELESS = 1e30  # the loss of a training that diverged
+Key = tuple[str, float, int, bool, int]
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """A change of the config that may help.
+class Training(NamedTuple):
+    """A training to be made.
 
     Args:
-        name: for reports, such as "longer window".
-        variants: of which one is chosen; they cost the same.
-        length: how many times as long training takes.
+        length: how many times as many timesteps as the run it has, such as 0.25.
+        resumed: whether it starts from the weights of the run, not from initial ones.
+        evaluations: in its last tenth; 0: it is made for its pace alone.
     """
 
-    name: str
-    variants: Sequence[Change]
-    length: int = 1
+    change: Change
+    length: float
+    seed: int
+    resumed: bool = False
+    evaluations: int = EVALUATIONS
+
+    @property
+    def key(self) -> Key:
+        return repr(sorted(self.change.items())), *self[1:]
 
 
 @dataclass(frozen=True)
@@ -75,144 +81,197 @@ class Trial:
 
     Args:
         change: the chosen variant.
-        length: how many times as many timesteps it was trained on.
+        length: how many times as many timesteps it is trained on.
+        part: of its length, and of that of the run, at which it was tried.
         effect: loss with it by loss without it.
         loss: geometric mean with it.
         seeds: how many the effect was measured on.
+        cost: time of a training with it, by that of one without.
     """
 
     name: str
     change: dict[str, Any]
-    length: int
+    length: float
+    part: float
     effect: Interval
     loss: float
     seeds: int
+    cost: float
 
     @property
     def helps(self) -> bool:
         return self.effect.high < 1
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What a training costs.
+
+    Args:
+        fixed: seconds for building the components and for evaluations.
+        timestep: seconds of training for a timestep; infinite if it cannot be trained.
+    """
+
+    fixed: float
+    timestep: float
+
+
 class Trials:
     """Trainings of a run with other settings.
 
     Args:
-        seconds: about how long all trials may take.
+        seconds: after which no training continues.
 
     Attributes:
-        timesteps: of a trial, over all streams.
-        obstacle: why there can be no trials; None: there can.
+        timesteps: of the run, over all streams.
+        updates: of the run.
+        workers: how many trainings are made at the same time.
     """
 
     def __init__(self, run: TrainedRun, seconds: float) -> None:
         self.original = run
-        done, spent = int(run.summary["timesteps"]), run.summary.get("train_seconds")
+        self.timesteps, self.updates = int(run.summary["timesteps"]), run.updates_made
+        spent = run.summary.get("train_seconds")
         if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
             raise DataError(
                 f"{run.directory / 'summary.json'}: train_seconds={spent!r}: should be a number of seconds"
             )
-        share = min(1.0, SHARE * seconds / max(spent, 1e-9))
-        self.timesteps = math.ceil(done * share)
-        self.whole = share == 1.0
-        updates = int(run.updates_made * share)
-        self.obstacle = None
-        if updates < min(FEWEST, run.updates_made):
-            needed = FEWEST * spent / run.updates_made
-            self.obstacle = (
-                f"a training of {FEWEST} updates takes {needed:.1f} s, and there are about fifty trials; allow more "
-                f"time with --seconds {math.ceil(needed / SHARE)}"
-            )
-        self.budget = Budget(OVERTIME * seconds)
-        self._known: dict[tuple[str, int, int], float] = {}
-        self._step_seconds: dict[str, float] = {}
+        self.spent = float(spent)
+        self.budget = Budget(seconds)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        dropout = bool(run.values["model"].get("dropout"))  # drawn from the one generator of this process
+        self.workers = 1 if dropout else min(4, cores)
+        self._known: dict[Key, float] = {}
+        self._paces: dict[str, Pace] = {}
+        self._checked: set[str] = set()  # changes that make a sound config
         self._one_by_one = threading.Lock()
 
-    def run(self, remedies: Sequence[Remedy], announce: Callable[[str], None] = lambda text: None) -> list[Trial]:
-        """Tries remedies, one by one; after ``OVERTIME``, no further ones."""
-        with torch.random.fork_rng(devices=()):  # trainings seed the generator of this process
-            return [
-                self._try(remedy, announce) for remedy in remedies if self.budget.remaining > 0 or not self._known
-            ]
+    @property
+    def shortest(self) -> float:
+        """The least length of a trial whose loss means something."""
+        return min(1.0, FEWEST / self.updates)
 
-    def _try(self, remedy: Remedy, announce: Callable[[str], None]) -> Trial:
-        announce(f"trying {remedy.name}")
-        search = range(FIRST_SEED, FIRST_SEED + SEARCHED)
-        confirm = range(FIRST_SEED + SEARCHED, FIRST_SEED + SEARCHED + CONFIRMED)
-        length = remedy.length * self._length_in_same_time(remedy.variants[0])
-        logs = np.log(self.losses([(change, length, seed) for change in remedy.variants for seed in search]))
-        chosen = dict(remedy.variants[int(logs.reshape(-1, SEARCHED).mean(axis=1).argmin())])
-        losses = self.losses([(chosen, length, seed) for seed in confirm])
-        without = self.losses([({}, 1, seed) for seed in confirm])
-        loss = float(np.exp(np.log(losses).mean()))
-        return Trial(remedy.name, chosen, length, of_ratio(losses, without), loss, CONFIRMED)
+    def losses(self, trainings: Sequence[Training]) -> list[float]:
+        """Returns the losses of trainings. None is made twice.
 
-    def _length_in_same_time(self, change: Change) -> int:
-        """Returns how many times as many timesteps are trained on in the same time: a power of two."""
-        if not any(key.startswith(STRUCTURE) for key in change):
-            return 1  # a timestep costs the same, whatever a clock shows
-        own, new = self._seconds_of_timestep({}), self._seconds_of_timestep(change)
-        if not (math.isfinite(own) and math.isfinite(new)):
-            return 1
-        gain = own / new
-        return int(2 ** max(0, min(10, math.floor(math.log2(gain)))))
+        Raises:
+            TooSlow: the time was over before all were made.
+        """
+        found = self.finished_losses(trainings)
+        if None in found:
+            raise self.budget.too_slow()
+        return [loss for loss in found if loss is not None]
 
-    def _seconds_of_timestep(self, change: Change) -> float:
-        """Returns the seconds of training for a timestep; infinite if it cannot be trained."""
-        structure = {key: value for key, value in change.items() if key != "optimizer.lr"}
-        key = repr(sorted(structure.items()))
-        if key not in self._step_seconds:
-            seconds = [self._train(structure, 1, FIRST_SEED - 1, part=TIMED)[1] for _ in range(2)]
-            self._step_seconds[key] = min(seconds)  # the first one compiles, reads and fills caches
-        return self._step_seconds[key]
-
-    def losses(self, trainings: Sequence[tuple[Change, int, int]]) -> list[float]:
-        """Returns the losses of trainings: (change, length, seed) each. None is made twice."""
-        keys = [(repr(sorted(change.items())), length, seed) for change, length, seed in trainings]
-        new = {key: one for key, one in zip(keys, trainings, strict=True) if key not in self._known}
-        dropout = bool(self.original.values["model"].get("dropout"))  # drawn from the one generator of this process
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ThreadPoolExecutor(1 if dropout else min(4, cores)) as pool:
-            found = pool.map(lambda one: self._train(*one)[0], new.values())
-            self._known.update(zip(new, found, strict=True))
-        return [self._known[key] for key in keys]
-
-    def _train(self, change: Change, length: int, seed: int, part: float = 1.0) -> tuple[float, float]:
-        """Returns the loss, and the seconds for a timestep."""
-        values = changed(self.original.values, {**change, "seed": seed})
-        with self._one_by_one:  # a seed sets the generator of this process
+    def finished_losses(self, trainings: Sequence[Training]) -> list[float | None]:
+        """Returns the losses of trainings, None for those that the time was over for; the first ones come first."""
+        new = {one.key: one for one in trainings if one.key not in self._known}
+        with (
+            torch.random.fork_rng(devices=()),  # trainings seed the generator of this process
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
             try:
-                check_config(values)
+                for key, loss in zip(new, pool.map(self._loss, new.values()), strict=True):
+                    if loss is not None:
+                        self._known[key] = loss
+            except BaseException:  # Ctrl-C: the trainings that have begun end at once
+                self.budget.seconds = -math.inf
+                raise
+        return [self._known.get(one.key) for one in trainings]
+
+    def _loss(self, training: Training) -> float | None:
+        try:
+            self.budget.check()
+            return self._train(training)[0]
+        except TooSlow:
+            return None
+
+    def seconds_of(self, change: Change, length: float, trainings: int = 1) -> float:
+        """Returns about how long so many trainings with a change take, side by side."""
+        pace = self.pace(change)
+        one = pace.fixed + length * self.timesteps * pace.timestep
+        return one * math.ceil(trainings / self.workers) if trainings else 0.0
+
+    def length_in_same_time(self, change: Change) -> float:
+        """Returns how many times as many timesteps a training with a change has in the time of one without: a power
+        of two, at least 1. A change of the schedule may make timesteps cheaper: windows and streams are computed side
+        by side."""
+        if not any(key.startswith(STRUCTURE) for key in change):
+            return 1.0  # a timestep costs the same, whatever a clock shows
+        own, new = self.pace({}).timestep, self.pace(change).timestep
+        if not (math.isfinite(own) and math.isfinite(new)):
+            return 1.0
+        return float(2 ** math.floor(math.log2(min(LONGEST_FACTOR, max(1.0, own / max(new, 1e-12))))))
+
+    def pace(self, change: Change) -> Pace:
+        """Returns what a training with a change costs.
+
+        Raises:
+            TooSlow: the time is over.
+        """
+        structure = {key: value for key, value in change.items() if key.startswith(STRUCTURE)}
+        key = repr(sorted(structure.items()))
+        if key not in self._paces:
+            share = min(0.05, max(2.5 / self.updates, TIMED * self.budget.seconds / max(self.spent, 1e-9)))
+            with torch.random.fork_rng(devices=()):
+                timestep = self._train(Training(structure, share, FIRST_SEED, evaluations=0))[1].timestep
+                base = self._paces.get("[]") or self._train(Training(structure, share, FIRST_SEED))[1]
+            self._paces[key] = Pace(base.fixed, timestep)
+        return self._paces[key]
+
+    def _train(self, training: Training) -> tuple[float, Pace]:
+        """Returns the loss, and what the training cost.
+
+        Raises:
+            TooSlow: the time was over.
+        """
+        began = perf_counter()
+        values = changed(self.original.values, {**training.change, "seed": training.seed})
+        with self._one_by_one:  # a seed sets the generator of this process
+            self.budget.check()
+            try:
+                if (key := training.key[0]) not in self._checked:
+                    check_config(values)
+                    self._checked.add(key)
+                components = self._shortened(build_components(values), training.length)
+                if components is None:
+                    return HOPELESS, Pace(0.0, math.inf)
+                strategy = choose(components)
             except ConfigError:
-                return HOPELESS, math.inf
-            shortened = self._shortened(build_components(values), length * part)
-            if shortened is None:
-                return HOPELESS, math.inf
-            components = shortened
-            strategy = choose(components)
+                return HOPELESS, Pace(0.0, math.inf)
+            if training.resumed:
+                components.network.load_state_dict(self.original.components.network.state_dict())
             strategy.prepare(lambda text: None)
         task, schedule = components.task, components.schedule
         batches, planned = task.validation()[:1], planned_updates(components)
-        tail: list[float] = []
+        losses: list[float] = []
 
         def evaluate(progress: Progress) -> dict[str, float]:
-            is_last = progress.position > planned * (1 - TAIL)
-            if not is_last and schedule.lr_decay != "plateau":
+            self.budget.check()
+            counts = schedule.keeps_best or progress.position > planned * (1 - TAIL)
+            if not training.evaluations:
+                return {"loss": 1.0}
+            if not counts and schedule.lr_decay != "plateau":
                 return {"loss": 1.0}  # not used
             predictions = evaluation.predict(components.network, batches, components.context)
             scores = evaluation.score(predictions, task, components.loss)
-            if is_last:
-                tail.append(scores["loss"])
+            if counts:
+                losses.append(scores["loss"] if math.isfinite(scores["loss"]) else HOPELESS)
             return scores
 
-        every = max(1, math.ceil(planned * TAIL / EVALUATIONS))
+        every = planned / BEST_OF if schedule.keeps_best else planned * TAIL / max(1, training.evaluations)
         try:
-            progress = fit(components, evaluate, strategy=strategy, evaluate_every=every)
+            progress = fit(
+                components, evaluate, strategy=strategy, evaluate_every=max(1, math.ceil(every)),
+                record=lambda row: self.budget.check(),
+            )  # fmt: skip
         except Diverged:
-            return HOPELESS, math.inf
-        return max(float(np.mean(tail)), 1 / HOPELESS), progress.train_seconds / progress.timesteps
+            return HOPELESS, Pace(0.0, math.inf)
+        loss = (min if schedule.keeps_best else np.mean)(losses or [HOPELESS])
+        pace = Pace(perf_counter() - began - progress.train_seconds, progress.train_seconds / progress.timesteps)
+        return min(max(float(loss), 1 / HOPELESS), HOPELESS), pace
 
     def _shortened(self, components: Components, length: float) -> Components | None:
-        """Returns the same for as many timesteps as a trial has; None: the task has no such data."""
+        """Returns the same for so many times the run's timesteps; None: the task has no such data."""
         schedule = components.schedule
         batches = components.task.train(0, schedule.streams)
         if batches[0].streams < schedule.streams and schedule.streams > self.original.components.schedule.streams:
@@ -220,8 +279,17 @@ class Trials:
         epoch = schedule.model_copy(update={"epochs": 1, "max_updates": None}).count_updates(batches)
         timesteps = sum(batch.streams * batch.timesteps * count for batch, count in distinct(batches))
         updates = max(1, round(length * self.timesteps * epoch / timesteps))
-        fitted = {"epochs": math.ceil(updates / epoch), "max_updates": updates, "patience": None}
-        return replace(components, schedule=schedule.model_copy(update=fitted))
+        part = min(1.0, length)
+        fitted = {
+            "epochs": math.ceil(updates / epoch),
+            "max_updates": updates,
+            "patience": None,
+            "keep": "best" if schedule.keeps_best else "last",
+            "warmup": round(part * schedule.warmup),
+            "lr_every": max(1, round(part * schedule.lr_every)),
+        }
+        settings = components.settings.model_copy(update={"log_every": None})  # so that the clock is looked at
+        return replace(components, schedule=schedule.model_copy(update=fitted), settings=settings)
 
 
 def changed(values: Values, change: Change) -> Values:

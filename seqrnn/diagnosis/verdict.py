@@ -1,116 +1,130 @@
-"""The verdict: what holds a run back, the largest cause first, and what to do about it."""
+"""The verdict: what holds a run back, the largest cause first, and what to do about it.
+
+Where trials were made, a cause is what they prove: a remedy for it alone lowers the loss by a lot. A finding whose
+remedies do not is reported as an observation. What a remedy gains by the learning rate that it was tried with is not
+credited to it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from seqrnn.diagnosis.causes import CAUSES, proven_by
+from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
-from seqrnn.diagnosis.findings import findings_of, floor_of, is_solved
-from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
+from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, is_solved
+from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
-from seqrnn.diagnosis.intervals import number
-from seqrnn.diagnosis.remedies import combined, command, lengthened, overrides_of, remedies_for
+from seqrnn.diagnosis.intervals import part_of_length, percent
+from seqrnn.diagnosis.remedies import remedies_for
+from seqrnn.diagnosis.search import Search
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trials import Remedy, Trial, Trials
+from seqrnn.diagnosis.trials import Trial, Trials
 
-ALWAYS = ("wider batch", "decaying rate", "longer training")  # tried whatever was found
-WORTH = 0.9  # of the loss: a remedy that is added to another one must bring it lower than that
-MOST = 1  # remedies that are added to the best one, before a longer training is
+FIRST = ("larger learning rate", "smaller learning rate", "carried state")  # tried first, whatever was found
+ALWAYS = (  # tried after the remedies of what was found
+    "longer training", "longer window", "more units", "best weights", "decaying rate", "no warm-up", "usual start",
+    "shorter accumulation", "looser clipping", "fewer units", "more streams", "fewer streams", "orthogonal start",
+    "wider batch", "weight decay", "clipped gradients", "longer accumulation",
+)  # fmt: skip
+RATES = ("larger learning rate", "smaller learning rate")
+CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a cause
+COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
+COSTLY = 2.0  # times the time
+DOMINANT = 0.2  # of the loss: where another rate alone brings that, nothing that needs it as well is a cause
 
 
 def judge(
     found: Examination, run: TrainedRun, seconds: float, announce: Callable[[str], None] = lambda text: None
-) -> Verdict:
-    """Judges an examination; tries remedies for about so many ``seconds``, unless the task is solved."""
-    findings, solved = findings_of(found), is_solved(found)
-    trials, results = Trials(run, seconds), dict[str, Trial]()
-    if solved:
-        note = "None were made: the task is solved."
-    elif seconds <= 0 or trials.obstacle:
-        note = f"None were made: {trials.obstacle or 'the time for trials was 0 s'}."
-    else:
+) -> tuple[Verdict, list[Trial]]:
+    """Judges an examination; tries remedies for about so many ``seconds``, unless the task is solved.
+
+    Returns:
+        The verdict, and what is worth being followed at full length: the advice, and then the best single remedies.
+    """
+    findings, solved = (
+        list({finding.name: finding for finding in reversed(findings_of(found))}.values())[::-1],
+        is_solved(found),
+    )
+    search = Search(run, found, Trials(run, seconds), announce)
+    remedies = []
+    if not solved and seconds > 0:
         names = [name for finding in findings for name in finding.remedies]
-        remedies = {remedy.name: remedy for remedy in remedies_for([*names, *ALWAYS], found, run)}
-        results = {trial.name: trial for trial in trials.run(list(remedies.values()), announce)}
-        note = (
-            f"Each is a training from scratch on {trials.timesteps:,} timesteps"
-            f"{'' if trials.whole else ', a part of the run'}, or on more where these take no longer; effects are of "
-            f"{next(iter(results.values())).seeds} seeds in pairs."
-        )
-        untried = [name for name in remedies if name not in results]
-        if untried:
-            note += f" Time was over before these were tried: {', '.join(untried)}; allow more with --seconds."
-        findings = _with_underfit(findings, results)
-    causes = [
-        Cause(finding=finding, tried=[_tried(results[name], run) for name in finding.remedies if name in results])
-        for finding in findings
-        if finding.remedies and not solved
-    ]
-    causes.sort(key=lambda cause: min((tried.effect.value for tried in cause.tried), default=math.inf))
+        remedies = remedies_for([*FIRST, *names, *ALWAYS], found, run)
+        search.search(remedies)
+    results = search.results
+    causes = [] if solved else _causes(findings, results, run)
+    named = {cause.finding.name for cause in causes}
     asked = {tried.remedy for cause in causes for tried in cause.tried}
-    best = _combine(trials, remedies, results, run, announce) if results else None
+    best = search.best
     baselines = found.get(Baselines)
-    return Verdict(
+    verdict = Verdict(
         headline=_headline(found, solved, causes),
         solved=solved,
         loss_ratio=baselines.ratio if baselines else None,
         causes=causes,
-        notes=[finding for finding in findings if solved or not finding.remedies],
+        notes=[finding for finding in findings if finding.name not in named],
         other_trials=[_tried(trial, run) for name, trial in results.items() if name not in asked],
         advice=_tried(best, run) if best else None,
         command=command(lengthened(best.change, best.length, run), run) if best else None,
-        trials_note=note,
+        trials_note=_note(search, solved, seconds, bool(remedies)),
     )
+    singles = sorted((trial for trial in results.values() if trial.helps), key=lambda trial: trial.effect.value)
+    return verdict, [best, *(trial for trial in singles if trial.change != best.change)] if best else []
 
 
-def _with_underfit(findings: list[Finding], results: dict[str, Trial]) -> list[Finding]:
-    """Adds the finding that training is short if a longer one is better, whatever the end of this one looked like."""
-    longer = results.get("longer training")
-    if longer is None or longer.effect.high >= WORTH or any(finding.name == "underfit" for finding in findings):
-        return findings
-    short = Finding(
-        name="underfit",
-        title="Training is short",
-        description=f"A training four times as long has {number(longer.effect.value)} of the loss.",
-        evidence=[
-            Evidence(
-                quantity="loss of a training four times as long, by that of one as it is", interval=longer.effect
-            )
-        ],
-        remedies=["longer training"],
+def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:
+    if solved:
+        return "None were made: the task is solved."
+    if seconds <= 0:
+        return "None were made: the time for trials was 0 s."
+    if not has_remedies:
+        return "None were made: there is nothing about this run's training that could be changed."
+    if not search.results:
+        return "None were made: there was not enough time; allow more with --seconds."
+    parts = {trial.part for trial in search.results.values()}
+    least, most = part_of_length(min(parts)), part_of_length(max(parts))
+    note = (
+        f"Each is a training from scratch, of {least if least == most else f'{least} to {most}'} of the run, or of a "
+        "multiple where timesteps are cheaper; effects are of pairs on the same seeds."
     )
-    return [*findings, short]
+    if search.untried:
+        note += f" Not tried: {', '.join(f'{name} ({reason})' for name, reason in search.untried.items())}."
+    return note
 
 
-def _combine(
-    trials: Trials,
-    remedies: dict[str, Remedy],
-    results: dict[str, Trial],
-    run: TrainedRun,
-    announce: Callable[[str], None],
-) -> Trial | None:
-    """Returns the best remedy, with others added as long as they improve it, and with a longer training at the end;
-    None if no remedy helps."""
-    helpful = sorted((trial for trial in results.values() if trial.helps), key=lambda trial: trial.effect.value)
-    parts = [trial for trial in helpful if trial.name != "longer training"]
-    best = parts[0] if parts else None
-    if best is None:
-        return helpful[0] if helpful else None
-    lr = float(run.values["optimizer"]["lr"])
-    names = [trial.name for trial in parts[1:] if not _changes_only_what(trial, best)][:MOST]
-    for name in [*names, *(["longer training"] if "longer training" in remedies else [])]:
-        announce(f"trying {best.name} with {name}")
-        remedy = combined(best.change, remedies[name], lr)
-        for trial in trials.run([Remedy(f"{best.name} + {name}", remedy.variants, remedy.length)]):
-            if trial.helps and trial.loss < WORTH * best.loss:
-                best = trial
-    return best
+def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: TrainedRun) -> list[Cause]:
+    """Returns the causes, the largest first: by what remedies for them brought; as they were measured where nothing
+    was tried."""
+    by_rate = min([1.0, *(results[name].effect.value for name in RATES if name in results)])
 
+    def has_other_rate(trial: Trial) -> bool:
+        return trial.name not in RATES and "optimizer.lr" in trial.change
 
-def _changes_only_what(trial: Trial, best: Trial) -> bool:
-    """Whether a remedy changes no other key than the best one does."""
-    return set(trial.change) - {"optimizer.lr"} <= set(best.change)
+    def own_effect(trial: Trial) -> float:
+        """Returns the effect without what the learning rate alone brings."""
+        return trial.effect.value / max(by_rate if has_other_rate(trial) else 1.0, 1e-12)
+
+    def is_proof(trial: Trial) -> bool:
+        if has_other_rate(trial) and by_rate < DOMINANT:
+            return False
+        return trial.helps and own_effect(trial) <= (COSTLY_CAUSE if trial.cost > COSTLY else CAUSE)
+
+    proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
+    measured = {finding.name: finding for finding in findings}
+    known = {**{finding.name: finding for finding in reversed(proven)}, **measured}
+    causes: list[tuple[tuple[float, bool], Cause]] = []
+    for finding in known.values():
+        names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
+        tried = [results[name] for name in names if name in results]
+        if not names or (tried and not any(map(is_proof, tried))):
+            continue  # an observation, or not confirmed by trials
+        best = min(filter(is_proof, tried), key=own_effect, default=None)
+        is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
+        effect = own_effect(best) if best else math.inf
+        causes.append(((effect, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried])))
+    return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
 
 
 def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
@@ -118,8 +132,11 @@ def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
         remedy=trial.name,
         overrides=overrides_of(lengthened(trial.change, trial.length, run), run),
         length=trial.length,
+        part=trial.part,
         effect=trial.effect,
         loss=trial.loss,
+        seeds=trial.seeds,
+        cost=trial.cost,
         helps=trial.helps,
     )
 
@@ -138,11 +155,15 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
         )
     if solved:
         return f"Nothing is wrong: it has learned the task; {loss}."
-    if any(cause.finding.name == "nothing_learned" for cause in causes):
-        return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}."
+    then = " What holds it back, the largest cause first:" if causes else " No cause was found with confidence."
+    gain = baselines.metric_gain
+    if baselines.ratio.high >= 1 and gain is not None and gain.low > 0:
+        return (
+            f"It has learned a part: its {baselines.metric_name} is {percent(gain)} above that of the best trivial "
+            f"predictor, although {loss}.{then}"
+        )
+    if not has_learned(found):
+        return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
     if baselines.ratio.high >= 1:
-        then = " What holds it back, the largest cause first:" if causes else ""
         return f"It is not certain that it has learned anything: {loss}.{then}"
-    if not causes:
-        return f"It has learned a part: {loss}. No cause was found with confidence."
-    return f"It has learned a part: {loss}. What holds it back, the largest cause first:"
+    return f"It has learned a part: {loss}.{then}"

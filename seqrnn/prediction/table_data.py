@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
 
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
+from seqrnn.tables.dataset import describe_unknown
 from seqrnn.tables.files import find_sources
 from seqrnn.tables.preprocessing import Encoded, Preprocessing
 from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
@@ -60,7 +62,13 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
         )
     if preprocessing.time.columns:
         sequences = _regular(preprocessing, sequences, notes)
-    return TableData(sequences, [preprocessing.encode(each) for each in sequences], has_targets, notes)
+    encoded = [preprocessing.encode(each) for each in sequences]
+    unknown: Counter[str] = Counter()
+    for each in encoded:
+        unknown.update(each.unknown)
+    if unknown:
+        notes.append(describe_unknown(unknown))
+    return TableData(sequences, encoded, has_targets, notes)
 
 
 def _check_columns(preprocessing: Preprocessing, samples: Many[Sample]) -> bool:

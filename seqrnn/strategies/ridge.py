@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError, DataError
-from seqrnn.losses import half_mse, mse
 from seqrnn.schedule import Window, split_updates
 from seqrnn.strategies import strategy_state
 from seqrnn.strategies.optimizer_step import average_and_clip
@@ -82,8 +81,8 @@ class RidgeRegression:
             hidden, _ = self.runner(batch, window)  # (T', B, H)
         piece = self.runner.reader.piece(batch, window.start, window.stop)
         fresh = slice(window.fresh - piece.start, window.stop - piece.start)
-        fitted = torch.from_numpy(piece.valid[fresh]) & self._settled(batch, window)  # (T', B)
-        fitted = fitted.to(hidden.device)
+        valid = torch.from_numpy(piece.valid[fresh]) & self._settled(batch, window)  # (T', B)
+        fitted = valid.to(hidden.device) & ~piece.targets[fresh].isnan().any(dim=-1)  # one sum serves all outputs
         h, targets = hidden[fitted].to(self.head.weight.dtype), piece.targets[fresh][fitted]  # (N, H), (N, O)
         loss = self.loss(self.head(h), targets).sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -153,7 +152,7 @@ def check_ridge(components: Components) -> None:
         )
     if not isinstance(components.network.head, nn.Linear):
         raise ConfigError("optimizer=ridge: computes a linear head in closed form; set model.head=linear")
-    if components.loss not in (mse, half_mse):
+    if components.task.loss not in ("mse", "half_mse"):
         raise ConfigError(
             f"optimizer=ridge: minimises squared errors, and the loss of this task is {components.task.loss}; set "
             "task.loss=mse, or train the head by gradient descent with another optimizer"

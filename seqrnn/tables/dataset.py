@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequen
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import (
     NAMES,
+    TEST,
     TRAINING,
+    VALIDATION,
     Regions,
     cut_times,
     holds_all_parts,
@@ -40,7 +43,7 @@ CLASS_FREQUENCIES = "constant (class frequencies)"  # the baseline of a classifi
 NOWHERE = -1  # the part of a timestep whose target does not count
 LONGEST_GUESSED_WARMUP = 256  # timesteps
 MOST_FILES_NAMED = 100
-WHOLE = "; a forecast counts with all its steps or not at all (a shorter task.horizon keeps more of them)"
+MOST_JUDGED = 2**14  # timesteps of a part that recursive forecasts are judged from: the latest, as they take time
 
 
 class FileSummary(BaseModel, frozen=True):
@@ -62,8 +65,7 @@ class DataSummary(BaseModel, frozen=True):
         missing: by column, how many timesteps have no value.
         inserted: timesteps that were missing, and are filled with missing values.
         targets: by part of the data, how many timesteps, or sequences of a classification, have a target that counts.
-        skipped: how many have not; ``notes`` say why. A prediction counts with all its steps and targets or not at
-            all: batches say by timestep, and not by output, what is valid.
+        skipped: how many have not; ``notes`` say why.
         notes: guesses, and what was noticed.
         trained_on: of a classification, how many sequences of each class.
     """
@@ -104,6 +106,7 @@ class Dataset:
         labels: (S,) class of each sequence; −1 where there are none.
         keys: (S,) their names.
         season: timesteps after which the series is likely to repeat itself; 1: none is known.
+        parts_of_all_steps: of recursive forecasts, ``parts`` for all steps of the horizon; otherwise None.
     """
 
     preprocessing: Preprocessing
@@ -122,6 +125,14 @@ class Dataset:
     keys: list[str]
     season: int
     summary: DataSummary
+    parts_of_all_steps: NDArray[np.int8] | None = None
+
+    @cached_property
+    def evaluated(self) -> Dataset:
+        """What predictions are judged by: the same, but for recursive forecasts, which are judged by all steps."""
+        if self.parts_of_all_steps is None:
+            return self
+        return replace(self, preprocessing=self.preprocessing.evaluated, parts=self.parts_of_all_steps)
 
     def last_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the last row of the sequence that each row belongs to."""
@@ -133,12 +144,18 @@ class Dataset:
         """Returns the first row of the sequence that each row belongs to."""
         return self.first[np.searchsorted(self.first, rows, "right") - 1]
 
+    @cached_property
+    def misses_targets(self) -> bool:
+        """Whether predictions have several values, of which some are missing."""
+        return self.preprocessing.output_size > 1 and bool(np.isnan(self.targets).any())
+
     def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inputs (…, I) at ``rows`` (…)."""
         return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, self.last_of(rows))
 
     def outputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns what the network should output at ``rows`` (…), (…, O); 0 where a value is missing."""
+        """Returns what the network should output at ``rows`` (…), (…, O); NaN where one of several values is
+        missing."""
         preprocessing = self.preprocessing
         if preprocessing.is_forecast:
             last = self.last_of(rows)
@@ -150,7 +167,9 @@ class Dataset:
             values = values - self.levels[rows][..., None, :]
         values = (values - np.array(preprocessing.output_mean)) / np.array(preprocessing.output_scale)
         flat: NDArray[np.float64] = values.reshape(*rows.shape, -1)
-        return np.nan_to_num(flat, copy=False).astype(np.float32)
+        if not self.misses_targets:  # then a timestep with a missing value does not count
+            np.nan_to_num(flat, copy=False)
+        return flat.astype(np.float32)
 
     def origins(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the last known values of the targets at ``rows`` (…) in their units, (…, targets)."""
@@ -402,12 +421,14 @@ def _joined(
     encoded: list[Encoded] = []
     times: list[NDArray[Any] | None] = []
     parts: list[NDArray[np.int8]] = []
+    all_steps: list[NDArray[np.int8]] = []
     uncounted: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     bounds = np.full((len(sequences), 3, 2), -1, np.int64)
     lengths: list[int] = []
     begin = 0
     for number, (sequence, region) in enumerate(zip(sequences, regions, strict=True)):
-        each = encode(preprocessing, sequence, strict=False, regions=region)
+        each = encode(preprocessing, sequence, region)
         check_not_empty(each, sequence)
         if each.kept is not None:
             region = region[each.kept]
@@ -418,17 +439,21 @@ def _joined(
         own = sequence.times
         times.append(own if own is None or each.kept is None else own[each.kept])
         parts.append(parts_of(each, region))
+        if preprocessing.is_recursive:
+            of_all_steps = replace(each, preprocessing=preprocessing.evaluated)
+            all_steps.append(latest(parts_of(of_all_steps, region), -(-MOST_JUDGED // len(sequences))))
         if not is_classification:
             uncounted.update(_reasons(each, region, parts[-1]))
+        unknown.update(each.unknown)
         encoded.append(each)
         lengths.append(len(each))
         begin += len(each)
     sequences.clear()  # the raw columns are not needed any more
     ends = np.cumsum(lengths)
-    found = _concatenated(parts)
+    found, judged_by = _concatenated(parts), _concatenated(all_steps) if all_steps else None
     if not is_classification:
         for part, name in enumerate(NAMES):
-            if not (found == part).any():
+            if not ((found if judged_by is None else judged_by) == part).any():
                 raise DataError(
                     f"{name} data: no timestep has a target that counts, because values of "
                     f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
@@ -439,11 +464,15 @@ def _joined(
     if summary.missing:
         shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
         notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
+    if unknown:
+        notes.append(f"{describe_unknown(unknown)} (task.unknown_categories)")
     if uncounted:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in uncounted.most_common())
+        notes.append(f"{uncounted.total():,} of {len(found):,} timesteps predict nothing that counts: {reasons}")
+    if judged_by is not None and len(found) > MOST_JUDGED:
         notes.append(
-            f"{uncounted.total():,} of {len(found):,} timesteps predict nothing that counts: {reasons}"
-            f"{WHOLE if preprocessing.steps_ahead > 1 else ''}"
+            f"recursive forecasts of {preprocessing.horizon} steps are judged from the latest {MOST_JUDGED:,} "
+            "timesteps of the validation data and of the test data, where there are more"
         )
     return Dataset(
         preprocessing,
@@ -469,7 +498,14 @@ def _joined(
                 "trained_on": _class_counts(preprocessing, np.array(labels)[bounds[:, TRAINING, 0] >= 0]),
             }
         ),
+        judged_by,
     )
+
+
+def describe_unknown(unknown: Mapping[str, int]) -> str:
+    """Returns a line about categories that were not in the training rows."""
+    counts = ", ".join(f"{printable(name)} {count:,}" for name, count in unknown.items())
+    return f"categories that were not in the training rows, read as none of those: {counts}"
 
 
 def _class_counts(preprocessing: Preprocessing, labels: NDArray[np.int64]) -> dict[str, int]:
@@ -486,8 +522,8 @@ def _concatenated_or_none(arrays: list[Any]) -> NDArray[Any] | None:
 
 
 def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
-    """Returns the part of the data that each timestep's prediction belongs to, ``NOWHERE`` where a value that it
-    predicts is missing, lies behind a gap, or in another part than the other values.
+    """Returns the part of the data that each timestep's prediction belongs to, ``NOWHERE`` where every value that it
+    predicts is missing, or one lies behind a gap, or in another part than the other values.
 
     Args:
         regions: (T,) the part that each timestep belongs to.
@@ -495,7 +531,8 @@ def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
     preprocessing = encoded.preprocessing
     if preprocessing.kind == "classification":
         return regions
-    present = np.asarray(~np.isnan(encoded.targets).any(axis=1))
+    known: NDArray[np.bool_] = ~np.isnan(encoded.targets)
+    present = np.asarray(known.any(axis=1))
     found = np.full(len(regions), NOWHERE, np.int8)
     if not preprocessing.is_forecast:
         counts = present & encoded.usable
@@ -507,13 +544,25 @@ def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
         return found
     counts = encoded.usable[:origins].copy()
     if preprocessing.difference:
-        counts &= np.maximum.accumulate(present)[:origins]  # there is a value to change from
+        counts &= np.maximum.accumulate(known, axis=0)[:origins].all(axis=1)  # there are values to change from
+    some = np.zeros(origins, bool)
     for distance in range(1, horizon + 1):
         ahead = slice(distance, origins + distance)
-        counts &= present[ahead] & ~encoded.starts[ahead]
+        some |= present[ahead]
+        counts &= ~encoded.starts[ahead]
+    counts &= some
     first, last = regions[1 : origins + 1], regions[horizon:]
     found[:origins] = np.where(counts & (first == last), first, NOWHERE)
     return found
+
+
+def latest(parts: NDArray[np.int8], most: int) -> NDArray[np.int8]:
+    """Returns parts of a sequence in which at most the latest ``most`` timesteps are validated on, and as many tested
+    on."""
+    kept = parts.copy()
+    for part in (VALIDATION, TEST):
+        kept[np.flatnonzero(parts == part)[:-most]] = NOWHERE
+    return kept
 
 
 def _reasons(encoded: Encoded, regions: Regions, parts: NDArray[np.int8]) -> Counter[str]:
@@ -524,8 +573,8 @@ def _reasons(encoded: Encoded, regions: Regions, parts: NDArray[np.int8]) -> Cou
     ahead = [np.minimum(rows + distance, timesteps - 1) for distance in distances]
     masks: dict[str, NDArray[np.bool_]] = {
         "at the end of a sequence": rows + distances[-1] >= timesteps,
-        "because a value to be predicted is missing": np.any(
-            [np.isnan(encoded.targets[each]).any(axis=1) for each in ahead], axis=0
+        "because no value to be predicted is known": np.all(
+            [np.isnan(encoded.targets[each]).all(axis=1) for each in ahead], axis=0
         ),
         "at the end of a part (training, validation)": regions[ahead[0]] != regions[ahead[-1]],
     }

@@ -64,6 +64,9 @@ class SinCos:
         self.train_pieces, self.test_pieces, self.points = train_pieces, test_pieces, points
         self.continuous, self.loss = continuous, loss
         self.picture = Picture(name="pieces", axis="t / π (half waves)", length=points, input="sin t", target="cos t")
+        if not continuous:
+            self.continued = {"continuous": True}
+            self.conditional_floors = ("floor (fresh starts)",)
         # Two neighbouring points show whether the sine rises or falls. Where two pieces meet, the same point comes
         # twice, so three are needed.
         self.reach = 3 if continuous else 2

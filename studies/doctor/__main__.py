@@ -14,20 +14,20 @@ from time import perf_counter
 from rich.console import Console
 
 from benchmarks import machine, report
+from seqrnn.diagnosis.session import SECONDS
 from studies.doctor import measure, tables
 from studies.doctor.cases import HALVES, Case, draw
 from studies.doctor.faults import BY_NAME
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "doctor.md"
-TRIALS = 15.0  # seconds for the trials of a diagnosis
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m studies.doctor", description=__doc__)
     parser.add_argument("--half", choices=HALVES, default=HALVES[0], help=f"of the cases (default: {HALVES[0]})")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no case after so many (default: 0)")
-    parser.add_argument("--trials", type=float, default=TRIALS, help=f"seconds of a diagnosis (default: {TRIALS:g})")
+    parser.add_argument("--each", type=float, default=SECONDS, help=f"seconds of a diagnosis (default: {SECONDS:g})")
     parser.add_argument("--cases", default="", help="only these: names of cases or of faults, with commas")
     parser.add_argument("--plant", action="store_true", help="only plant the faults: train the runs, diagnose none")
     parser.add_argument("--again", action="store_true", help="repeat diagnoses that are there, on the same runs")
@@ -69,14 +69,14 @@ def main() -> None:
             continue
         if (directory / "result.json").exists() and not options.again:
             continue
-        result = run(case, directory, options.trials)
+        result = run(case, directory, options.each)
         console.print(tables.line(result), highlight=False, soft_wrap=True)
     found = [measure.read(folder / options.half / case.name / "result.json") for case in cases]
     results = [result for result in found if result is not None]
     if not results:
         console.print("no case has been run yet; give it time with --seconds")
         return
-    section = tables.section(results, options.half, len(cases), options.trials)
+    section = tables.section(results, options.half, len(cases), options.each)
     for table in section.tables:
         table.show(console)
     report.write(folder, options.half, section, machine.describe("cpu", None))
@@ -85,10 +85,10 @@ def main() -> None:
     console.print(f"results in {folder / options.half}")
 
 
-def run(case: Case, directory: Path, trials: float) -> measure.Result:
+def run(case: Case, directory: Path, seconds: float) -> measure.Result:
     """Diagnoses a case, and writes its result."""
     ready = planted(case, directory)
-    result = measure.examine(ready, directory, trials) if ready.is_case else ready
+    result = measure.examine(ready, directory, seconds) if ready.is_case else ready
     measure.write(directory / "result.json", result)
     return result
 

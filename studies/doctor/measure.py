@@ -194,7 +194,7 @@ def examine(planted: Result, folder: Path, seconds: float) -> Result:
 
     Args:
         planted: of ``plant``.
-        seconds: for trials.
+        seconds: that the diagnosis is given.
     """
     directory, began = folder / "faulty", perf_counter()
     try:

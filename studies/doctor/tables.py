@@ -53,7 +53,7 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of}: {100 * count / of:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
 
 
-def section(results: Sequence[Result], half: str, listed: int, trials: float) -> Section:
+def section(results: Sequence[Result], half: str, listed: int, seconds: float) -> Section:
     """Returns the tables of one half."""
     planted = [result for result in results if result.is_case and result.fault != HEALTHY.name]
     healthy = [result for result in results if result.fault == HEALTHY.name]
@@ -65,8 +65,8 @@ def section(results: Sequence[Result], half: str, listed: int, trials: float) ->
         f"The {half.replace('_', '-')} half: {len(results)} of its {listed} cases were run: {len(planted)} planted "
         f"failures on {len({result.attempts[-1].recipe.split()[0] for result in planted})} tasks and {len(healthy)} "
         f"healthy runs. {redrawn + sum(len(result.attempts) for result in empty)} plantings did no harm and were "
-        f"drawn anew; {len(empty)} cases were left empty after {ATTEMPTS} of them. A diagnosis had {trials:g} s for "
-        f"trials and took "
+        f"drawn anew; {len(empty)} cases were left empty after {ATTEMPTS} of them. A diagnosis was "
+        f"given {seconds:g} s and took "
         f"{statistics.median(spent) if spent else 0:.0f} s in all (median; {max(spent, default=0):.0f} s at most)"
         f"{f'; {len(failed)} ended with an error' if failed else ''}."
     )

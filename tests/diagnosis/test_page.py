@@ -32,7 +32,7 @@ from seqrnn.rundir.writer import RunWriter, write_diagnosis
 CONFIG: dict[str, Any] = {"task": {"name": "integral"}, "model": {"name": "gru"}, "seed": 3, "smoke": False}
 SUMMARY = {"status": "finished", "kind": "regression", "loss": "l1", "updates": 300}
 LONG = "W" * 60 + " " + "a name of someone who likes to talk " * 3
-QUESTIONS = 12
+QUESTIONS = 13
 
 
 def of(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
@@ -47,7 +47,8 @@ def finding(name: str, title: str = "It forgets", description: str = "Its loss i
 
 def tried(remedy: str, effect: dict[str, float | None]) -> dict[str, Any]:
     overrides = ["schedule.window=50"]
-    return {"remedy": remedy, "overrides": overrides, "length": 1, "effect": effect, "loss": 0.1, "helps": True}
+    trial = {"length": 1.0, "part": 0.5, "effect": effect, "loss": 0.1, "seeds": 3, "cost": 0.9, "helps": True}
+    return {"remedy": remedy, "overrides": overrides, **trial}
 
 
 def layer(name: str = "layer 1", units: int = 50) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def made() -> dict[str, Any]:
     """Returns a diagnosis that has everything, as the file holds it."""
     lags = [0, 1, 2, 5, 10, 20, 50]
     return {
-        "version": 2,
+        "version": 3,
         "task": "integral",
         "model": "gru",
         "schedule": {"window": 2},
@@ -95,6 +96,16 @@ def made() -> dict[str, Any]:
                 "best": "input itself",
                 "ratio": of(0.13),
                 "baselines": [baseline("input itself", 0.28), baseline("floor (x)", 0.01)],
+            },
+            "rates": {
+                "rates": [1e-5, 0.0002, 1e-3, 1e-2, 1.0],
+                "losses": [of(0.4), of(0.2), of(0.1), of(0.12), of(1e30)],
+                "resumed_losses": [0.04, 0.04, 0.05, 0.2, None],
+                "own": 0.0002,
+                "best": 1e-3,
+                "ratio": of(2.0),
+                "updates": 400,
+                "seeds": 3,
             },
             "reach": {
                 "curve": [0.97**lag for lag in range(501)],

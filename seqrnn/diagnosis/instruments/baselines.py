@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seqrnn.losses import Loss
     from seqrnn.tasks.protocol import Batch
 
+AT_FLOOR = 1.05  # of the least loss that is possible
 NOTHING = 0.9  # of the best trivial predictor's loss: a network with no less has learned nothing
 
 MOST = 60_000  # timesteps, over all sequences
@@ -41,12 +42,17 @@ SHOWN = {"regression": "mae", "classification": "accuracy"}
 
 
 class Baseline(Record):
-    """A trivial predictor: its mean loss, its metric, and the network's loss ÷ its own."""
+    """A trivial predictor: its mean loss, its metric, and the network's loss ÷ its own.
+
+    Args:
+        is_conditional: of a floor: whether another setting of the task or the schedule allows a lower loss.
+    """
 
     name: Name
     loss: Interval
     metric: Number
     ratio: Interval
+    is_conditional: bool = False
 
 
 class Baselines(Record):
@@ -60,6 +66,7 @@ class Baselines(Record):
         baselines: all of the task's.
         best: the name of the one with the least loss, floors aside; None if the task has none.
         ratio: the network's loss ÷ that of the best.
+        metric_gain: of classifications, the network's accuracy above the highest one of the trivial predictors.
     """
 
     sequences: int
@@ -71,6 +78,7 @@ class Baselines(Record):
     baselines: Items[Baseline]
     best: Name | None
     ratio: Interval | None
+    metric_gain: Interval | None = None
 
 
 @register("instrument", "baselines")
@@ -120,6 +128,7 @@ class BaselinesInstrument:
                 loss=ratio(column, len(names)),
                 metric=float(scores[column][metric]),
                 ratio=ratio(0, column),
+                is_conditional=name in getattr(task, "conditional_floors", ()),
             )
             for column, name in enumerate(names)
             if column
@@ -136,21 +145,58 @@ class BaselinesInstrument:
             baselines=found,
             best=best.name if best else None,
             ratio=best.ratio if best else None,
+            metric_gain=_gain(groups, made, [others[one.name] for one in trivial]) if wanted == "accuracy" else None,
         )
 
     def symptoms(self, result: Baselines) -> Iterator[Finding]:
-        if result.ratio is not None and result.ratio.low >= NOTHING:
-            yield Finding(
-                name="nothing_learned",
-                title="It has learned nothing",
-                description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial "
-                "predictor.",
-                evidence=[Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)],
-                remedies=["larger steps", "smaller steps", "longer training"],
-            )
+        yield from nothing_learned(result)
+        yield from without_state(result)
 
     def pictures(self) -> list[Picture]:
         return [Picture("Has it learned anything?", draw, frozenset({"nothing_learned"}))]
+
+
+def nothing_learned(result: Baselines) -> Iterator[Finding]:
+    gain = result.metric_gain
+    if result.ratio is None or result.ratio.low < NOTHING or (gain is not None and gain.low > 0):
+        return
+    evidence = [Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)]
+    if gain is not None:
+        evidence.append(Evidence(quantity="accuracy above that of trivial predictors", interval=gain))
+    yield Finding(
+        name="nothing_learned",
+        title="It has learned nothing",
+        description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial predictor.",
+        evidence=evidence,
+        remedies=[],
+    )
+
+
+def without_state(result: Baselines) -> Iterator[Finding]:
+    for one in result.baselines:
+        if one.is_conditional and one.ratio.high <= AT_FLOOR:
+            yield Finding(
+                name="carry",
+                title="Sequences begin without the state",
+                description=f"Its loss is {number(one.ratio.value)} of {one.name}, the least that is possible "
+                "without the state of the sequence before; with it, less is.",
+                evidence=[Evidence(quantity=f"loss by that of {one.name}", interval=one.ratio)],
+                remedies=["carried state"],
+            )
+
+
+def _gain(groups: NDArray[np.int64], made: Predictions, others: Sequence[Predictions]) -> Interval | None:
+    """Returns the share of right classes above the highest one of other predictors."""
+    if not others:
+        return None
+    right = [one.judged()[0].argmax(axis=-1) == one.judged()[1] for one in (made, *others)]
+    highest = right[1 + max(range(len(others)), key=lambda place: float(right[1 + place].mean()))]
+    sums = np.zeros((int(groups.max()) + 1, 2))
+    np.add.at(sums[:, 0], groups, right[0].astype(np.float64) - highest)
+    np.add.at(sums[:, 1], groups, 1)
+    sums = sums[sums[:, 1] > 0]
+    drawn, total = resampled(sums), sums.sum(axis=0)
+    return spread(float(total[0] / total[1]), drawn[:, 0] / drawn[:, 1], len(sums))
 
 
 def _affordable_sequences(run: TrainedRun, timesteps: int, streams: int) -> int:

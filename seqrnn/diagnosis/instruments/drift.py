@@ -139,7 +139,7 @@ class DriftInstrument:
                         interval=result.growth,
                     )
                 ],
-                remedies=["longer window", "wider batch"],
+                remedies=["longer window"],
             )
 
     def pictures(self) -> list[Picture]:

@@ -258,7 +258,7 @@ def large_steps(result: Forgetting) -> Iterator[Finding]:
             evidence=[
                 Evidence(quantity="loss of averaged weights by that of the weights", interval=result.averaged_ratio)
             ],
-            remedies=["decaying rate", "smaller steps", "wider batch"],
+            remedies=["decaying rate", "smaller learning rate"],
         )
 
 
@@ -275,7 +275,7 @@ def forgets(result: Forgetting) -> Iterator[Finding]:
                 Evidence(quantity=f"loss {result.ages[0]} timesteps after training on it", interval=result.losses[0]),
                 Evidence(quantity="loss on data that training reads next", interval=result.upcoming_loss),
             ],
-            remedies=["longer accumulation", "smaller steps"],
+            remedies=["longer accumulation", "smaller learning rate"],
         )
 
 
@@ -289,7 +289,7 @@ def underfit(result: Forgetting) -> Iterator[Finding]:
             evidence=[
                 Evidence(quantity="loss after continued training, by that before", interval=result.continued_ratio)
             ],
-            remedies=["longer training", "larger steps"],
+            remedies=["longer training"],
         )
 
 
@@ -303,7 +303,7 @@ def memorised(result: Forgetting) -> Iterator[Finding]:
             evidence=[
                 Evidence(quantity="validation loss by that on training data", interval=result.validation_ratio)
             ],
-            remedies=["weight decay"],
+            remedies=["best weights", "weight decay", "dropout", "fewer units"],
         )
 
 

@@ -139,7 +139,7 @@ def vanishing(result: Reach) -> Iterator[Finding]:
                 Evidence(quantity=f"reach at lag {lag}", interval=reach),
                 Evidence(quantity="factor per timestep", interval=result.rate),
             ],
-            remedies=["orthogonal start", "gated cell", "longer window"],
+            remedies=["usual start", "orthogonal start", "gated cell"],
         )
 
 
@@ -154,7 +154,7 @@ def exploding(result: Reach) -> Iterator[Finding]:
             description=f"The gradient with respect to the state {lag} timesteps back is {number(reach.value)} times "
             "as large as that where the error arises: single sequences dominate the updates.",
             evidence=[Evidence(quantity=f"reach at lag {lag}", interval=reach)],
-            remedies=["clipped gradients", "orthogonal start", "smaller steps", "gated cell"],
+            remedies=["clipped gradients", "usual start", "orthogonal start", "smaller learning rate", "gated cell"],
         )
 
 

@@ -118,7 +118,7 @@ def saturated(result: States) -> Iterator[Finding]:
             description=f"{number(100 * share.value)} % of the outputs of {name} are at their limits, where the "
             "gradient is nearly zero.",
             evidence=[Evidence(quantity=f"share saturated, {name}", interval=share)],
-            remedies=["smaller steps", "orthogonal start", "clipped gradients"],
+            remedies=["smaller learning rate", "usual start", "orthogonal start", "clipped gradients"],
         )
 
 

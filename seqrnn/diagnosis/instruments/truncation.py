@@ -193,7 +193,4 @@ def draw(panel: Panel, result: Truncation, found: Examination) -> None:
         for value, colour in ((stars[0, 0], BLUE), (stars[1, 0], ORANGE)):
             ax.plot([own], [min(max(value, low), high)], "*", color=colour, markersize=13,
                     markeredgecolor="white", zorder=5, clip_on=False)  # fmt: skip
-    drawing.legend(ax)
-    if own and (box := ax.get_legend()):
-        inches = ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
-        box.set_bbox_to_anchor((1.0, 1.0 + 0.19 / inches), transform=ax.transAxes)
+    drawing.legend(ax, above_marks=own is not None)

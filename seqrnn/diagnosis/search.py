@@ -1,0 +1,247 @@
+"""The search for what helps: all remedies are tried, the promising ones at greater length, and the best combined.
+
+1. Each variant of each remedy is trained once, at a part of the run's length for which there is time; a remedy's best
+   variant goes on.
+2. The effect of those that look promising is measured on other seeds, in pairs with the run's own config, so that it
+   does not profit from the choice of the variant; at a greater part of the length, if there is time.
+3. The best remedy is combined with others, as long as they improve it, and with a longer training.
+4. The best ones are trained at twice the length, and twice that, up to their whole length, as far as there is time:
+   what is fast need not be good in the end.
+
+What makes timesteps cheaper is trained on more of them, by a power of two that takes no longer.
+
+Caveats: everything is judged on the same validation data, so the best remedy is chosen on that data too. Few seeds
+make wide intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from seqrnn.diagnosis.budget import TooSlow
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.intervals import of_ratio
+from seqrnn.diagnosis.remedies import Remedy, combined, learning_rate
+from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Change, Training, Trial, Trials
+
+CONFIRMED, SURER = 3, 6  # seeds; more of them for what may help and is not certain
+SCREENING, CONFIRMING, COMBINING = 0.35, 0.25, 0.5  # of the time that is left
+PROMISING = 0.97  # effect in the first trial
+MOST_CONFIRMED = 8  # remedies
+WORTH = 0.9  # of the loss: what is recommended, and what is added to it, must bring it lower than that
+MOST_COSTLY = 6.0  # times the time of the run's own training, beyond which a change is not tried
+MOST_ADDED = 3  # remedies that are tried beside the best one
+RIVALS = 3  # that are trained at greater length
+SPARE = 0.85  # of the time left that a stage may be expected to take
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The outcome of the first trials of a remedy: its best variant, and loss with it by loss without it."""
+
+    remedy: Remedy
+    change: Change
+    length: float
+    effect: float
+
+
+@dataclass
+class Search:
+    """
+    Args:
+        trials: make the trainings.
+        announce: is given a line before each stage.
+
+    Attributes:
+        results: the trials of remedies, by name.
+        untried: remedies for which the time was over, or that cost too much, each with the reason.
+        best: what is recommended; None if nothing helps.
+    """
+
+    run: TrainedRun
+    found: Examination
+    trials: Trials
+    announce: Callable[[str], None] = lambda text: None
+    results: dict[str, Trial] = field(default_factory=dict)
+    untried: dict[str, str] = field(default_factory=dict)
+    best: Trial | None = None
+
+    def search(self, remedies: Sequence[Remedy]) -> None:
+        """Tries remedies, the most relevant ones first."""
+        try:
+            screened, part = self._screen(remedies)
+            self._confirm(screened, part)
+            self._combine({remedy.name: remedy for remedy in remedies})
+            self._recheck()
+        except TooSlow:
+            pass  # what was found until then counts
+        if self.best and self.best.effect.value >= WORTH:
+            self.best = None
+
+    # --- Stages
+
+    def _screen(self, remedies: Sequence[Remedy]) -> tuple[list[Screened], float]:
+        """Returns what the first trials of the remedies gave, the best first, and their part of the length."""
+        trials, base_pace = self.trials, self.trials.pace({})
+        self.announce(f"trying {len(remedies)} remedies")
+        allowed = SCREENING * trials.budget.remaining
+        planned: list[tuple[Remedy, float]] = []
+        for remedy in remedies:
+            first = remedy.variants[0]
+            cost = trials.pace(first).timestep / base_pace.timestep
+            if not cost <= MOST_COSTLY:
+                reason = f"takes {cost:.0f} times the time" if math.isfinite(cost) else "cannot be trained here"
+                self.untried[remedy.name] = reason
+                continue
+            planned.append((remedy, remedy.length * trials.length_in_same_time(first)))
+
+        def seconds(part: float, of: Sequence[tuple[Remedy, float]]) -> float:
+            found = sum(len(one.variants) * trials.seconds_of(one.variants[0], part * n) for one, n in of)
+            return (found + CONFIRMED * trials.seconds_of({}, part)) / trials.workers
+
+        part = 1.0
+        while part / 2 >= trials.shortest and seconds(part, planned) > allowed:
+            part /= 2
+        while len(planned) > 1 and seconds(part, planned) > 2 * allowed:
+            self.untried[planned.pop()[0].name] = "there was no time"
+        asked = [Training({}, part, FIRST_SEED + number) for number in range(CONFIRMED)]
+        asked += [Training(one, part * n, FIRST_SEED) for remedy, n in planned for one in remedy.variants]
+        losses = iter(trials.finished_losses(asked))
+        bases = [loss for _ in range(CONFIRMED) if (loss := next(losses)) is not None]
+        screened = []
+        for remedy, length in planned:
+            own = [(loss, change) for change in remedy.variants if (loss := next(losses)) is not None]
+            if not bases or not own:
+                self.untried[remedy.name] = "there was no time"
+                continue
+            loss, change = min(own, key=lambda pair: pair[0])
+            base = float(np.exp(np.log(bases).mean()))
+            screened.append(Screened(remedy, change, length, loss / base))
+            self.results[remedy.name] = self._trial(remedy.name, change, length, part, [loss], [base])
+        return sorted(screened, key=lambda one: one.effect), part
+
+    def _confirm(self, screened: Sequence[Screened], part: float) -> None:
+        """Measures the effects of promising remedies on other seeds."""
+        trials = self.trials
+        chosen = [one for one in screened if one.effect < PROMISING][:MOST_CONFIRMED]
+        allowed = CONFIRMING * trials.budget.remaining
+
+        def seconds(part: float) -> float:
+            found = sum(trials.seconds_of(one.change, part * one.length) for one in chosen)
+            return CONFIRMED * (found + trials.seconds_of({}, part)) / trials.workers
+
+        while chosen and 2 * part <= 1 and seconds(2 * part) <= allowed:
+            part *= 2
+        self.announce(f"measuring the effects of {len(chosen)} remedies")
+        trained = self._measure([(one.remedy.name, one.change, one.length) for one in chosen], part, CONFIRMED)
+        unsure = [(one.name, one.change, one.length) for one in trained if not one.helps and one.effect.value < WORTH]
+        seconds_more = sum(trials.seconds_of(change, part * length) for _, change, length in [*unsure, ("", {}, 1.0)])
+        if unsure and (SURER - CONFIRMED) * seconds_more / trials.workers < allowed:
+            surer = {trial.name: trial for trial in self._measure(unsure, part, SURER)}
+            trained = [surer.get(trial.name, trial) for trial in trained]
+        self.results |= {trial.name: trial for trial in trained}
+        helpful = sorted((one for one in trained if one.helps), key=lambda one: one.effect.value)
+        likely = sorted((one for one in trained if one.effect.value < WORTH), key=lambda one: one.effect.value)
+        self.best = next(iter(helpful or likely), None)
+
+    def _combine(self, remedies: dict[str, Remedy]) -> None:
+        """Adds other remedies to the best one, as long as they improve it, and a longer training at the end."""
+        if self.best is None:
+            return
+        lr, deadline = learning_rate(self.run), COMBINING * self.trials.budget.remaining
+        spent = self.trials.budget.remaining
+        others = sorted(
+            (one for one in self.results.values() if one.effect.value < WORTH), key=lambda one: one.effect.value
+        )
+        names = [one.name for one in others if not _changes_only_what(one, self.best)][:MOST_ADDED]
+        names += ["longer training"] * ("longer training" in remedies and self.best.name != "longer training")
+        for name in dict.fromkeys(names):
+            if spent - self.trials.budget.remaining > deadline:
+                return
+            self.announce(f"trying {self.best.name} with {name}")
+            self._improve(f"{self.best.name} + {name}", combined(self.best.change, remedies[name], lr))
+
+    def _improve(self, name: str, remedy: Remedy) -> None:
+        """Makes a combination the best one if it is better."""
+        best, trials = self.best, self.trials
+        assert best is not None
+        length = best.length * remedy.length
+        if any(key not in best.change for key in remedy.variants[0]):
+            length = max(length, remedy.length * trials.length_in_same_time(remedy.variants[0]))
+        seeds = range(FIRST_SEED + 1, FIRST_SEED + 1 + best.seeds)
+        known = trials.losses([Training(best.change, best.part * best.length, seed) for seed in seeds])
+        first = trials.losses([Training(one, best.part * length, seeds[0]) for one in remedy.variants])
+        loss, change = min(zip(first, remedy.variants, strict=True), key=lambda pair: pair[0])
+        if loss > known[0]:
+            return
+        (trial,) = self._measure([(name, change, length)], best.part, best.seeds)
+        if trial.loss < WORTH * float(np.exp(np.log(known).mean())):
+            self.best = trial
+
+    def _recheck(self) -> None:
+        """Trains the best ones at growing lengths, and keeps the best at the greatest length there is time for."""
+        trials = self.trials
+        if self.best is None:
+            return
+        singles = sorted((one for one in self.results.values() if one.helps), key=lambda one: one.effect.value)
+        rivals = [self.best, *(one for one in singles if one.name != self.best.name)][:RIVALS]
+        part = self.best.part
+        while part < 1:
+            part = min(1.0, 2 * part)
+
+            def seconds(of: Sequence[Trial], part: float = part) -> float:
+                return sum(trials.seconds_of(one.change, part * one.length) for one in of) + trials.seconds_of(
+                    {}, part
+                )
+
+            while len(rivals) > 1 and seconds(rivals) / trials.workers > SPARE * trials.budget.remaining / 2:
+                rivals = rivals[:-1]
+            if seconds(rivals) / min(2, trials.workers) > SPARE * trials.budget.remaining:
+                return
+            self.announce(f"trying the best ones at {'their whole length' if part == 1 else f'{part:.2g} of it'}")
+            each = seconds(rivals) / trials.workers
+            count = next((seeds for seeds in (CONFIRMED, 2) if seeds * each < SPARE * trials.budget.remaining / 2), 1)
+            found = self._measure([(one.name, one.change, one.length) for one in rivals], part, count)
+            rivals = sorted((one for one in found if one.effect.value < WORTH), key=lambda one: one.effect.value)
+            if not rivals:
+                self.best = replace(self.best, effect=found[0].effect, part=part, seeds=count) if found else None
+                return
+            self.best = rivals[0]
+
+    # --- Measurements
+
+    def _measure(self, changes: Sequence[tuple[str, Change, float]], part: float, count: int) -> list[Trial]:
+        """Returns the trials of changes, with names and lengths, on so many seeds; those that there was time for."""
+        seeds = range(FIRST_SEED + 1, FIRST_SEED + 1 + count)
+        asked = [Training({}, part, seed) for seed in seeds]
+        asked += [Training(change, part * length, seed) for _, change, length in changes for seed in seeds]
+        losses = self.trials.finished_losses(asked)
+        rows = [losses[first : first + count] for first in range(0, len(losses), count)]
+        found = []
+        for (name, change, length), row in zip(changes, rows[1:], strict=True):
+            pairs = [
+                (one, base) for one, base in zip(row, rows[0], strict=True) if one is not None and base is not None
+            ]
+            if pairs:
+                found.append(self._trial(name, change, length, part, *map(list, zip(*pairs, strict=True))))
+        return found
+
+    def _trial(
+        self, name: str, change: Change, length: float, part: float, losses: list[float], without: list[float]
+    ) -> Trial:
+        trials = self.trials
+        cost = length * trials.pace(change).timestep / max(trials.pace({}).timestep, 1e-12)
+        loss = float(np.exp(np.log(losses).mean()))
+        return Trial(
+            name, dict(change), length, part, of_ratio(losses, without), loss, len(losses), min(cost, HOPELESS)
+        )
+
+
+def _changes_only_what(trial: Trial, best: Trial) -> bool:
+    """Whether a remedy changes no other key than the best one does."""
+    return set(trial.change) - {"optimizer.lr"} <= set(best.change)

@@ -1,0 +1,125 @@
+"""The search for what helps: choices and effects on different seeds, growing lengths, and an end in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.remedies import Remedy
+from seqrnn.diagnosis.search import CONFIRMED, Search
+from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Pace, Training, Trials
+
+Losses = Callable[[Training], float]
+RATE = "optimizer.lr"
+
+
+@pytest.fixture
+def searched(diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Search]:
+    """Searches where the loss of each training is known; ``seconds`` is how long a whole training takes."""
+    run = TrainedRun(diagnosed_run("task=sincos", "model=elman", "smoke=true"))
+
+    def search(loss: Losses, *remedies: Remedy, seconds: float = 1e-6, total: float = 100.0) -> Search:
+        trials = Trials(run, total)
+        trials.updates, trials.workers, spent = 10_000, 2, [0.0]
+
+        def train(training: Training) -> float | None:
+            spent[0] += training.length * seconds / trials.workers
+            return loss(training) if spent[0] < total else None
+
+        monkeypatch.setattr(trials, "_loss", train)
+        monkeypatch.setattr(trials, "pace", lambda change: Pace(0.0, seconds / trials.timesteps))
+        trials.budget.clock = lambda: trials.budget.started + spent[0]
+        made = Search(run, Examination(), trials)
+        made.search(remedies)
+        return made
+
+    return search
+
+
+def of_change(table: dict[float | None, float]) -> Losses:
+    return lambda training: table[training.change.get(RATE)] * (1 + training.seed % 5 / 1000)
+
+
+def test_the_best_variant_is_chosen_and_what_does_nothing_is_not_said_to_help(
+    searched: Callable[..., Search],
+) -> None:
+    loss = of_change({None: 1.0, 0.1: 0.5, 0.2: 0.7, 0.3: 1.0})
+    found = searched(loss, Remedy("good", [{RATE: 0.2}, {RATE: 0.1}]), Remedy("nothing", [{RATE: 0.3}]))
+    assert found.results["good"].change == {RATE: 0.1}
+    assert found.results["good"].helps
+    assert not found.results["nothing"].helps
+    assert found.best is not None
+    assert found.best.change == {RATE: 0.1}
+    assert (found.best.part, found.best.effect.value) == (1.0, pytest.approx(0.5, rel=0.01))
+
+
+def test_an_effect_is_of_seeds_that_nothing_was_chosen_on(searched: Callable[..., Search]) -> None:
+    """A variant that is lucky on the first seed alone."""
+
+    def loss(training: Training) -> float:
+        rate = training.change.get(RATE)
+        return {None: 1.0, 0.1: 0.6, 0.2: 0.1 if training.seed == FIRST_SEED else 0.8}[rate]
+
+    found = searched(loss, Remedy("r", [{RATE: 0.1}, {RATE: 0.2}]))
+    assert found.results["r"].effect.value == pytest.approx(0.8)
+    assert found.results["r"].seeds >= CONFIRMED
+
+
+def test_what_diverges_is_no_advice(searched: Callable[..., Search]) -> None:
+    found = searched(of_change({None: 1.0, 0.1: HOPELESS}), Remedy("r", [{RATE: 0.1}]))
+    assert found.best is None
+
+
+def test_where_nothing_helps_nothing_is_advised(searched: Callable[..., Search]) -> None:
+    found = searched(of_change({None: 1.0, 0.1: 1.2, 0.2: 0.95}), *(Remedy(str(r), [{RATE: r}]) for r in (0.1, 0.2)))
+    assert found.best is None
+    assert set(found.results) == {"0.1", "0.2"}
+
+
+def test_what_is_fast_and_bad_in_the_end_is_not_advised_where_there_is_time_to_see_it(
+    searched: Callable[..., Search],
+) -> None:
+    """The fast one is four times better at a quarter of the length, and four times worse at the whole one."""
+
+    def loss(training: Training) -> float:
+        rate, noise = training.change.get(RATE), 1 + training.seed % 5 / 1000
+        fast = 0.25 if training.length < 0.9 else 4.0
+        return {0.9: fast, 0.1: 0.6}.get(rate, 1.0) * noise
+
+    useless = Remedy("useless", [{RATE: rate} for rate in range(2, 8)])
+    remedies = Remedy("fast", [{RATE: 0.9}]), Remedy("slow", [{RATE: 0.1}]), useless
+    found = searched(loss, *remedies, seconds=80.0, total=800.0)
+    assert found.results["fast"].part < 1
+    assert found.best is not None
+    assert (found.best.name, found.best.part) == ("slow", 1.0)
+
+
+def test_without_the_time_the_length_of_the_trials_is_part_of_the_advice(searched: Callable[..., Search]) -> None:
+    found = searched(of_change({None: 1.0, 0.1: 0.5}), Remedy("r", [{RATE: 0.1}]), seconds=40.0, total=60.0)
+    assert found.best is not None
+    assert found.best.part < 1
+
+
+def test_time_that_is_over_ends_the_search_with_what_is_known(searched: Callable[..., Search]) -> None:
+    remedies = [Remedy(str(rate), [{RATE: rate}]) for rate in range(1, 30)]
+    found = searched(lambda training: 0.5 if training.change else 1.0, *remedies, seconds=1e4, total=10.0)
+    assert set(found.results) | set(found.untried) == {remedy.name for remedy in remedies}
+    assert found.untried
+
+
+def test_remedies_that_add_to_each_other_are_combined(searched: Callable[..., Search]) -> None:
+    def loss(training: Training) -> float:
+        factor = 0.5 if training.change.get("schedule.window") == 9 else 1.0
+        factor *= 0.6 if "schedule.lr_decay" in training.change else 1.0
+        return factor * (1 + training.seed % 5 / 1000)
+
+    found = searched(
+        loss, Remedy("window", [{"schedule.window": 9}]), Remedy("decay", [{"schedule.lr_decay": "cosine"}])
+    )
+    assert found.best is not None
+    assert found.best.name == "window + decay"
+    assert found.best.effect.value == pytest.approx(0.3, rel=0.01)

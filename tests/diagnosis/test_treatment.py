@@ -1,0 +1,145 @@
+"""--treat: what is better on validation data is kept, nothing is overwritten, and the best is always shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from seqrnn import api
+from seqrnn.diagnosis import treatment
+from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.trained_run import TrainedRun
+from seqrnn.diagnosis.treatment import Treatment
+from seqrnn.diagnosis.trials import Trial
+from seqrnn.diagnosis.verdict import judge
+from seqrnn.errors import Diverged
+from seqrnn.rundir.request import RunRequest
+
+SMALL = ("task=sincos", "model=elman", "smoke=true", "optimizer.lr=0.0001")
+BETTER, WORSE = {"optimizer.lr": 0.02}, {"optimizer.lr": 1e-7}
+
+
+def trial(change: dict[str, Any], length: float = 1.0) -> Trial:
+    return Trial("r", change, length, 1.0, Interval(0.5, 0.4, 0.6), 0.1, 3, 1.0)
+
+
+@pytest.fixture
+def small(diagnosed_run: Callable[..., Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(diagnosed_run(*SMALL), tmp_path / "run"))
+
+
+@pytest.fixture
+def advising(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes diagnoses recommend these changes, one list for each diagnosis."""
+
+    def advise(*rounds: Sequence[Trial]) -> None:
+        left = iter([*rounds, []])
+
+        def diagnose_run(run: TrainedRun, seconds: float, announce: object) -> tuple[Any, list[Trial]]:
+            from seqrnn.diagnosis.instrument import Examination
+
+            return judge(Examination(), run, 0.0)[0], list(next(left))
+
+        monkeypatch.setattr(treatment, "diagnose_run", diagnose_run)
+
+    return advise
+
+
+def make_run(request: RunRequest, evaluated: Callable[[Any], None]) -> None:
+    api.carry_out(request, quiet=True, draws=False, evaluated=evaluated)
+
+
+def treated(run: Path, make: Any = make_run, seconds: float = 100.0) -> tuple[Treatment, str]:
+    console = Console(width=80, record=True, file=io.StringIO())
+    made = Treatment(run, make, seconds, console=console)
+    try:
+        made.treat()
+    finally:
+        text = console.export_text()
+    return made, text
+
+
+def test_what_is_better_is_kept_and_its_line_makes_it(small: Path, advising: Callable[..., None]) -> None:
+    advising([trial(BETTER)], [trial(WORSE)])
+    before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    made, text = treated(small)
+    folder = small.parent / "run-treated"
+    assert [step.directory for step in made.kept] == [small, folder / "1"]
+    assert [step.directory.name for step in made.steps] == ["run", "1", "2"]
+    assert made.kept[-1].loss < made.kept[0].loss
+    assert "kept" in text
+    assert "worse" in text
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    line = text.rstrip().splitlines()[-1]
+    assert line.startswith("python -m seqrnn.train task=sincos")
+    assert line.endswith("optimizer.lr=0.02")
+    assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before
+
+
+def test_a_second_treatment_continues_from_the_best_and_overwrites_nothing(
+    small: Path, advising: Callable[..., None]
+) -> None:
+    advising([trial(BETTER)])
+    treated(small)
+    first = json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text())
+    advising([trial(WORSE)])
+    made, text = treated(small)
+    assert [step.directory.name for step in made.steps] == ["run", "1", "2"]
+    assert made.kept[-1].directory.name == "1"
+    assert "earlier treatment" in text
+    assert json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text()) == first
+
+
+def test_where_nothing_helps_that_is_said(small: Path, advising: Callable[..., None]) -> None:
+    advising([])
+    made, text = treated(small)
+    assert made.kept == made.steps
+    assert "no remedy helped in trials. Nothing was better" in " ".join(text.split())
+
+
+def test_a_training_that_diverges_is_not_kept(small: Path, advising: Callable[..., None]) -> None:
+    def diverging(request: RunRequest, evaluated: object) -> None:
+        raise Diverged("NaN")
+
+    advising([trial(BETTER), trial(WORSE)])
+    made, text = treated(small, diverging)
+    assert len(made.steps) == 3
+    assert len(made.kept) == 1
+    assert "diverged" in text
+
+
+def test_an_interruption_shows_the_best_so_far(small: Path, advising: Callable[..., None]) -> None:
+    def interrupted(request: RunRequest, evaluated: Callable[[Any], None]) -> None:
+        if request.directory.name == "2":
+            raise KeyboardInterrupt
+        make_run(request, evaluated)
+
+    advising([trial(BETTER)], [trial(WORSE)])
+    shown: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Treatment, "_print", lambda self, text, style=None: shown.append(text))
+        with pytest.raises(KeyboardInterrupt):
+            treated(small, interrupted)
+    assert "it was interrupted. The best run has" in shown[-1]
+
+
+def test_a_training_ends_with_the_time(small: Path, advising: Callable[..., None]) -> None:
+    advising([trial(BETTER)])
+    made = Treatment(small, make_run, 100.0, console=Console(quiet=True))
+
+    def late(request: RunRequest, evaluated: Callable[[Any], None]) -> None:
+        made.seconds = -1.0
+        make_run(request, evaluated)
+
+    made.make_run = late
+    made.treat()
+    assert len(made.steps) == 1
+    status = json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text())["status"]
+    assert status != "finished"
