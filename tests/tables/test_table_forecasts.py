@@ -255,7 +255,7 @@ def test_recursive_forecasts_are_judged_by_all_their_steps(tmp_path: Path, shops
 def test_of_very_long_parts_the_latest_recursive_forecasts_are_judged(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqrnn.tables.dataset.MOST_JUDGED", 10)
+    monkeypatch.setattr("seqrnn.tables.opening.MOST_JUDGED", 10)
     task = make_csv(table, target="b", inputs=[], mode="recursive", horizon=3)
     network = make_network("elman", task.input_size, task.output_size)
     predictions = evaluation.predict(network, task.test(), CPU64)
