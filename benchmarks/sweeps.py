@@ -123,7 +123,8 @@ def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
     failing = range(7, jobs, 14)
 
     def sets(count: int) -> list[str]:
-        lines = [f"seed={seed}{' init_from=nosuch' if seed in failing else ''}" for seed in range(count)]
+        lines = [f"seed={seed}{' init_from=empty' if seed in failing else ''}" for seed in range(count)]
+        (folder / "empty").mkdir(exist_ok=True)  # no run: a job that starts from it fails
         (folder / "jobs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [*SHORT, "plots.draw=false", "sweep.file=jobs.txt", "hydra.sweep.dir=sweep", *words]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from seqrnn.diagnosis.causes import CAUSES, proven_by
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
-from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, is_solved
+from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.intervals import part_of_length, percent
@@ -122,7 +122,9 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
             continue  # an observation, or not confirmed by trials
         best = min(filter(is_proof, tried), key=own_effect, default=None)
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
-        effect = own_effect(best) if best else math.inf
+        effect = (
+            own_effect(best) * math.sqrt(max(1.0, best.cost)) if best else math.inf
+        )  # what costs more ranks lower
         causes.append(((effect, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried])))
     return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
 
@@ -162,6 +164,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
             f"It has learned a part: its {baselines.metric_name} is {percent(gain)} above that of the best trivial "
             f"predictor, although {loss}.{then}"
         )
+    if has_learned_by_heart(found):
+        return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
     if not has_learned(found):
         return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
     if baselines.ratio.high >= 1:

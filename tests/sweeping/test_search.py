@@ -41,7 +41,7 @@ def record(directory: str = "sweep") -> SearchRecord:
     return found
 
 
-def told(record: SearchRecord) -> list[tuple[str, float | None, dict[str, Any]]]:
+def outcomes(record: SearchRecord) -> list[tuple[str, float | None, dict[str, Any]]]:
     return [(trial.state, trial.value, trial.parameters) for trial in record.trials]
 
 
@@ -173,7 +173,7 @@ def test_a_study_of_another_space_or_a_damaged_one_is_refused(sweep: SweepDirect
 # From the command line
 
 
-def test_a_search_ranks_its_trials_on_validation_data_and_goes_on_where_it_ended(command: Command) -> None:
+def test_a_search_ranks_its_trials_on_validation_data_and_continues_where_it_ended(command: Command) -> None:
     line = (*SEARCH, RATES, "model.hidden_size=3,5")
     first = command(*line, "sweep.trials=3")
     assert first.exit_code == 0, first.err
@@ -200,7 +200,7 @@ def test_a_search_ranks_its_trials_on_validation_data_and_goes_on_where_it_ended
     assert more.exit_code == 0, more.err
     assert "3 trials ended before" in more.out
     assert more.out.count("] finished") == 1
-    assert told(record())[:3] == told(before)
+    assert outcomes(record())[:3] == outcomes(before)
     assert {path: path.read_bytes() for path in kept} == kept
     again = command("-m", "sweep.resume=sweep")
     assert again.exit_code == 0, again.err
@@ -247,7 +247,7 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(command: Command, mon
         finished = command(*words)
         assert finished.exit_code == 0, finished.err
         found = record(where[0].partition("=")[2])
-        assert told(found) == told(whole)
+        assert outcomes(found) == outcomes(whole)
 
 
 @pytest.mark.long
@@ -272,7 +272,7 @@ def test_several_workers_search_together(command: Command) -> None:
     joblib = command(*line, RATES, "sweep.trials=4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert joblib.exit_code == 0, joblib.err
     # The first proposals are random, and do not depend on what ran beside them.
-    assert told(record("joblib"))[:4] == told(record())[:4]
+    assert outcomes(record("joblib"))[:4] == outcomes(record())[:4]
 
 
 @pytest.mark.long
