@@ -32,6 +32,7 @@ RATES = ("larger learning rate", "smaller learning rate")
 CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a cause
 COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
 COSTLY = 2.0  # times the time
+REFUTING = 0.5  # part of the length from which a trial speaks against a cause: what comes late is not seen before
 DOMINANT = 0.2  # of the loss: where another rate alone brings that, nothing that needs it as well is a cause
 
 
@@ -118,8 +119,9 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
-        if not names or (tried and not any(map(is_proof, tried))):
-            continue  # an observation, or not confirmed by trials
+        is_refuted = any(one.part >= REFUTING for one in tried) and not any(map(is_proof, tried))
+        if not names or is_refuted:
+            continue  # an observation, or not confirmed by trials that were long enough to tell
         best = min(filter(is_proof, tried), key=own_effect, default=None)
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
         effect = (
