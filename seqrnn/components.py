@@ -13,13 +13,13 @@ from torch.optim import Optimizer
 from seqrnn import device, registry, smoke
 from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError, did_you_mean
-from seqrnn.losses import LOSSES, Loss
+from seqrnn.losses import LOSSES, Loss, loss_of
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import Cell
 from seqrnn.optimizers import tensors_remembered
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values, logger_names
-from seqrnn.tasks.protocol import Suggestions, Task
+from seqrnn.tasks.protocol import Suggestions, Task, missing_targets
 
 KINDS = ("regression", "classification")
 
@@ -108,7 +108,8 @@ def build_components(values: Values) -> Components:
     network = build_network(values["model"], task.input_size, task.output_size, settings.kernel)
     network.to(context.device, context.dtype)
     optimizer: Optimizer = registry.build("optimizer", values["optimizer"], network.parameters())
-    return Components(values, settings, task, LOSSES[task.loss], network, optimizer, schedule, context)
+    loss = loss_of(task.loss, missing_targets(task))
+    return Components(values, settings, task, loss, network, optimizer, schedule, context)
 
 
 def build_network(model: Values, input_size: int, output_size: int, kernel: Kernel = "auto") -> Network:

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seqrnn import recursion
 from seqrnn.device import DeviceContext
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.unroll import unroll
-from seqrnn.tasks.protocol import Batch, Chunk, Task
+from seqrnn.tasks.protocol import Batch, Chunk, RecursiveBatch, Task
 
+CPU = torch.device("cpu")
 EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
 
 
@@ -24,7 +26,7 @@ class Predictions:
     """The outputs of a predictor for N whole sequences, and their data.
 
     Args:
-        inputs: (T, N, I).
+        inputs: (T, N, I), of the network.
         targets: (T, N, O), or (T, N) class indices.
         outputs: (T, N, O).
         valid, starts: (T, N); see ``seqrnn.tasks.protocol.Chunk``.
@@ -45,16 +47,41 @@ class Predictions:
 
 def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) -> Predictions:
     """Returns the predictions of a network, in evaluation mode, for whole sequences. The state is carried from the
-    first timestep to the last, whatever schedule the network was trained with."""
-    was_training = network.training
+    first timestep to the last, whatever schedule the network was trained with. Where a batch is judged by recursive
+    forecasts, these are made."""
+    was_training, judged_by = network.training, [judged_as(batch) for batch in batches]
     network.eval()
     try:
         with torch.inference_mode(), context.precision():
-            parts = [_predict_batch(network, batch, context) for batch in batches]
+            parts = [
+                _predict_batch(network, batch, context)
+                if batch is judged
+                else _forecast_batch(network, judged, context)
+                for batch, judged in zip(batches, judged_by, strict=True)
+            ]
     finally:
         network.train(was_training)
     inputs, targets, outputs, valid, starts = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
-    return Predictions(inputs, targets, outputs, valid, starts, tuple(batches))
+    return Predictions(inputs, targets, outputs, valid, starts, tuple(judged_by))
+
+
+def judged_as(batch: Batch) -> Any:
+    """Returns the batch that has the targets by which predictions of ``batch`` are judged."""
+    return getattr(batch, "recursive", None) or batch
+
+
+def _forecast_batch(network: Network, batch: RecursiveBatch, context: DeviceContext) -> list[NDArray[Any]]:
+    """Returns inputs, targets, outputs, valid and starts of a whole batch of recursive forecasts; outputs are 0 where
+    the target does not count."""
+    with torch.inference_mode(False):
+        chunk, read = (one.read(0, one.timesteps).to(CPU, context.dtype) for one in (batch, batch.source))
+    targets, valid, starts = (getattr(chunk, name).numpy() for name in ("targets", "valid", "starts"))
+    outputs = np.zeros_like(targets)
+    for timesteps, streams, origins in recursion.forecast(
+        network, batch.source, valid, batch.begin, batch.steps, context
+    ):
+        outputs[timesteps, streams] = origins.outputs
+    return [read.inputs.numpy(), targets, outputs, valid, starts]
 
 
 def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
@@ -91,7 +118,11 @@ def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[st
 
 def predict_baselines(predictions: Predictions, task: Task) -> Iterator[tuple[str, Predictions]]:
     """Yields the names of the task's trivial predictors, and their predictions on the same sequences."""
-    values = (predictions.inputs, predictions.targets, predictions.valid, predictions.starts)
+    inputs = predictions.inputs
+    if any(getattr(batch, "source", None) is not None for batch in predictions.batches):  # baselines read all steps
+        read = (batch.read(0, batch.timesteps).inputs.numpy() for batch in predictions.batches)
+        inputs = np.concatenate(list(read), axis=1).astype(inputs.dtype)
+    values = (inputs, predictions.targets, predictions.valid, predictions.starts)
     chunk = Chunk(*(torch.from_numpy(value) for value in values))
     for name, predictor in task.baselines().items():
         yield name, replace(predictions, outputs=predictor(chunk).numpy())
@@ -101,7 +132,8 @@ def score_baselines_on(
     batches: Sequence[Batch], task: Task, loss: Loss, context: DeviceContext
 ) -> dict[str, dict[str, float]]:
     """Returns the scores of the task's trivial predictors on whole sequences that no network has seen."""
-    chunks = [batch.read(0, batch.timesteps).to(torch.device("cpu"), context.dtype) for batch in batches]
+    batches = [judged_as(batch) for batch in batches]
+    chunks = [batch.read(0, batch.timesteps).to(CPU, context.dtype) for batch in batches]
     inputs, targets, valid, starts = (
         torch.cat([getattr(chunk, name) for chunk in chunks], dim=1).numpy()
         for name in ("inputs", "targets", "valid", "starts")

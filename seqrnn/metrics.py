@@ -49,13 +49,19 @@ def is_higher_better(metric: str, declared: Collection[str] | None) -> bool | No
 def regression(outputs: Array, targets: Array) -> dict[str, float]:
     """Returns mse, mae, rmse, max_error (largest absolute error) and r2 = 1 − SSE / SST.
 
-    r2 is NaN where the targets do not vary, and so not defined.
+    r2 is NaN where the targets do not vary, and so not defined. Targets that are NaN do not count.
     """
     targets64 = np.asarray(targets, np.float64)
     error = np.asarray(outputs, np.float64) - targets64
-    mse = float(np.mean(error**2))
     varies = bool(np.any(targets64 != targets64[0]))
-    variance = float(np.mean((targets64 - targets64.mean(axis=0)) ** 2))
+    known = ~np.isnan(targets64)
+    if known.all():
+        deviation = targets64 - targets64.mean(axis=0)
+    else:
+        deviation = (targets64 - np.nanmean(targets64, axis=0))[known]
+        error = error[known]
+    mse = float(np.mean(error**2))
+    variance = float(np.mean(deviation**2))
     return {
         "mse": mse,
         "mae": float(np.mean(np.abs(error))),

@@ -29,6 +29,7 @@ SUPPLIED = {  # by kind: the positional arguments of its components
     "logger": "a seqrnn.recording.loggers.protocol.LoggedRun",
 }
 KINDS = tuple(SUPPLIED)
+LONG = 1e9  # bounds from here on are written as 1e+09
 _components: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -162,6 +163,9 @@ def problems_with(model: type[BaseModel], values: Mapping[str, Any], where: str)
 def _described(problem: Any, values: Mapping[str, Any], where: str, known: Iterable[str]) -> tuple[str, str]:
     """Returns the key with its value, and what is wrong with it."""
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    for bound in (problem.get("ctx") or {}).values():
+        if isinstance(bound, float) and abs(bound) >= LONG:
+            message = message.replace(f"{bound:.0f}", f"{bound:g}")
     path: list[str] = []
     inner: Any = values
     for part in problem["loc"]:  # behind the keys may stand the branch of a union

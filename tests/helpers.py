@@ -17,7 +17,7 @@ from seqrnn import metrics, registry, smoke
 from seqrnn.components import build_network
 from seqrnn.device import DeviceContext
 from seqrnn.kernels.specification import recurrence_of
-from seqrnn.losses import LOSSES
+from seqrnn.losses import Loss, loss_of
 from seqrnn.models.network import Network
 from seqrnn.monitor import Monitor
 from seqrnn.plugins import load_components
@@ -28,7 +28,7 @@ from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks.checks import DataFormat
-from seqrnn.tasks.protocol import Chunk, Stored
+from seqrnn.tasks.protocol import Chunk, Stored, missing_targets
 
 load_components()
 
@@ -102,6 +102,10 @@ def make_task(kind: str, seed: int = 0, **changes: Any) -> Any:
     return registry.build("task", task_settings(kind, **changes), seed)
 
 
+def loss_for(task: Any) -> Loss:
+    return loss_of(task.loss, missing_targets(task))
+
+
 def make_monitor(task: Any, schedule: Schedule, evaluate: Any = lambda: {"loss": 1.0}, **changes: Any) -> Monitor:
     planned = schedule.count_updates(task.train(0, schedule.streams))
     values = {"evaluate_every": schedule.evaluate_every, "patience": schedule.patience, **changes}
@@ -112,7 +116,7 @@ def plain(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """One window after another: the reference."""
-    gradients = WindowByWindow(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
+    gradients = WindowByWindow(network, loss_for(task), schedule.carry, context, DataFormat.of(task))
     return Plain(network, optimizer, schedule, gradients)
 
 
@@ -120,7 +124,7 @@ def folded(
     network: Network, task: Any, optimizer: Any, schedule: Schedule, context: DeviceContext = CPU64
 ) -> Strategy:
     """The windows of an update side by side."""
-    gradients = Folded(network, LOSSES[task.loss], schedule.carry, context, DataFormat.of(task))
+    gradients = Folded(network, loss_for(task), schedule.carry, context, DataFormat.of(task))
     return Plain(network, optimizer, schedule, gradients)
 
 
@@ -132,7 +136,7 @@ def compiled(
         pytest.skip("this cell has no compiled twin")
     batches = [batch for epoch in range(schedule.epochs) for batch in task.train(epoch, schedule.streams)]
     largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
-    strategy = Compiled(network, LOSSES[task.loss], optimizer, schedule, largest, threads)
+    strategy = Compiled(network, loss_for(task), optimizer, schedule, largest, threads)
     strategy.prepare(lambda text: None)
     return strategy
 
@@ -157,6 +161,7 @@ class StubTask:
     input_size: int = 2
     output_size: int = 2
     kind: str = "regression"
+    missing_targets: bool = False
     metrics: Any = field(default=staticmethod(metrics.regression))
 
     def train(self, epoch: int, streams: int) -> Sequence[Any]:

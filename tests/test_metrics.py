@@ -12,12 +12,27 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from seqrnn.losses import LOSSES
+from seqrnn.losses import LOSSES, loss_of
 from seqrnn.metrics import classification, regression
 
 
 def column(*values: float, dtype: Any = np.float32) -> np.ndarray:
     return np.array(values, dtype)[:, None]
+
+
+@pytest.mark.parametrize("loss", ["mse", "half_mse", "l1"])
+def test_a_loss_of_known_targets_is_that_of_the_outputs_that_have_one(loss: str) -> None:
+    nan = float("nan")
+    outputs = torch.tensor([[1.0, 2.0, 5.0], [3.0, 1.0, 0.0]])
+    targets = torch.tensor([[0.0, nan, 2.0], [nan, nan, 2.0]])
+    found = loss_of(loss, missing_targets=True)(outputs, targets)
+    expected = [LOSSES[loss](outputs[n, known], targets[n, known]) for n, known in enumerate(([0, 2], [2]))]
+    assert found.tolist() == [float(one) for one in expected]
+    outputs.requires_grad_()
+    loss_of(loss, missing_targets=True)(outputs, targets).sum().backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    assert outputs.grad[targets.isnan()].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_regression_metrics_have_their_known_values() -> None:

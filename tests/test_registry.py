@@ -103,6 +103,7 @@ def test_a_name_like_no_other_is_refused_without_a_guess(name: Any) -> None:
         ("count", [3], "probe.count=[3]: should be a valid integer"),
         ("natural", -1, "probe.natural=-1: should be greater than or equal to 0"),
         ("rate", 0, "probe.rate=0: should be greater than 0"),
+        ("rate", 1e30, "probe.rate=1e+30: should be less than or equal to 1e+20"),
         ("rate", float("nan"), "probe.rate=nan: should be a finite number"),
         ("rate", float("inf"), "probe.rate=inf: should be a finite number"),
         ("rate", True, "probe.rate=true: should be a valid number"),

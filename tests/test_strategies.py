@@ -221,6 +221,33 @@ def test_every_loss_has_the_gradients_of_autograd(make: MakeStrategy, loss: str,
     assert_equal_gradients(make, "gru", task, make_schedule(**MIXED), hidden_size=6, head=head)
 
 
+@needs_nothing
+@pytest.mark.parametrize("loss", ["mse", "half_mse", "l1"])
+def test_missing_targets_are_left_out_as_by_autograd(make: MakeStrategy, loss: str) -> None:
+    task = mixed_task((3, 21), loss)
+    task.missing_targets = True
+    rng = torch.Generator().manual_seed(0)
+    for batch in (batch for epoch in task.epochs for batch in epoch):
+        missing = torch.rand(batch.chunk.targets.shape, generator=rng) < 0.4
+        missing[..., 20] = False
+        batch.chunk.targets[missing] = math.nan
+    assert_equal_gradients(make, "gru", task, make_schedule(**MIXED), hidden_size=6)
+
+
+@needs_nothing
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+def test_where_no_target_is_missing_the_weights_are_the_same_bit_by_bit(make: MakeStrategy, loss: str) -> None:
+    trained = []
+    for missing_targets in (False, True):
+        task, network = mixed_task((3, 21), loss), make_network("gru", 3, 21, hidden_size=6)
+        task.missing_targets = missing_targets
+        made = run(make, network, task, make_schedule(**MIXED), torch.optim.Adam(network.parameters(), lr=0.01))
+        trained.append((weights_of(network), made.losses))
+    (weights, losses), (others, other_losses) = trained
+    assert all(map(torch.equal, weights, others))
+    np.testing.assert_allclose(losses, other_losses, rtol=1e-14)
+
+
 SIZES = [(1, 1, 1), (6, 2, 3), (15, 3, 1), (16, 8, 2), (17, 20, 10), (33, 5, 17), (50, 1, 1), (70, 13, 9)]
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from seqrnn.assessment.judged import Array, Judged
 from seqrnn.forecasting import bootstrap
 from seqrnn.forecasting.groups import Groups, Rows, group
+from seqrnn.forecasting.metrics import mean as known_mean
 from seqrnn.forecasting.verdict import Outcome, outcome
 from seqrnn.metrics import is_higher_better
 
@@ -128,5 +129,4 @@ def _losses(judged: Judged) -> NDArray[np.float64]:
     if judged.kind == "classification":
         return np.asarray(judged.network.argmax(axis=1) != judged.targets, np.float64)
     error = judged.network.astype(np.float64) - judged.targets
-    squares: NDArray[np.float64] = np.square(error).reshape(len(error), -1).mean(axis=1)
-    return squares
+    return known_mean(np.square(error).reshape(len(error), -1), 1)  # of the values that are known

@@ -48,7 +48,7 @@ class RidgeAutoregression:
         coefficients: (F, O), lag after lag, the present timestep first.
         intercept: (O,).
         strengths: (O,), of the ridge, that were chosen.
-        rows: timesteps that it was fitted to.
+        rows: timesteps that it was fitted to; where outputs have other ones, the least.
     """
 
     lags: int
@@ -74,33 +74,50 @@ def default_lags(inputs: int, rows: int) -> int:
     return max(1, min(32, most // inputs))
 
 
-def fit(sequences: Iterable[Sequences], lags: int) -> RidgeAutoregression | None:
+def fit(sequences: Iterable[Sequences], lags: int, missing_targets: bool = False) -> RidgeAutoregression | None:
     """Fits a ridge autoregression to training data, which is read once.
 
     Rows count whose targets are valid and finite, and whose lags all lie within their sequence and are finite.
 
     Args:
         sequences: the training data.
+        missing_targets: whether some of a row's targets may be NaN. Each output is then fitted to the rows of its own
+            target, which takes as many times as long as there are outputs; otherwise to the rows that have all.
 
     Returns:
         None where fewer than two rows count.
     """
-    sums: _Sums | None = None
+    sums: list[_Sums | None] = []
     for one in sequences:
         first = _first_timesteps(one.starts)
+        outputs = [slice(n, n + 1) for n in range(one.targets.shape[-1])] if missing_targets else [slice(None)]
+        sums = sums or [None] * len(outputs)
         for block in _blocks(one.inputs, lags):
             features = _features(one.inputs, one.starts, lags, block).reshape(-1, lags * one.inputs.shape[-1])
             targets = np.asarray(one.targets[block], np.float64).reshape(len(features), -1)
             times = np.arange(block.start, block.stop)[:, None]
             counts = (one.valid[block] & (times - first[block] >= lags - 1)).reshape(-1)
-            counts &= np.isfinite(features).all(axis=1) & np.isfinite(targets).all(axis=1)
-            if sums is None and counts.any():
-                sums = _Sums.around(features[counts], targets[counts])
-            if sums is not None:
-                sums.add(features[counts], targets[counts])
-    if sums is None or sums.rows < 2:
+            counts &= np.isfinite(features).all(axis=1)
+            for number, output in enumerate(outputs):
+                sums[number] = _added(sums[number], features, targets[:, output], counts)
+    fitted = [_solved(each, lags) for each in sums if each is not None and each.rows >= 2]
+    if not fitted or len(fitted) < len(sums):
         return None
-    return _solved(sums, lags)
+    coefficients, intercept, strengths = (
+        np.concatenate([getattr(each, name) for each in fitted], axis=-1)
+        for name in ("coefficients", "intercept", "strengths")
+    )
+    return RidgeAutoregression(lags, coefficients, intercept, strengths, min(each.rows for each in fitted))
+
+
+def _added(sums: _Sums | None, features: Array, targets: Array, counts: Truths) -> _Sums | None:
+    """Returns sums to which the rows that count have been added, if all their targets are finite."""
+    counts = counts & np.isfinite(targets).all(axis=1)
+    if sums is None and counts.any():
+        sums = _Sums.around(features[counts], targets[counts])
+    if sums is not None:
+        sums.add(features[counts], targets[counts])
+    return sums
 
 
 @dataclass

@@ -20,6 +20,9 @@ from seqrnn.kernels.layout import (
     HEAD_W,
     HEAD_W_T,
     HIDDEN,
+    KNOWN_HALF_MSE,
+    KNOWN_L1,
+    KNOWN_MSE,
     L1,
     LOSS_KIND,
     MLP,
@@ -30,7 +33,7 @@ from seqrnn.kernels.layout import (
     OUTPUTS,
 )
 from seqrnn.kernels.matmul import matmul, transpose
-from seqrnn.kernels.simd import alwaysinline, fill, lanes_of, load, noinline, store, sum_of, where_greater
+from seqrnn.kernels.simd import alwaysinline, fill, lanes_of, load, noinline, store, sum_of, where_greater, where_less
 
 
 @kernel
@@ -111,6 +114,10 @@ def loss(w, c, rows, where, targets, labels):
         for m in range(rows):
             total += _cross_entropy(w, out + m * O, O, labels[where[m]])
         return total
+    if kind >= KNOWN_MSE:
+        for m in range(rows):
+            total += _loss_of_known(w, kind, out + m * O, O, targets, where[m] * O)
+        return total
     scale = 1.0 / O
     zero, one = fill(w, 0.0), fill(w, 1.0)
     for m in range(rows):
@@ -126,6 +133,34 @@ def loss(w, c, rows, where, targets, labels):
                 total += sum_of(error * error) * factor
                 error = error * (2.0 * factor)
             store(w, out + m * O + j, error, remaining)
+    return total
+
+
+@kernel
+def _loss_of_known(w, kind, out, O, targets, place):
+    """Returns the loss of one row of outputs, mean over those whose target is not NaN, and replaces the outputs with
+    its gradient."""
+    noinline()
+    zero, one = fill(w, 0.0), fill(w, 1.0)
+    missing = 0.0
+    for j in range(0, O, lanes_of(w)):
+        target = load(targets, place + j, O - j)
+        missing += sum_of(where_less(target * 0.0, one, zero, one))  # NaN is not less
+    scale = 1.0 / (O - missing)
+    total = 0.0
+    for j in range(0, O, lanes_of(w)):
+        remaining = O - j
+        target = load(targets, place + j, remaining)
+        error = where_less(target * 0.0, one, load(w, out + j, remaining) - target, zero)
+        if kind == KNOWN_L1:
+            slope = where_greater(error, zero, one, where_less_zero(error))
+            total += sum_of(slope * error) * scale
+            error = slope * scale
+        else:
+            factor = 0.5 * scale if kind == KNOWN_HALF_MSE else scale
+            total += sum_of(error * error) * factor
+            error = error * (2.0 * factor)
+        store(w, out + j, error, remaining)
     return total
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 ACTIVATIONS = ("tanh", "relu", "clip", "linear", "positive")
 TANH, RELU, CLIP, _, POSITIVE = range(5)
 LINEAR, MLP = range(2)  # heads
-MSE, HALF_MSE, L1, CROSS_ENTROPY = range(4)  # losses
+MSE, HALF_MSE, L1, CROSS_ENTROPY, KNOWN_MSE, KNOWN_HALF_MSE, KNOWN_L1 = range(7)  # losses, the last of known targets
 NO_STEP = -1  # in place of the number of an optimizer step: torch takes the step
 
 # --- The layers' table: one row for each layer, ``layer``. ----------------------------------------------------------

@@ -55,6 +55,9 @@ def run_layers(
         inputs: of the lowest layer.
         state: parts (L, B, H).
     """
+    if len(state[0]) == 1:
+        outputs, end = layer(0, inputs, tuple(part.squeeze(0) for part in state))
+        return outputs, tuple(part.unsqueeze(0) for part in end)
     ends = []
     for number in range(len(state[0])):
         if number:

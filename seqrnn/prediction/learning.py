@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from seqrnn.checkpoints.file import Tree
 from seqrnn.checkpoints.identity import differences
 from seqrnn.checkpoints.init_from import load_weights
 from seqrnn.errors import ConfigError, DataError, Diverged
+from seqrnn.models.protocol import State
 from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.choice import window_by_window
 from seqrnn.strategies.plain import Plain
-from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
+from seqrnn.strategies.strategy_state import StrategyState, cpu_copy, cpu_states
 from seqrnn.streaming import state_file
 from seqrnn.streaming.predictor import StreamPredictor
 
@@ -31,9 +33,46 @@ RATE_DIVISOR = 50  # the default learning rate is the run's divided by it: train
 WARMUP = 100  # updates over which the rate rises where the state of the run's optimizer is not known
 
 
+@dataclass
+class LearningSequence:
+    """Where a sequence is, while timesteps of another one are fed.
+
+    Args:
+        windows: its latest timesteps, and the windows that they are cut into.
+        begin: of the present sequence in ``windows.current``.
+        timesteps: of the present sequence.
+        states: of the run's own network, and of the one that learns; None: initial ones.
+        carried, influence: see ``seqrnn.strategies.strategy_state.StrategyState``.
+    """
+
+    windows: LiveWindows
+    begin: int = 0
+    timesteps: int = 0
+    states: tuple[State, ...] | None = None
+    carried: dict[int, State] = field(default_factory=dict)
+    influence: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def tree(self, key: str) -> Tree:
+        """Returns it for a checkpoint, from which ``sequence_of`` makes it."""
+        assert self.states is not None
+        return {
+            "key": key,
+            "windows": self.windows.state(),
+            "begin": self.begin,
+            "timesteps": self.timesteps,
+            "states": [list(state) for state in self.states],
+            "carried": [{"before": before, "parts": list(parts)} for before, parts in self.carried.items()],
+            "influence": self.influence,
+        }
+
+
 class Learner:
     """A network that is fed timesteps and learns from their true values, by the schedule and the optimizer of its
     run, with one stream and a constant learning rate. The run's own network is fed the same, to be compared with.
+
+    Timesteps may be of several sequences, in any order: ``select`` says of which the next ones are. Each has a state
+    and windows of its own, and an update is made as soon as one of them has the windows for it. The weights and the
+    optimizer are those of all.
 
     The optimizer continues from its state in the run's newest checkpoint. Without one, it begins anew, as does the
     learning rate, which then rises over the first updates: the first steps of an optimizer like Adam are long.
@@ -63,9 +102,9 @@ class Learner:
         self.trained, self.loss, self.data_format = trained, trained.loss, trained.data_format
         self.schedule = Schedule(**{**values["schedule"], "streams": 1})
         self.windows = LiveWindows(self.schedule, self.data_format, lag)
-        gradients = window_by_window(self.network, self.loss, self.schedule, trained.context, self.data_format)
+        self.gradients = window_by_window(self.network, self.loss, self.schedule, trained.context, self.data_format)
         made: Any = registry.build("optimizer", optimizer, self.network.parameters())
-        self.strategy = Plain(self.network, made, self.schedule, gradients)
+        self.strategy = Plain(self.network, made, self.schedule, self.gradients)
         self.checkpoint = restore_optimizer(trained.run.directory, self.strategy)
         names = {"task": values["task"]["name"], "model": values["model"]["name"]}
         self.predictors = tuple(
@@ -74,12 +113,45 @@ class Learner:
         self.identity = self.predictors[0].identity
         self.rows, self.updates = 0, 0
         self.begin = 0  # of the present sequence, in ``windows.current``
+        self.key = ""  # of the sequence that timesteps are fed of
+        self.others: dict[str, LearningSequence] = {}
         self.errors = Errors()
 
     @property
     def timesteps(self) -> int:
         """How many timesteps of the present sequence have been fed."""
         return self.predictors[1].timesteps
+
+    def select(self, key: str) -> None:
+        """Continues with another sequence, or begins one."""
+        if key != self.key:
+            if self.windows.current.arrived:
+                self.others[self.key] = self._present()
+            self._continue(key, self.others.pop(key) if key in self.others else self._new())
+
+    def _new(self) -> LearningSequence:
+        return LearningSequence(LiveWindows(self.schedule, self.data_format, self.windows.lag))
+
+    def _present(self) -> LearningSequence:
+        pending = self.windows.pending_carries
+        return LearningSequence(
+            self.windows,
+            self.begin,
+            self.timesteps,
+            tuple(predictor.state for predictor in self.predictors),
+            cpu_states(self.gradients.states, pending),
+            self.gradients.influence if pending else {},
+        )
+
+    def _continue(self, key: str, sequence: LearningSequence) -> None:
+        self.key, self.windows, self.begin = key, sequence.windows, sequence.begin
+        for number, predictor in enumerate(self.predictors):
+            predictor.reset()
+            if sequence.states is not None:
+                predictor.state, predictor.timesteps = sequence.states[number], sequence.timesteps
+        self.gradients.states.clear()
+        self.gradients.states.update(sequence.carried)
+        self.gradients.influence = sequence.influence
 
     def step(self, timestep: int) -> Step | None:
         """Returns a timestep of the present sequence; None: it has been learned from, or has not been yet."""
@@ -156,20 +228,16 @@ class Learner:
 
     def state(self) -> Tree:
         """Returns everything that what follows depends on."""
-        strategy = self.strategy.state(1, self.windows.pending_carries)
+        optimizer = self.strategy.state(1, ())
+        sequences = {**self.others, self.key: self._present()}
         return {
             "content": "learning",
             "network": self.identity,
             "model": {name: cpu_copy(value) for name, value in self.network.state_dict().items()},
-            "optimizer": {"parameters": dict(strategy.parameters), "groups": list(strategy.groups)},
-            "carried": [{"before": before, "parts": list(parts)} for before, parts in strategy.carried.items()],
-            "influence": strategy.influence,
-            "windows": self.windows.state(),
-            "states": [list(predictor.state) for predictor in self.predictors],
-            "timesteps": self.predictors[1].timesteps,
+            "optimizer": {"parameters": dict(optimizer.parameters), "groups": list(optimizer.groups)},
+            "learned_from": [sequence.tree(key) for key, sequence in sequences.items()],  # the last one is present
             "rows": self.rows,
             "updates": self.updates,
-            "begin": self.begin,
             "errors": self.errors.state(),
             "generator": torch.get_rng_state(),
         }
@@ -185,22 +253,28 @@ class Learner:
             raise DataError(f"the learning of another network: {'; '.join(different) or 'no learning at all'}")
         try:
             load_weights(self.network, tree["model"])
-            carried = {int(one["before"]): tuple(one["parts"]) for one in tree["carried"]}
-            for parts in carried.values():
-                state_file.check_parts(parts, self.network.initial_state(1))
             optimizer = tree["optimizer"]
-            influence = tree.get("influence", {})
-            self.strategy.restore(StrategyState(optimizer["parameters"], optimizer["groups"], carried, influence))
-            self.windows.restore(tree["windows"])
-            for predictor, state in zip(self.predictors, tree["states"], strict=True):
-                predictor.state = tuple(state)
-                predictor.timesteps = int(tree["timesteps"])
-            self.rows, self.updates, self.begin = (int(tree[name]) for name in ("rows", "updates", "begin"))
+            self.strategy.restore(StrategyState(optimizer["parameters"], optimizer["groups"], {}))
+            self.others = {str(one["key"]): self._restored(one) for one in tree["learned_from"]}
+            self._continue(*self.others.popitem())
+            self.rows, self.updates = int(tree["rows"]), int(tree["updates"])
             self.errors.restore(tree["errors"])
             torch.set_rng_state(tree["generator"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise DataError(f"does not fit this run: {error!r}") from error
         self.predictors[1].refresh()
+
+    def _restored(self, tree: Tree) -> LearningSequence:
+        sequence = self._new()
+        sequence.windows.restore(tree["windows"])
+        sequence.begin, sequence.timesteps = int(tree["begin"]), int(tree["timesteps"])
+        before, now = (tuple(parts) for parts in tree["states"])
+        sequence.states = before, now
+        sequence.carried = {int(one["before"]): tuple(one["parts"]) for one in tree["carried"]}
+        sequence.influence = dict(tree["influence"])
+        for parts in (before, now, *sequence.carried.values()):
+            state_file.check_parts(parts, self.network.initial_state(1))
+        return sequence
 
 
 class Errors:

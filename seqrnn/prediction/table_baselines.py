@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -144,10 +144,11 @@ def _baselines(
     season: int,
 ) -> dict[str, Array]:
     """Returns the predictions (T, H, K) of the baselines for a sequence, by name."""
-    steps = made.predicted.shape[1]
+    steps, judged = made.predicted.shape[1], replace(encoded, preprocessing=preprocessing.evaluated)
+    preprocessing = judged.preprocessing
     found: dict[str, Array] = {}
     if linear is not None and steps <= preprocessing.steps_ahead:
-        outputs = linear(encoded.inputs()[:, None], encoded.starts[:, None])
+        outputs = linear(judged.inputs()[:, None], judged.starts[:, None])
         found[LINEAR] = preprocessing.to_units(outputs, made.origins[:, None])[:, 0, :steps]
     levels = made.origins[:, None]
     if preprocessing.is_forecast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.tables.files import find_sources
-from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.preprocessing import Encoded, Preprocessing, describe_unknown
 from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
 from seqrnn.tables.times import MOST_NAMED
@@ -60,7 +61,13 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
         )
     if preprocessing.time.columns:
         sequences = _regular(preprocessing, sequences, notes)
-    return TableData(sequences, [preprocessing.encode(each) for each in sequences], has_targets, notes)
+    encoded = [preprocessing.encode(each) for each in sequences]
+    unknown: Counter[str] = Counter()
+    for each in encoded:
+        unknown.update(each.unknown)
+    if unknown:
+        notes.append(describe_unknown(unknown))
+    return TableData(sequences, encoded, has_targets, notes)
 
 
 def _check_columns(preprocessing: Preprocessing, samples: Many[Sample]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,17 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqrnn import evaluation
+from seqrnn import evaluation, recursion
 from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import State
-from seqrnn.tables.preprocessing import Encoded, Feature, Preprocessing
+from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.recursion import RecursiveForecasts
 from seqrnn.tables.sequences import Sequence
 from seqrnn.tables.times import wall_clock
 from seqrnn.tasks.protocol import Chunk, Stored
 
-ORIGINS_AT_ONCE = 1024
 Array = NDArray[Any]
 
 
@@ -79,12 +77,16 @@ def check_horizon(preprocessing: Preprocessing, horizon: int | None) -> int:
 
 def outputs_of(network: Network, encoded: Encoded, context: DeviceContext) -> Array:
     """Returns the outputs (T, O) of a network for a whole sequence."""
+    return evaluation.predict(network, [_batch(encoded)], context).outputs[:, 0]
+
+
+def _batch(encoded: Encoded) -> Stored:
+    """Returns a sequence as a batch of one stream without targets."""
     count = len(encoded)
     inputs = torch.from_numpy(encoded.inputs())[:, None]
     valid = torch.ones(count, 1, dtype=torch.bool)
     starts = torch.from_numpy(encoded.starts)[:, None]
-    chunk = Chunk(inputs, torch.zeros(count, 1, 0), valid, starts)
-    return evaluation.predict(network, [Stored(chunk)], context).outputs[:, 0]
+    return Stored(Chunk(inputs, torch.zeros(count, 1, 0), valid, starts))
 
 
 def predict_sequence(
@@ -122,98 +124,36 @@ def _recursive(
     horizon: int,
     context: DeviceContext,
 ) -> NDArray[np.float64]:
-    """Returns forecasts (T, H, K) that feed each predicted value back as the next input.
-
-    Other columns stay as they were last known; those that are known in advance, and the calendar, are read where they
-    are there.
-    """
-    preprocessing = encoded.preprocessing
-    future = _Future(sequence, encoded, kept, horizon)
+    """Returns forecasts (T, H, K) that feed each predicted value back as the next input, beyond the end of the
+    sequence too."""
+    preprocessing, clock = encoded.preprocessing, _clock_beyond(sequence, encoded, horizon)
     found = np.empty((len(encoded), horizon, len(preprocessing.targets)))
-    for rows, outputs, state in _states(network, encoded, context):
-        here, levels = encoded.here[rows].copy(), encoded.origins[rows]
-        for step in range(horizon):
-            if step:
-                inputs = torch.from_numpy(future.inputs(here, rows, step))[None]
-                with torch.inference_mode(), context.precision():
-                    made, state = network(inputs.to(context.device, context.dtype), state)
-                outputs = made[0].cpu().numpy()
-            values = preprocessing.to_units(outputs[None], levels[None])[0, :, 0]
-            found[rows, step] = values
-            _feed_back(preprocessing, here, values, levels)
-            levels = values
+
+    def begin(rows: NDArray[np.int64], _: NDArray[np.int64]) -> RecursiveForecasts:
+        def later(distance: int) -> list[Array]:
+            inputs: list[Array] = []
+            if encoded.ahead.shape[1]:
+                inputs.append(encoded.ahead[np.minimum(rows + distance + 1, len(encoded) - 1)])
+            if clock is not None:
+                inputs.append(preprocessing.phases(clock[kept[rows] + distance]))
+            return inputs
+
+        return RecursiveForecasts(preprocessing, encoded.here[rows], encoded.origins[rows], later)
+
+    wanted = np.ones((len(encoded), 1), bool)
+    for rows, _, forecasts in recursion.forecast(network, _batch(encoded), wanted, begin, horizon, context):
+        found[rows] = forecasts.values
     return found
 
 
-def _states(
-    network: Network, encoded: Encoded, context: DeviceContext
-) -> Iterator[tuple[NDArray[np.int64], Array, State]]:
-    """Yields groups of timesteps with the outputs (B, O) at each, and the state after each as that of a stream."""
-    inputs = torch.from_numpy(encoded.inputs())[:, None, None].to(context.device, context.dtype)  # (T, 1, 1, I)
-    initial = network.initial_state(1)
-    state = initial
-    for begin in range(0, len(encoded), ORIGINS_AT_ONCE):
-        rows = np.arange(begin, min(begin + ORIGINS_AT_ONCE, len(encoded)))
-        outputs, states = [], []
-        with torch.inference_mode(), context.precision():
-            for row in rows:
-                made, state = network(inputs[row], initial if encoded.starts[row] else state)
-                outputs.append(made[0])
-                states.append(state)
-            together = tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
-        yield rows, torch.cat(outputs).cpu().numpy(), together
-
-
-def _feed_back(
-    preprocessing: Preprocessing, here: Array, values: NDArray[np.float64], before: NDArray[np.float64]
-) -> None:
-    """Writes predicted values (B, K) over the inputs that hold the targets.
-
-    Args:
-        before: (B, K), the values a timestep before.
-    """
-    for begin, feature in _targets(preprocessing):
-        number = preprocessing.targets.index(feature.column)
-        now, was = values[:, number], before[:, number]
-        if preprocessing.log:
-            now, was = np.log(now), np.log(was)
-        here[:, begin] = ((now - was if preprocessing.difference else now) - feature.mean) / feature.scale
-        if feature.masked:
-            here[:, begin + feature.width - 1] = 0.0
-
-
-def _targets(preprocessing: Preprocessing) -> Iterator[tuple[int, Feature]]:
-    begin = 0
-    for feature in preprocessing.here:
-        if feature.role == "target":
-            yield begin, feature
-        begin += feature.width
-
-
-class _Future:
-    """What is read at the timesteps that a forecast has reached, beyond the end of the sequence too."""
-
-    def __init__(self, sequence: Sequence, encoded: Encoded, kept: NDArray[np.int64], horizon: int) -> None:
-        self.encoded, self.kept = encoded, kept
-        self.clock: NDArray[np.int64] | None = None
-        if encoded.clock is not None:
-            zone = encoded.preprocessing.time.timezone
-            times = times_of(encoded.preprocessing, sequence, horizon)
-            self.clock = wall_clock(times, zone) if zone else times
-
-    def inputs(self, here: Array, rows: NDArray[np.int64], step: int) -> Array:
-        """Returns the inputs (B, I) of the timesteps ``step`` after ``rows``.
-
-        Args:
-            here: (B, ·), what is read at the present.
-        """
-        preprocessing, ahead = self.encoded.preprocessing, self.encoded.ahead
-        parts = [here]
-        if ahead.shape[1]:
-            parts.append(ahead[np.minimum(rows + step + 1, len(ahead) - 1)])
-        if self.clock is not None:
-            parts.append(preprocessing.phases(self.clock[self.kept[rows] + step]))
-        return np.concatenate(parts, axis=-1).astype(np.float32)
+def _clock_beyond(sequence: Sequence, encoded: Encoded, horizon: int) -> NDArray[np.int64] | None:
+    """Returns what a clock shows at the timesteps of a sequence and at so many after its end; None: the run has no
+    calendar."""
+    if encoded.clock is None:
+        return None
+    zone = encoded.preprocessing.time.timezone
+    times = times_of(encoded.preprocessing, sequence, horizon)
+    return wall_clock(times, zone) if zone else times
 
 
 def times_of(preprocessing: Preprocessing, sequence: Sequence, beyond: int) -> Array:

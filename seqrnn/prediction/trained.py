@@ -11,7 +11,7 @@ from seqrnn import api, registry
 from seqrnn.components import check_config
 from seqrnn.device import DeviceContext, device_context
 from seqrnn.diagnosis.trained_run import usable_here
-from seqrnn.losses import LOSSES, Loss
+from seqrnn.losses import Loss, loss_of
 from seqrnn.models.network import Network
 from seqrnn.plugins import load_components
 from seqrnn.results import Run, Which
@@ -45,7 +45,7 @@ class TrainedRun:
 
     @property
     def loss(self) -> Loss:
-        return LOSSES[self.task.loss]
+        return loss_of(self.task.loss, missing_targets=self.reads_tables)
 
     @property
     def data_format(self) -> DataFormat:

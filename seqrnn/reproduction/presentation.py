@@ -34,13 +34,13 @@ def interval(ours: Interval, seeds: int) -> str:
 
 
 def table(figures: Mapping[str, Figure], results: Results) -> Table:
-    """Returns results as a table of at most 80 columns."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """Returns results as a table of at most 80 columns; its last column is CPU seconds."""
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     made.add_column("figure", no_wrap=True)
     made.add_column("published", justify="right", no_wrap=True)
     made.add_column("ours, 95 % interval")
     made.add_column("verdict")
-    made.add_column("CPU s", justify="right", no_wrap=True)
+    made.add_column("s", justify="right", no_wrap=True)
     for name, figure in figures.items():
         found = results.get(name)
         ours, verdict, seconds = _cells(figure, found)

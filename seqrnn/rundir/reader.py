@@ -48,7 +48,8 @@ class RunReader:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         if not (directory / CONFIG).is_file():
-            raise DataError(f"{directory}: not a run directory: it has no {CONFIG}")
+            lacks = f"it has no {CONFIG}" if directory.is_dir() else "there is no such directory"
+            raise DataError(f"{directory}: not a run directory: {lacks}")
 
     def has(self, name: str) -> bool:
         """Returns whether there is a file of this name, or a link."""

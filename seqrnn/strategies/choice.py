@@ -9,7 +9,7 @@ from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError
 from seqrnn.kernels import support
 from seqrnn.kernels.specification import recurrence_of
-from seqrnn.losses import LOSSES, Loss
+from seqrnn.losses import KNOWN, Loss
 from seqrnn.models.network import Network
 from seqrnn.optimizers import Ridge
 from seqrnn.schedule import Schedule, distinct
@@ -86,7 +86,7 @@ def folding_pays(components: Components) -> bool:
 
 def covers(network: Network, loss: Loss) -> bool:
     """Returns whether compiled updates can compute the head and the loss, with neither dropout nor frozen weights."""
+    if loss not in {*KNOWN, *KNOWN.values()} or not network.has_compiled_head:
+        return False
     trains_all = all(parameter.requires_grad for parameter in network.parameters())
-    return (
-        network.has_compiled_head and trains_all and loss in LOSSES.values() and not network.cell.recurrence().dropout
-    )
+    return trains_all and not network.cell.recurrence().dropout

@@ -21,7 +21,7 @@ from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.rtrl import train_updates_forward
 from seqrnn.kernels.steps import STEPS
 from seqrnn.kernels.update import apply_gradient, train_updates
-from seqrnn.losses import Loss, cross_entropy, half_mse, l1, mse
+from seqrnn.losses import KNOWN, Loss, cross_entropy, half_mse, l1, mse
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.optimizers import light
@@ -38,6 +38,9 @@ LOSS_KINDS: dict[Loss, int] = {
     half_mse: layout.HALF_MSE,
     l1: layout.L1,
     cross_entropy: layout.CROSS_ENTROPY,
+    KNOWN[mse]: layout.KNOWN_MSE,
+    KNOWN[half_mse]: layout.KNOWN_HALF_MSE,
+    KNOWN[l1]: layout.KNOWN_L1,
 }
 # Settings of a parameter group that an entry of STEPS need not name: the learning rate is given with each update.
 OTHER_SETTINGS = {"params", "lr", *strategy_state.IMPLEMENTATION}

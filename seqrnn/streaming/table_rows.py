@@ -136,9 +136,9 @@ class History:
             DataError: a category is unknown, or its time is not that of the next timestep.
         """
         if self.latest is None:
-            return encode(self.preprocessing, row, strict=True), row
+            return encode(self.preprocessing, row), row
         self._check_time(row)
-        return encode(self.preprocessing, joined(self.latest, row), strict=True), filled_from(self.latest, row)
+        return encode(self.preprocessing, joined(self.latest, row)), filled_from(self.latest, row)
 
     def _check_time(self, row: Sequence) -> None:
         latest, step = self.latest, self.preprocessing.step

@@ -1,46 +1,25 @@
-"""Reads the files of task=csv into the arrays that its batches are cut from. T timesteps, R rows of all sequences."""
+"""The timesteps of a table as arrays, from which the batches of task=csv are cut. R rows of all sequences."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from seqrnn import device
 from seqrnn.bounds import Natural
-from seqrnn.errors import DataError, printable
-from seqrnn.forecasting.naive import best_period
-from seqrnn.tables.files import Source, checksum, find_sources
-from seqrnn.tables.fitting import fit, label_of
-from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Encoded, Preprocessing, check_not_empty, encode, gather
-from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
-from seqrnn.tables.roles import Roles, choose_roles
-from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
-from seqrnn.tables.settings import TableSettings
+from seqrnn.tables.preprocessing import Preprocessing, gather
 from seqrnn.tables.splits import (
     NAMES,
     TRAINING,
-    Regions,
-    cut_times,
-    holds_all_parts,
-    split_at,
-    split_in_time,
-    split_sequences,
 )
-from seqrnn.tables.synthetic import synthetic_table
-from seqrnn.tables.times import MOST_NAMED, Step, infer_step, show
+from seqrnn.tables.times import show
 
 CLASS_FREQUENCIES = "constant (class frequencies)"  # the baseline of a classification
-NOWHERE = -1  # the part of a timestep whose target does not count
-LONGEST_GUESSED_WARMUP = 256  # timesteps
-MOST_FILES_NAMED = 100
-WHOLE = "; a forecast counts with all its steps or not at all (a shorter task.horizon keeps more of them)"
 
 
 class FileSummary(BaseModel, frozen=True):
@@ -62,8 +41,7 @@ class DataSummary(BaseModel, frozen=True):
         missing: by column, how many timesteps have no value.
         inserted: timesteps that were missing, and are filled with missing values.
         targets: by part of the data, how many timesteps, or sequences of a classification, have a target that counts.
-        skipped: how many have not; ``notes`` say why. A prediction counts with all its steps and targets or not at
-            all: batches say by timestep, and not by output, what is valid.
+        skipped: how many have not; ``notes`` say why.
         notes: guesses, and what was noticed.
         trained_on: of a classification, how many sequences of each class.
     """
@@ -104,6 +82,7 @@ class Dataset:
         labels: (S,) class of each sequence; −1 where there are none.
         keys: (S,) their names.
         season: timesteps after which the series is likely to repeat itself; 1: none is known.
+        parts_of_all_steps: of recursive forecasts, ``parts`` for all steps of the horizon; otherwise None.
     """
 
     preprocessing: Preprocessing
@@ -122,6 +101,14 @@ class Dataset:
     keys: list[str]
     season: int
     summary: DataSummary
+    parts_of_all_steps: NDArray[np.int8] | None = None
+
+    @cached_property
+    def evaluated(self) -> Dataset:
+        """What predictions are judged by: the same, but for recursive forecasts, which are judged by all steps."""
+        if self.parts_of_all_steps is None:
+            return self
+        return replace(self, preprocessing=self.preprocessing.evaluated, parts=self.parts_of_all_steps)
 
     def last_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the last row of the sequence that each row belongs to."""
@@ -133,12 +120,18 @@ class Dataset:
         """Returns the first row of the sequence that each row belongs to."""
         return self.first[np.searchsorted(self.first, rows, "right") - 1]
 
+    @cached_property
+    def misses_targets(self) -> bool:
+        """Whether predictions have several values, of which some are missing."""
+        return self.preprocessing.output_size > 1 and bool(np.isnan(self.targets).any())
+
     def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inputs (…, I) at ``rows`` (…)."""
         return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, self.last_of(rows))
 
     def outputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns what the network should output at ``rows`` (…), (…, O); 0 where a value is missing."""
+        """Returns what the network should output at ``rows`` (…), (…, O); NaN where one of several values is
+        missing."""
         preprocessing = self.preprocessing
         if preprocessing.is_forecast:
             last = self.last_of(rows)
@@ -150,7 +143,9 @@ class Dataset:
             values = values - self.levels[rows][..., None, :]
         values = (values - np.array(preprocessing.output_mean)) / np.array(preprocessing.output_scale)
         flat: NDArray[np.float64] = values.reshape(*rows.shape, -1)
-        return np.nan_to_num(flat, copy=False).astype(np.float32)
+        if not self.misses_targets:  # then a timestep with a missing value does not count
+            np.nan_to_num(flat, copy=False)
+        return flat.astype(np.float32)
 
     def origins(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the last known values of the targets at ``rows`` (…) in their units, (…, targets)."""
@@ -172,372 +167,6 @@ class Dataset:
         else:
             values = self.targets[rows][..., None, :]
         return np.exp(values) if preprocessing.log else values
-
-
-def open_dataset(settings: TableSettings, seed: int) -> Dataset:
-    """Reads and prepares a table. The last one is kept, so that a second task of the same settings need not wait.
-
-    Raises:
-        DataError: something is wrong with the data.
-    """
-    seed = seed if settings.splits_groups or settings.path is None else 0  # nothing else is drawn at random
-    states = tuple(
-        (source.name, source.path.stat().st_mtime_ns, source.path.stat().st_size)
-        for source in _sources(settings, seed)
-        if source.content is None
-    )
-    return _opened(settings, seed, states)
-
-
-def _sources(settings: TableSettings, seed: int) -> list[Source]:
-    return [synthetic_table(settings.kind, seed)] if settings.path is None else find_sources(settings.path)
-
-
-@lru_cache(maxsize=1)
-def _opened(settings: TableSettings, seed: int, states: tuple[tuple[str, int, int], ...]) -> Dataset:
-    sources = _sources(settings, seed)
-    sample = read_sample(sources[0], settings.read)
-    roles = choose_roles(settings, sample)
-    notes = list(roles.notes)
-    sequences, files = _read(settings, roles, sources, sample)
-    step, inserted = _make_regular(settings, roles, sequences, notes)
-    regions = _split(settings, roles, sequences, seed, notes)
-    fitted = fit(settings, roles, sequences, regions, step, settings.gaps != "ignore")
-    notes += fitted.notes
-    season = _season(settings, roles, sequences, regions, step)
-    known = fitted.preprocessing
-    preprocessing = known.model_copy(update={"warmup": _warmup(settings, known, season)})
-    summary = DataSummary(
-        files=tuple(files[:MOST_FILES_NAMED]),
-        sha256=checksum(sources),
-        rows=sum(file.rows for file in files),
-        sequences=len(sequences),
-        timesteps=sum(map(len, sequences)),
-        columns=tuple(roles.wanted),
-        missing=_missing(sequences, roles),
-        inserted=inserted,
-        targets={},
-        skipped=0,
-        step=str(step),
-        season=season,
-        notes=(),
-    )
-    return _joined(preprocessing, roles, sequences, regions, season, summary, notes)
-
-
-def _read(
-    settings: TableSettings, roles: Roles, sources: Many[Source], sample: Sample
-) -> tuple[list[Sequence], list[FileSummary]]:
-    available = device.available_memory()
-    sequences: list[Sequence] = []
-    files: list[FileSummary] = []
-    total = 0
-    for source in sources:
-        if source is not sources[0]:
-            sample = read_sample(source, settings.read)
-            for name in roles.wanted:
-                if name not in sample.names:
-                    raise DataError(
-                        f"{source.name}, row 1: no column {printable(name)!r}, which {sources[0].name} has; all "
-                        "files need the same columns"
-                    )
-        if not source.is_parquet:
-            check_memory(source, total + source.size / max(sample.row_bytes, 1.0), len(roles.wanted), available)
-        table = read_table(source, roles.wanted, settings.read, roles.time, available)
-        total += table.rows
-        files.append(FileSummary(name=printable(source.member or source.path.name), rows=table.rows))
-        found = sequences_of(
-            table, roles.time, settings.group, sort=settings.sort or settings.resample is not None,
-            several=len(sources) > 1, average=settings.resample is not None,
-        )  # fmt: skip
-        sequences += found
-    return sequences, files
-
-
-def _make_regular(
-    settings: TableSettings, roles: Roles, sequences: list[Sequence], notes: list[str]
-) -> tuple[Step, int]:
-    """Resamples, or fills gaps, in place; returns the distance between timesteps, and how many were inserted."""
-    if not roles.time.columns:
-        return Step(unit="row", count=1), 0
-    if settings.resample is not None:
-        sequences[:] = [resampled(each, settings.resample, settings.timezone) for each in sequences]
-    times = [each.times for each in sequences if each.times is not None]
-    step = infer_step(times, not sequences[0].has_dates, settings.timezone)
-    if settings.gaps == "ignore":
-        return step, 0
-    before = sum(map(len, sequences))
-    missing = 0
-    lines: list[str] = []
-    for each in sequences:
-        count, found = gaps_of(each, step)
-        missing, lines = missing + count, [*lines, *found][:MOST_NAMED]
-    if not missing:
-        return step, 0
-    what = f"{missing:,} timesteps are missing ({step.length} each): {'; '.join(lines)}"
-    if settings.gaps == "error" or (settings.gaps == "auto" and missing > SHARE_OF_GAPS * before):
-        more = " and more" if missing > len(lines) else ""
-        raise DataError(
-            f"{sequences[0].source.name}: {what}{more}; fill them with missing "
-            "values with task.gaps=fill, take the rows as they come with task.gaps=ignore, or average over longer "
-            f"steps with task.resample{_how_read(settings, roles)}"
-        )
-    sequences[:] = [filled(each, step) for each in sequences]
-    notes.append(f"{what}; they are filled with missing values (task.gaps)")
-    return step, missing
-
-
-def _how_read(settings: TableSettings, roles: Roles) -> str:
-    pattern = roles.time.pattern
-    if pattern is None or settings.time_format is not None:
-        return ""
-    return f"; or, if the times are not meant as they were read ({pattern}), give task.time_format"
-
-
-def _split(
-    settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int, notes: list[str]
-) -> list[Regions]:
-    keys = [each.key for each in sequences]
-    if not settings.splits_groups:
-        horizon = settings.horizon if settings.kind == "forecast" else 1
-        by_date = _split_at_dates(settings, sequences, horizon, notes) if settings.split != "time" else None
-        if by_date is not None:
-            return by_date
-        return split_in_time([len(each) for each in sequences], keys, settings.validation, settings.test, horizon)
-    is_classification = settings.kind == "classification"
-    classes = [label_of(each, roles.targets[0]) if is_classification else "" for each in sequences]
-    parts = split_sequences(classes, keys, settings.validation, settings.test, seed)
-    return [np.full(len(each), part, np.int8) for each, part in zip(sequences, parts, strict=True)]
-
-
-def _split_at_dates(
-    settings: TableSettings, sequences: Many[Sequence], horizon: int, notes: list[str]
-) -> list[Regions] | None:
-    """Returns the part that each timestep belongs to, cut at the same dates in all sequences: what happened to
-    several of them at once is then either trained on or tested on. None: it was not asked for, and there is one
-    sequence, or one that has too few timesteps on a side of the dates.
-
-    Raises:
-        DataError: it was asked for, and cannot be done.
-    """
-    times = [each.times for each in sequences if each.times is not None]
-    asked_for = settings.split == "date"
-    if asked_for and len(times) < len(sequences):
-        raise DataError(f"task.split=date: {sequences[0].source.name} has no column of times; see task.time")
-    if not asked_for and (len(sequences) < 2 or not all(each.has_dates for each in sequences)):
-        return None
-    cuts = cut_times(times, settings.validation, settings.test)
-    found = split_at(times, cuts)
-    whole = sum(holds_all_parts(each, horizon) for each in found)
-    begins = [show(cut, not sequences[0].has_dates) for cut in cuts]
-    if asked_for and not whole:
-        raise DataError(
-            f"task.split=date: with validation data from {begins[0]} and test data from {begins[1]} on, no sequence "
-            f"has data on all sides that holds the horizon of {horizon}; set task.split=time, or task.validation and "
-            "task.test"
-        )
-    if not asked_for and whole < len(sequences):
-        notes.append(
-            f"split: each sequence by itself, as {len(sequences) - whole:,} of {len(sequences):,} have too few "
-            f"timesteps before {begins[0]}, before {begins[1]} or after it (task.split)"
-        )
-        return None
-    notes.append(
-        f"split: validation data from {begins[0]} on, test data from {begins[1]} on, in all sequences (task.split)"
-    )
-    return found
-
-
-def _season(
-    settings: TableSettings, roles: Roles, sequences: Many[Sequence], regions: Many[Regions], step: Step
-) -> int:
-    """Returns the season that was given, or that of the calendar's cycles which, repeated, fits the longest training
-    part best; 1: there is none."""
-    if settings.season != "auto":
-        return settings.season
-    if settings.kind == "classification" or not sequences[0].has_dates:
-        return 1
-    longest = max(range(len(sequences)), key=lambda number: int((regions[number] == TRAINING).sum()))
-    chosen = regions[longest] == TRAINING
-    training = np.stack([sequences[longest].numbers[name][chosen] for name in roles.targets], axis=1)
-    return best_period(training, step.seasons()) or 1
-
-
-def _warmup(settings: TableSettings, preprocessing: Preprocessing, season: int) -> int:
-    if preprocessing.kind == "classification":
-        return 0
-    if settings.warmup != "auto":
-        return settings.warmup
-    return max(LONGEST_GUESSED_WARMUP, season + preprocessing.horizon)
-
-
-def _missing(sequences: Many[Sequence], roles: Roles) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in (*roles.targets, *roles.past, *roles.known):
-        count = 0
-        for each in sequences:
-            if name in each.numbers:
-                count += int(np.isnan(each.numbers[name]).sum())
-            else:
-                count += int((each.codes[name] < 0).sum())
-        if count:
-            counts[name] = count
-    return counts
-
-
-def _joined(
-    preprocessing: Preprocessing,
-    roles: Roles,
-    sequences: list[Sequence],
-    regions: list[Regions],
-    season: int,
-    summary: DataSummary,
-    notes: list[str],
-) -> Dataset:
-    """Encodes the sequences one after another, and joins them."""
-    is_classification = preprocessing.kind == "classification"
-    labels = [preprocessing.classes.index(label_of(each, roles.targets[0])) if is_classification else -1
-              for each in sequences]  # fmt: skip
-    keys = [each.key for each in sequences]
-    encoded: list[Encoded] = []
-    times: list[NDArray[Any] | None] = []
-    parts: list[NDArray[np.int8]] = []
-    uncounted: Counter[str] = Counter()
-    bounds = np.full((len(sequences), 3, 2), -1, np.int64)
-    lengths: list[int] = []
-    begin = 0
-    for number, (sequence, region) in enumerate(zip(sequences, regions, strict=True)):
-        each = encode(preprocessing, sequence, strict=False, regions=region)
-        check_not_empty(each, sequence)
-        if each.kept is not None:
-            region = region[each.kept]
-        for part in range(3):
-            rows = np.flatnonzero(region == part)
-            if len(rows):
-                bounds[number, part] = begin + rows[0], begin + rows[-1] + 1
-        own = sequence.times
-        times.append(own if own is None or each.kept is None else own[each.kept])
-        parts.append(parts_of(each, region))
-        if not is_classification:
-            uncounted.update(_reasons(each, region, parts[-1]))
-        encoded.append(each)
-        lengths.append(len(each))
-        begin += len(each)
-    sequences.clear()  # the raw columns are not needed any more
-    ends = np.cumsum(lengths)
-    found = _concatenated(parts)
-    if not is_classification:
-        for part, name in enumerate(NAMES):
-            if not (found == part).any():
-                raise DataError(
-                    f"{name} data: no timestep has a target that counts, because values of "
-                    f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
-                    "task.test, or take a shorter task.horizon"
-                )
-    judged = [(bounds[:, part, 0] >= 0) if is_classification else found == part for part in range(len(NAMES))]
-    counts = {name: int(which.sum()) for name, which in zip(NAMES, judged, strict=True)}
-    if summary.missing:
-        shown = ", ".join(f"{printable(name)} {count:,}" for name, count in list(summary.missing.items())[:8])
-        notes.append(f"missing values: {shown} (task.missing={preprocessing.missing})")
-    if uncounted:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in uncounted.most_common())
-        notes.append(
-            f"{uncounted.total():,} of {len(found):,} timesteps predict nothing that counts: {reasons}"
-            f"{WHOLE if preprocessing.steps_ahead > 1 else ''}"
-        )
-    return Dataset(
-        preprocessing,
-        _concatenated([each.here for each in encoded]),
-        _concatenated([each.ahead for each in encoded]),
-        _concatenated_or_none([each.clock for each in encoded]),
-        _concatenated([each.targets for each in encoded]),
-        _concatenated([each.levels for each in encoded]),
-        _concatenated([each.starts for each in encoded]),
-        _concatenated_or_none(times),
-        found,
-        ends - np.array(lengths),
-        ends - 1,
-        bounds,
-        np.array(labels),
-        keys,
-        season,
-        summary.model_copy(
-            update={
-                "targets": counts,
-                "skipped": int((found == NOWHERE).sum()),
-                "notes": tuple(notes),
-                "trained_on": _class_counts(preprocessing, np.array(labels)[bounds[:, TRAINING, 0] >= 0]),
-            }
-        ),
-    )
-
-
-def _class_counts(preprocessing: Preprocessing, labels: NDArray[np.int64]) -> dict[str, int]:
-    counts = np.bincount(labels[labels >= 0], minlength=len(preprocessing.classes))
-    return {label: int(count) for label, count in zip(preprocessing.classes, counts, strict=False)}
-
-
-def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _concatenated_or_none(arrays: list[Any]) -> NDArray[Any] | None:
-    return None if any(each is None for each in arrays) else _concatenated(arrays)
-
-
-def parts_of(encoded: Encoded, regions: Regions) -> NDArray[np.int8]:
-    """Returns the part of the data that each timestep's prediction belongs to, ``NOWHERE`` where a value that it
-    predicts is missing, lies behind a gap, or in another part than the other values.
-
-    Args:
-        regions: (T,) the part that each timestep belongs to.
-    """
-    preprocessing = encoded.preprocessing
-    if preprocessing.kind == "classification":
-        return regions
-    present = np.asarray(~np.isnan(encoded.targets).any(axis=1))
-    found = np.full(len(regions), NOWHERE, np.int8)
-    if not preprocessing.is_forecast:
-        counts = present & encoded.usable
-        found[counts] = regions[counts]
-        return found
-    horizon = preprocessing.steps_ahead
-    origins = len(regions) - horizon
-    if origins < 1:
-        return found
-    counts = encoded.usable[:origins].copy()
-    if preprocessing.difference:
-        counts &= np.maximum.accumulate(present)[:origins]  # there is a value to change from
-    for distance in range(1, horizon + 1):
-        ahead = slice(distance, origins + distance)
-        counts &= present[ahead] & ~encoded.starts[ahead]
-    first, last = regions[1 : origins + 1], regions[horizon:]
-    found[:origins] = np.where(counts & (first == last), first, NOWHERE)
-    return found
-
-
-def _reasons(encoded: Encoded, regions: Regions, parts: NDArray[np.int8]) -> Counter[str]:
-    """Returns why the predictions of timesteps do not count, and of how many: the first reason that each has."""
-    preprocessing, timesteps = encoded.preprocessing, len(regions)
-    distances = range(1, preprocessing.steps_ahead + 1) if preprocessing.is_forecast else range(1)
-    rows = np.flatnonzero(parts == NOWHERE)  # few of them, so that this takes little memory
-    ahead = [np.minimum(rows + distance, timesteps - 1) for distance in distances]
-    masks: dict[str, NDArray[np.bool_]] = {
-        "at the end of a sequence": rows + distances[-1] >= timesteps,
-        "because a value to be predicted is missing": np.any(
-            [np.isnan(encoded.targets[each]).any(axis=1) for each in ahead], axis=0
-        ),
-        "at the end of a part (training, validation)": regions[ahead[0]] != regions[ahead[-1]],
-    }
-    if preprocessing.is_forecast:
-        masks["before a gap"] = np.any([encoded.starts[each] for each in ahead], axis=0)
-    left = np.ones(len(rows), bool)
-    found: Counter[str] = Counter()
-    for reason, mask in masks.items():
-        found[reason] = int((left & mask).sum())
-        left &= ~mask
-    found["because an input, or a value to start from, is missing"] = int(left.sum())
-    return +found
 
 
 def describe_parts(dataset: Dataset) -> str:

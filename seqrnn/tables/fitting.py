@@ -127,6 +127,7 @@ def fit(
             "most_gaps": MOST_INSERTED if settings.gaps == "fill" else SHARE_OF_GAPS,
             "calendar": calendar,
             "missing": settings.missing,
+            "unknown_categories": settings.unknown_categories,
             "output_mean": tuple(zip(*means, strict=True)),
             "output_scale": tuple(zip(*scales, strict=True)),
             "target_levels": tuple(levels),

@@ -7,7 +7,9 @@ them, and ``to_units`` turns outputs back into the user's units. T timesteps, N 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ from seqrnn.tables.times import DAY, YEAR, Step, TimeFormat
 Kind = Literal["forecast", "regression", "classification"]
 Mode = Literal["direct", "recursive"]
 Missing = Literal["mask", "interpolate", "drop"]
+UnknownCategories = Literal["error", "ignore"]
 Cycle = Literal["day", "week", "year"]
 CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
 BLOCK = 2**20  # timesteps that are scaled at a time
@@ -86,6 +89,8 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         missing: what is done about missing inputs: ``mask`` reads the last value and an input that says so,
             ``interpolate`` draws a straight line to the next value, ``drop`` leaves the timestep out and starts a new
             sequence behind it.
+        unknown_categories: what is done about a category that was not in the training rows, in rows that are held out
+            as in new ones: it is an ``error``, or ``ignore`` encodes it as none of those.
         log: whether targets are predicted as their logarithms.
         difference: whether a forecast predicts changes from the present value.
         output_mean, output_scale: (horizon, targets) of the outputs.
@@ -110,6 +115,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     most_gaps: Annotated[float, Field(ge=0)] = SHARE_OF_GAPS
     calendar: tuple[Cycle, ...] = ()
     missing: Missing = "mask"
+    unknown_categories: UnknownCategories = "error"
     log: bool = False
     difference: bool = False
     output_mean: tuple[tuple[Finite, ...], ...] = ()
@@ -146,6 +152,26 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         return self.horizon if self.is_forecast and self.mode == "direct" else 1
 
     @property
+    def evaluated(self) -> Preprocessing:
+        """That of what predictions are judged by. A recursive forecast is judged by all steps of its horizon, as if
+        each had an output of its own; changes over several steps are scaled as if they did not depend on each other.
+        """
+        if not self.is_recursive:
+            return self
+        means, scales = [], []
+        for step in range(1, self.horizon + 1):
+            passed = step if self.difference else 1
+            means.append(tuple(passed * mean for mean in self.output_mean[0]))
+            scales.append(tuple(math.sqrt(passed) * scale for scale in self.output_scale[0]))
+        update = {"mode": "direct", "output_mean": tuple(means), "output_scale": tuple(scales)}
+        return self.model_copy(update=update)
+
+    @property
+    def is_recursive(self) -> bool:
+        """Whether forecasts feed predicted values back."""
+        return self.is_forecast and self.mode == "recursive" and self.horizon > 1
+
+    @property
     def here(self) -> list[Feature]:
         """The features that are read at the present timestep."""
         return [each for each in self.features if not (self.is_forecast and each.role == "known")]
@@ -178,17 +204,13 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         group = [self.group] if self.group is not None else []
         return list(dict.fromkeys([*self.time.columns, *group, *(each.column for each in self.features)]))
 
-    def encode(self, sequence: Sequence, *, strict: bool = True) -> Encoded:
+    def encode(self, sequence: Sequence) -> Encoded:
         """Turns a sequence into arrays.
-
-        Args:
-            strict: whether a category that was not in the training rows is an error; otherwise it is encoded as none
-                of them.
 
         Raises:
             DataError: a category is unknown, the logarithm of a value does not exist, or every row is left out.
         """
-        encoded = encode(self, sequence, strict=strict)
+        encoded = encode(self, sequence)
         check_not_empty(encoded, sequence)
         return encoded
 
@@ -247,6 +269,7 @@ class Encoded:
         starts: (T,) whether a new sequence begins.
         usable: (T,) False where an input was interpolated, which knows the future.
         kept: (T,) the timestep of the sequence that each is; None: all are there.
+        unknown: by column, how many of its categories were not in the training rows, and are encoded as none.
     """
 
     preprocessing: Preprocessing
@@ -258,6 +281,7 @@ class Encoded:
     starts: NDArray[np.bool_]
     usable: NDArray[np.bool_]
     kept: NDArray[np.int64] | None = None
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.here)
@@ -331,7 +355,7 @@ def transformed_target(preprocessing: Preprocessing, sequence: Sequence, name: s
     return np.log(values)
 
 
-def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, regions: Any = None) -> Encoded:
+def encode(preprocessing: Preprocessing, sequence: Sequence, regions: Any = None) -> Encoded:
     """Turns a sequence into arrays; see ``Preprocessing.encode``. Where every row is left out, they are empty.
 
     Args:
@@ -346,12 +370,17 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, re
     dropped = np.zeros(count, bool)
     here = np.zeros((count, sum(each.width for each in preprocessing.here)), np.float32)
     ahead = np.zeros((count, sum(each.width for each in preprocessing.ahead)), np.float32)
+    unknown: dict[str, int] = {}
     for array, features in ((here, preprocessing.here), (ahead, preprocessing.ahead)):
         first = 0
         for feature in features:
             part = array[:, first : first + feature.width]
             if feature.kind == "category":
-                missing = _encode_category(feature, sequence, part, strict)
+                missing, others = _encode_category(feature, sequence, part)
+                if len(others):
+                    if preprocessing.unknown_categories == "error":
+                        raise _unknown_category(feature, sequence, int(others[0]))
+                    unknown[feature.column] = len(others)
             else:
                 values = columns[feature.column] if feature.role == "target" else sequence.numbers[feature.column]
                 missing = np.isnan(values)
@@ -375,7 +404,7 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, *, strict: bool, re
     clock = sequence.clock(preprocessing.time.timezone) if preprocessing.calendar else None
     starts = np.zeros(count, bool)
     starts[:1] = True
-    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable)
+    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable, None, unknown)
     if preprocessing.missing == "drop" and dropped.any():
         return _without(encoded, dropped)
     return encoded
@@ -402,22 +431,33 @@ def _by_region(values: NDArray[np.float64], regions: Any) -> NDArray[np.float64]
 
 
 def _encode_category(
-    feature: Feature, sequence: Sequence, part: NDArray[np.float32], strict: bool
-) -> NDArray[np.bool_]:
+    feature: Feature, sequence: Sequence, part: NDArray[np.float32]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Writes the inputs of a category; returns where it is missing (T,), and the timesteps of other categories than
+    those of the training rows, whose inputs are 0."""
     codes, labels = sequence.codes[feature.column], sequence.labels[feature.column]
     known = {label: number for number, label in enumerate(feature.categories)}
     numbers = np.array([known.get(label, -1) for label in labels] + [-1])  # the last: a missing value, code −1
     found, missing = numbers[codes], codes < 0
-    unknown = np.flatnonzero((found < 0) & ~missing)
-    if strict and len(unknown):
-        shown = ", ".join(printable(label)[:30] for label in feature.categories[:20])
-        raise sequence.error(
-            int(unknown[0]), feature.column, labels[codes[unknown[0]]],
-            f"is a category that was not in the training rows (there were: {shown})",
-        )  # fmt: skip
     rows = np.flatnonzero(found >= 0)
     part[rows, found[rows]] = 1.0
-    return missing
+    return missing, np.flatnonzero((found < 0) & ~missing)
+
+
+def _unknown_category(feature: Feature, sequence: Sequence, timestep: int) -> DataError:
+    label = sequence.labels[feature.column][sequence.codes[feature.column][timestep]]
+    shown = ", ".join(printable(one)[:30] for one in feature.categories[:20])
+    return sequence.error(
+        timestep, feature.column, label,
+        f"is a category that was not in the training rows (there were: {shown}); a run with "
+        "task.unknown_categories=ignore reads such as none of them",
+    )  # fmt: skip
+
+
+def describe_unknown(unknown: Mapping[str, int]) -> str:
+    """Returns a line about categories that were not in the training rows."""
+    counts = ", ".join(f"{printable(name)} {count:,}" for name, count in unknown.items())
+    return f"categories that were not in the training rows, read as none of those: {counts}"
 
 
 def check_not_empty(encoded: Encoded, sequence: Sequence) -> None:
@@ -443,5 +483,5 @@ def _without(encoded: Encoded, dropped: NDArray[np.bool_]) -> Encoded:
     clock = encoded.clock[kept] if encoded.clock is not None else None
     return Encoded(
         encoded.preprocessing, encoded.here[kept], encoded.ahead[kept], clock, encoded.targets[kept],
-        encoded.levels[kept], starts, encoded.usable[kept], kept,
+        encoded.levels[kept], starts, encoded.usable[kept], kept, encoded.unknown,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from seqrnn.tables.reading import Table, cell_error
 from seqrnn.tables.times import DAY, MOST_NAMED, NO_TIME, Step, TimeFormat, localized, show, wall_clock, with_offsets
 
 INSERTED = -1  # in place of the number of a row: the timestep was not in the file
+LEAST_GROUP = 3  # rows that a group has on average, where a column is named that may tell groups apart
 MOST_INSERTED = 10  # times as many timesteps as there are rows
 
 
@@ -179,8 +180,7 @@ def _check_order(sequence: Sequence, differences: NDArray[Any], time_format: Tim
         raise sequence.error(
             index, name, show(times[index], is_number),
             f"comes after {show(times[index - 1], is_number)}{_more(len(backward))}; times should ascend"
-            f"{_within(sequence)}: sort the rows, or set task.sort=true, or name the column that tells sequences "
-            "apart with task.group",
+            f"{_within(sequence)}: sort the rows, or set task.sort=true, or {_naming_a_group(sequence)}",
         )  # fmt: skip
     repeated = np.flatnonzero(differences == 0)
     if len(repeated) and not average:
@@ -192,9 +192,32 @@ def _check_order(sequence: Sequence, differences: NDArray[Any], time_format: Tim
         )
         raise sequence.error(
             index, name, show(times[index], is_number),
-            f"comes twice{_more(len(repeated))}; each time should come once{_within(sequence)}: name the column that "
-            f"tells sequences apart with task.group, or average with task.resample{local}",
+            f"comes twice{_more(len(repeated))}; each time should come once{_within(sequence)}: "
+            f"{_naming_a_group(sequence)}, or average with task.resample{local}",
         )  # fmt: skip
+
+
+def _naming_a_group(sequence: Sequence) -> str:
+    """Returns what to do where rows may be of several series: which column could tell them apart, if one could."""
+    columns: dict[str, NDArray[Any]] = {name: codes for name, codes in sequence.codes.items() if (codes >= 0).all()}
+    for name, values in sequence.numbers.items():
+        if (values == np.rint(values)).all():
+            columns[name] = values
+    groups = {name: _count_ordered_groups(sequence, column) for name, column in columns.items()}
+    found = [name for name in groups if 1 < groups[name] <= len(sequence) / LEAST_GROUP]
+    if not found:
+        return "name the column that tells sequences apart with task.group"
+    name = printable(min(found, key=lambda one: groups[one]))
+    return f"set task.group={name}, if {name} tells sequences apart (within each {name}, times ascend)"
+
+
+def _count_ordered_groups(sequence: Sequence, column: NDArray[Any]) -> int:
+    """Returns how many values a column has, if times ascend within the rows of each; otherwise 0."""
+    times, order = sequence.times, np.argsort(column, kind="stable")
+    assert times is not None
+    is_same = np.diff(column[order]) == 0
+    ascends = bool((np.diff(times[order])[is_same] > 0).all())
+    return int((~is_same).sum()) + 1 if ascends else 0
 
 
 def _within(sequence: Sequence) -> str:

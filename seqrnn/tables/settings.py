@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from seqrnn.tables.preprocessing import Kind, Missing, Mode
+from seqrnn.tables.preprocessing import Kind, Missing, Mode, UnknownCategories
 from seqrnn.tables.reading import ReadOptions
 
 
@@ -31,6 +31,7 @@ class TableSettings(BaseModel, frozen=True, extra="forbid"):
     gaps: Literal["auto", "fill", "ignore", "error"]
     calendar: Literal["auto", "none"]
     missing: Missing
+    unknown_categories: UnknownCategories
     log: bool
     difference: bool | Literal["auto"]
     split: Literal["auto", "time", "date", "group"]

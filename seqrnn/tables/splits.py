@@ -38,7 +38,7 @@ def split_in_time(
             short = sum(_is_short(each, validation, test, horizon) for each in lengths)
             others = f" (and {short - 1:,} more sequences)" if short > 1 else ""
             raise DataError(
-                f"task.horizon={horizon}: {key} has {length:,} timesteps{others}, of which {trained_on:,} "
+                f"task.horizon={horizon}: {key} has {length:,} timesteps{others}, of which {max(trained_on, 0):,} "
                 f"are trained on, {chosen_by:,} validated on and {held_out:,} tested on; each part should hold the "
                 "horizon, and the training part one more: take a shorter horizon, or more rows"
             )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqrnn.errors import DataError
 from seqrnn.schedule import Schedule, Window, WindowRange, split_updates
-from seqrnn.tasks.protocol import Batch, Chunk, Task
+from seqrnn.tasks.protocol import Batch, Chunk, Task, missing_targets
 
 CHUNK = 1024  # timesteps that are read at a time
 SEARCHED = 10**7  # pairs of a timestep and a stream of the training data among which a valid target is looked for
@@ -31,16 +31,19 @@ class DataFormat:
         input_size: I.
         output_size: O; with ``classes``, how many classes there are.
         classes: whether targets are class indices.
+        missing_targets: whether numbers among the targets may be NaN, which do not count.
     """
 
     input_size: int
     output_size: int
     classes: bool
+    missing_targets: bool = False
 
     @staticmethod
     def of(task: Task) -> DataFormat:
         """Returns the format that a task declares."""
-        return DataFormat(task.input_size, task.output_size, task.loss == "cross_entropy")
+        classes = task.loss == "cross_entropy"
+        return DataFormat(task.input_size, task.output_size, classes, missing_targets(task))
 
     def read(self, batch: Batch, start: int, stop: int, where: str = "training data") -> Chunk:
         """Reads timesteps ``start`` to ``stop`` of a batch, and checks their shapes, types and classes.
@@ -174,7 +177,7 @@ def _chunks(data_format: DataFormat, name: str, batches: Sequence[Batch]) -> Ite
 def _find_target(data_format: DataFormat, batches: Sequence[Batch], dtype: torch.dtype) -> None:
     pairs = 0
     for where, start, chunk in _chunks(data_format, "training", batches):
-        check_values(chunk, dtype, start, where)
+        check_values(chunk, dtype, start, where, data_format.missing_targets)
         pairs += chunk.valid.numel()
         if chunk.valid.any() or pairs > SEARCHED:
             return
@@ -187,7 +190,7 @@ def _find_target(data_format: DataFormat, batches: Sequence[Batch], dtype: torch
 def _check_completely(data_format: DataFormat, name: str, batches: Sequence[Batch], dtype: torch.dtype) -> None:
     targets = 0
     for where, start, chunk in _chunks(data_format, name, batches):
-        check_values(chunk, dtype, start, where)
+        check_values(chunk, dtype, start, where, data_format.missing_targets)
         targets += int(chunk.valid.sum())
     lengths = sorted({batch.timesteps for batch in batches})
     if len(lengths) > 1:
@@ -201,12 +204,13 @@ def _check_completely(data_format: DataFormat, name: str, batches: Sequence[Batc
         )
 
 
-def check_values(chunk: Chunk, dtype: torch.dtype, start: int, where: str) -> None:
+def check_values(chunk: Chunk, dtype: torch.dtype, start: int, where: str, missing_targets: bool = False) -> None:
     """Checks that all inputs and all valid targets are finite in the type that the network computes in.
 
     Args:
         start: the timestep of the batch with which the chunk begins.
         where: where the chunk is from, for the error.
+        missing_targets: whether some of the targets of a valid timestep may be NaN.
 
     Raises:
         DataError: a number is not finite.
@@ -218,7 +222,12 @@ def check_values(chunk: Chunk, dtype: torch.dtype, start: int, where: str) -> No
         finite = values.to(dtype).isfinite()
         if finite.all():
             continue
-        wrong = ~finite & chunk.valid.unsqueeze(-1) if name == "targets" else ~finite
+        wrong = ~finite
+        if name == "targets":
+            missing = values.isnan()
+            wrong &= chunk.valid.unsqueeze(-1)
+            if missing_targets:
+                wrong &= ~missing | missing.all(dim=-1, keepdim=True)
         if wrong.any():
             step, stream, column = (int(index) for index in wrong.nonzero()[0])
             value, others = float(values[step, stream, column]), int(wrong.sum()) - 1
@@ -250,7 +259,8 @@ def check_update(
     update = next(islice(split_updates(ranges, schedule.windows_per_update), number, None))
     where = f"training data of epoch {update[0].epoch}"
     for batch, start, stop in _extents(schedule.windows_of(update), schedule.carry):
-        check_values(data_format.read(batch, start, stop, where), dtype, start, where)
+        chunk = data_format.read(batch, start, stop, where)
+        check_values(chunk, dtype, start, where, data_format.missing_targets)
 
 
 def _extents(windows: Sequence[tuple[Batch, Window]], carry: bool) -> Iterator[tuple[Batch, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,12 +17,13 @@ from seqrnn import metrics
 from seqrnn.bounds import Count, Natural
 from seqrnn.errors import ConfigError
 from seqrnn.forecasting.autoregression import RidgeAutoregression
-from seqrnn.forecasting.metrics import mean
+from seqrnn.forecasting.metrics import mean, rmse
 from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
-from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, open_dataset, training_rows
+from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, training_rows
+from seqrnn.tables.opening import open_dataset
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.settings import TableSettings
@@ -80,6 +82,7 @@ class Csv:
         gaps: Literal["auto", "fill", "ignore", "error"],
         calendar: Literal["auto", "none"],
         missing: Literal["mask", "interpolate", "drop"],
+        unknown_categories: Literal["error", "ignore"],
         log: bool,
         difference: bool | Literal["auto"],
         split: Literal["auto", "time", "date", "group"],
@@ -117,6 +120,7 @@ class Csv:
             gaps=gaps,
             calendar=calendar,
             missing=missing,
+            unknown_categories=unknown_categories,
             log=log,
             difference=difference,
             split=split,
@@ -148,6 +152,12 @@ class Csv:
     def preprocessing(self) -> Preprocessing:
         """What was fitted on the training rows."""
         return self.data.preprocessing
+
+    @property
+    def missing_targets(self) -> bool:
+        """Whether a prediction has several values, of which some are missing. A single one that is missing does not
+        count at all."""
+        return self.data.evaluated.misses_targets
 
     @property
     def input_size(self) -> int:
@@ -236,7 +246,7 @@ class Csv:
             scores = metrics.regression(made[:, 0], actual[:, 0])
         names = self.preprocessing.targets
         if len(names) > 1:
-            errors = np.sqrt(np.square(outputs - targets).mean(axis=(0, 1)))
+            errors = rmse(targets, outputs, (0, 1))
             scores |= {f"rmse_{name}": float(error) for name, error in zip(names, errors, strict=True)}
         return scores
 
@@ -246,15 +256,15 @@ class Csv:
         valid = predictions.valid
         if self.kind == "classification":
             return predictions.outputs[valid], predictions.targets[valid]
-        forecast, actual = in_units(predictions, self.preprocessing)
+        forecast, actual = in_units(predictions)
         return forecast[valid], actual[valid]
 
     def report(self, validation: Mapping[str, Predicted], test: Mapping[str, Predicted]) -> Report | None:
         if self.kind == "classification":
             return None
         return make_report(
-            forecasts_of(validation, self.preprocessing),
-            forecasts_of(test, self.preprocessing),
+            forecasts_of(validation),
+            forecasts_of(test),
             labels_of(self.data, next(iter(test.values())), self._units),
         )
 
@@ -303,14 +313,15 @@ class Csv:
 
     @cached_property
     def linear(self) -> RidgeAutoregression | None:
-        """The linear model, fitted to the training data; None: there is too little of it."""
-        return fit_linear(self._stretches(1))
+        """The linear model, fitted to the training data; None: there is too little of it. It predicts all steps of a
+        horizon directly, whatever the network does."""
+        return fit_linear(replace(self._stretches(1), data=self.data.evaluated))
 
     def _predict_linear(self, model: RidgeAutoregression, chunk: Chunk) -> Tensor:
         return torch.from_numpy(model(chunk.inputs.numpy(), chunk.starts.numpy())).to(chunk.targets.dtype)
 
     def _naive(self, chunk: Chunk, period: int | None) -> Tensor:
-        made = naive_outputs(chunk.inputs.numpy(), self.preprocessing, period)
+        made = naive_outputs(chunk.inputs.numpy(), self.preprocessing.evaluated, period)
         return torch.from_numpy(made).to(chunk.targets.dtype)
 
     def _class_frequencies(self, chunk: Chunk) -> Tensor:

@@ -23,7 +23,7 @@ class Chunk:
         inputs: (T, B, I), floating point.
         targets: (T, B, O) floating point, or (T, B) int64 class indices.
         valid: (T, B) bool: whether the target counts, in the loss and in the metrics. Where it does not, it may be
-            anything.
+            anything. Where it does, and the task has ``missing_targets``, some of the O numbers may be NaN.
         starts: (T, B) bool, always on the CPU: whether a new sequence begins here, and the state is reset.
     """
 
@@ -62,7 +62,8 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
 class Batch(Protocol):
     """B sequences of one length that are read in parallel, each from the network's initial state.
 
-    Reading is pure: it returns the same values however often, and in whatever order, timesteps are read.
+    Reading is pure: it returns the same values however often, and in whatever order, timesteps are read. A batch of
+    evaluations may have the attribute ``recursive``, a ``RecursiveBatch`` or None, as which it is then judged.
     """
 
     @property
@@ -73,6 +74,35 @@ class Batch(Protocol):
 
     def read(self, start: int, stop: int) -> Chunk:
         """Returns timesteps ``start`` to ``stop`` − 1."""
+
+
+class Origins(Protocol):
+    """B timesteps from which recursive forecasts are made, all by as many steps so far."""
+
+    def take(self, outputs: NDArray[Any]) -> None:
+        """Takes the network's outputs (B, O) for the next step, and feeds them back."""
+
+    def inputs(self) -> NDArray[Any]:
+        """Returns the inputs (B, I) of the timesteps that were predicted last."""
+
+    @property
+    def outputs(self) -> NDArray[Any]:
+        """The forecasts of all steps, as the targets of the ``RecursiveBatch`` are: (B, O')."""
+
+
+class RecursiveBatch(Batch, Protocol):
+    """What the predictions of another batch are judged by, if the network predicts one step, and is fed with what it
+    has predicted to predict more: the same sequences, with targets (T, B, O') of all ``steps``."""
+
+    @property
+    def source(self) -> Batch:
+        """The other batch: what the network reads."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def begin(self, timesteps: NDArray[np.int64], streams: NDArray[np.int64]) -> Origins:
+        """Returns the beginning of forecasts from timesteps (B,) of streams (B,)."""
 
 
 class Predicted(Protocol):
@@ -139,6 +169,8 @@ class Task(Protocol):
       there is nothing to report. Without it, the run has scores and no report.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
+    - ``missing_targets``: whether numbers among the targets of a valid timestep may be NaN, though not all of them.
+      They do not count: the loss of the timestep is the mean over the others. Without it: False, and NaN is an error.
     - ``reach``: for the diagnosis, how many of the latest timesteps, the present one included, have inputs that a
       target depends on, or None where there is no such number; a window must be that long to hold them all. Without
       it, the diagnosis does without.
@@ -175,6 +207,11 @@ class Task(Protocol):
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         """Returns trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with
         ``floor`` is the best that any predictor can do, not one to beat."""
+
+
+def missing_targets(task: Task) -> bool:
+    """Returns whether numbers among the targets of a task may be NaN, which do not count."""
+    return bool(getattr(task, "missing_targets", False))
 
 
 @dataclass(frozen=True)

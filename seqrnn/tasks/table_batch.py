@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqrnn.tables.dataset import Dataset
+from seqrnn.tables.recursion import RecursiveForecasts
 from seqrnn.tasks.protocol import Chunk
 
 Rows = NDArray[np.int64]
@@ -27,6 +28,7 @@ class TableBatch:
         names: (B,) of the sequences that the stretches are from.
         spans: (K, 2) begin and end rows that are read as if they were one sequence; None: rows are read as they are.
         labels: (B,) class of each stretch, which counts at its last timestep; None: each timestep has a target.
+        source: what the network reads, where this is what its recursive forecasts are judged by.
     """
 
     data: Dataset
@@ -37,6 +39,7 @@ class TableBatch:
     names: list[str]
     spans: Rows | None = None
     labels: Rows | None = None
+    source: TableBatch | None = None
 
     @property
     def streams(self) -> int:
@@ -66,6 +69,33 @@ class TableBatch:
             span = np.searchsorted(ends, rows, "right")
             rows = self.spans[span, 1] - ends[span] + rows
         return rows, inside
+
+    @property
+    def recursive(self) -> TableBatch | None:
+        """The same timesteps with all steps of a recursive forecast as targets; None: forecasts are not recursive."""
+        judged = self.data.evaluated
+        return None if judged is self.data else replace(self, data=judged, source=self)
+
+    @property
+    def steps(self) -> int:
+        """How many timesteps are predicted from each."""
+        return self.data.preprocessing.steps_ahead
+
+    def begin(self, timesteps: Rows, streams: Rows) -> RecursiveForecasts:
+        """Returns the beginning of recursive forecasts from timesteps (B,) of streams (B,)."""
+        assert self.source is not None
+        data, rows = self.source.data, self.begins[streams] + timesteps
+        last = data.last_of(rows)
+
+        def later(distance: int) -> list[NDArray[Any]]:
+            found: list[NDArray[Any]] = []
+            if data.ahead.shape[1]:
+                found.append(data.ahead[np.minimum(rows + distance + 1, last)])
+            if data.preprocessing.calendar and data.clock is not None:
+                found.append(data.preprocessing.phases(data.clock[np.minimum(rows + distance, last)]))
+            return found
+
+        return RecursiveForecasts(data.preprocessing, data.here[rows], data.origins(rows), later)
 
     def first(self, count: int) -> TableBatch:
         """Returns the first streams."""

@@ -25,30 +25,37 @@ LEAST_JUDGED = 1000  # timesteps that it judges in any case
 MOST_SERIES_NAMED = 1000
 
 
-def in_units(predictions: Predicted, preprocessing: Preprocessing) -> tuple[Array, Array]:
+def in_units(predictions: Predicted) -> tuple[Array, Array]:
     """Returns forecasts and actual values, (T, N, steps ahead, targets) each; actual values are NaN where a value is
     missing or does not count."""
     origins, actual = (
         np.concatenate([getattr(batch, name) for batch in predictions.batches], axis=1)
         for name in ("origins", "actual")
     )
-    forecast = preprocessing.to_units(predictions.outputs, origins)
+    forecast = _preprocessing(predictions).to_units(predictions.outputs, origins)
     actual[~predictions.valid] = np.nan
     return forecast, actual
 
 
-def forecasts_of(made: Mapping[str, Predicted], preprocessing: Preprocessing) -> Forecasts:
+def _preprocessing(predictions: Predicted) -> Preprocessing:
+    """Returns the preprocessing of what predictions are judged by."""
+    found: Preprocessing = predictions.batches[0].data.preprocessing
+    return found
+
+
+def forecasts_of(made: Mapping[str, Predicted]) -> Forecasts:
     """Returns the forecasts of several predictors for the same data, from the first timestep that counts; of very
     long data, the latest of them."""
     first = next(iter(made.values()))
     timesteps, series = first.valid.shape
+    preprocessing = _preprocessing(first)
     each = series * preprocessing.steps_ahead * len(preprocessing.targets)
     begin = max(int(first.valid.any(axis=1).argmax()), timesteps - max(LEAST_JUDGED, MOST_JUDGED // each))
     times = np.concatenate([batch.times for batch in first.batches], axis=1)
-    actual = in_units(first, preprocessing)[1][begin:].copy()  # no view, which would keep the whole
+    actual = in_units(first)[1][begin:].copy()  # no view, which would keep the whole
     found = {}
     for name, one in made.items():
-        values = in_units(one, preprocessing)[0][begin:].copy()
+        values = in_units(one)[0][begin:].copy()
         values[~first.valid[begin:]] = np.nan
         found[name] = values
     return Forecasts(times[begin:], actual, found, tuple(str(key) for batch in first.batches for key in batch.keys))
@@ -84,9 +91,10 @@ def fit_linear(batch: TableBatch) -> RidgeAutoregression | None:
     size = batch.data.preprocessing.input_size
     lags = autoregression.default_lags(size, batch.timesteps)
     pieces = -(-batch.timesteps // PIECE)
-    affordable = max(1, int(MOST_WORK / (lags * size) ** 2 / PIECE))
+    fits = batch.data.preprocessing.output_size if batch.data.misses_targets else 1
+    affordable = max(1, int(MOST_WORK / (lags * size) ** 2 / PIECE / fits))
     chosen = np.unique(np.linspace(0, pieces - 1, min(pieces, affordable)).round().astype(int))
-    return autoregression.fit(_pieces(batch, chosen), lags)
+    return autoregression.fit(_pieces(batch, chosen), lags, batch.data.misses_targets)
 
 
 def _pieces(batch: TableBatch, chosen: NDArray[np.int64]) -> Iterator[Sequences]:

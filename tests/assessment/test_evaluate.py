@@ -138,9 +138,27 @@ def test_training_and_evaluation_agree_on_what_the_test_says(trained: MakeRun, t
     (difference,) = assessment.differences.values()
     run = trained_runs.load(trained(*csv(table)).directory)
     made = evaluation.predict(run.network(), run.task.test(), run.context)
-    found = forecasts_of({"network": made, **dict(evaluation.predict_baselines(made, run.task))}, run.preprocessing())
+    found = forecasts_of({"network": made, **dict(evaluation.predict_baselines(made, run.task))})
     interval = difference_interval(found.actual, found.made["network"], found.made[difference.baseline])
     assert interval == pytest.approx((difference.estimate.low, difference.estimate.high), rel=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["direct", "recursive"])
+def test_the_known_values_of_a_horizon_are_scored_where_others_are_missing(
+    trained: MakeRun, tmp_path: Path, mode: str
+) -> None:
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random(300) < 0.2, np.nan, np.sin(np.arange(300)) + 0.1 * rng.standard_normal(300))
+    lines = ["n,y", *(f"{n},{'' if np.isnan(value) else value}" for n, value in enumerate(values))]
+    (tmp_path / "holes.csv").write_text("\n".join(lines) + "\n")
+    settings = csv(tmp_path / "holes.csv", "task.horizon=4", f"task.mode={mode}")
+    runs = [trained(*settings, f"seed={seed}") for seed in (0, 1)]
+    (assessment,) = evaluate_runs([run.directory for run in runs], is_ensemble=True)
+    found = next(each for name, each in assessment.networks.items() if "seed 0" in name)
+    assert found["rmse"].value == pytest.approx(runs[0].summary["test"]["rmse"], rel=1e-5)
+    assert found["rmse"].low < found["rmse"].value < found["rmse"].high
+    assert len(runs[0].summary["forecast"]["by_step"]["elman"]["rmse"]) == 4
+    assert np.isfinite(runs[0].summary["test"]["coverage_90"])
 
 
 def test_an_ensemble_is_scored_beside_its_runs(trained: MakeRun, command: Command, table: Path) -> None:

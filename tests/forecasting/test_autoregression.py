@@ -135,3 +135,22 @@ def test_constant_data_is_predicted_by_its_value() -> None:
 )
 def test_the_lags_fit_the_data(inputs: int, rows: int, lags: int) -> None:
     assert default_lags(inputs, rows) == lags
+
+
+def test_with_missing_targets_each_output_is_fitted_to_the_rows_of_its_own() -> None:
+    inputs, targets = RNG.standard_normal((200, 1, 2)), RNG.standard_normal((200, 1, 3))
+    missing = RNG.random(targets.shape) < 0.5
+    missing[..., 2] = False
+    holed = np.where(missing, np.nan, targets)
+    model = fit([sequences(inputs, holed)], 3, missing_targets=True)
+    assert model is not None
+    for output in range(3):
+        alone = fit([sequences(inputs, targets[..., [output]], ~missing[..., output])], 3)
+        assert alone is not None
+        np.testing.assert_allclose(model.coefficients[:, output], alone.coefficients[:, 0], rtol=1e-12)
+    assert model.rows < 120
+    whole = fit([sequences(inputs, targets)], 3, missing_targets=True)
+    same = fit([sequences(inputs, targets)], 3)
+    assert whole is not None
+    assert same is not None
+    np.testing.assert_allclose(whole.coefficients, same.coefficients, rtol=1e-9)

@@ -153,7 +153,7 @@ def test_files_that_are_no_images_are_refused(trained: MakeRun, command: Command
 def test_a_wrong_command_line_is_refused(trained: MakeRun, command: Command, tmp_path: Path) -> None:
     run, mnist = trained(*INTEGRAL).directory, trained(*MNIST).directory
     (tmp_path / "a.png").touch()
-    command("nowhere").refused("nowhere: not a run directory")
+    command("nowhere").refused("nowhere: not a run directory: there is no such directory")
     command().refused("RUN_DIR")
     command(run, "--timesteps", 0).refused("--timesteps: 0: should be a whole number of at least 1")
     command(run, "--timesteps", 2**24 + 1).refused("at most 16,777,216 are predicted at once")

@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import gzip
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tables import daily, days, make_csv, write_csv
 
 from seqrnn import device
 from seqrnn.errors import ConfigError, DataError
+from seqrnn.prediction.table_data import read_tables
 from seqrnn.tables import reading
 from seqrnn.tables.files import Source
 
@@ -152,6 +154,20 @@ def test_dates_out_of_order(tmp_path: Path) -> None:
     error = changed(tmp_path / "a.csv", 12, "2019-12-24,1")
     assert "a.csv, row 12, column date: '2019-12-24' comes after 2020-01-10" in error
     assert "task.sort=true" in error
+
+
+@pytest.mark.parametrize("shops", [("north", "south"), (1, 2)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_column_that_could_tell_series_apart_is_named(tmp_path: Path, mixed: bool, shops: tuple[Any, ...]) -> None:
+    rows = [(day, shop) for shop in shops for day in days(50)]
+    rows = sorted(rows) if mixed else rows
+    path = write_csv(
+        tmp_path / "a.csv", "date,shop,y", (f"{day},{shop},{n % 7}.5" for n, (day, shop) in enumerate(rows))
+    )
+    message = refusal(path)
+    assert "a.csv, row 3, column date" in message if mixed else "a.csv, row 52, column date" in message
+    assert "set task.group=shop, if shop tells sequences apart (within each shop, times ascend)" in message
+    assert make_csv(path, group="shop").data.summary.sequences == 2
 
 
 def test_rows_are_sorted_if_that_is_asked_for(tmp_path: Path) -> None:
@@ -415,3 +431,26 @@ def test_a_single_name_needs_no_brackets(tmp_path: Path) -> None:
     assert make_csv(path, known="sale").settings == make_csv(path, known=["sale"]).settings
     names = make_csv(path, known="sale", categories="sale", calendar="none").preprocessing.input_names
     assert "sale=0 (t+1)" in names
+
+
+def test_a_category_that_is_only_in_held_out_rows_has_one_rule_for_training_and_for_new_rows(tmp_path: Path) -> None:
+    rows = (f"{day},{n % 7},{'gale' if n > 90 else 'calm' if n % 3 else 'breeze'}" for n, day in enumerate(days(100)))
+    path = write_csv(tmp_path / "a.csv", "date,y,wind", rows)
+    problem = (
+        "a.csv, row 93, column wind: 'gale' is a category that was not in the training rows (there were: breeze, "
+    )
+    with pytest.raises(DataError, match=re.escape(problem)):
+        _ = make_csv(path, target="y").data
+    task = make_csv(path, target="y", unknown_categories="ignore")
+    assert (
+        "categories that were not in the training rows, read as none of those: wind 9 (task.unknown_categories)"
+        in (task.notes)
+    )
+    winds = [number for number, name in enumerate(task.preprocessing.input_names) if name.startswith("wind=")]
+    assert task.data.inputs(np.array([89, 91]))[:, winds].sum(axis=1).tolist() == [1.0, 0.0]
+    new = read_tables(task.preprocessing, [path])
+    np.testing.assert_array_equal(new.encoded[0].here, task.data.here)
+    assert new.notes == ["categories that were not in the training rows, read as none of those: wind 9"]
+    strict = task.preprocessing.model_copy(update={"unknown_categories": "error"})
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read_tables(strict, [path])

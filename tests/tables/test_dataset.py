@@ -210,10 +210,13 @@ def test_missing_targets_do_not_count(tmp_path: Path, missing: str) -> None:
     path = daily(tmp_path / "a.csv", value=lambda n: "NA" if 20 <= n < 23 else np.sin(n))
     task = make_csv(path, horizon=2, missing=missing)
     _, targets, valid, _ = everything(task)
-    # One of the next two values of timesteps 18 to 21 is missing; 22 is interpolated from what comes after.
-    expected = {18, 19, 20, 21, 22} if missing == "interpolate" else {18, 19, 20, 21}
+    # Both of the next two values of timesteps 19 and 20 are missing; 20 to 22 are interpolated from what comes after.
+    expected = {19, 20, 21, 22} if missing == "interpolate" else {19, 20}
     assert set(valid[:68, 0].logical_not().nonzero()[:, 0].tolist()) == expected
-    assert targets.isfinite().all()
+    absent = targets[:68, 0].isnan() & valid[:68]
+    assert absent.nonzero().tolist() == ([[18, 1]] if missing == "interpolate" else [[18, 1], [21, 0]])
+    assert task.missing_targets
+    assert not make_csv(path, missing=missing).missing_targets  # a single value counts, or its timestep does not
     summary = task.data.summary
     assert summary.skipped == 100 - sum(summary.targets.values())
 
@@ -425,24 +428,21 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
 
 
 def test_what_does_not_count_is_told_with_its_reasons(tmp_path: Path) -> None:
-    absent = {30, 31, 150}
+    absent = {*range(30, 37), 150}
     rows = (f"{day},{'' if n in absent else n % 7}" for n, day in enumerate(days(200)))
     task = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), horizon=6, difference=False)
     summary = task.data.summary
     (note,) = [note for note in task.notes if "nothing that counts" in note]
-    # 30 and 31 are within six steps of 24 to 30; 150 of 144 to 149
+    # all six steps of 29 and 30 are missing
     assert note.startswith(f"{summary.skipped} of 200 timesteps predict nothing that counts: ")
-    assert "13 because a value to be predicted is missing" in note
+    assert "2 because no value to be predicted is known" in note
     assert "6 at the end of a sequence" in note
     assert "10 at the end of a part (training, validation)" in note
-    assert "a forecast counts with all its steps or not at all" in note
-    assert summary.skipped == 13 + 6 + 10
+    assert summary.skipped == 2 + 6 + 10
     assert sum(summary.targets.values()) + summary.skipped == 200
 
 
 def test_where_a_regression_has_no_target_is_told(tmp_path: Path) -> None:
     rows = (f"{day},{n % 11},{'' if n == 7 else n % 7}" for n, day in enumerate(days(100)))
     task = make_csv(write_csv(tmp_path / "a.csv", "date,x,y", rows), kind="regression")
-    assert (
-        "1 of 100 timesteps predict nothing that counts: 1 because a value to be predicted is missing" in task.notes
-    )
+    assert "1 of 100 timesteps predict nothing that counts: 1 because no value to be predicted is known" in task.notes

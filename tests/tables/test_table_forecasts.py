@@ -18,7 +18,9 @@ from seqrnn.errors import DataError
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.intervals import Intervals
 from seqrnn.forecasting.verdict import LINEAR
-from seqrnn.losses import LOSSES
+from seqrnn.losses import LOSSES, loss_of
+from seqrnn.prediction.table_data import read_tables
+from seqrnn.prediction.table_predictions import predict_sequence
 from seqrnn.rundir.bounded import read_model
 from seqrnn.rundir.names import FORECAST, INTERVALS
 from seqrnn.rundir.reader import RunReader
@@ -154,7 +156,7 @@ def test_of_very_many_forecasts_the_newest_are_reported(table: Path, monkeypatch
     monkeypatch.setattr(table_forecasts, "LEAST_JUDGED", 5)
     for found, most in ((whole, 2**20), (newest, 30)):
         monkeypatch.setattr(table_forecasts, "MOST_JUDGED", most)
-        made = table_forecasts.forecasts_of({"network": perfect(task)}, task.preprocessing)
+        made = table_forecasts.forecasts_of({"network": perfect(task)})
         found.update(times=made.times, actual=made.actual, forecast=made.made["network"])
     for name, values in newest.items():
         assert len(values) == 10
@@ -209,3 +211,56 @@ def test_baselines_of_a_chunk_are_outputs_of_a_network(table: Path) -> None:
         assert outputs.shape == (batch.timesteps, 1, 6)
         assert outputs.dtype == chunk.targets.dtype
         assert torch.isfinite(outputs[chunk.valid]).all()
+
+
+@pytest.mark.parametrize("space", [{}, {"log": True}, {"difference": True}], ids=str)
+@pytest.mark.parametrize("shops", [1, 2])
+def test_recursive_forecasts_are_judged_by_all_their_steps(tmp_path: Path, shops: int, space: dict[str, Any]) -> None:
+    """What is evaluated is what the command of predictions makes of the same file, with values missing too."""
+    missing = {100, 250, 251}
+    rows = (
+        f"{day},s{shop},{'' if n in missing else f'{values[0]:.6f}'},{n % 5}"
+        for shop in range(shops)
+        for n, (day, values) in enumerate(zip(days(300), series(seed=shop), strict=True))
+    )
+    path = write_csv(tmp_path / "a.csv", "date,shop,a,plan", rows)
+    group = "shop" if shops > 1 else None
+    settings = {"target": "a", "inputs": [], "known": "plan", "group": group, "mode": "recursive", "horizon": 4}
+    task = make_csv(path, warmup=1000, **settings, **space)
+    network = make_network("gru", task.input_size, task.output_size).eval()
+    validation, test = (evaluation.predict(network, part(), CPU64) for part in (task.validation, task.test))
+    assert test.inputs.shape[2] == task.input_size  # what the network reads, for exports
+    forecast, actual = table_forecasts.in_units(test)
+    data = read_tables(task.preprocessing, [path])
+    for number, (sequence, encoded) in enumerate(zip(data.sequences, data.encoded, strict=True)):
+        made = predict_sequence(network, sequence, encoded, 4, CPU64)
+        valid = test.valid[:, number]
+        rows = valid.nonzero()[0]
+        assert rows.tolist() == list(range(239, 296))  # 240 is the first value of the test
+        np.testing.assert_allclose(forecast[valid, number], made.predicted[rows], rtol=1e-4)
+        np.testing.assert_allclose(actual[valid, number], made.actual[rows], rtol=1e-6)
+        assert np.isnan(actual[valid, number]).sum() == 8
+    report = task.report(
+        *({"gru": one, **dict(evaluation.predict_baselines(one, task))} for one in (validation, test))
+    )
+    assert report is not None
+    assert list(report.scores) == ["gru", LINEAR, "persistence", "seasonal naive (7)", *list(report.scores)[4:]]
+    assert len(report.summary["by_step"]["gru"]["coverage_90"]) == 4
+    ends = report.intervals.with_confidence(0.9)
+    assert ends is not None
+    assert np.shape(ends.lower) == (4, 1)
+    assert np.isfinite(evaluation.score(test, task, loss_of(task.loss, task.missing_targets))["loss"])
+    assert np.isfinite(list(report.scores[LINEAR].values())).all()
+
+
+def test_of_very_long_parts_the_latest_recursive_forecasts_are_judged(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqrnn.tables.opening.MOST_JUDGED", 10)
+    task = make_csv(table, target="b", inputs=[], mode="recursive", horizon=3)
+    network = make_network("elman", task.input_size, task.output_size)
+    predictions = evaluation.predict(network, task.test(), CPU64)
+    valid = predictions.valid[:, 0].nonzero()[0]
+    assert len(valid) == 10
+    assert (predictions.batches[0].times[valid, 0] == days(300)[-13:-3]).all()
+    assert any("the latest 10" in note for note in task.notes)
