@@ -1,6 +1,7 @@
 """What sweeps cost: python -m benchmarks.sweeps thousand | speedup | killed [--jobs N] [OVERRIDE ...].
 
-thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run
+thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run; with
+          sweep.plots=all, each draws its pictures
 speedup   jobs that train about ten seconds, in two processes and in one: the share of the time
 killed    a sweep, of which every 14th job fails, is killed with SIGKILL half-way, repeated, and repeated with two
           more jobs
@@ -123,7 +124,8 @@ def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
     failing = range(7, jobs, 14)
 
     def sets(count: int) -> list[str]:
-        lines = [f"seed={seed}{' init_from=nosuch' if seed in failing else ''}" for seed in range(count)]
+        lines = [f"seed={seed}{' init_from=empty' if seed in failing else ''}" for seed in range(count)]
+        (folder / "empty").mkdir(exist_ok=True)  # no run: a job that starts from it fails
         (folder / "jobs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [*SHORT, "plots.draw=false", "sweep.file=jobs.txt", "hydra.sweep.dir=sweep", *words]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 
@@ -39,11 +38,9 @@ class DeviceContext:
         """Returns the chunk on the device, with floating-point values in ``dtype``."""
         return chunk.to(self.device, self.dtype)
 
-    @contextmanager
-    def precision(self) -> Iterator[None]:
-        """Runs the operations of its block in mixed precision, if ``autocast`` is set."""
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            yield
+    def precision(self) -> AbstractContextManager[Any]:
+        """Returns a context that runs operations in mixed precision, if ``autocast`` is set."""
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
 
 def device_context(device: Device, precision: Precision) -> DeviceContext:

@@ -17,6 +17,7 @@ from seqrnn.models.network import Network
 from seqrnn.models.unroll import unroll
 from seqrnn.tasks.protocol import Batch, Chunk, RecursiveBatch, Task
 
+CPU = torch.device("cpu")
 EVALUATION_CHUNK = 1024  # timesteps that are evaluated at a time
 
 
@@ -25,7 +26,7 @@ class Predictions:
     """The outputs of a predictor for N whole sequences, and their data.
 
     Args:
-        inputs: (T, N, I).
+        inputs: (T, N, I), of the network.
         targets: (T, N, O), or (T, N) class indices.
         outputs: (T, N, O).
         valid, starts: (T, N); see ``seqrnn.tasks.protocol.Chunk``.
@@ -73,16 +74,14 @@ def _forecast_batch(network: Network, batch: RecursiveBatch, context: DeviceCont
     """Returns inputs, targets, outputs, valid and starts of a whole batch of recursive forecasts; outputs are 0 where
     the target does not count."""
     with torch.inference_mode(False):
-        chunk = batch.read(0, batch.timesteps).to(torch.device("cpu"), context.dtype)
-    inputs, targets, valid, starts = (
-        getattr(chunk, name).numpy() for name in ("inputs", "targets", "valid", "starts")
-    )
+        chunk, read = (one.read(0, one.timesteps).to(CPU, context.dtype) for one in (batch, batch.source))
+    targets, valid, starts = (getattr(chunk, name).numpy() for name in ("targets", "valid", "starts"))
     outputs = np.zeros_like(targets)
     for timesteps, streams, origins in recursion.forecast(
         network, batch.source, valid, batch.begin, batch.steps, context
     ):
         outputs[timesteps, streams] = origins.outputs
-    return [inputs, targets, outputs, valid, starts]
+    return [read.inputs.numpy(), targets, outputs, valid, starts]
 
 
 def _predict_batch(network: Network, batch: Batch, context: DeviceContext) -> list[NDArray[Any]]:
@@ -119,7 +118,11 @@ def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[st
 
 def predict_baselines(predictions: Predictions, task: Task) -> Iterator[tuple[str, Predictions]]:
     """Yields the names of the task's trivial predictors, and their predictions on the same sequences."""
-    values = (predictions.inputs, predictions.targets, predictions.valid, predictions.starts)
+    inputs = predictions.inputs
+    if any(getattr(batch, "source", None) is not None for batch in predictions.batches):  # baselines read all steps
+        read = (batch.read(0, batch.timesteps).inputs.numpy() for batch in predictions.batches)
+        inputs = np.concatenate(list(read), axis=1).astype(inputs.dtype)
+    values = (inputs, predictions.targets, predictions.valid, predictions.starts)
     chunk = Chunk(*(torch.from_numpy(value) for value in values))
     for name, predictor in task.baselines().items():
         yield name, replace(predictions, outputs=predictor(chunk).numpy())
@@ -130,7 +133,7 @@ def score_baselines_on(
 ) -> dict[str, dict[str, float]]:
     """Returns the scores of the task's trivial predictors on whole sequences that no network has seen."""
     batches = [judged_as(batch) for batch in batches]
-    chunks = [batch.read(0, batch.timesteps).to(torch.device("cpu"), context.dtype) for batch in batches]
+    chunks = [batch.read(0, batch.timesteps).to(CPU, context.dtype) for batch in batches]
     inputs, targets, valid, starts = (
         torch.cat([getattr(chunk, name) for chunk in chunks], dim=1).numpy()
         for name in ("inputs", "targets", "valid", "starts")

@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Returns the squared error, mean over the O outputs."""
-    return (outputs - targets).square().mean(dim=-1)
+    return _mean((outputs - targets).square())
 
 
 def half_mse(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -27,12 +27,17 @@ def half_mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def l1(outputs: Tensor, targets: Tensor) -> Tensor:
     """Returns the absolute error, mean over the O outputs."""
-    return (outputs - targets).abs().mean(dim=-1)
+    return _mean((outputs - targets).abs())
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Returns the cross-entropy in nats of logits (N, O) and class indices (N,)."""
     return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def _mean(errors: Tensor) -> Tensor:
+    """Returns the mean (N,) over the outputs of errors (N, O)."""
+    return errors.squeeze(-1) if errors.shape[-1] == 1 else errors.mean(dim=-1)  # a mean of one number costs as much
 
 
 def known_mse(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -20,6 +20,15 @@ from seqrnn.errors import ConfigError
 from seqrnn.registry import register
 
 Parameters = Iterable[Parameter]
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+)
 NOT_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
@@ -35,6 +44,13 @@ def light(kind: Any) -> Callable[..., Optimizer]:
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
     found: Callable[..., Optimizer] = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
     return found
+
+
+def is_elementwise(optimizer: Optimizer) -> bool:
+    """Returns whether an optimizer is one of torch.optim that treats each number of a parameter by itself, so that
+    parameters can be joined into one."""
+    kind = type(optimizer)
+    return any(kind is each or kind is light(each) for each in ELEMENTWISE)
 
 
 def tensors_remembered(settings: Mapping[str, Any]) -> int:

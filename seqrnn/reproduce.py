@@ -18,10 +18,10 @@ from pathlib import Path
 from seqrnn.cli import run_commands
 
 DESCRIPTION = """\
-Repeats published figures: trains what their sources describe with several seeds,
-and says of each whether it is reproduced, is not, or is wrong. Finished runs are
-not repeated, and interrupted ones are resumed. Exit code 1: a figure that should be
-reproduced was not.
+Repeats published figures: trains what their sources describe with several
+seeds, and says of each figure whether it is reproduced, is not, or is wrong.
+Finished runs are not repeated, and interrupted ones are resumed. Exit code 1:
+a figure that should be reproduced was not.
 
   python -m seqrnn.reproduce --quick
   python -m seqrnn.reproduce xor add-memory

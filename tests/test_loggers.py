@@ -26,14 +26,14 @@ SHORT = ("experiment=sine_online", "plots.draw=false", "kernel=torch", "schedule
 
 
 class Recording:
-    """Keeps what it is told."""
+    """Keeps the calls that it gets."""
 
     package = "json"
-    told: list[tuple[str, Any]]
+    calls: list[tuple[str, Any]]
     fails_at: str = ""
 
     def __init__(self, run: LoggedRun) -> None:
-        self.identifier = run.known_as or f"new-{len(self.told)}"
+        self.identifier = run.known_as or f"new-{len(self.calls)}"
         self._tell("begin", run)
 
     def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,7 +46,7 @@ class Recording:
         self._tell("close", (status, dict(scores)))
 
     def _tell(self, name: str, what: Any) -> None:
-        self.told.append((name, what))
+        self.calls.append((name, what))
         if name == self.fails_at:
             raise OSError("No space left on device")
 
@@ -56,7 +56,7 @@ def logger() -> Iterator[type[Recording]]:
     class Fresh(Recording):
         pass
 
-    Fresh.told = []
+    Fresh.calls = []
 
     known = dict(registry._components["logger"])
     registry.register("logger", "recording")(Fresh)
@@ -76,13 +76,13 @@ def written(directory: Path) -> list[dict[str, Any]]:
 def test_a_logger_gets_the_rows_of_the_metrics_and_the_test_scores(command: Command, logger: type[Recording]) -> None:
     finished = command(*QUICK, "logger=recording")
     assert finished.exit_code == 0, finished.err
-    assert logger.told[0][0] == "begin"
-    run = logger.told[0][1]
+    assert logger.calls[0][0] == "begin"
+    run = logger.calls[0][1]
     assert run.parameters["optimizer.lr"] == 0.1
     assert (run.resumed_at, run.known_as, run.headline) == (None, None, "mse")
-    rows = [row for name, rows in logger.told if name == "record" for row in rows]
+    rows = [row for name, rows in logger.calls if name == "record" for row in rows]
     assert numbers(rows) == written(finished.directory)
-    status, scores = logger.told[-1][1]
+    status, scores = logger.calls[-1][1]
     assert status == "finished"
     assert scores == {f"test_{name}": value for name, value in finished.summary["test"].items()}
 
@@ -98,7 +98,7 @@ def test_a_logger_that_fails_is_named_once_and_the_run_goes_on(
     assert (
         " ".join(finished.out.split()).count("logger=recording has failed and gets nothing more: No space left") == 1
     )
-    assert [name for name, _ in logger.told].count(fails_at) == 1
+    assert [name for name, _ in logger.calls].count(fails_at) == 1
 
 
 def test_a_logger_that_cannot_be_started_ends_the_command_before_training(
@@ -114,20 +114,20 @@ def test_a_resumed_run_is_the_same_run_for_its_loggers(command: Command, logger:
     assert command(*SHORT, "logger=recording", "schedule.max_updates=10").exit_code == 0
     resumed = command("resume=run", "schedule.max_updates=20")
     assert resumed.exit_code == 0, resumed.err
-    first, second = [what for name, what in logger.told if name == "begin"]
+    first, second = [what for name, what in logger.calls if name == "begin"]
     assert first.known_as is None
     assert second.known_as == "new-0"
     assert second.resumed_at == 10
-    rows = [row for name, rows in logger.told if name == "record" for row in rows]
+    rows = [row for name, rows in logger.calls if name == "record" for row in rows]
     assert numbers(rows) == written(resumed.directory)
-    assert "rewind" not in [name for name, _ in logger.told]
+    assert "rewind" not in [name for name, _ in logger.calls]
 
 
 @pytest.mark.long
-def test_loggers_are_told_of_a_rollback(command: Command, logger: type[Recording]) -> None:
+def test_loggers_get_to_know_of_a_rollback(command: Command, logger: type[Recording]) -> None:
     command(*SHORT, "logger=recording", "schedule.max_updates=200", "on_divergence=rollback", "checkpoint.every=10",
             "optimizer.lr=1e4", "schedule.clip_norm=null")  # fmt: skip
-    assert "rewind" in [name for name, _ in logger.told]
+    assert "rewind" in [name for name, _ in logger.calls]
 
 
 def test_what_is_wrong_with_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,14 +164,19 @@ def test_mlflow_holds_one_run_with_the_rows_of_the_metrics(command: Command) -> 
 
 
 @pytest.mark.long
-def test_wandb_stays_offline(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_stays_offline_and_a_resumed_run_keeps_its_name(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    finished = command(*QUICK, "logger=wandb")
+    finished = command(*SHORT, "logger=wandb", "schedule.max_updates=10")
     assert finished.exit_code == 0, finished.err
     assert "has failed" not in finished.out
-    (file,) = finished.directory.glob("wandb/offline-run-*/*.wandb")
-    content = file.read_bytes()
+    resumed = command("resume=run", "schedule.max_updates=20")
+    assert resumed.exit_code == 0, resumed.err
+    files = [*resumed.directory.glob("wandb/offline-run-*/*.wandb")]  # wandb sync puts files of one name together
+    assert len(files) == 2
+    assert len({file.stem for file in files}) == 1
     for name in (b"eval_mse", b"test_mse", b"optimizer.lr"):
-        assert name in content
+        assert all(name in file.read_bytes() for file in files)
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"

@@ -38,6 +38,8 @@ from seqrnn.losses import LOSSES
 from seqrnn.models.unroll import unroll
 from seqrnn.schedule import WindowSampler
 from seqrnn.strategies.plain import Plain
+from seqrnn.strategies.reading import WindowReader
+from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Stored, stored
 
 MODELS = registry.names("model")
@@ -603,13 +605,18 @@ class Scripted:
     """Gradients with known losses: each update gets the next (summed loss, targets, gradient)."""
 
     def __init__(self, parameters: Any, script: Sequence[tuple[float, int, float]]) -> None:
-        self.parameters, self.script = list(parameters), iter(script)
+        self.parameters, self.script = list(parameters), script
+        self.reader = WindowReader(CPU64, DataFormat(1, 1, False))
+        self.states = {0: (torch.tensor(0),)}  # how many updates have been made
+        self.influence: dict[str, torch.Tensor] = {}
 
-    def __call__(self, windows: Any) -> tuple[float, int]:
-        loss, targets, gradient = next(self.script)
+    def __call__(self, windows: Any) -> tuple[list[torch.Tensor], int]:
+        (made,) = self.states[0]
+        self.states[0] = (made + 1,)
+        loss, targets, gradient = self.script[int(made)]
         for parameter in self.parameters:
             parameter.grad = torch.full_like(parameter, gradient)
-        return loss, targets
+        return [torch.tensor(loss, dtype=torch.float64)], targets
 
 
 def run_script(

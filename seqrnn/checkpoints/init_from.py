@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from seqrnn.errors import DataError
+from seqrnn.errors import ConfigError, DataError
 from seqrnn.rundir.names import WEIGHTS
 from seqrnn.rundir.reader import RunReader
 from seqrnn.strategies.strategy_state import cpu_copy
@@ -26,6 +26,7 @@ def start_from(source: str, network: nn.Module) -> Origin:
     Raises:
         DataError: they cannot be read, or are not those of a network like this one.
     """
+    check_source(source)
     path = Path(source).expanduser()
     directory, name = (path, WEIGHTS) if path.is_dir() else (path.parent, path.name)
     try:
@@ -34,6 +35,16 @@ def start_from(source: str, network: nn.Module) -> Origin:
         raise DataError(*(f"init_from={source}: {problem}" for problem in error.problems)) from None
     load_weights(network, weights, f"init_from={source}: ")
     return {"path": source, "sha256": weights_hash(weights)}
+
+
+def check_source(source: str | None) -> None:
+    """Checks that ``init_from`` names something that exists; nothing is read.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if source is not None and not Path(source).expanduser().exists():
+        raise ConfigError(f"init_from={source}: there is no such directory or file; it takes a run directory")
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:

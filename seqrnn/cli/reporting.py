@@ -18,6 +18,7 @@ from typing import Any
 from hydra.errors import HydraException
 
 from seqrnn import composition
+from seqrnn.cli import workers
 from seqrnn.cli.interrupts import INTERRUPTED, exiting_at_once
 from seqrnn.errors import ConfigError, UserError, printable
 
@@ -61,6 +62,7 @@ def run_hydra(command: Callable[[], Any]) -> None:
     try:
         command()
     except Exception as error:
+        workers.raise_if_interrupted()
         is_os_error = isinstance(error, OSError) and not isinstance(error, HydraException)
         if show_traceback or _job_has_begun or is_os_error or isinstance(error, UserError):
             raise

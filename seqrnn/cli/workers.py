@@ -33,6 +33,7 @@ PATIENCE = 60.0  # seconds that the command waits for its jobs
 CAN_SIGNAL = os.name == "posix"
 
 _parent: int | None = None  # of a worker: the command's process
+_ended_by: int | None = None  # the signal that is ending this command
 
 
 @contextmanager
@@ -43,11 +44,15 @@ def ending_with_us() -> Iterator[None]:
     Raises:
         Interrupted: the signal came; the jobs have written their checkpoints.
     """
+    global _ended_by
+    _ended_by = None
     with tempfile.TemporaryDirectory(prefix="seqrnn-sweep-") as name:
         folder, ending = Path(name), False
 
         def end(signum: int, frame: FrameType | None) -> None:
+            global _ended_by
             nonlocal ending
+            _ended_by = signum
             if not ending:  # a second signal does not wait
                 ending = True
                 _end_jobs(folder)
@@ -66,6 +71,16 @@ def ending_with_us() -> Iterator[None]:
             del os.environ[VARIABLE]
             for number, before in handlers.items():
                 signal.signal(number, before)
+
+
+def raise_if_interrupted() -> None:
+    """To be called where an error is explained: packages may turn the exception of a signal into one of their own.
+
+    Raises:
+        Interrupted: a signal is ending this command.
+    """
+    if _ended_by is not None:
+        raise Interrupted(_ended_by) from None
 
 
 def _end_jobs(folder: Path) -> None:

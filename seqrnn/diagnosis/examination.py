@@ -14,6 +14,8 @@ from seqrnn.diagnosis.record import Record
 from seqrnn.diagnosis.trained_run import SECONDS, TrainedRun
 from seqrnn.errors import UserError
 
+FAIR = 2.5  # times an equal share of the time left, that an instrument may take
+
 
 def examine(
     run: TrainedRun,
@@ -30,14 +32,15 @@ def examine(
     """
     results: dict[str, Record] = {}
     missing: dict[str, str] = {}
+    known = instruments()
     began = perf_counter()
-    for name, instrument in instruments().items():
+    for number, (name, instrument) in enumerate(known.items()):
         announce(instrument.description)
         left = began + total - perf_counter()
         if left <= 0:
             missing[name] = "the time for measurements was over; allow more with --seconds"
             continue
-        run.begin(min(seconds, left))
+        run.begin(min(seconds, FAIR * left / (len(known) - number)))
         try:
             with limited_memory(run.directory, run.most_memory):
                 results[name] = instrument.measure(run)

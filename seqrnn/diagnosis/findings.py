@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, instruments
-from seqrnn.diagnosis.instruments.baselines import AT_FLOOR, Baseline, Baselines
+from seqrnn.diagnosis.instruments.baselines import AT_FLOOR, NOTHING, Baseline, Baselines
 from seqrnn.diagnosis.instruments.forgetting import NOT_IMPROVED, Forgetting
 from seqrnn.diagnosis.instruments.noise import Noise
 from seqrnn.diagnosis.instruments.reach import EXPLODED, Reach
@@ -29,6 +29,8 @@ def findings_of(found: Examination) -> list[Finding]:
         if name in found.results
         for finding in instrument.symptoms(found.results[name])
     ]
+    if any(finding.name == "memorised" for finding in own):  # it has learned something, if only by heart
+        own = [finding for finding in own if finding.name != "nothing_learned"]
     return [*own, *truncated_too_early(found), *dominated_by_noise(found)]
 
 
@@ -50,8 +52,18 @@ def floor_of(found: Examination) -> Baseline | None:
 
 
 def has_learned(found: Examination) -> bool:
-    """Whether it is better than trivial predictors, in its loss or its accuracy."""
-    return not any(finding.name == "nothing_learned" for finding in findings_of(found))
+    """Whether it is better than trivial predictors, in its loss or its accuracy, on any data."""
+    return not _has(found, "nothing_learned")
+
+
+def has_learned_by_heart(found: Examination) -> bool:
+    """Whether it is better on its training data, and no better than trivial predictors on other data."""
+    ratio = baselines.ratio if (baselines := found.get(Baselines)) else None
+    return ratio is not None and ratio.low >= NOTHING and _has(found, "memorised")
+
+
+def _has(found: Examination, name: str) -> bool:
+    return any(finding.name == name for finding in findings_of(found))
 
 
 def truncated_too_early(found: Examination) -> Iterator[Finding]:

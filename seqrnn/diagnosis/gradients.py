@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.components import Components
-from seqrnn.diagnosis.trained_run import Excerpt
+from seqrnn.diagnosis.excerpts import Excerpt
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached, restarted

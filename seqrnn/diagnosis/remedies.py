@@ -63,7 +63,7 @@ def _of_rates(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     if lr is None:
         return
     best = _best_rate(found, lr)
-    near = [best, _rounded(best / 3), _rounded(best / 10)]
+    near = [best, _rounded(best / 4)]
     is_known = found.get(Rates) is not None
     others = (4,) if is_known else (4, 32, 256, 2048)
     larger = _distinct([*near, *(_rounded(lr * factor) for factor in others)], above=lr)
@@ -95,15 +95,13 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     if carried := _carried(run):
         yield Remedy("carried state", _at(carried, lr, [lr, best]))
     if more:
-        yield Remedy("more streams", _at(more, lr, [*rates, _rounded(4 * best)]))
+        yield Remedy("more streams", _at(more, lr, [lr, best, _rounded(4 * best)]))
     if wider or more:
         yield Remedy(
-            "wider batch", _at({**wider, **more, **decay}, lr, [*rates, _rounded(25 * lr), _rounded(100 * lr)])
+            "wider batch", _at({**wider, **more, **decay}, lr, [best, _rounded(4 * best), _rounded(25 * lr)])
         )
     if schedule.streams >= 4:
-        yield Remedy(
-            "fewer streams", _at({"schedule.streams": max(1, schedule.streams // 8)}, lr, [lr, _rounded(lr / 3)])
-        )
+        yield Remedy("fewer streams", _at({"schedule.streams": max(1, schedule.streams // 8)}, lr, [lr]))
     if (schedule.update_every or 0) > (stride := schedule.stride or schedule.window or math.inf):
         fewer = max(1, (schedule.update_every or 0) // (8 * int(stride))) * int(stride)
         yield Remedy("shorter accumulation", _at({"schedule.update_every": fewer}, lr, [lr, _rounded(lr / 3)]))

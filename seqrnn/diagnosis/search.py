@@ -74,8 +74,13 @@ class Search:
     def search(self, remedies: Sequence[Remedy]) -> None:
         """Tries remedies, the most relevant ones first."""
         try:
-            screened, part = self._screen(remedies)
-            self._confirm(screened, part)
+            part = 0.0
+            while self.best is None and part < 1:  # where nothing helps at a part of the length, more of it is tried
+                screened, reached = self._screen(remedies, at_least=4 * part)
+                if not screened or reached <= part:
+                    break
+                part = reached
+                self._confirm(screened, part)
             self._combine({remedy.name: remedy for remedy in remedies})
             self._recheck()
         except TooSlow:
@@ -85,7 +90,7 @@ class Search:
 
     # --- Stages
 
-    def _screen(self, remedies: Sequence[Remedy]) -> tuple[list[Screened], float]:
+    def _screen(self, remedies: Sequence[Remedy], at_least: float) -> tuple[list[Screened], float]:
         """Returns what the first trials of the remedies gave, the best first, and their part of the length."""
         trials, base_pace = self.trials, self.trials.pace({})
         self.announce(f"trying {len(remedies)} remedies")
@@ -105,10 +110,14 @@ class Search:
             return (found + CONFIRMED * trials.seconds_of({}, part)) / trials.workers
 
         part = 1.0
-        while part / 2 >= trials.shortest and seconds(part, planned) > allowed:
+        while part / 2 >= max(trials.shortest, at_least) and seconds(part, planned) > allowed:
             part /= 2
         while len(planned) > 1 and seconds(part, planned) > 2 * allowed:
-            self.untried[planned.pop()[0].name] = "there was no time"
+            name = planned.pop()[0].name
+            if name not in self.results:
+                self.untried[name] = "there was no time"
+        if at_least and seconds(part, planned) > 2 * allowed:
+            return [], part
         asked = [Training({}, part, FIRST_SEED + number) for number in range(CONFIRMED)]
         asked += [Training(one, part * n, FIRST_SEED) for remedy, n in planned for one in remedy.variants]
         losses = iter(trials.finished_losses(asked))
@@ -117,7 +126,8 @@ class Search:
         for remedy, length in planned:
             own = [(loss, change) for change in remedy.variants if (loss := next(losses)) is not None]
             if not bases or not own:
-                self.untried[remedy.name] = "there was no time"
+                if remedy.name not in self.results:
+                    self.untried[remedy.name] = "there was no time"
                 continue
             loss, change = min(own, key=lambda pair: pair[0])
             base = float(np.exp(np.log(bases).mean()))

@@ -22,7 +22,7 @@ from seqrnn.errors import printable
 from seqrnn.rundir.writer import write_diagnosis
 
 SECONDS = 60.0  # of a diagnosis
-EACH, EXAMINING = 0.12, 0.4  # of the time, that each instrument may take, and all of them together
+EACH, EXAMINING = 0.12, 0.35  # of the time, that each instrument may take, and all of them together
 DRAWING = 2.0  # seconds of it, for the picture
 
 

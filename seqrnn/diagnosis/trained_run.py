@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from torch import Tensor
 from seqrnn.components import build_components, build_network, check_config
 from seqrnn.device import DeviceContext
 from seqrnn.diagnosis.budget import Budget
+from seqrnn.diagnosis.excerpts import Excerpt, Segments
 from seqrnn.diagnosis.memory_limit import limited_memory
 from seqrnn.diagnosis.training_data import TrainingData
 from seqrnn.errors import ConfigError, DataError, printable
@@ -44,36 +45,6 @@ SHARE = 0.5  # of the time left that a measurement may be expected to take
 MOST_NUMBERS = 2**27  # of all states that are kept (1 GiB)
 MOST_MEMORY = 2**33  # bytes that data and network may take together,
 COPIES = 32  # and bytes for each byte of the weights
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """Consecutive timesteps of training data.
-
-    Args:
-        chunk: T timesteps of B streams.
-        state: that the network has before the first of them.
-    """
-
-    chunk: Chunk
-    state: State
-
-
-@dataclass(frozen=True)
-class Segments:
-    """N segments of T timesteps from validation sequences, side by side, each ending at a valid target.
-
-    Args:
-        inputs: (T, N, I).
-        targets: (N, O) or (N,), at the last timestep.
-        state: of the trained network, before the first timestep.
-        sequences: how many different sequences they come from.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    state: State
-    sequences: int
 
 
 class TrainedRun:

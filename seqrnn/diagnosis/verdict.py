@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from seqrnn.diagnosis.causes import CAUSES, proven_by
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
-from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, is_solved
+from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.intervals import part_of_length, percent
@@ -32,6 +32,7 @@ RATES = ("larger learning rate", "smaller learning rate")
 CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a cause
 COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
 COSTLY = 2.0  # times the time
+REFUTING = 0.5  # part of the length from which a trial speaks against a cause: what comes late is not seen before
 DOMINANT = 0.2  # of the loss: where another rate alone brings that, nothing that needs it as well is a cause
 
 
@@ -118,11 +119,14 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
-        if not names or (tried and not any(map(is_proof, tried))):
-            continue  # an observation, or not confirmed by trials
+        is_refuted = any(one.part >= REFUTING for one in tried) and not any(map(is_proof, tried))
+        if not names or is_refuted:
+            continue  # an observation, or not confirmed by trials that were long enough to tell
         best = min(filter(is_proof, tried), key=own_effect, default=None)
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
-        effect = own_effect(best) if best else math.inf
+        effect = (
+            own_effect(best) * math.sqrt(max(1.0, best.cost)) if best else math.inf
+        )  # what costs more ranks lower
         causes.append(((effect, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried])))
     return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
 
@@ -162,6 +166,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
             f"It has learned a part: its {baselines.metric_name} is {percent(gain)} above that of the best trivial "
             f"predictor, although {loss}.{then}"
         )
+    if has_learned_by_heart(found):
+        return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
     if not has_learned(found):
         return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
     if baselines.ratio.high >= 1:

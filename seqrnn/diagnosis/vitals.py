@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from seqrnn.components import Components
+from seqrnn.diagnosis.excerpts import Excerpt
 from seqrnn.diagnosis.gradients import (
     compare,
     forward_gradient,
@@ -29,7 +30,6 @@ from seqrnn.diagnosis.gradients import (
     windowed_gradient,
 )
 from seqrnn.diagnosis.instruments.truncation import beginning_of
-from seqrnn.diagnosis.trained_run import Excerpt
 from seqrnn.tasks.protocol import Chunk
 
 TIMESTEPS, STREAMS = 128, 16  # that are looked at

@@ -45,11 +45,13 @@ class Elman(nn.Module):
 
     def _layer(self, number: int, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         W, (c,), contexts = self.W[number], state, []  # (I + H, H), (B, H)
-        b = self.b[number] if len(self.b) else 0.0
+        b = self.b[number] if len(self.b) else None
         for x in inputs:  # (B, I)
-            c = torch.tanh(torch.cat([x, c], dim=-1) @ W + b)
+            net = torch.cat([x, c], dim=-1) @ W
+            c = torch.tanh(net if b is None else net + b)
             contexts.append(c)
-        return torch.stack(contexts), (c,)  # (T, B, H), (B, H)
+        outputs = torch.stack(contexts) if len(contexts) > 1 else c.unsqueeze(0)
+        return outputs, (c,)  # (T, B, H), (B, H)
 
     def initial_state(self, streams: int) -> State:
         return (zeros(self.W[0], self.num_layers, streams, self.output_size),)

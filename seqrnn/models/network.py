@@ -81,7 +81,7 @@ class Network(nn.Module):
     def recur(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Computes what the cell computes, by the chosen kernel."""
         device, recurrence = inputs.device, None
-        if not torch.is_autocast_enabled(device.type):
+        if self.kernel != "torch" and not torch.is_autocast_enabled(device.type):
             recurrence = self.compiled_recurrence(device, inputs.dtype, inputs.shape[1], torch.is_grad_enabled())
         if recurrence is not None:
             from seqrnn.kernels.recurrence import recur  # late: it imports the compiler

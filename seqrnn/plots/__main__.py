@@ -1,4 +1,4 @@
-"""python -m seqrnn.plots RUN_DIR [RUN_DIR ...]: draws the pictures of finished runs again.
+"""python -m seqrnn.plots DIR [DIR ...]: draws the pictures of finished runs again, of all at or below directories.
 
 Python puts the current directory first on its module search path for ``python -m``. Inside a directory that was
 received from someone, that would run a yaml.py in it, so it is removed before anything else is imported. A module of
@@ -25,17 +25,19 @@ with exiting_at_once():  # what is slow to import
     from seqrnn.cli import reporting
     from seqrnn.diagnosis.page import draw_diagnosis
     from seqrnn.errors import DataError, printable
-    from seqrnn.plots import style  # noqa: F401  imports matplotlib
+    from seqrnn.plots import helper, style  # noqa: F401  style imports matplotlib
+    from seqrnn.run_table import find_runs
 
 
 def draw_all(directories: Sequence[Path]) -> None:
-    """Draws the pictures of each run, and prints their paths.
+    """Draws the pictures of each run at or below directories, and prints their paths.
 
     Raises:
         DataError: some of the directories could not be drawn; the others were.
     """
     problems: list[str] = []
-    for directory in directories:
+    for directory in [run for path in directories for run in list(find_runs(path)) or [path]]:
+        not_drawn: Sequence[str] = ()
         try:
             plots.draw(
                 directory,
@@ -44,7 +46,9 @@ def draw_all(directories: Sequence[Path]) -> None:
                 others=[draw_diagnosis],
             )
         except DataError as error:
-            problems += error.problems
+            not_drawn = error.problems
+        helper.settle(directory, not_drawn)
+        problems += not_drawn
     if problems:
         raise DataError(*problems)
 
@@ -52,7 +56,7 @@ def draw_all(directories: Sequence[Path]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the ``seqrnn-plots`` command."""
     parser = argparse.ArgumentParser("python -m seqrnn.plots", description="Draws the pictures of runs again.")
-    parser.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path, help="a directory that a run left")
+    parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="what a run or a sweep left")
     directories = parser.parse_args(arguments).directories
     if not reporting.wants_traceback():
         warnings.simplefilter("ignore")  # numbers too large to draw, letters that the font lacks

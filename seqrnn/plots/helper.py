@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +55,8 @@ def draw_or_explain(directory: Path) -> list[str]:
 def draw_pending(directory: Path) -> None:
     """Draws the pictures of a run that left them to others, and writes into its summary.json and train.log what could
     not be drawn, as the run would have done. Does nothing for other runs."""
-    if _is_pending(_summary(directory)):
-        _settle(directory, draw_or_explain(directory))
+    if is_pending(_summary(directory)):
+        settle(directory, draw_or_explain(directory))
 
 
 def _summary(directory: Path) -> dict[str, Any]:
@@ -67,12 +67,15 @@ def _summary(directory: Path) -> dict[str, Any]:
         return {}
 
 
-def _is_pending(summary: dict[str, Any]) -> bool:
+def is_pending(summary: Mapping[str, Any]) -> bool:
+    """Returns whether a run has left its pictures to ``draw_pending``."""
     return any(str(problem).startswith(PENDING) for problem in summary.get("problems", ()))
 
 
-def _settle(directory: Path, not_drawn: list[str]) -> None:
-    """Replaces the line about pending pictures by what could not be drawn."""
+def settle(directory: Path, not_drawn: Sequence[str]) -> None:
+    """Replaces the line about pending pictures, if the summary of a run has it, by what could not be drawn."""
+    if not is_pending(_summary(directory)):
+        return
     lock = Lock(directory / LOCK, directory / OWNER)
     try:
         lock.acquire()
@@ -80,7 +83,7 @@ def _settle(directory: Path, not_drawn: list[str]) -> None:
         return
     try:
         summary = _summary(directory)
-        if _is_pending(summary):
+        if is_pending(summary):
             others = [problem for problem in summary["problems"] if not str(problem).startswith(PENDING)]
             text = to_json({**summary, "problems": [*others, *not_drawn]}, indent=2) + "\n"
             with replacing(directory / SUMMARY) as path:
@@ -112,7 +115,7 @@ class Helper:
 
     def draw(self, directory: Path) -> None:
         """Has the pictures of a run drawn, if they are pending. Waits only if ``MOST_WAITING`` runs are before it."""
-        if not _is_pending(_summary(directory)):
+        if not is_pending(_summary(directory)):
             return
         self._waiting.append(directory.absolute())
         try:

@@ -44,7 +44,7 @@ def animate(
     target = layout.select(style.real(arrays["targets"]))  # (K, O)
     frames = [layout.select(frame) for frame in outputs]  # F times (K, O)
     count = min(target.shape[1], MOST_PANELS)
-    figure, body = style.page(3.4 if count == 1 else 1.7 * count + 0.4, facts, "", facts.name)
+    figure, body = style.page(3.4 if count == 1 else 1.7 * count + 0.4, facts, "", facts.name, of_images=True)
     panels = body.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     target_colour, output_colour = layout.colours
     marker = "o" if len(layout.x) < FEW else ""

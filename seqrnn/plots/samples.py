@@ -24,14 +24,14 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts, names: Sequence[str] 
     count = min(10, inputs.shape[1], len(targets))
     if images.are_images(inputs):
         caption = "Each row of pixels is a timestep, read from the top."
-        figure, body = style.page(1.05, facts, caption, f"{facts.task}: the first training examples")
+        figure, body = style.page(1.05, facts, caption, f"{facts.task}: the first training examples", of_images=True)
         for number, ax in enumerate(body.subplots(1, 10, squeeze=False)[0]):
             shown = inputs[:, number] if number < count else None
             images.show(ax, shown, style.plain(facts.class_name(targets[number])) if shown is not None else "", INK)
         return figure
     lines = min(inputs.shape[2], len(INPUTS))
     caption = f"{'Inputs' if lines == inputs.shape[2] else f'{lines} of the inputs'} against timesteps."
-    figure, body = style.page(3.2, facts, caption, f"{facts.task}: the first training examples")
+    figure, body = style.page(3.2, facts, caption, f"{facts.task}: the first training examples", of_images=True)
     for number, ax in enumerate(body.subplots(2, 5, sharex=True, sharey=True).ravel()):
         if number >= count:
             ax.set_axis_off()

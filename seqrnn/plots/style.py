@@ -13,12 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from seqrnn.errors import printable
 from seqrnn.plots.facts import Facts
+from seqrnn.plots.layout import PAD, GridLayout
 from seqrnn.rundir.atomic import replacing
 
 # Okabe & Ito (2008), Color Universal Design: colour-blind people can tell them apart.
@@ -40,19 +42,24 @@ Array = NDArray[np.float64]
 @contextmanager
 def defaults() -> Iterator[None]:
     """Draws with matplotlib's own parameters: a matplotlibrc, of the user or in the current directory, could ask for
-    LaTeX, which may be missing and runs programs."""
+    LaTeX, which may be missing and runs programs. Letters are not fitted to pixels, so they keep their shapes, and
+    take half the time."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        matplotlib.rcParams["text.hinting"] = "no_hinting"
         yield
 
 
-def page(height: float, facts: Facts, caption: str, title: str | None = None) -> tuple[Figure, SubFigure]:
+def page(
+    height: float, facts: Facts, caption: str, title: str | None = None, *, of_images: bool = False
+) -> tuple[Figure, SubFigure]:
     """Makes a page with the run's title, a caption, and the run's notes.
 
     Args:
         height: of the body, in inches.
         caption: what the picture shows.
         title: instead of the title of the run, which has its test score.
+        of_images: whether the body has axes of a fixed aspect, or titles of its own.
 
     Returns:
         The figure, and its body to draw in.
@@ -65,7 +72,7 @@ def page(height: float, facts: Facts, caption: str, title: str | None = None) ->
     top = 0.1 + sum(size * LINE for _, size, _, _ in lines)
     figure = Figure(figsize=(WIDTH, top + height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.05)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=PAD[0], h_pad=PAD[1]) if of_images else GridLayout())
     head, body = parts(figure, heights=(top, height))
     y = top - 0.1
     for line, size, weight, colour in lines:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
-from seqrnn.tables.dataset import describe_unknown
 from seqrnn.tables.files import find_sources
-from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.preprocessing import Encoded, Preprocessing, describe_unknown
 from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
 from seqrnn.tables.times import MOST_NAMED

@@ -342,7 +342,7 @@ class Recorder:
             self.terminal.print("resume with:")
             self.terminal.print_path(resume_command(directory, self.values))
         if self.report and self.report.verdict:
-            self.terminal.print_path(self.report.verdict)
+            self.terminal.print(self.report.verdict)
         elif status == "finished" and not self.components.settings.smoke:
             self._print_shortfall(directory)
         self.terminal.close()

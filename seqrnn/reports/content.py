@@ -22,14 +22,13 @@ from seqrnn.reports.ranking import Ranking, ranking_of
 from seqrnn.rundir.names import DIAGNOSIS, LOG
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import resume_command
-from seqrnn.sweeping.comparison import Result, conditions, differing
+from seqrnn.sweeping.comparison import MOST_PICTURED, Result, conditions, differing
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, SweepDirectory
 from seqrnn.sweeping.search_record import SearchRecord
 from seqrnn.sweeping.tables import label, repeat_command
 from seqrnn.sweeping.watching import duration
 
 MOST_PICTURES = 24  # of a page
-PICTURES_OF_A_RANKING = 8
 MOST_DIAGNOSES = 200
 AS_PLANNED = ("finished", "pruned")
 ORDER = ("finished", "running", "waiting", "interrupted", "diverged", "failed")
@@ -108,7 +107,7 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
     points = curves.points_of_a_curve(sum(map(len, ranked)), 3)
     rankings, pictures = [], MOST_PICTURES
     for number, group in enumerate(ranked):
-        rankings.append(ranking_of(number, group, folder, points, min(pictures, PICTURES_OF_A_RANKING), problems))
+        rankings.append(ranking_of(number, group, folder, points, min(pictures, MOST_PICTURED), problems))
         pictures -= len(rankings[-1].pictures)
     order = {status: place for place, status in enumerate(ORDER)}
     unfinished = sorted(

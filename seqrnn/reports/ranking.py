@@ -338,11 +338,9 @@ def _pictures(
     """Returns the predictions of the best conditions, each by the run whose score is the nearest to the mean."""
     found: list[Picture] = []
     for one, row in zip(ranked, rows, strict=True):
-        if len(found) >= most or one.mean is None:
+        typical = one.typical
+        if len(found) >= most or typical is None:
             break
-        mean = one.mean
-        scored = [result for result in one.results if result.value is not None]
-        typical = min(scored, key=lambda result: abs((result.value or 0.0) - mean))
         source = try_thumbnail(typical.directory, PREDICTIONS, problems)
         if source is not None:
             seed = "" if typical.seed is None else f", seed {typical.seed}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,11 +21,11 @@ from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
-from seqrnn.models.unroll import unroll
+from seqrnn.models.unroll import restarts_of, unroll_between
 from seqrnn.schedule import group_by_extent
 from seqrnn.strategies.plain import Windows
+from seqrnn.strategies.reading import Flags, WindowReader, select, selected
 from seqrnn.tasks.checks import DataFormat
-from seqrnn.tasks.protocol import Chunk
 
 PAIRS = 16384  # (timestep, stream) pairs in a group of more than one window, at most: they bound the memory
 
@@ -44,35 +45,64 @@ class Folded:
         self, network: Network, loss: Loss, carry: bool, context: DeviceContext, data_format: DataFormat
     ) -> None:
         self.network, self.loss, self.carry = network, loss, carry
-        self.context, self.data_format = context, data_format
+        self.context = context
         recurrence = recurrence_of(network.cell)
         self.outputs_are_states = (
             recurrence is not None and recurrence.specification.outputs_are_states and len(recurrence.layers) == 1
         )
+        self.reader = WindowReader(context, data_format)
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
         self.influence: dict[str, Tensor] = {}
 
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        total, count = 0.0, 0
+    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+        losses, count = [], 0
         for group in group_by_extent(windows, PAIRS):
-            loss, targets = self._fold(_read(group, self.context, self.data_format))
-            total, count = total + loss, count + targets
-        return total, count
+            loss, targets = self._fold(self._read(group))
+            if loss is not None:
+                losses.append(loss)
+            count += targets
+        return losses, count
 
-    def _fold(self, columns: Sequence[Columns]) -> tuple[float, int]:
+    def _fold(self, columns: Sequence[Columns]) -> tuple[Tensor | None, int]:
+        """Returns the loss of windows, None if none of their targets is valid, and how many are."""
         states, last_round = self._initial_states(columns)
-        lead, chunk = columns[0].lead, _side_by_side([column.chunk for column in columns])
-        valid = chunk.valid[lead:]  # (T', B)
+        lead = columns[0].lead
+        inputs = _side_by_side([column.inputs for column in columns])
+        starts = np.concatenate([column.starts for column in columns], axis=1)
         with self.context.precision():
-            hidden, carried = self._unroll(chunk.inputs, chunk.starts, states, columns[0].keep)
-            outputs = self.network.head(hidden[lead:][valid])  # (targets, O): read only where there is a target
-            losses = self.loss(outputs, chunk.targets[lead:][valid])  # (targets,)
-            loss = losses.sum()
+            hidden, carried = self._unroll(inputs, starts, states, columns[0].keep)
         width = sum(column.streams for column in last_round)
         self._store_carried(last_round, tuple(part[:, -width:] for part in carried))
-        if len(losses):
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item(), len(losses)
+        valid = np.concatenate([column.valid for column in columns], axis=1)[lead:]  # (T', B)
+        selection, count = select(valid, hidden.device)
+        if not count:
+            return None, 0
+        targets = _side_by_side([column.targets for column in columns])[lead:]
+        with self.context.precision():
+            outputs = self.network.head(selected(hidden[lead:], selection))  # (targets, O): only where there is one
+            loss = self.loss(outputs, selected(targets, selection)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), count
+
+    def _read(self, windows: Windows) -> list[Columns]:
+        """Returns windows with their data."""
+        columns = []
+        for batch, window in windows:
+            piece = self.reader.piece(batch, window.start, window.stop)
+            at = slice(window.start - piece.start, window.stop - piece.start)
+            columns.append(
+                Columns(
+                    piece.inputs[at],
+                    piece.targets[at],
+                    piece.valid[at],
+                    piece.starts[at],
+                    window.start,
+                    lead=window.fresh - window.start,
+                    keep=window.keep - window.start,
+                    begins_batch=window.fresh == 0,
+                )
+            )
+        return columns
 
     def _initial_states(self, columns: Sequence[Columns]) -> tuple[list[State], list[Columns]]:
         """Returns the states that windows begin with; and the windows of the last round, on which no other window
@@ -101,8 +131,8 @@ class Folded:
             following = next((n for n, column in enumerate(columns[1:], 1) if column.begins_batch), len(columns))
             rounds = (following - 1) // width
         run = [columns[begin : begin + width] for begin in range(0, rounds * width, width)]
-        inputs = torch.cat([torch.cat([c.chunk.inputs[:keep] for c in side], dim=1) for side in run])
-        starts = torch.cat([torch.cat([c.chunk.starts[:keep] for c in side], dim=1) for side in run])
+        inputs = torch.cat([torch.cat([c.inputs[:keep] for c in side], dim=1) for side in run])
+        starts = np.concatenate([np.concatenate([c.starts[:keep] for c in side], axis=1) for side in run])
         with self.context.precision():
             outputs, state = self._unroll(inputs, starts, states)
         for number, side in enumerate(run, 1):
@@ -110,12 +140,13 @@ class Folded:
         return rounds * width
 
     def _unroll(
-        self, inputs: Tensor, starts: Tensor, states: Sequence[State], keep: int | None = None
+        self, inputs: Tensor, starts: Flags, states: Sequence[State], keep: int | None = None
     ) -> tuple[Tensor, State]:
         state = (
             states[0] if len(states) == 1 else tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
         )
-        return unroll(self.network.recur, self.network.initial_state, inputs, starts, state, keep)
+        initial_state = self.network.initial_state
+        return unroll_between(self.network.recur, initial_state, inputs, restarts_of(starts), state, keep)
 
     def _store_carried(self, columns: Sequence[Columns], state: State) -> None:
         """Stores the states that windows, side by side, have reached, for the windows that begin with them."""
@@ -125,11 +156,15 @@ class Folded:
                 self.states[column.start + column.keep] = tuple(own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Columns:
-    """A window with its data, which is computed in columns of its own; timesteps are counted from its start."""
+    """A window with its data (T, B, …), which is computed in columns of its own; timesteps are counted from its
+    start. Flags are on the CPU."""
 
-    chunk: Chunk
+    inputs: Tensor
+    targets: Tensor
+    valid: Flags
+    starts: Flags
     start: int  # timestep of its sequences
     lead: int  # timesteps before the fresh ones
     keep: int  # the state before this timestep is carried
@@ -137,42 +172,12 @@ class Columns:
 
     @property
     def streams(self) -> int:
-        return self.chunk.inputs.shape[1]
+        return self.inputs.shape[1]
 
 
-def _read(windows: Windows, context: DeviceContext, data_format: DataFormat) -> list[Columns]:
-    """Returns windows with their data, which is read once for consecutive windows of the same batch."""
-    columns: list[Columns] = []
-    first = 0
-    for number, (batch, window) in enumerate(windows):
-        if number + 1 < len(windows) and windows[number + 1][1].fresh > 0:
-            continue
-        origin = windows[first][1].start
-        chunk = context(data_format.read(batch, origin, window.stop))
-        columns += [
-            Columns(
-                chunk.between(one.start - origin, one.stop - origin),
-                one.start,
-                lead=one.fresh - one.start,
-                keep=one.keep - one.start,
-                begins_batch=one.fresh == 0,
-            )
-            for _, one in windows[first : number + 1]
-        ]
-        first = number + 1
-    return columns
-
-
-def _side_by_side(chunks: Sequence[Chunk]) -> Chunk:
-    """Returns chunks of the same number of timesteps as one chunk of all their streams."""
-    if len(chunks) == 1:
-        return chunks[0]
-    return Chunk(
-        torch.cat([chunk.inputs for chunk in chunks], dim=1),
-        torch.cat([chunk.targets for chunk in chunks], dim=1),
-        torch.cat([chunk.valid for chunk in chunks], dim=1),
-        torch.cat([chunk.starts for chunk in chunks], dim=1),
-    )
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Returns tensors (T, B, …) as one of all their streams."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
 def obstacle_to_folding(network: Network, input_size: int, context: DeviceContext) -> str | None:

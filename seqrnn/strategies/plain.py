@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from seqrnn.device import DeviceContext
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
-from seqrnn.models.unroll import unroll
+from seqrnn.models.unroll import unroll_between
 from seqrnn.schedule import Schedule, Window, split_updates
 from seqrnn.strategies import strategy_state
+from seqrnn.strategies.optimizer_step import OptimizerStep, ParameterStep, optimizer_step
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
+from seqrnn.strategies.reading import WindowData, WindowReader, selected
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
-from seqrnn.tasks.protocol import Batch, Chunk
+from seqrnn.tasks.protocol import Batch
 
 Windows = Sequence[tuple[Batch, Window]]
 
@@ -29,19 +30,25 @@ Windows = Sequence[tuple[Batch, Window]]
 class Gradients(Protocol):
     """Computes the gradient of an update. ``WindowByWindow`` is the reference."""
 
+    reader: WindowReader
     states: dict[int, State]  # carried states by the timestep that they come before
     influence: dict[str, Tensor]  # as in ``StrategyState``
 
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``.
+    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+        """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``. Does not
+        wait for the device.
 
         Returns:
-            That loss, and the number of valid targets that it is a sum over.
+            Losses () whose sum that loss is, and the number of valid targets that it is a sum over.
         """
 
 
 class Plain:
     """Computes updates with torch's autograd and one of its optimizers.
+
+    Losses and norms stay on the device until the end of a block of updates, so that the processor need not wait for
+    the device. If an update in the middle of the block turns out to have diverged, the block is computed once more
+    from its beginning, up to that update.
 
     Args:
         gradients: computes the gradient of an update.
@@ -51,53 +58,145 @@ class Plain:
         self.network, self.parameters = network, list(network.parameters())
         self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
         self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.zero = self.parameters[0].new_zeros(())
+        self._step: OptimizerStep | None = None  # made by the first update, after the state has been restored
 
     def prepare(self, announce: Callable[[str], None]) -> None:
         pass
 
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         return StrategyState(
-            strategy_state.optimizer_state(self.optimizer, self.network),
+            self._step.state() if self._step else strategy_state.optimizer_state(self.optimizer, self.network),
             strategy_state.group_settings(self.optimizer),
             strategy_state.cpu_states(self.gradients.states, pending_carries),
             self.gradients.influence if pending_carries else {},
         )
 
     def restore(self, state: StrategyState) -> None:
+        self.finish()
         strategy_state.load_optimizer_state(self.optimizer, self.network, state)
         strategy_state.load_states(self.gradients.states, state, self.parameters[0].device)
         self.gradients.influence = state.influence
 
     def finish(self) -> None:
-        pass
+        if self._step:
+            self._step.finish()
+            self._step = None
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
-        rows = []
-        for update, factor in zip(split_updates(ranges, self.schedule.windows_per_update), factors, strict=False):
-            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * float(factor)
-            for parameter in self.parameters:  # also of those that the optimizer does not have
-                parameter.grad = None
-            windows = self.schedule.windows_of(update)
-            loss, targets = self.gradients(windows)
-            norm = average_and_clip(self.parameters, targets, self.schedule.clip_norm)
-            timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
-            rows.append((update[0].epoch, timesteps, loss, targets, norm))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                break
-            if targets:
-                self.optimizer.step()
-        epochs, steps, losses, counts, norms = (np.array(column) for column in zip(*rows, strict=True))
-        return UpdateStats(epochs, steps, losses, counts, norms, self.rates[0] * factors[: len(rows)])
+        self._step = self._step or optimizer_step(self.network, self.optimizer, self.schedule.clip_norm)
+        self.gradients.reader.plan(ranges, self.schedule)
+        updates = list(split_updates(ranges, self.schedule.windows_per_update))[: len(factors)]
+        restore = self._snapshot() if len(updates) > 1 else None
+        figures = Figures()
+        try:
+            for number, update in enumerate(updates):
+                if number:
+                    self._take_step(figures, factors[number - 1])
+                self._gradient(update, figures)
+        except Exception:
+            if restore is None or figures.first_diverged() is None:
+                raise  # else what failed was given the numbers of an update that had diverged
+        diverged = figures.first_diverged()
+        if diverged is None:
+            self._take_step(figures, factors[len(updates) - 1])
+        elif restore is not None and diverged + 1 < len(updates):
+            restore()
+            again = Figures()
+            for number, update in enumerate(updates[:diverged]):
+                self._gradient(update, again)
+                self._take_step(again, factors[number])
+        count = len(updates) if diverged is None else diverged + 1
+        return figures.stats(count, self.rates[0] * factors[:count])
+
+    def _gradient(self, update: WindowRanges, figures: Figures) -> None:
+        """Computes the gradient of an update, averaged and clipped."""
+        for parameter in self.parameters:  # also of those that the optimizer does not have
+            parameter.grad = None
+        windows = self.schedule.windows_of(update)
+        losses, targets = self.gradients(windows)
+        norm = self._gather(targets) if targets else self.zero
+        timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
+        figures.add(update[0].epoch, timesteps, losses or [self.zero], targets, norm)
+
+    def _gather(self, targets: int) -> Tensor:
+        assert self._step is not None
+        norm = self._step.gather(targets)
+        if norm is None:  # some parameters have no gradient, and optimizers leave those alone
+            self._step.finish()
+            self._step = ParameterStep(self.network, self.optimizer, self.schedule.clip_norm)
+            norm = self._step.gather(targets)
+            assert norm is not None
+        return norm
+
+    def _take_step(self, figures: Figures, factor: float) -> None:
+        assert self._step is not None
+        if figures.targets[-1]:
+            self._step([rate * float(factor) for rate in self.rates])
+
+    def _snapshot(self) -> Callable[[], None]:
+        """Returns a function that sets everything that updates depend on to what it is now."""
+        assert self._step is not None
+        gradients, restore_weights = self.gradients, self._step.snapshot()
+        states, influence = dict(gradients.states), gradients.influence
+        generator = torch.get_rng_state()
+        on_device = torch.cuda.get_rng_state(self.zero.device) if self.zero.is_cuda else None
+
+        def restore() -> None:
+            restore_weights()
+            gradients.states.clear()
+            gradients.states.update(states)
+            gradients.influence = influence
+            torch.set_rng_state(generator)
+            if on_device is not None:
+                torch.cuda.set_rng_state(on_device, self.zero.device)
+
+        return restore
 
 
-def average_and_clip(parameters: Iterable[nn.Parameter], targets: int, clip_norm: float | None) -> float:
-    """Divides summed gradients by the number of targets, and limits their norm; returns the norm before that."""
-    moved = [parameter for parameter in parameters if parameter.grad is not None]
-    for parameter in moved:
-        assert parameter.grad is not None
-        parameter.grad /= max(1, targets)
-    return float(clip_grad_norm_(moved, clip_norm or float("inf")))
+class Figures:
+    """Collects the figures of the updates of a block; losses and norms stay on the device until the end."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.timesteps: list[int] = []
+        self.targets: list[int] = []
+        self._losses: list[Tensor] = []
+        self._updates: list[int] = []  # of each loss
+        self._norms: list[Tensor] = []
+        self._fetched: tuple[Numbers, Numbers] | None = None
+
+    def add(self, epoch: int, timesteps: int, losses: Sequence[Tensor], targets: int, norm: Tensor) -> None:
+        """Adds an update."""
+        self._updates += [len(self.epochs)] * len(losses)
+        self.epochs.append(epoch)
+        self.timesteps.append(timesteps)
+        self.targets.append(targets)
+        self._losses += losses
+        self._norms.append(norm)
+
+    def _fetch(self) -> tuple[Numbers, Numbers]:
+        """Returns losses and norms; waits for the device the first time."""
+        if self._fetched is None:
+            values = torch.cat([torch.stack(self._losses).double(), torch.stack(self._norms).double()]).cpu().numpy()
+            losses = np.bincount(self._updates, weights=values[: len(self._losses)]).astype(np.float64)
+            self._fetched = fetched = losses, values[len(self._losses) :]
+            return fetched
+        return self._fetched
+
+    def first_diverged(self) -> int | None:
+        """Returns the number of the first update whose loss or gradient is NaN or infinite; None: there is none."""
+        losses, norms = self._fetch() if self.epochs else (np.empty(0), np.empty(0))
+        found = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(norms)))
+        return int(found[0]) if len(found) else None
+
+    def stats(self, count: int, rates: Numbers) -> UpdateStats:
+        """Returns the figures of the first ``count`` updates."""
+        losses, norms = self._fetch()
+        epochs, timesteps, targets = (
+            np.array(column[:count], np.int64) for column in (self.epochs, self.timesteps, self.targets)
+        )
+        return UpdateStats(epochs, timesteps, losses[:count], targets, norms[:count], rates)
 
 
 class WindowRunner:
@@ -108,28 +207,26 @@ class WindowRunner:
     """
 
     def __init__(self, network: Network, carry: bool, context: DeviceContext, data_format: DataFormat) -> None:
-        self.network, self.carry, self.context, self.data_format = network, carry, context, data_format
+        self.network, self.carry, self.context = network, carry, context
+        self.reader = WindowReader(context, data_format)
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
 
-    def __call__(self, batch: Batch, window: Window) -> tuple[Tensor, Chunk]:
-        """Returns the outputs of the cell (T', B, H), and the data, of the window's fresh timesteps."""
+    def __call__(self, batch: Batch, window: Window) -> tuple[Tensor, WindowData]:
+        """Returns the outputs of the cell (T', B, H) for the window's fresh timesteps, and its data."""
         if window.fresh == 0:
             self.states.clear()  # a batch begins: other sequences
-        state = self.states.pop(window.start, None) or self.network.initial_state(batch.streams)
-        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
+        data = self.reader(batch, window)
+        state, restarts = self.states.pop(window.start, None), data.restarts
+        if state is None:
+            state = self.network.initial_state(batch.streams)
+            restarts = [each for each in restarts if each[0]]  # sequences that start here are in that state already
+        recur, initial_state, keep = self.network.recur, self.network.initial_state, window.keep - window.start
         with self.context.precision():
-            hidden, carried = unroll(
-                self.network.recur,
-                self.network.initial_state,
-                chunk.inputs,
-                chunk.starts,
-                state,
-                window.keep - window.start,
-            )
+            hidden, carried = unroll_between(recur, initial_state, data.inputs, restarts, state, keep)
         if self.carry and window.keep < batch.timesteps:
             self.states[window.keep] = detached(carried)
         fresh = window.fresh - window.start
-        return hidden[fresh:], chunk.between(fresh, window.stop - window.start)
+        return hidden[fresh:] if fresh else hidden, data
 
 
 class WindowByWindow:
@@ -140,22 +237,19 @@ class WindowByWindow:
     ) -> None:
         self.network, self.loss, self.context = network, loss, context
         self.run = WindowRunner(network, carry, context, data_format)
-        self.states = self.run.states
+        self.reader, self.states = self.run.reader, self.run.states
         self.influence: dict[str, Tensor] = {}
 
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        total, count = 0.0, 0
+    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+        losses, count = [], 0
         for batch, window in windows:
-            loss, targets = self._pass(batch, window)
-            total, count = total + loss, count + targets
-        return total, count
-
-    def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
-        hidden, chunk = self.run(batch, window)
-        with self.context.precision():
-            outputs = self.network.head(hidden[chunk.valid])  # (targets, O): read only where there is a target
-            losses = self.loss(outputs, chunk.targets[chunk.valid])  # (targets,)
-            loss = losses.sum()
-        if len(losses):
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item(), len(losses)
+            hidden, data = self.run(batch, window)
+            if data.count:
+                with self.context.precision():
+                    outputs = self.network.head(selected(hidden, data.selection))  # (N, O)
+                    loss = self.loss(outputs, data.targets)  # (N,)
+                    loss = loss.sum() if data.count > 1 else loss
+                loss.backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach().reshape(()))
+                count += data.count
+        return losses, count

@@ -15,7 +15,8 @@ from seqrnn.components import Components
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.schedule import Window, split_updates
 from seqrnn.strategies import strategy_state
-from seqrnn.strategies.plain import WindowRunner, average_and_clip
+from seqrnn.strategies.optimizer_step import average_and_clip
+from seqrnn.strategies.plain import WindowRunner
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
@@ -53,13 +54,14 @@ class RidgeRegression:
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         rows = []
+        self.runner.reader.plan(ranges, self.schedule)
         for update in split_updates(ranges, self.schedule.windows_per_update):
             for parameter in self.network.parameters():
                 parameter.grad = None
             windows = self.schedule.windows_of(update)
             found = [self._pass(batch, window) for batch, window in windows]
             loss, targets = sum(one[0] for one in found), sum(one[1] for one in found)
-            norm = average_and_clip(self.head.parameters(), targets, None)
+            norm = float(average_and_clip(self.head.parameters(), targets, None))
             timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
             rows.append((update[0].epoch, timesteps, loss, targets, norm))
             if not (np.isfinite(loss) and np.isfinite(norm)):
@@ -76,10 +78,12 @@ class RidgeRegression:
         """Returns the summed loss of a window's fresh timesteps, their number, and what they add to the two sums.
         Adds the gradient of the loss to the head's."""
         with torch.no_grad():
-            hidden, chunk = self.runner(batch, window)  # (T', B, H)
-        fitted = chunk.valid & self._settled(batch, window).to(chunk.valid.device)  # (T', B)
-        fitted = fitted & ~chunk.targets.isnan().any(dim=-1)  # one sum serves all outputs
-        h, targets = hidden[fitted].to(self.head.weight.dtype), chunk.targets[fitted]  # (N, H), (N, O)
+            hidden, _ = self.runner(batch, window)  # (T', B, H)
+        piece = self.runner.reader.piece(batch, window.start, window.stop)
+        fresh = slice(window.fresh - piece.start, window.stop - piece.start)
+        valid = torch.from_numpy(piece.valid[fresh]) & self._settled(batch, window)  # (T', B)
+        fitted = valid.to(hidden.device) & ~piece.targets[fresh].isnan().any(dim=-1)  # one sum serves all outputs
+        h, targets = hidden[fitted].to(self.head.weight.dtype), piece.targets[fresh][fitted]  # (N, H), (N, O)
         loss = self.loss(self.head(h), targets).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         rows = h.double()

@@ -18,6 +18,7 @@ from seqrnn.models.protocol import State, detached, restarted
 from seqrnn.schedule import Gradient, Window
 from seqrnn.strategies.influence import Influence, influence_of, units_of
 from seqrnn.strategies.plain import Windows
+from seqrnn.strategies.reading import WindowReader
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch, Chunk
 
@@ -44,7 +45,8 @@ class RTRL:
     def __init__(
         self, network: Network, loss: Loss, gradient: Gradient, context: DeviceContext, data_format: DataFormat
     ) -> None:
-        self.network, self.loss, self.context, self.data_format = network, loss, context, data_format
+        self.network, self.loss, self.context = network, loss, context
+        self.reader = WindowReader(context, data_format)
         self.kept = influence_of(network, gradient)
         self.states: dict[int, State] = {}  # the state by the timestep that it comes before
         self._values: Tensor | None = None  # (B, rows, P), before the same timestep
@@ -67,38 +69,35 @@ class RTRL:
             parts = [stored[name].flatten(2) for name in self.kept.parameters]
             self._values = torch.cat(parts, dim=2).to(like.device, like.dtype)
 
-    def __call__(self, windows: Windows) -> tuple[float, int]:
-        total, count = 0.0, 0
-        for batch, window in windows:
-            loss, targets = self._pass(batch, window)
-            total, count = total + loss, count + targets
-        return total, count
+    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+        found = [self._pass(batch, window) for batch, window in windows]
+        return [loss for loss, _ in found], sum(targets for _, targets in found)
 
-    def _pass(self, batch: Batch, window: Window) -> tuple[float, int]:
+    def _pass(self, batch: Batch, window: Window) -> tuple[Tensor, int]:
         state = None if window.fresh == 0 else self.states.get(window.start)
         self.states.clear()
         if state is None:
             state = self.network.initial_state(batch.streams)
             self.begin(batch.streams)
-        chunk = self.context(self.data_format.read(batch, window.start, window.stop))
-        total = 0.0
+        chunk = self.reader.chunk(batch, window.start, window.stop)
+        total = self._cell_parameters[0].new_zeros((), dtype=torch.float64)
         for timestep in range(window.stop - window.start):
             loss, state = self.timestep(chunk.between(timestep, timestep + 1), detached(state))
-            total += loss
+            total = total + loss
         if window.stop < batch.timesteps:
             self.states[window.stop] = state
-        return total, int(chunk.valid.sum())
+        return total, int(chunk.valid.numpy().sum())
 
     def begin(self, streams: int) -> None:
         """Sets the influence to the one with which sequences begin."""
         self._values = self._initial_influence().expand(streams, -1, -1).clone()
 
-    def timestep(self, chunk: Chunk, state: State) -> tuple[float, State]:
+    def timestep(self, chunk: Chunk, state: State) -> tuple[Tensor, State]:
         """Computes one timestep, and adds the gradient of its summed loss to the parameters' ``.grad``; returns that
         loss and the state after it."""
         assert self._values is not None
         starts, valid = chunk.starts[0], chunk.valid[0]
-        if starts.any():
+        if starts.numpy().any():
             state = detached(restarted(state, starts, self.network.initial_state(len(starts))))
             self._values[starts] = self._initial_influence()
         before = [tuple(part[:, b : b + 1].requires_grad_() for part in state) for b in range(len(starts))]
@@ -126,7 +125,7 @@ class RTRL:
             for value, old, new in zip(self._values, before, after, strict=True):
                 transition, direct = self._jacobian(old, new)
                 value.copy_(direct.addmm_(transition, value))
-        return loss.item(), tuple(torch.cat(parts, dim=1).detach() for parts in zip(*after, strict=True))
+        return loss.detach().double(), tuple(torch.cat(parts, dim=1).detach() for parts in zip(*after, strict=True))
 
     def _gradient(self, loss: Tensor, *wanted: Tensor, direct: bool = False) -> Tensor:
         """Returns the gradient by ``wanted``, one after another; adds that by the parameters to their ``.grad``, that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from seqrnn.sweeping.combining import key_of
 from seqrnn.sweeping.directory import Job, Outcome, SweepDirectory
 
 CONFIDENCE = 0.95
+MOST_PICTURED = 8  # conditions of a task, the best, whose pictures are shown
 SEED = "seed"
 
 
@@ -95,6 +97,13 @@ class Condition:
         means = {name: mean_of(values) for name, values in scores.items()}
         choose = max if higher_is_better(self.task, self.metric) else min
         return choose(means.items(), key=lambda item: item[1]) if means else None
+
+    @property
+    def typical(self) -> Result | None:
+        """The result that is the nearest to the mean; None if none has finished."""
+        mean = self.mean
+        scored = [result for result in self.results if result.value is not None]
+        return min(scored, key=lambda result: abs((result.value or 0.0) - (mean or 0.0)), default=None)
 
     def average(self, key: str) -> float | None:
         """Returns the mean of a number of summary.json over the jobs that have finished."""
@@ -202,6 +211,13 @@ def conditions(results: Sequence[Result]) -> list[Condition]:
         return condition.task, condition.metric, mean is None, sign * mean if mean is not None else 0.0
 
     return sorted(found.values(), key=rank)
+
+
+def typical_results(results: Sequence[Result]) -> list[Result]:
+    """Returns the typical result of each of the best conditions, whose pictures a report shows."""
+    groups = itertools.groupby(conditions(results), key=lambda condition: (condition.task, condition.metric))
+    best = [condition for _, group in groups for condition in itertools.islice(group, MOST_PICTURED)]
+    return [condition.typical for condition in best if condition.typical is not None]
 
 
 def _task(values: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 from seqrnn.cli import reporting, workers
 from seqrnn.errors import Diverged, Pruned, UserError
 from seqrnn.monitor import Progress
-from seqrnn.plots.helper import Helper
+from seqrnn.plots import helper
 from seqrnn.rundir.request import RunRequest
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, Job, Outcome, SweepDirectory
 
@@ -57,17 +57,18 @@ class CarryOut:
     Args:
         path: the directory of the sweep.
         stops: whether no other job begins after one that failed.
+        draws: whether pictures are drawn of every job; if not, of those that fail.
     """
 
-    def __init__(self, path: Path, stops: bool) -> None:
-        self.sweep, self.stops = SweepDirectory(path), stops
+    def __init__(self, path: Path, *, stops: bool, draws: bool = True) -> None:
+        self.sweep, self.stops, self.draws = SweepDirectory(path), stops, draws
 
     def __call__(self, config: Any) -> None:
         """Carries out the job that a config of ``PlannedConfigs`` names, in a process of a launcher of hydra's."""
         with workers.in_worker():
             self.run(str(config.job))
 
-    def run(self, name: str, pictures: Helper | None = None) -> None:
+    def run(self, name: str, pictures: helper.Helper | None = None) -> None:
         """Carries out a job, if it may begin.
 
         Args:
@@ -79,10 +80,12 @@ class CarryOut:
         if self.sweep.is_stopped:
             return
         try:
-            outcome = _attempt(self.sweep, name, draws=pictures is None)
+            outcome = _attempt(self.sweep, name, draws=pictures is None and self.draws)
         finally:
-            if pictures is not None:
+            if pictures is not None and self.draws:
                 pictures.draw(self.sweep.job_directory(name))
+        if not self.draws and outcome.status in FAILED:
+            helper.draw_pending(self.sweep.job_directory(name))
         if self.stops and outcome.status in FAILED:
             self.sweep.stop()
 

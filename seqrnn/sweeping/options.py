@@ -13,6 +13,7 @@ from seqrnn.errors import ConfigError
 from seqrnn.sweeping.search_record import MOST_TRIALS
 
 Sampler = Literal["tpe", "random"]
+FEW_JOBS = 100  # of which sweep.plots=auto draws all pictures
 Pruner = Literal["median", "hyperband"]
 
 
@@ -28,6 +29,8 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
         exclude: sets of overrides, such as ``model=gru schedule.window=2,10``; a job that matches all of one set is
             left out.
         resume: the directory of a sweep that is resumed with the configs that it was planned with.
+        plots: of which jobs pictures are drawn: ``all``; ``best``: of those that fail, and of the best conditions
+            when all jobs have ended; ``auto``: ``all`` for up to a hundred jobs, else ``best``.
         report: whether report.html is written at the end.
         dry_run: whether jobs are only listed, with an estimate of the time.
         search: what proposes the values of trials; None: every combination of values is a job.
@@ -45,6 +48,7 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     file: str | None
     exclude: list[str]
     resume: str | None
+    plots: Literal["auto", "all", "best"]
     report: bool
     dry_run: bool
     search: Literal["optuna"] | None
@@ -53,6 +57,10 @@ class SweepOptions(BaseModel, frozen=True, extra="forbid", strict=True):
     sampler: Sampler
     pruner: Pruner | None
     seed: Annotated[int, Field(ge=0, le=2**32)]
+
+    def draws_all(self, jobs: int) -> bool:
+        """Returns whether each of so many jobs draws its pictures."""
+        return self.plots == "all" or (self.plots == "auto" and jobs <= FEW_JOBS)
 
 
 def read_options(config: DictConfig) -> SweepOptions:

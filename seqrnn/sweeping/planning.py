@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from seqrnn import components, composition, plugins, settings
+from seqrnn.checkpoints.init_from import check_source
 from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.keys import flattened
 from seqrnn.sweeping.combining import combine, key_of
@@ -56,6 +57,7 @@ def plan(arguments: Sequence[str], options: SweepOptions, config: DictConfig, lo
             values = composer.values(overrides)
             plugins.load_components(settings.plugins_of(values))
             components.check_config(values)
+            check_source(values["init_from"])
             identity = composer.identity(overrides)
             name = name_of(identity)
             job = Job(name=name, number=len(jobs), identity=identity, overrides=overrides, values=values)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.text import Text
 
 from seqrnn import plugins, settings
 from seqrnn.cli import reporting
@@ -31,13 +30,12 @@ from seqrnn.sweeping.job import CarryOut
 from seqrnn.sweeping.launchers import local, of_hydra
 from seqrnn.sweeping.options import SweepOptions, read_options
 from seqrnn.sweeping.planning import config_dir, for_jobs, labels, plan
-from seqrnn.sweeping.search_record import SEARCH
-from seqrnn.sweeping.watching import Watcher, duration, validation_score
+from seqrnn.sweeping.screen import count_of, print_line, print_text
+from seqrnn.sweeping.watching import Watcher, validation_score
 
 if TYPE_CHECKING:
     from seqrnn.sweeping.search.searcher import Searcher
 
-MOST_LISTED = 200  # jobs that a dry run prints
 DEFAULT_NAME = "${sweep_name:}"  # in hydra.sweep.dir
 DEFAULT_SUBDIR = "${hydra.job.num}"
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -67,6 +65,7 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; jobs that ran have written checkpoints.
     """
     screen = Screen(highlight=False, force_jupyter=False)
+    print_text(screen, "seqrnn sweep: composing and checking the jobs")  # which takes seconds
     with reporting.importing():
         import torch  # noqa: F401  # what plans the jobs checks their components
     options = read_options(config)
@@ -85,7 +84,9 @@ def sweep(
     if options.dry_run:
         if found is not None:
             raise ConfigError("sweep.dry_run=true: the trials of a search depend on the results of those before")
-        _list(SweepDirectory(directory), jobs, screen)
+        from seqrnn.sweeping import listing
+
+        listing.list_jobs(SweepDirectory(directory), jobs, screen)
         return
     runner = _Runner(SweepDirectory(directory), jobs, options, config, context, screen, found, write_report)
     runner.run(Plan(line=list(arguments), jobs=found.trials if found else len(jobs)))
@@ -208,11 +209,11 @@ class _Runner:
             try:
                 self._run_jobs()
             except KeyboardInterrupt:
-                self._report()
-                self._print("resume the sweep with:")
-                self._print_whole(self._line())
+                self._compare()
+                print_text(self.screen, "resume the sweep with:")
+                print_line(self.screen, self._line())
                 raise
-            if self._report():
+            if self._compare():
                 raise SweepFailed(f"{self.sweep.path}: jobs have failed")
         finally:
             if self.searcher is not None:
@@ -224,32 +225,35 @@ class _Runner:
         assert self.searcher is not None
         self.ended = self.searcher.begin(is_local=self._is_local)
         self.sweep.write_plan(plan)
-        self._print_whole(
+        print_text(
+            self.screen,
             f"seqrnn search: {self.searcher.trials:,} trials for the best {self.searcher.plan.metric} on the "
-            f"validation data, in {self.sweep.path}"
+            "validation data",
         )
+        print_line(self.screen, f"  in {self.sweep.path}")
         if self.ended:
-            self._print(f"  {self.ended:,} trials ended before")
+            print_text(self.screen, f"  {self.ended:,} trials ended before")
 
     def _write(self, plan: Plan) -> None:
         """Writes the configs of new jobs; a job that was planned before keeps its own, and its number."""
         known = {job.name: job for job in self.sweep.read_jobs()}
         number = 1 + max((job.number for job in known.values()), default=-1)
         changed = 0
-        for place, job in enumerate(self.jobs):
+        for index, job in enumerate(self.jobs):
             if job.name in known:
                 changed += known[job.name].values != _as_read(job).values
-                self.jobs[place] = known[job.name]
+                self.jobs[index] = known[job.name]
                 continue
-            self.jobs[place] = job.model_copy(update={"number": number})
-            self.sweep.write_job(self.jobs[place])
+            self.jobs[index] = job.model_copy(update={"number": number})
+            self.sweep.write_job(self.jobs[index])
             number += 1
         self.sweep.write_plan(plan)
-        self._print_whole(f"seqrnn sweep: {_count(len(self.jobs))} in {self.sweep.path}")
+        print_line(self.screen, f"seqrnn sweep: {count_of(len(self.jobs))} in {self.sweep.path}")
         if changed:
-            self._print(
-                f"  note: the config files have changed since {_count(changed)} of these were planned, and they keep "
-                "the configs that they were planned with; another hydra.sweep.dir=DIR plans them anew"
+            print_text(
+                self.screen,
+                f"  note: the config files have changed since {count_of(changed)} of these were planned, and they "
+                "keep the configs that they were planned with; another hydra.sweep.dir=DIR plans them anew",
             )
 
     def _run_jobs(self) -> None:
@@ -260,11 +264,11 @@ class _Runner:
         waiting = self._unfinished()
         before = len(self.jobs) - len(waiting)
         if before:
-            self._print(f"  {_count(before)} finished before")
+            print_text(self.screen, f"  {count_of(before)} finished before")
         self._launch(waiting, len(self.jobs), before)
         failed = [job for job in waiting if self.sweep.outcome(job.name).status in FAILED]
         if self.options.on_failure == "retry" and failed:
-            self._print(f"trying {_count(len(failed))} once more")
+            print_text(self.screen, f"trying {count_of(len(failed))} once more")
             self._launch(failed, len(failed), 0)
 
     def _unfinished(self) -> list[Job]:
@@ -284,7 +288,7 @@ class _Runner:
             watcher.expect(jobs)
             names = [job.name for job in jobs]
             if self._is_local:
-                local.launch(task, names, self._processes([job.values for job in jobs]), self._print)
+                local.launch(task, names, self._processes([job.values for job in jobs]), self._announce)
             else:
                 of_hydra.launch(task, names, self.config, self.context)
 
@@ -303,14 +307,18 @@ class _Runner:
 
             waiting = names()
             if self._is_local:
-                local.launch(task, waiting, self._processes(searcher.examples()), self._print)
+                local.launch(task, waiting, self._processes(searcher.examples()), self._announce)
                 return
             while together := list(itertools.islice(waiting, self._side_by_side)):
                 of_hydra.launch(task, together, self.config, self.context)
 
     @property
     def _task(self) -> CarryOut:
-        return CarryOut(self.sweep.path.absolute(), self.options.on_failure == "stop")
+        return CarryOut(
+            self.sweep.path.absolute(),
+            stops=self.options.on_failure == "stop",
+            draws=self.options.draws_all(self.total),
+        )
 
     @property
     def _is_local(self) -> bool:
@@ -341,85 +349,31 @@ class _Runner:
             )
         return asked if asked > 0 else available_cores()
 
+    @property
+    def total(self) -> int:
+        """How many jobs the sweep has."""
+        return len(self.jobs) if self.searcher is None else self.searcher.trials
+
     def _labels(self) -> dict[str, str]:
         """Returns what is printed of each job: the overrides that the others do not all have."""
         texts = labels([job.overrides for job in self.jobs])
         return {job.name: printable(text) for job, text in zip(self.jobs, texts, strict=True)}
 
-    def _report(self) -> int:
-        """Writes and prints the comparison of all jobs in the directory; returns how many have failed. A trial that
-        diverged has not: it is a result of the search."""
-        from seqrnn.sweeping import comparison, tables
+    def _compare(self) -> int:
+        """Writes and prints the comparison of all jobs in the directory; returns how many have failed."""
+        from seqrnn.sweeping import ending
 
-        results = comparison.results_of(self.sweep, self.sweep.read_jobs())
-        ranked = tables.rankings(results) if self.searcher is None else [self.searcher.ranking()]
-        tables.write_tables(results, ranked, self.sweep.path)
-        for part in tables.screen_tables(ranked):
-            self.screen.print(part, soft_wrap=isinstance(part, Text))
-        lost = [one for one in results if self.searcher is None or one.outcome.status != "diverged"]
-        failed = tables.failures(lost, self.sweep.path)
-        if failed:
-            self._print(f"{_count(len(failed))} failed:")
-        for name, lines in failed:
-            self._print_whole(f"  {name}")
-            for line in lines:
-                self._print_whole(f"    {line}")
-        if self.searcher is not None:
-            for line in self.searcher.closing_lines():
-                self._print_whole(line)
-        self._print(tables.closing_line(results))
-        files = (tables.CSV, tables.MARKDOWN, tables.TEX, *((SEARCH,) if self.searcher is not None else ()))
-        self._print_whole(f"{self.sweep.path} ({', '.join(files)})")
-        if self.options.report:
-            self._print_whole(self.write_report(self.sweep.path))
-        return len(failed)
+        return ending.compare(
+            self.sweep, self.searcher, self.screen, self.write_report if self.options.report else None
+        )
+
+    def _announce(self, text: str) -> None:
+        print_text(self.screen, text)
 
     def _line(self) -> str:
         return shlex.join(["python", "-m", "seqrnn.train", *sys.argv[1:]])
-
-    def _print(self, text: str) -> None:
-        self.screen.print(Text(printable(text)))
-
-    def _print_whole(self, text: str) -> None:
-        """Prints a line that can be copied, however long it is."""
-        self.screen.print(Text(printable(text)), soft_wrap=True)
 
 
 def _as_read(job: Job) -> Job:
     """Returns a job as it would be read from its file."""
     return Job.model_validate_json(job.model_dump_json())
-
-
-def _list(sweep: SweepDirectory, jobs: Sequence[Job], screen: Screen) -> None:
-    """Prints the jobs of a dry run, and an estimate of the time."""
-    from seqrnn.sweeping import estimate
-
-    waiting = [job for job in jobs if sweep.outcome(job.name).status != "finished"]
-    updates = estimate.planned_updates(waiting)
-    measured = estimate.measured_runs([sweep.path, Path("outputs")])
-    for number, job in enumerate(jobs[:MOST_LISTED], 1):
-        count = updates.get(job.name)
-        what = "finished" if job not in waiting else "updates unknown" if count is None else f"{count:,} updates"
-        screen.print(
-            Text(printable(f"[{number}/{len(jobs)}] {shlex.join(job.overrides) or 'the defaults'}  {what}")),
-            soft_wrap=True,
-        )
-    if len(jobs) > MOST_LISTED:
-        screen.print(f"and {len(jobs) - MOST_LISTED} more")
-    seconds = {job.name: estimate.seconds_of(job, updates[job.name], measured) for job in waiting}
-    known = [value for value in seconds.values() if value is not None]
-    screen.print(Text(f"{_count(len(waiting))} to run, in {sweep.path}"), soft_wrap=True)
-    if known:
-        unknown = len(waiting) - len(known)
-        screen.print(
-            f"estimate: {duration(sum(known))} for {_count(len(known))}, one after the other: planned updates times "
-            "the seconds for an update of finished runs like them, here and in outputs/"
-        )
-        if unknown:
-            screen.print(f"  without {_count(unknown)}, of which no run like them has finished")
-    elif waiting:
-        screen.print("no estimate of the time: no run like these has finished, here or in outputs/")
-
-
-def _count(number: int) -> str:
-    return f"{number:,} job{'s' * (number != 1)}"

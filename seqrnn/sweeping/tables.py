@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from seqrnn.sweeping.directory import FAILED, JOB_LOG
 from seqrnn.sweeping.watching import duration
 
 CSV, MARKDOWN, TEX = "sweep.csv", "sweep.md", "sweep.tex"
+GAP = 2  # between columns
 MOST_ROWS = 50  # of a ranking on the screen
 TEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -83,16 +85,37 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def screen_tables(ranked: Sequence[Ranking]) -> Iterator[Text | Table]:
-    """Yields what the terminal shows at the end of a sweep."""
+def screen_tables(ranked: Sequence[Ranking], width: int) -> Iterator[Text | Table]:
+    """Yields what the terminal shows at the end of a sweep.
+
+    Args:
+        width: of the screen, in characters. Where it is too narrow, texts are folded, between words if that is
+            enough, so that numbers are whole.
+    """
     for ranking in ranked:
         yield Text(printable(ranking.title), style="bold")
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        for place, head in enumerate(short_names([printable(head) for head in ranking.head])):
-            is_text = place in ranking.texts  # on a narrow screen, texts are folded, so that numbers are whole
-            table.add_column(head, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
-        for row in ranking.rows[:MOST_ROWS]:
-            table.add_row(*(Text(printable(cell)) for cell in row))
+        heads = short_names([printable(head) for head in ranking.head])
+        rows = [[printable(cell) for cell in row] for row in ranking.rows[:MOST_ROWS]]
+        columns = [[head, *cells] for head, *cells in zip(heads, *rows, strict=True)]
+        least = [
+            max(cell_len(word) for text in column for word in (text.split() if place in ranking.texts else [text]))
+            if any(column)
+            else 0
+            for place, column in enumerate(columns)
+        ]
+        has_room = sum(least) + GAP * (len(least) - 1) <= width
+        table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+        for place, head in enumerate(heads):
+            is_text = place in ranking.texts
+            table.add_column(
+                head,
+                justify="left" if is_text else "right",
+                overflow="fold",
+                no_wrap=not is_text,
+                min_width=least[place] if has_room else None,
+            )
+        for row in rows:
+            table.add_row(*map(Text, row))
         yield table
         if len(ranking.rows) > MOST_ROWS:
             yield Text(f"and {len(ranking.rows) - MOST_ROWS:,} more in {MARKDOWN}")

@@ -28,6 +28,7 @@ LOOK_EVERY = 0.2  # seconds
 DRAW_EVERY = 0.5  # seconds between two drawings of the jobs that run
 LINE_EVERY = 60.0  # seconds without a line, where there is no terminal
 MOST_SHOWN = 16  # jobs that run
+LAST_STEPS = "trained; testing and drawing"
 TAIL_BYTES = 2**14  # of metrics.jsonl, in which its last row begins
 Measure = Callable[[dict[str, Any]], float | None]  # what stands for a run, of its summary.json
 
@@ -73,7 +74,7 @@ class _Counts:
 
 
 class Watcher:
-    """Within its ``with`` block, shows the jobs that it is told to expect.
+    """Within its ``with`` block, shows the jobs that ``expect`` names.
 
     Args:
         label: returns what is shown of a job.
@@ -153,6 +154,7 @@ class Watcher:
             if outcome.status == "running":
                 self._running.setdefault(name, _Running(time.monotonic()))
                 continue
+            outcome = self._sweep.outcome(name)  # as the table at the end has it
             with self._lock:
                 del self._expected[name]
             self._running.pop(name, None)
@@ -208,13 +210,16 @@ class Watcher:
 
     def _running_line(self, name: str, running: _Running) -> str:
         spent = time.monotonic() - running.began
-        parts = [f"  running {running.share:4.0%}", running.score, duration(spent)]
-        if running.share > 0.02:
+        what = f"running {running.share:4.0%}" if running.share < 1 else LAST_STEPS
+        parts = [f"  {what}", running.score, duration(spent)]
+        if 0.02 < running.share < 1:
             parts.append(f"{duration(spent / running.share - spent)} left")
         return "  ".join([*(part for part in parts if part), self._labels[name]])
 
     def _state(self) -> str:
         counts = self._counts
+        if counts.before + counts.now == counts.total:
+            return f"{counts.total:,} of {counts.total:,} ended; drawing the last pictures"
         left = f", {duration(self._seconds_left())} left" if counts.now else ""
         return (
             f"{counts.before + counts.now:,} of {counts.total:,} ended, {len(self._running):,} running, "
@@ -225,7 +230,9 @@ class Watcher:
         for name, running in self._running.items():
             self._refresh(name, running)
         shown = [*self._running.items()][:3]
-        return f"{self._state()}: " + "; ".join(f"{self._labels[name]} {one.share:.0%}" for name, one in shown)
+        return f"{self._state()}: " + "; ".join(
+            f"{self._labels[name]} {f'{one.share:.0%}' if one.share < 1 else LAST_STEPS}" for name, one in shown
+        )
 
     def _refresh(self, name: str, running: _Running) -> None:
         """Reads how far a job is."""

@@ -5,8 +5,16 @@ reading.py        reads a file in blocks into columns of numbers, categories and
 times.py          parses times, finds the distance between timesteps, checks order, duplicates and gaps
 roles.py          decides what each column is: time, group, target, covariate
 sequences.py      orders rows into sequences, resamples, fills gaps
-preprocessing.py  what is done to a table before a network reads it, as a document that is stored with the run
+preprocessing.py  what is done to a table before a network reads it, as a document that is stored with the run;
+                  turns sequences into what a network reads, and its outputs back into the user's units
 fitting.py        fits that document on training rows, and on nothing else
-encoding.py       turns sequences into what a network reads, and its outputs back into the user's units
 splits.py         which rows are trained on, validated on and tested on
+counting.py       which predictions count: the values that they predict are there
+opening.py        all of this in turn, from the settings of a task to a data set
+dataset.py        the data set: the timesteps of all sequences as arrays
+recursion.py      recursive forecasts: predicted values become inputs
+numbers.py        notations of numbers
+output_names.py   names of columns that predictions are written under
+settings.py       what a user may say about a table
+synthetic.py      generated tables, for smoke=true
 """

@@ -454,6 +454,12 @@ def _unknown_category(feature: Feature, sequence: Sequence, timestep: int) -> Da
     )  # fmt: skip
 
 
+def describe_unknown(unknown: Mapping[str, int]) -> str:
+    """Returns a line about categories that were not in the training rows."""
+    counts = ", ".join(f"{printable(name)} {count:,}" for name, count in unknown.items())
+    return f"categories that were not in the training rows, read as none of those: {counts}"
+
+
 def check_not_empty(encoded: Encoded, sequence: Sequence) -> None:
     """Checks that rows of a sequence are left.
 

@@ -22,7 +22,8 @@ from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
-from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, open_dataset, training_rows
+from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, training_rows
+from seqrnn.tables.opening import open_dataset
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.reading import ReadOptions
 from seqrnn.tables.settings import TableSettings

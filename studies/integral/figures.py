@@ -42,7 +42,7 @@ class Heat:
 
 def page(height: float, title: str, says: str) -> tuple[Figure, Any]:
     """Returns a page of the common style that belongs to no run."""
-    return style.page(height, Facts({}, {}), says, title)
+    return style.page(height, Facts({}, {}), says, title, of_images=True)
 
 
 def heat_maps(maps: Sequence[Heat], axes: tuple[str, str], title: str, says: str, path: Path) -> Path:

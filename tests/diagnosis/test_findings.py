@@ -215,3 +215,32 @@ def test_whoever_has_come_down_to_the_floor_is_as_good_as_can_be(ratio: Interval
     floor = Baseline(name="floor (noise)", loss=ONE, metric=1.0, ratio=ratio)
     found = examined(baselines=changed(BASELINES, ratio=exact(0.5), baselines=[floor]))
     assert is_solved(found) == solved
+
+
+def test_what_was_learned_by_heart_is_not_called_nothing() -> None:
+    nothing = changed(BASELINES, ratio=exact(1.3))
+    heart = changed(FORGETTING, validation_ratio=exact(4.0))
+    assert "nothing_learned" in names(examined(baselines=nothing))
+    found = examined(baselines=nothing, forgetting=heart)
+    assert "nothing_learned" not in names(found)
+    assert "memorised" in names(found)
+    assert findings.has_learned_by_heart(found)
+    assert not findings.has_learned_by_heart(examined(forgetting=heart))
+
+
+def test_a_classifier_that_is_right_more_often_has_learned_something() -> None:
+    wrong_loss = changed(BASELINES, ratio=exact(1.4))
+    better = changed(wrong_loss, metric_gain=exact(0.14))
+    assert "nothing_learned" in names(examined(baselines=wrong_loss))
+    assert "nothing_learned" in names(examined(baselines=changed(wrong_loss, metric_gain=Interval(0.1, -0.1, 0.2))))
+    assert "nothing_learned" not in names(examined(baselines=better))
+
+
+def test_a_floor_that_holds_without_a_state_alone_is_a_cause() -> None:
+    floor = Baseline(name="floor (fresh starts)", loss=ONE, metric=1.0, ratio=exact(1.001), is_conditional=True)
+    found = examined(baselines=changed(BASELINES, baselines=[floor]))
+    assert not is_solved(found)
+    (finding,) = [one for one in findings_of(found) if one.name == "carry"]
+    assert finding.remedies == ["carried state"]
+    far = floor.model_copy(update={"ratio": exact(2.0)})
+    assert "carry" not in names(examined(baselines=changed(BASELINES, baselines=[far])))

@@ -183,3 +183,18 @@ def test_a_remedy_that_is_none_here_is_not_offered() -> None:
     assert not {"longer window", "decaying rate", "orthogonal start", "gated cell", "clipped gradients",
                 "nonsense", "longer accumulation"} & set(names)  # fmt: skip
     assert len(names) == len(set(names))
+
+
+def test_sequences_that_could_continue_each_other_are_offered_a_carried_state() -> None:
+    trained = run_of("experiment=sincos_lstm")
+    (remedy,) = remedies_for(["carried state"], Examination(), trained)
+    carried = {"task.continuous": True, "schedule.carry": True, "schedule.window": 10}
+    assert remedy.variants[0] == carried
+    assert recomposed(command(remedy.variants[0], trained)) == changed(trained.values, carried)
+    assert remedies_for(["carried state"], Examination(), run_of("experiment=sincos_lstm_carry")) == []
+
+
+def test_updates_are_counted_anew_where_the_schedule_changes() -> None:
+    trained = run_of("task=sincos", "schedule.max_updates=40", "schedule.streams=1")
+    change = lengthened({"schedule.streams": 4}, 1.0, trained)
+    assert change == {"schedule.streams": 4, "schedule.max_updates": 10}

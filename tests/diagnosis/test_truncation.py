@@ -16,9 +16,10 @@ from runs import by_hand
 from torch import Tensor, nn
 
 from seqrnn.diagnosis import gradients
+from seqrnn.diagnosis.excerpts import Excerpt
 from seqrnn.diagnosis.gradients import compare, states_along, windowed_gradient
 from seqrnn.diagnosis.instruments import truncation
-from seqrnn.diagnosis.trained_run import Excerpt, TrainedRun
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.losses import LOSSES
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State

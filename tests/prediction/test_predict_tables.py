@@ -17,7 +17,7 @@ from sales_tables import COMMON, recordings, table
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
 from seqrnn.prediction import trained
 from seqrnn.results import Run
-from seqrnn.tables.dataset import open_dataset
+from seqrnn.tables.opening import open_dataset
 
 PREDICTED = ["sales_predicted", "sales_lower_90", "sales_upper_90"]
 

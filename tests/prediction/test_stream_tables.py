@@ -26,7 +26,7 @@ from seqrnn.results import Run
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.choice import window_by_window
 from seqrnn.strategies.plain import Plain, WindowByWindow
-from seqrnn.tables.dataset import open_dataset
+from seqrnn.tables.opening import open_dataset
 from seqrnn.tasks.protocol import Chunk, Stored
 
 VARIANTS = {

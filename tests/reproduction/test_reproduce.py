@@ -169,6 +169,20 @@ def test_finished_runs_are_not_repeated_and_the_page_and_the_exit_code_tell(
     assert "error: small: not reproduced" in err
 
 
+def test_after_an_interruption_only_what_is_missing_is_run(tmp_path: Path) -> None:
+    def interrupt(seed: int) -> None:
+        if seed == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measuring.make(SMALL, tmp_path, [], interrupt)
+    assert measuring.result_of(SMALL, tmp_path) is None
+    seeds: list[int] = []
+    measuring.make(SMALL, tmp_path, [], seeds.append)
+    assert seeds == [1]
+    assert measuring.result_of(SMALL, tmp_path) is not None
+
+
 def test_a_run_that_cannot_be_made_is_reported_and_the_others_are_made(
     run: Callable[..., Called], one_figure: Callable[..., Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def record(directory: str = "sweep") -> SearchRecord:
     return found
 
 
-def told(record: SearchRecord) -> list[tuple[str, float | None, dict[str, Any]]]:
+def outcomes(record: SearchRecord) -> list[tuple[str, float | None, dict[str, Any]]]:
     return [(trial.state, trial.value, trial.parameters) for trial in record.trials]
 
 
@@ -138,6 +138,20 @@ def test_hopeless_trials_are_pruned_at_evaluations_and_a_resumed_one_reports_on(
 
 
 @pytest.mark.long
+def test_hyperband_ends_most_trials_early_and_not_the_best(command: Command) -> None:
+    rates = "optimizer.lr=tag(log, interval(1e-5, 1))"
+    line = [
+        "experiment=sine_online" if word.startswith("experiment") else word for word in SEARCH if "smoke" not in word
+    ]
+    finished = command(*line, rates, "schedule.epochs=40", "sweep.trials=12", "sweep.pruner=hyperband")
+    assert finished.exit_code == 0, finished.err
+    states = [trial.state for trial in record().trials]
+    assert states.count("pruned") >= 3
+    assert states.count("complete") >= 2
+    assert "which is the test data of this task" in " ".join(finished.out.split())
+
+
+@pytest.mark.long
 def test_a_search_proposes_the_same_values_whenever_it_is_interrupted(tmp_path: Path) -> None:
     def proposed(name: str, *, interrupted: bool, **changes: Any) -> list[dict[str, str]]:
         directory = SweepDirectory(tmp_path / name)
@@ -173,7 +187,7 @@ def test_a_study_of_another_space_or_a_damaged_one_is_refused(sweep: SweepDirect
 # From the command line
 
 
-def test_a_search_ranks_its_trials_on_validation_data_and_goes_on_where_it_ended(command: Command) -> None:
+def test_a_search_ranks_its_trials_on_validation_data_and_continues_where_it_ended(command: Command) -> None:
     line = (*SEARCH, RATES, "model.hidden_size=3,5")
     first = command(*line, "sweep.trials=3")
     assert first.exit_code == 0, first.err
@@ -200,7 +214,7 @@ def test_a_search_ranks_its_trials_on_validation_data_and_goes_on_where_it_ended
     assert more.exit_code == 0, more.err
     assert "3 trials ended before" in more.out
     assert more.out.count("] finished") == 1
-    assert told(record())[:3] == told(before)
+    assert outcomes(record())[:3] == outcomes(before)
     assert {path: path.read_bytes() for path in kept} == kept
     again = command("-m", "sweep.resume=sweep")
     assert again.exit_code == 0, again.err
@@ -247,7 +261,7 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(command: Command, mon
         finished = command(*words)
         assert finished.exit_code == 0, finished.err
         found = record(where[0].partition("=")[2])
-        assert told(found) == told(whole)
+        assert outcomes(found) == outcomes(whole)
 
 
 @pytest.mark.long
@@ -272,7 +286,7 @@ def test_several_workers_search_together(command: Command) -> None:
     joblib = command(*line, RATES, "sweep.trials=4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert joblib.exit_code == 0, joblib.err
     # The first proposals are random, and do not depend on what ran beside them.
-    assert told(record("joblib"))[:4] == told(record())[:4]
+    assert outcomes(record("joblib"))[:4] == outcomes(record())[:4]
 
 
 @pytest.mark.long

@@ -6,16 +6,25 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Finished
 
-from seqrnn import plots
+import seqrnn.plots.__main__
+from seqrnn import api, plots
 from seqrnn.rundir.reader import RunReader
+from seqrnn.sweeping.options import SweepOptions
 
 Command = Callable[..., Finished]
 QUICK = ("experiment=sine_online", "smoke=true", "plots.draw=false", "schedule.epochs=1", "kernel=torch")
 SWEEP = ("-m", *QUICK, "sweep.jobs=1", "hydra.sweep.dir=sweep")
+
+
+@pytest.fixture(autouse=True)
+def empty(command: Command) -> None:
+    """A directory that is no run: a job that starts from it fails."""
+    Path("empty").mkdir()
 
 
 def jobs(directory: str = "sweep") -> list[Path]:
@@ -38,6 +47,7 @@ def test_a_line_for_each_job_and_a_table_over_seeds(command: Command) -> None:
     finished = command(*SWEEP, "seed=0,1", "optimizer.lr=0.05,0.02")
     assert finished.exit_code == 0, finished.err
     lines = finished.out.splitlines()
+    assert lines.pop(0) == "seqrnn sweep: composing and checking the jobs"
     assert "4 jobs" in lines[0]
     assert [line.split()[:2] for line in lines[1:5]] == [[f"[{n}/4]", "finished"] for n in (1, 2, 3, 4)]
     assert "seed=1 optimizer.lr=0.02" in lines[4]
@@ -62,7 +72,7 @@ def test_a_line_for_each_job_and_a_table_over_seeds(command: Command) -> None:
 
 
 def test_a_report_can_be_switched_off(command: Command) -> None:
-    finished = command(*SWEEP, "seed=1", "init_from=nosuch", "sweep.report=false")
+    finished = command(*SWEEP, "seed=1", "init_from=empty", "sweep.report=false")
     assert finished.exit_code == 1
     assert "report" not in finished.out
     assert not Path("sweep/report.html").exists()
@@ -78,6 +88,25 @@ def test_a_job_trains_as_the_same_run_by_itself(command: Command) -> None:
     assert {**config, "resume": None} == expected
     assert "sweep" not in config
     assert RunReader(job).overrides() == RunReader(alone.directory).overrides()
+
+
+@pytest.mark.long
+def test_a_large_sweep_draws_the_best_and_says_how_the_others_are_drawn(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1,2,3", "init_from=null", "plots.draw=true", "sweep.plots=best")
+    assert finished.exit_code == 0, finished.err
+    (drawn,) = [job for job in jobs() if (job / "predictions.png").exists()]
+    scores = {Path("sweep", row["job"]): float(row["test.mse"]) for row in rows()}
+    mean = sum(scores.values()) / 3
+    assert drawn == min(scores, key=lambda job: abs(scores[job] - mean))
+    assert (
+        "2 jobs without pictures (sweep.plots), which are drawn by:\n  python -m seqrnn.plots sweep\n" in finished.out
+    )
+    assert [bool(RunReader(job).summary()["problems"]) for job in jobs()] == [job != drawn for job in jobs()]
+    seqrnn.plots.__main__.main(["sweep"])
+    assert all((job / "loss.png").exists() for job in jobs())
+    assert not any(RunReader(job).summary()["problems"] for job in jobs())
+    assert SweepOptions.model_construct(plots="auto").draws_all(100)
+    assert not SweepOptions.model_construct(plots="auto").draws_all(101)
 
 
 @pytest.mark.long
@@ -162,7 +191,7 @@ def test_values_in_step_and_sets_from_files(command: Command) -> None:
     listed = command(*SWEEP, "sweep.zip=[seed,schedule.clip_norm]", "seed=1,2", "schedule.clip_norm=0.5,null",
                      "sweep.file=sets.csv", "--dry-run")  # fmt: skip
     assert listed.exit_code == 0, listed.err
-    lines = [line.partition("kernel=torch ")[2].partition("  ")[0] for line in listed.out.splitlines()[:4]]
+    lines = [line.partition("kernel=torch ")[2].partition("  ")[0] for line in listed.out.splitlines()[1:5]]
     assert lines == [
         "seed=1 schedule.clip_norm=0.5 model.hidden_size=3 optimizer.lr=0.1",
         "seed=1 schedule.clip_norm=0.5 model.hidden_size=4",
@@ -178,7 +207,7 @@ def test_combinations_are_left_out_by_overrides_and_by_values_of_the_config(comm
     exclude = "sweep.exclude=['seed=1 model.hidden_size=3,4','optimizer.lr=0.5 schedule.window=1']"
     listed = command(*SWEEP, "seed=1,2", "model.hidden_size=3,5", "optimizer.lr=0.1,0.5", exclude, "--dry-run")
     assert listed.exit_code == 0, listed.err
-    assert [line.partition("kernel=torch ")[2].partition("  ")[0] for line in listed.out.splitlines()[:3]] == [
+    assert [line.partition("kernel=torch ")[2].partition("  ")[0] for line in listed.out.splitlines()[1:4]] == [
         "seed=1 model.hidden_size=5 optimizer.lr=0.1",
         "seed=2 model.hidden_size=3 optimizer.lr=0.1",
         "seed=2 model.hidden_size=5 optimizer.lr=0.1",
@@ -197,17 +226,17 @@ def test_a_dry_run_estimates_the_time_from_finished_runs(command: Command) -> No
 
 
 def test_a_job_that_fails_is_named_with_its_reason_log_and_line(command: Command) -> None:
-    finished = command(*SWEEP, "seed=1,2", "init_from=null,nosuch")
+    finished = command(*SWEEP, "seed=1,2", "init_from=null,empty")
     assert finished.exit_code == 1, finished.err
     assert finished.out.count("] finished") == 2
     assert finished.out.count("] failed") == 2
     assert "2 jobs failed:" in finished.out
     words = " ".join(finished.out.split())
-    assert "failed: init_from=nosuch: " in words
-    assert f"repeat: python -m seqrnn.train {' '.join(QUICK)} seed=1 init_from=nosuch" in words
+    assert "failed: init_from=empty: " in words
+    assert f"repeat: python -m seqrnn.train {' '.join(QUICK)} seed=1 init_from=empty" in words
     assert [row["status"] for row in rows()].count("failed") == 2
     assert "Traceback" not in finished.out + finished.err
-    repeated = command(*SWEEP, "seed=1,2", "init_from=null,nosuch")
+    repeated = command(*SWEEP, "seed=1,2", "init_from=null,empty")
     assert repeated.exit_code == 1
     assert "2 jobs finished before" in repeated.out
     assert [row["attempts"] for row in rows()] == ["1", "2", "1", "2"]
@@ -216,9 +245,38 @@ def test_a_job_that_fails_is_named_with_its_reason_log_and_line(command: Command
 @pytest.mark.first(1)
 @pytest.mark.parametrize(("mode", "attempts"), [("stop", [1, 0]), ("retry", [2, 1]), ("continue", [1, 1])])
 def test_what_a_failure_does_to_the_other_jobs(mode: str, attempts: list[int], command: Command) -> None:
-    finished = command(*SWEEP, "init_from=nosuch,null", f"sweep.on_failure={mode}")
+    finished = command(*SWEEP, "init_from=empty,null", f"sweep.on_failure={mode}")
     assert finished.exit_code == 1
     assert [int(row["attempts"]) for row in rows()] == attempts
+
+
+def test_weights_that_are_missing_are_named_before_the_first_job(command: Command) -> None:
+    finished = command(*SWEEP, "seed=1,2", "init_from=null,outputs/nosuch")
+    assert finished.exit_code == 2
+    assert "init_from=outputs/nosuch: there is no such directory or file" in finished.err
+    assert "(jobs seed=1 init_from=outputs/nosuch; seed=2 init_from=outputs/nosuch)" in finished.err
+    assert not Path("sweep").exists()
+
+
+@pytest.mark.long
+def test_an_interrupted_sweep_ends_with_its_tables_and_report(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out, begun = api.carry_out, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        begun.append(arguments)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(api, "carry_out", interrupted)
+    finished = command(*SWEEP, "seed=1,2,3")
+    assert finished.exit_code == 130
+    assert "3 jobs: 1 finished, 1 interrupted, 1 waiting" in finished.out
+    assert "report: sweep/report.html\nresume the sweep with:\npython -m seqrnn.train -m " in finished.out
+    assert "interrupted" in Path("sweep/report.html").read_text(encoding="utf-8")
+    assert [row["status"] for row in rows()] == ["finished", "interrupted", "waiting"]
 
 
 @pytest.mark.long

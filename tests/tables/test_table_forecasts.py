@@ -229,6 +229,7 @@ def test_recursive_forecasts_are_judged_by_all_their_steps(tmp_path: Path, shops
     task = make_csv(path, warmup=1000, **settings, **space)
     network = make_network("gru", task.input_size, task.output_size).eval()
     validation, test = (evaluation.predict(network, part(), CPU64) for part in (task.validation, task.test))
+    assert test.inputs.shape[2] == task.input_size  # what the network reads, for exports
     forecast, actual = table_forecasts.in_units(test)
     data = read_tables(task.preprocessing, [path])
     for number, (sequence, encoded) in enumerate(zip(data.sequences, data.encoded, strict=True)):
@@ -255,7 +256,7 @@ def test_recursive_forecasts_are_judged_by_all_their_steps(tmp_path: Path, shops
 def test_of_very_long_parts_the_latest_recursive_forecasts_are_judged(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqrnn.tables.dataset.MOST_JUDGED", 10)
+    monkeypatch.setattr("seqrnn.tables.opening.MOST_JUDGED", 10)
     task = make_csv(table, target="b", inputs=[], mode="recursive", horizon=3)
     network = make_network("elman", task.input_size, task.output_size)
     predictions = evaluation.predict(network, task.test(), CPU64)

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     import torch
 
     from seqrnn.diagnosis.continued_training import ContinuedTraining
-    from seqrnn.diagnosis.trained_run import Excerpt, TrainedRun
+    from seqrnn.diagnosis.excerpts import Excerpt
+    from seqrnn.diagnosis.trained_run import TrainedRun
     from seqrnn.losses import Loss
     from seqrnn.models.network import Network
 
@@ -139,7 +140,7 @@ class ForgettingInstrument:
 
 
 def _measure(run: TrainedRun, training: ContinuedTraining) -> Forgetting:
-    from seqrnn.diagnosis.trained_run import Excerpt
+    from seqrnn.diagnosis.excerpts import Excerpt
 
     components, budget = training.components, run.budget
     updates = max(1, APART // run.update_timesteps)

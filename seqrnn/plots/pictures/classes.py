@@ -42,14 +42,14 @@ def draw(arrays: Mapping[str, NDArray[Any]], facts: Facts) -> Figure:
     caption += f" {lost:,} have outputs that are not finite." if lost else ""
 
     if not images.are_images(arrays["example_inputs"]):
-        figure, body = style.page(4.4, facts, caption)
+        figure, body = style.page(4.4, facts, caption, of_images=True)
         left, right = body.subplots(1, 2, width_ratios=(1.25, 1))
         _confusion(left, matrix, names)
         _by_class(right, matrix, names)
         return figure
 
     grid = 1.12 * DOWN
-    figure, body = style.page(grid + 4.3, facts, caption)
+    figure, body = style.page(grid + 4.3, facts, caption, of_images=True)
     above, below = style.parts(body, heights=(grid, 4.3))
     inputs = style.real(arrays["example_inputs"]).swapaxes(0, 1)
     pictures = dict(zip(arrays["examples"].tolist(), inputs, strict=True))
@@ -71,7 +71,7 @@ def animate(
     as_images = images.are_images(inputs)
     heights = (0.85, 2.6) if as_images else (2.6,)
     caption = "Test sequences, and the probability of each class; orange: the real class."
-    figure, body = style.page(sum(heights) + 0.6, facts, caption, facts.name)
+    figure, body = style.page(sum(heights) + 0.6, facts, caption, facts.name, of_images=True)
     panels = body.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     bars = []
     for number in range(count):

@@ -45,7 +45,7 @@ class LoggedRun:
 
 class Logger(Protocol):
     """Gets what a run measures. The constructor is called with a ``LoggedRun``, before training; what it raises ends
-    the command. If a later call raises, the run goes on without the logger.
+    the command. If a later call raises, the run continues without the logger.
 
     Attributes of the class:
         package: the module that it imports, and the extra of seqrnn that installs it (its name for ``pip``).

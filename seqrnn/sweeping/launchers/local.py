@@ -55,7 +55,7 @@ def launch(task: CarryOut, names: Iterable[str], processes: int, announce: Calla
     """
     if processes == 1:
         is_one = isinstance(names, Sequence) and len(names) == 1
-        has_helper = not is_one and device.available_cores() > 1
+        has_helper = task.draws and not is_one and device.available_cores() > 1
         with Helper(announce) if has_helper else nullcontext() as pictures:
             for name in names:
                 task.run(name, pictures)

@@ -2,8 +2,8 @@
 queue when it is preempted or reaches its time limit.
 
 submitit hands results over in pickles. None is read here: a job writes down how it ended in its own directory, and
-Slurm's queue says which jobs are left. So a cluster without accounting will do, and a job that was killed is told
-from one that still waits.
+Slurm's queue says which jobs are left. So a cluster without accounting will do, and a job that was killed can
+be distinguished from one that still waits.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrnn import components, composition, plugins, registry, settings
+from seqrnn.checkpoints.init_from import check_source
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.recording.summary import headline_of
 from seqrnn.settings import Values
@@ -116,6 +117,7 @@ def _attempt(overrides: Sequence[str], composer: Composer, config_dir: list[str]
         values = composer.values(overrides)
         plugins.load_components(settings.plugins_of(values))
         components.check_config(values)
+        check_source(values["init_from"])
     except ConfigError as error:
         return list(error.problems)
     except Exception as error:  # hydra's, of many kinds

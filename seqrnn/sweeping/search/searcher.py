@@ -1,4 +1,4 @@
-"""Hands out the trials of a search one by one, tells the study how each ended, and ranks them."""
+"""Hands out the trials of a search one by one, reports to the study how each ended, and ranks them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from seqrnn import settings
+from seqrnn import registry, settings
 from seqrnn.errors import ConfigError, UserError
 from seqrnn.rundir.reader import RunReader
 from seqrnn.sweeping.combining import key_of
@@ -42,7 +42,7 @@ class Searcher:
         self.sweep, self.plan, self.trials = sweep, plan, trials
         self._composer, self._allowed = composer, allowed
         self._study: Study | None = None
-        self._open: dict[int, str] = {}  # trials that have not been told, with their jobs
+        self._open: dict[int, str] = {}  # trials that have not been reported, with their jobs
         self._resumed: list[int] = []  # those of an earlier command that are to run
         self._handed_out: set[str] = set()
         self._record: SearchRecord | None = None
@@ -64,21 +64,21 @@ class Searcher:
         for trial in found:
             if not trial.state.is_finished():
                 self._open[trial.number] = str(trial.user_attrs.get(JOB, ""))
-        self._tell_ended()
+        self._report_ended()
         self._resumed = sorted(self._open)
         return len(found) - len(self._open)
 
     def close(self) -> None:
-        """Tells the study how the last trials ended, and closes it."""
+        """Reports to the study how the last trials ended, and closes it."""
         if self._study is not None:
-            self._tell_ended()
+            self._report_ended()
             self._study.close()
 
     def jobs(self) -> Iterator[Job]:
         """Yields the job of one trial after another. By the time that the next one is asked for, what has ended until
-        then is told to the study, so that it proposes by it."""
+        then is reported to the study, so that it proposes by it."""
         while not self.sweep.is_stopped:
-            self._tell_ended()
+            self._report_ended()
             if self._resumed:
                 trial = self._resumed.pop(0)
             elif len(self.study.trials()) < self.trials:
@@ -125,8 +125,8 @@ class Searcher:
                 f"'plugins=[{','.join(sorted(named))}]' to import them"
             )
 
-    def _tell_ended(self) -> None:
-        """Tells the study how trials ended."""
+    def _report_ended(self) -> None:
+        """Reports to the study how trials ended."""
         for trial, name in [*self._open.items()]:
             state = ENDED.get(self.sweep.outcome(name).status) if name else None
             if state is None:
@@ -144,7 +144,7 @@ class Searcher:
 
     def ranking(self) -> Ranking:
         """Returns the trials so far as a table, the best first, and writes them to search.json."""
-        self._tell_ended()
+        self._report_ended()
         self._record = self._write_record()
         return ranking(self._record, self.sweep)
 
@@ -159,9 +159,13 @@ class Searcher:
             yield "importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares)
         test = _summary(self.sweep.job_directory(best.job)).get("test") or {}
         on_test = f" ({number(test[record.metric])} on the test data)" if record.metric in test else ""
-        yield f"best: trial {best.number}, {record.metric} {number(best.value)} on the validation data{on_test}"
+        job = self.sweep.read_job(best.job)
+        what = (
+            "validation data, which is the test data of this task" if _tests_on_validation(job) else "validation data"
+        )
+        yield f"best: trial {best.number}, {record.metric} {number(best.value)} on the {what}{on_test}"
         yield "repeat it with several seeds:"
-        yield f"  {repeat_line(self.sweep.read_job(best.job))}"
+        yield f"  {repeat_line(job)}"
 
     def _write_record(self) -> SearchRecord:
         """Returns what has been tried, and writes it to search.json."""
@@ -259,6 +263,15 @@ def _summary(directory: Path) -> dict[str, Any]:
         return RunReader(directory).summary()
     except UserError:
         return {}
+
+
+def _tests_on_validation(job: Job) -> bool:
+    """Returns whether the validation data of a job is its test data, so that the best score is too good."""
+    try:
+        task = registry.build("task", job.values["task"], job.values["seed"])
+    except UserError:
+        return False
+    return bool(getattr(task, "validation_is_test", False))
 
 
 def repeat_line(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Optuna's study of a search: it proposes values for trials, and is told how they ended.
+"""Optuna's study of a search: it proposes values for trials, and keeps how they ended.
 
 .sweep/search.json   the space and everything else that decides what is proposed; it never changes
 .sweep/study.db      the study, in Optuna's SQLite format, which its dashboard shows
