@@ -1,6 +1,7 @@
 """What sweeps cost: python -m benchmarks.sweeps thousand | speedup | killed [--jobs N] [OVERRIDE ...].
 
-thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run
+thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run; with
+          sweep.plots=all, each draws its pictures
 speedup   jobs that train about ten seconds, in two processes and in one: the share of the time
 killed    a sweep, of which every 14th job fails, is killed with SIGKILL half-way, repeated, and repeated with two
           more jobs

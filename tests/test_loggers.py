@@ -164,14 +164,19 @@ def test_mlflow_holds_one_run_with_the_rows_of_the_metrics(command: Command) -> 
 
 
 @pytest.mark.long
-def test_wandb_stays_offline(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_stays_offline_and_a_resumed_run_keeps_its_name(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    finished = command(*QUICK, "logger=wandb")
+    finished = command(*SHORT, "logger=wandb", "schedule.max_updates=10")
     assert finished.exit_code == 0, finished.err
     assert "has failed" not in finished.out
-    (file,) = finished.directory.glob("wandb/offline-run-*/*.wandb")
-    content = file.read_bytes()
+    resumed = command("resume=run", "schedule.max_updates=20")
+    assert resumed.exit_code == 0, resumed.err
+    files = [*resumed.directory.glob("wandb/offline-run-*/*.wandb")]  # wandb sync puts files of one name together
+    assert len(files) == 2
+    assert len({file.stem for file in files}) == 1
     for name in (b"eval_mse", b"test_mse", b"optimizer.lr"):
-        assert name in content
+        assert all(name in file.read_bytes() for file in files)
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Size
 from seqrnn.kernels.specification import CellSpecification, GateSpecification, Recurrence
-from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
+from seqrnn.models.protocol import State
+from seqrnn.models.stack import check_dropout, gate_matrices, layers_of, zero_state
 from seqrnn.registry import register
 
 SPECIFICATION = CellSpecification(
@@ -46,7 +46,7 @@ class GRU(nn.Module):
         return outputs, (h,)
 
     def initial_state(self, streams: int) -> State:
-        return (zeros(next(self.parameters()), self.stack.num_layers, streams, self.output_size),)
+        return (zero_state(self.stack, streams),)
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return gate_matrices(self.stack)

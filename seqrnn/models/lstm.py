@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from seqrnn.bounds import BelowOne, Layers, Real, Size
 from seqrnn.kernels.specification import CellSpecification, GateSpecification, Recurrence
-from seqrnn.models.protocol import State, zeros
-from seqrnn.models.stack import check_dropout, gate_matrices, layers_of
+from seqrnn.models.protocol import State
+from seqrnn.models.stack import check_dropout, gate_matrices, layers_of, zero_state
 from seqrnn.registry import register
 
 SPECIFICATION = CellSpecification(
@@ -67,7 +67,7 @@ class LSTM(nn.Module):
         return outputs, (h, c)
 
     def initial_state(self, streams: int) -> State:
-        h = zeros(next(self.parameters()), self.stack.num_layers, streams, self.output_size)
+        h = zero_state(self.stack, streams)
         return h, torch.zeros_like(h)
 
     def recurrent_weights(self) -> Sequence[Tensor]:

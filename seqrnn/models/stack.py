@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from seqrnn.errors import ConfigError
 from seqrnn.kernels.specification import Layer
-from seqrnn.models.protocol import State
+from seqrnn.models.protocol import State, zeros
 
 
 def check_dropout(dropout: float, num_layers: int) -> None:
@@ -74,6 +75,12 @@ def gate_matrices(stack: nn.RNNBase) -> Sequence[Tensor]:
         for layer in range(stack.num_layers)
         for block in getattr(stack, f"weight_hh_l{layer}").data.split(stack.hidden_size)
     ]
+
+
+def zero_state(stack: nn.RNNBase, streams: int) -> Tensor:
+    """Returns a part of the state with which sequences start, zeros (L, B, H)."""
+    weight: Any = stack.weight_ih_l0  # to look for the first parameter of a module takes longer than to make zeros
+    return zeros(weight, stack.num_layers, streams, stack.hidden_size)
 
 
 def layers_of(stack: nn.RNNBase) -> list[Layer]:

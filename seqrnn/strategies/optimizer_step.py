@@ -70,7 +70,7 @@ class ParameterStep:
 
     def __init__(self, network: Network, optimizer: Optimizer, clip_norm: float | None) -> None:
         self.network, self.optimizer, self.clip_norm = network, optimizer, clip_norm
-        self.parameters = list(network.parameters())
+        self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
 
     def gather(self, targets: int) -> Tensor | None:
         return average_and_clip(self.parameters, targets, self.clip_norm)
@@ -84,7 +84,7 @@ class ParameterStep:
         return strategy_state.optimizer_state(self.optimizer, self.network)
 
     def snapshot(self) -> Callable[[], None]:
-        tensors = [*self.parameters, *self.network.buffers()]
+        tensors = [*self.parameters, *self.buffers]
         values = [tensor.detach().clone() for tensor in tensors]
         state = {parameter: _copied(kept) for parameter, kept in self.optimizer.state.items()}
         groups = [
@@ -115,7 +115,7 @@ class FlatStep:
 
     def __init__(self, network: Network, optimizer: Optimizer, clip_norm: float | None) -> None:
         self.network, self.optimizer, self.clip_norm = network, optimizer, clip_norm
-        self.parameters = list(network.parameters())
+        self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         like = self.parameters[0]
         aligned = ALIGNMENT // like.element_size()
         self.begins, size = [], 0
@@ -186,7 +186,7 @@ class FlatStep:
         }
 
     def snapshot(self) -> Callable[[], None]:
-        tensors = [self.flat, *self.network.buffers()]
+        tensors = [self.flat, *self.buffers]
         values = [tensor.detach().clone() for tensor in tensors]
         state = _copied(self.twin.state[self.flat])
 

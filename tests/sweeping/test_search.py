@@ -138,6 +138,20 @@ def test_hopeless_trials_are_pruned_at_evaluations_and_a_resumed_one_reports_on(
 
 
 @pytest.mark.long
+def test_hyperband_ends_most_trials_early_and_not_the_best(command: Command) -> None:
+    rates = "optimizer.lr=tag(log, interval(1e-5, 1))"
+    line = [
+        "experiment=sine_online" if word.startswith("experiment") else word for word in SEARCH if "smoke" not in word
+    ]
+    finished = command(*line, rates, "schedule.epochs=40", "sweep.trials=12", "sweep.pruner=hyperband")
+    assert finished.exit_code == 0, finished.err
+    states = [trial.state for trial in record().trials]
+    assert states.count("pruned") >= 3
+    assert states.count("complete") >= 2
+    assert "which is the test data of this task" in " ".join(finished.out.split())
+
+
+@pytest.mark.long
 def test_a_search_proposes_the_same_values_whenever_it_is_interrupted(tmp_path: Path) -> None:
     def proposed(name: str, *, interrupted: bool, **changes: Any) -> list[dict[str, str]]:
         directory = SweepDirectory(tmp_path / name)

@@ -6,12 +6,13 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Finished
 
 import seqrnn.plots.__main__
-from seqrnn import plots
+from seqrnn import api, plots
 from seqrnn.rundir.reader import RunReader
 from seqrnn.sweeping.options import SweepOptions
 
@@ -255,6 +256,27 @@ def test_weights_that_are_missing_are_named_before_the_first_job(command: Comman
     assert "init_from=outputs/nosuch: there is no such directory or file" in finished.err
     assert "(jobs seed=1 init_from=outputs/nosuch; seed=2 init_from=outputs/nosuch)" in finished.err
     assert not Path("sweep").exists()
+
+
+@pytest.mark.long
+def test_an_interrupted_sweep_ends_with_its_tables_and_report(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out, begun = api.carry_out, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        begun.append(arguments)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return carry_out(*arguments, **options)
+
+    monkeypatch.setattr(api, "carry_out", interrupted)
+    finished = command(*SWEEP, "seed=1,2,3")
+    assert finished.exit_code == 130
+    assert "3 jobs: 1 finished, 1 interrupted, 1 waiting" in finished.out
+    assert "report: sweep/report.html\nresume the sweep with:\npython -m seqrnn.train -m " in finished.out
+    assert "interrupted" in Path("sweep/report.html").read_text(encoding="utf-8")
+    assert [row["status"] for row in rows()] == ["finished", "interrupted", "waiting"]
 
 
 @pytest.mark.long
