@@ -35,9 +35,6 @@ CAUSES = {
     "longer training": Proven("underfit", "Training is too short"),
     "more units": Proven("few_units", "The network is too small"),
     "fewer units": Proven("many_units", "The network is larger than its data allows"),
-    "best weights": Proven("memorised", "It has learned its training data by heart"),
-    "weight decay": Proven("memorised", "It has learned its training data by heart"),
-    "dropout": Proven("memorised", "It has learned its training data by heart"),
     "clipped gradients": Proven("exploding", "Single gradients are too large"),
     "looser clipping": Proven("clipping", "Gradients are clipped too tightly"),
     "usual start": Proven("initial_scale", "The initial weights have an unsuitable scale"),
@@ -47,7 +44,8 @@ CAUSES = {
 
 
 def proven_by(trial: Trial) -> Finding | None:
-    """Returns the finding that the success of a trial proves; None for a remedy that changes several things."""
+    """Returns the finding that the success of a trial proves; None for a remedy that changes several things, or that
+    helps for several reasons, as the weights of the best evaluation do where the loss is noisy."""
     known = CAUSES.get(trial.name)
     if known is None:
         return None

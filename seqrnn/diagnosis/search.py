@@ -37,6 +37,7 @@ WORTH = 0.9  # of the loss: what is recommended, and what is added to it, must b
 MOST_COSTLY = 6.0  # times the time of the run's own training, beyond which a change is not tried
 MOST_ADDED = 3  # remedies that are tried beside the best one
 RIVALS = 3  # that are trained at greater length
+OVERTIME = 1.2  # times the time allowed, after which no further first trial is begun
 SPARE = 0.85  # of the time left that a stage may be expected to take
 
 
@@ -120,7 +121,7 @@ class Search:
             return [], part
         asked = [Training({}, part, FIRST_SEED + number) for number in range(CONFIRMED)]
         asked += [Training(one, part * n, FIRST_SEED) for remedy, n in planned for one in remedy.variants]
-        losses = iter(trials.finished_losses(asked))
+        losses = iter(trials.finished_losses(asked, within=OVERTIME * allowed))
         bases = [loss for _ in range(CONFIRMED) if (loss := next(losses)) is not None]
         screened = []
         for remedy, length in planned:

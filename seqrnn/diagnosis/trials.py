@@ -158,15 +158,24 @@ class Trials:
             raise self.budget.too_slow()
         return [loss for loss in found if loss is not None]
 
-    def finished_losses(self, trainings: Sequence[Training]) -> list[float | None]:
-        """Returns the losses of trainings, None for those that the time was over for; the first ones come first."""
+    def finished_losses(self, trainings: Sequence[Training], within: float = math.inf) -> list[float | None]:
+        """Returns the losses of trainings, None for those that the time was over for; the first ones come first.
+
+        Args:
+            within: seconds after which none begins.
+        """
+        last = self.budget.remaining - within  # seconds that are then left
+
+        def loss_of(training: Training) -> float | None:
+            return self._loss(training) if self.budget.remaining > last else None
+
         new = {one.key: one for one in trainings if one.key not in self._known}
         with (
             torch.random.fork_rng(devices=()),  # trainings seed the generator of this process
             ThreadPoolExecutor(self.workers) as pool,
         ):
             try:
-                for key, loss in zip(new, pool.map(self._loss, new.values()), strict=True):
+                for key, loss in zip(new, pool.map(loss_of, new.values()), strict=True):
                     if loss is not None:
                         self._known[key] = loss
             except BaseException:  # Ctrl-C: the trainings that have begun end at once

@@ -91,7 +91,7 @@ class Planted:
         return self._validation
 
     def test(self) -> Sequence[Batch]:
-        return self._altered(self.task.test(), TEST, 0)
+        return list(self._altered(self.task.test(), TEST, 0))
 
     def rollout(self, timesteps: int, streams: int) -> Batch | None:
         """Returns longer sequences, altered as test data is; None where the task has none."""

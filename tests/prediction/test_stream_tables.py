@@ -272,14 +272,14 @@ def test_interleaved_sequences_are_learned_from_with_a_state_of_each(gradient: s
         valid = torch.ones(len(frame), 1, dtype=torch.bool)
         inputs = torch.from_numpy(encoded.inputs())[:, None]
         gradients = window_by_window(network, run.loss, schedule, run.context, run.data_format)
-        strategy = Plain(network, optimizer, schedule, gradients)
-        found[shop] = (Stored(Chunk(inputs, torch.from_numpy(targets), valid, starts)), strategy)
-    assert restore_optimizer(run.run.directory, found["s1"][1]) is not None
+        found[shop] = (Stored(Chunk(inputs, torch.from_numpy(targets), valid, starts)), gradients)
+    strategy = Plain(network, optimizer, schedule, found["s1"][1])
+    assert restore_optimizer(run.run.directory, strategy) is not None
     arrived, done = dict.fromkeys(found, 0), dict.fromkeys(found, 0)
     for row in rows:
         shop = row["shop"]
         arrived[shop] += 1
-        batch, strategy = found[shop]
+        batch, strategy.gradients = found[shop]
         if (done[shop] + 1) * window + 2 <= arrived[shop]:
             strategy([WindowRange(0, batch, done[shop], 1, False)], np.ones(1))
             strategy.finish()  # the other one has the same optimizer
