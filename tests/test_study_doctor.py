@@ -186,7 +186,7 @@ def test_the_tables_count_what_the_results_say() -> None:
         result("healthy", 0.2, 0.2, causes=["noise"]),
         result("lr_small", 0.1, 0.1),  # not planted
     ]
-    section = tables.section(results, "development", 90, 15.0)
+    section = tables.section(results, "development", 90)
     figures = {row[0]: row[1] for row in section.tables[0].rows}
     assert figures["the first cause is right"] == "1 of 2: 50 % [9, 91]"  # Wilson's interval
     assert figures["the line makes the test loss worse"].startswith("1 of 3: 33 %")

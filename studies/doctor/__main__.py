@@ -76,7 +76,7 @@ def main() -> None:
     if not results:
         console.print("no case has been run yet; give it time with --seconds")
         return
-    section = tables.section(results, options.half, len(cases), options.each)
+    section = tables.section(results, options.half, len(cases))
     for table in section.tables:
         table.show(console)
     report.write(folder, options.half, section, machine.describe("cpu", None))

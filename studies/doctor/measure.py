@@ -67,7 +67,7 @@ class Result(BaseModel):
         overrides: of the faulty run, with the seed.
         headline, causes, advice, command: of the verdict; causes are the names of findings, in its order.
         line: test loss of the command; None: there is none, or it diverged.
-        seconds: that the diagnosis took.
+        given, seconds: that the diagnosis was given, and took.
         failure: the error that the diagnosis ended with.
     """
 
@@ -84,6 +84,7 @@ class Result(BaseModel):
     command: str | None = None
     line: float | None = None
     line_seconds: float | None = None
+    given: float = 0.0
     seconds: float = 0.0
     failure: str | None = None
 
@@ -200,7 +201,7 @@ def examine(planted: Result, folder: Path, seconds: float) -> Result:
     try:
         diagnose(directory, seconds, [PLUGIN], Console(quiet=True))
     except seqrnn.UserError as error:
-        return planted.model_copy(update={"failure": str(error), "seconds": perf_counter() - began})
+        return planted.model_copy(update={"failure": str(error), "given": seconds, "seconds": perf_counter() - began})
     spent, verdict = perf_counter() - began, read_diagnosis(directory).verdict
     advice = verdict.advice
     every = [tried for cause in verdict.causes for tried in cause.tried] + list(verdict.other_trials)
@@ -210,6 +211,7 @@ def examine(planted: Result, folder: Path, seconds: float) -> Result:
         "trials": list(dict.fromkeys(f"{tried.remedy}: × {tried.effect}" for tried in every)),
         "advice": f"{advice.remedy}: × {advice.effect}" if advice else None,
         "command": verdict.command,
+        "given": seconds,
         "seconds": spent,
     }
     if verdict.command:

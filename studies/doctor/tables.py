@@ -53,7 +53,7 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of}: {100 * count / of:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
 
 
-def section(results: Sequence[Result], half: str, listed: int, seconds: float) -> Section:
+def section(results: Sequence[Result], half: str, listed: int) -> Section:
     """Returns the tables of one half."""
     planted = [result for result in results if result.is_case and result.fault != HEALTHY.name]
     healthy = [result for result in results if result.fault == HEALTHY.name]
@@ -61,12 +61,13 @@ def section(results: Sequence[Result], half: str, listed: int, seconds: float) -
     redrawn = sum(len(result.attempts) - 1 for result in planted)
     empty = [result for result in results if not result.is_case]
     spent = [result.seconds for result in results if result.is_case]
+    given = sorted({result.given for result in results if result.is_case})
     size = (
         f"The {half.replace('_', '-')} half: {len(results)} of its {listed} cases were run: {len(planted)} planted "
         f"failures on {len({result.attempts[-1].recipe.split()[0] for result in planted})} tasks and {len(healthy)} "
         f"healthy runs. {redrawn + sum(len(result.attempts) for result in empty)} plantings did no harm and were "
-        f"drawn anew; {len(empty)} cases were left empty after {ATTEMPTS} of them. A diagnosis was "
-        f"given {seconds:g} s and took "
+        f"drawn anew; {len(empty)} of the cases were left empty after {ATTEMPTS} of them. A diagnosis was "
+        f"given {' or '.join(f'{one:g}' for one in given)} s and took "
         f"{statistics.median(spent) if spent else 0:.0f} s in all (median; {max(spent, default=0):.0f} s at most)"
         f"{f'; {len(failed)} ended with an error' if failed else ''}."
     )
@@ -87,7 +88,7 @@ def _figures(planted: Sequence[Result], healthy: Sequence[Result]) -> list[list[
 
     in_config = [result for result in planted if BY_NAME[result.fault].by_line]
     in_data = [result for result in planted if not BY_NAME[result.fault].by_line]
-    reached = f"the line reaches ≥ {measure.REACHED:.0%} of what undoing the fault gives"
+    reached = f"the line reaches ≥ {100 * measure.REACHED:g} % of what undoing the fault gives"
     return [
         ["the first cause is right", count(is_right, planted), "≥ 90 %"],
         [f"{reached}: faults in the config", count(_reaches, in_config), "≥ 80 %"],
@@ -133,7 +134,7 @@ def _by_fault(planted: Sequence[Result]) -> Table:
                 str(sum(map(_reaches, found))),
                 str(sum(result.is_worse for result in found)),
             ])  # fmt: skip
-    columns = ["planted", "may be called", "cases", "right", f"reach {measure.REACHED:.0%}", "worse"]
+    columns = ["planted", "may be called", "cases", "right", f"reach {100 * measure.REACHED:g} %", "worse"]
     return Table("By fault", columns, rows)
 
 
