@@ -127,9 +127,10 @@ class Treatment:
                 return "nothing is left to be mended"
             if not followed:
                 return "no remedy helped in trials"
-            for trial in followed[:ATTEMPTS]:
-                if before.seconds * trial.cost > self.remaining:
-                    return TIME_OVER
+            fitting = [trial for trial in followed if before.seconds * trial.cost <= self.remaining]
+            if not fitting:
+                return TIME_OVER
+            for trial in fitting[:ATTEMPTS]:
                 try:
                     self._train(run, trial)
                 except _TimeIsOver:
