@@ -33,10 +33,10 @@ from seqrnn.rundir.request import RunRequest
 from seqrnn.training import validation_scorer
 
 SECONDS = 300.0
-DIAGNOSING = 0.3  # of the time left, for a diagnosis
+DIAGNOSING, LONGEST = 0.3, 0.6  # of the time left, for a diagnosis; for one after which nothing has helped
 SHORTEST = 10.0  # seconds, below which no diagnosis is made
 BETTER = 0.98  # of the validation loss: what is kept must be lower than that
-ATTEMPTS = 2  # trainings after a diagnosis: the advice, and the best single remedy
+ATTEMPTS = 4  # trainings after a diagnosis: the advice, and the best single remedies
 TIME_OVER = "the time was over; allow more with --seconds"
 
 
@@ -89,6 +89,7 @@ class Treatment:
         self.steps: list[Step] = []
         self.kept: list[Step] = []
         self.metric_name = "loss"
+        self._trained: set[str] = set()  # command lines
 
     @property
     def remaining(self) -> float:
@@ -113,6 +114,7 @@ class Treatment:
 
     def _rounds(self) -> str:
         """Diagnoses, and trains what the diagnosis recommends, until nothing helps; returns why it ended."""
+        share = DIAGNOSING
         while self.remaining > SHORTEST:
             before = self.kept[-1]
             with self.console.status("") as status:
@@ -121,14 +123,13 @@ class Treatment:
                     status.update(f"diagnosing: {text} …")
 
                 run = TrainedRun(before.directory, self.plugins)
-                verdict, followed = diagnose_run(run, max(SHORTEST, DIAGNOSING * self.remaining), announce)
+                verdict, followed = diagnose_run(run, max(SHORTEST, share * self.remaining), announce)
             self._print(f"{_shown(before.directory)}: {_cause(verdict)}")
             if verdict.solved:
                 return "nothing is left to be mended"
-            if not followed:
-                return "no remedy helped in trials"
-            fitting = [trial for trial in followed if before.seconds * trial.cost <= self.remaining]
-            if not fitting:
+            new = [trial for trial in followed if _line(run, trial) not in self._trained]
+            fitting = [trial for trial in new if before.seconds * trial.cost <= self.remaining]
+            if new and not fitting:
                 return TIME_OVER
             for trial in fitting[:ATTEMPTS]:
                 try:
@@ -137,8 +138,12 @@ class Treatment:
                     return TIME_OVER
                 if self.kept[-1] is not before:
                     break
+            if self.kept[-1] is not before:
+                share = DIAGNOSING
+            elif share < LONGEST:
+                share = LONGEST  # trials are longer where there is more time for them
             else:
-                return "what helped in trials did not help at its whole length"
+                return f"no {'other ' * bool(self._trained)}remedy helped"
         return TIME_OVER
 
     def _train(self, run: TrainedRun, trial: Trial) -> None:
@@ -148,7 +153,9 @@ class Treatment:
             _TimeIsOver: the time was over before it finished.
         """
         change = lengthened(trial.change, trial.length, run)
-        words = shlex.split(command(change, run))[3:]
+        line = _line(run, trial)
+        self._trained.add(line)
+        words = shlex.split(line)[3:]
         self.folder.mkdir(exist_ok=True)
         directory = self.folder / str(1 + max([0, *(int(path.name) for path in self._numbered())]))
         self._print(f"  training with {' '.join(overrides_of(change, run))}")
@@ -227,6 +234,11 @@ class Treatment:
         self.console.print(f"\n{_shown(best.directory)}", soft_wrap=True, markup=False, highlight=False)
         line = command({}, TrainedRun(best.directory, self.plugins))
         self.console.print(line, soft_wrap=True, markup=False, highlight=False, style="bold")
+
+
+def _line(run: TrainedRun, trial: Trial) -> str:
+    """Returns the command line that trains a run with a remedy."""
+    return command(lengthened(trial.change, trial.length, run), run)
 
 
 def _finite(value: Any) -> float:

@@ -18,7 +18,7 @@ from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.intervals import part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
-from seqrnn.diagnosis.search import Search
+from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, Trials
 
@@ -42,7 +42,8 @@ def judge(
     """Judges an examination; tries remedies for about so many ``seconds``, unless the task is solved.
 
     Returns:
-        The verdict, and what is worth being followed at full length: the advice, and then the best single remedies.
+        The verdict, and what is worth a training at full length: the advice, and then the single remedies whose
+        effect looks large, whether it is certain or not.
     """
     findings, solved = (
         list({finding.name: finding for finding in reversed(findings_of(found))}.values())[::-1],
@@ -71,8 +72,11 @@ def judge(
         command=command(lengthened(best.change, best.length, run), run) if best else None,
         trials_note=_note(search, solved, seconds, bool(remedies)),
     )
-    singles = sorted((trial for trial in results.values() if trial.helps), key=lambda trial: trial.effect.value)
-    return verdict, [best, *(trial for trial in singles if trial.change != best.change)] if best else []
+    singles = sorted(
+        (one for one in results.values() if one.effect.value < WORTH and not (best and one.change == best.change)),
+        key=lambda trial: trial.effect.value,
+    )
+    return verdict, [*([best] if best else []), *singles]
 
 
 def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def advising(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes diagnoses recommend these changes, one list for each diagnosis."""
 
     def advise(*rounds: Sequence[Trial]) -> None:
-        left = iter([*rounds, []])
+        left = chain(rounds, repeat([]))
 
         def diagnose_run(run: TrainedRun, seconds: float, announce: object) -> tuple[Any, list[Trial]]:
             from seqrnn.diagnosis.instrument import Examination
@@ -101,7 +102,17 @@ def test_where_nothing_helps_that_is_said(small: Path, advising: Callable[..., N
     advising([])
     made, text = treated(small)
     assert made.kept == made.steps
-    assert "no remedy helped in trials. Nothing was better" in " ".join(text.split())
+    assert "no remedy helped. Nothing was better" in " ".join(text.split())
+
+
+def test_after_a_failure_there_is_a_longer_diagnosis_and_nothing_is_trained_twice(
+    small: Path, advising: Callable[..., None]
+) -> None:
+    advising([trial(WORSE)], [trial(WORSE), trial(BETTER)], [trial(WORSE)], [trial(WORSE)])
+    made, text = treated(small)
+    assert [step.directory.name for step in made.steps] == ["run", "1", "2"]
+    assert made.kept[-1].directory.name == "2"
+    assert "no other remedy helped. The best run has" in " ".join(text.split())
 
 
 def test_a_training_that_diverges_is_not_kept(small: Path, advising: Callable[..., None]) -> None:
