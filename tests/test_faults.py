@@ -155,7 +155,7 @@ def test_a_batch_too_large_says_how_much_was_asked_for_and_the_checkpoint_stays(
         "import torch, seqrnn.strategies.plain as plain\n"
         "real, calls = plain.Plain.__call__, 0\n"
         "def hungry(self, parts, factors):\n"
-        "    if self.optimizer.state and len(os.listdir('run/checkpoints')) > 3:\n"
+        "    if self._step and len(os.listdir('run/checkpoints')) > 3:\n"
         "        torch.empty(2**50)\n"
         "    return real(self, parts, factors)\n"
         "plain.Plain.__call__ = hungry\n"

@@ -77,8 +77,9 @@ def test_what_is_better_is_kept_and_its_line_makes_it(small: Path, advising: Cal
     assert made.kept[-1].loss < made.kept[0].loss
     assert "kept" in text
     assert "worse" in text
-    assert max(map(len, text.splitlines()[:-1])) <= 80
-    line = text.rstrip().splitlines()[-1]
+    *printed, path, line = text.rstrip().splitlines()
+    assert max(map(len, printed)) <= 80
+    assert path.endswith("run-treated/1")
     assert line.startswith("python -m seqrnn.train task=sincos")
     assert line.endswith("optimizer.lr=0.02")
     assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before
