@@ -42,7 +42,7 @@ class Interval:
             return f"at most {number(self.high)}" if high else "could not be measured"
         if self.low == self.high:
             return number(self.value)
-        if not low and not high:
+        if not high and (not low or self.low == 0):  # of a ratio, the least bound is 0
             return f"{number(self.value)} (too few samples for an interval)"
         return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
 

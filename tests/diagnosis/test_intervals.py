@@ -189,6 +189,7 @@ def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     [
         (0.5, 0.25, 0.75, "0.500 [0.250, 0.750]"),
         (0.5, 0.25, math.inf, "0.500 [0.250, ∞]"),
+        (0.5, 0.0, math.inf, "0.500 (too few samples for an interval)"),
         (1.0, 1.0, 1.0, "1"),
         (0.1, -math.inf, math.inf, "0.100 (too few samples for an interval)"),
         (math.inf, 10.6, math.inf, "at least 10.6"),
