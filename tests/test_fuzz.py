@@ -255,7 +255,7 @@ def test_any_line_of_overrides_gives_a_run_or_an_error(
         small = ["smoke=true", "plots.draw=false"]
         assert quickly("task=sine", f"precision={precision}", *small, f"hydra.run.dir={precision}").exit_code == 0
     found = Counter(check(line, quickly, tmp_path / str(number)) for number, line in enumerate(lines(part, count)))
-    assert min(found[0], found[2]) > count // 5, found
+    assert min(found[0], found[2]) > count // 8, found
     assert {path.name for path in tmp_path.iterdir()} <= {"float32", "float64", "outputs", *map(str, range(count))}
 
 

@@ -45,6 +45,12 @@ def is_alive(process: int) -> bool:
         return False
 
 
+def as_in_a_terminal() -> None:
+    """Sets signals to what they are in a terminal; in the background of a shell, or below nohup, some are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture(params=[OURS, JOBLIB], ids=["ours", "joblib"])
 def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A sweep of three jobs of which two train in workers, in a session of its own; and the workers' processes."""
@@ -54,7 +60,7 @@ def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[subp
         [sys.executable, "-m", "seqrnn.train", *LINE, *request.param],
         cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=as_in_a_terminal,
     )  # fmt: skip
 
     def is_training(seed: int) -> bool:

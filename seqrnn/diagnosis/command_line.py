@@ -42,6 +42,8 @@ def overrides_of(change: Change, run: TrainedRun) -> list[str]:
     for key, value in change.items():
         if key == "model":
             found += _another_cell(value, run)
+        elif value == {} and _current(run, key):  # hydra merges dictionaries, so an empty one must replace another
+            found += [f"~{key}", f"+{key}={{}}"]
         elif _current(run, key) != value:
             found.append(f"{key}={_as_typed(value)}")
     return found
@@ -88,7 +90,7 @@ def _updates_of_epoch(schedule: Schedule, run: TrainedRun) -> int:
 def command(change: Change, run: TrainedRun) -> str:
     """Returns the command line that trains the run again, changed."""
     new = overrides_of(change, run)
-    keys = {text.partition("=")[0] for text in new}
+    keys = {text.lstrip("+~").partition("=")[0] for text in new}
     kept = [
         text
         for text in run.overrides

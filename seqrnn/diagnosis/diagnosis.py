@@ -34,8 +34,8 @@ class TriedRemedy(Record):
 
     remedy: Name
     overrides: Items[str]
-    length: float
-    part: float
+    length: Number
+    part: Number
     effect: Interval
     loss: Number
     seeds: int

@@ -123,7 +123,14 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
-        is_refuted = any(one.part >= REFUTING for one in tried) and not any(map(is_proof, tried))
+        decisive = [one for one in tried if one.part >= REFUTING]
+        is_refuted = (
+            bool(decisive)
+            and all(
+                one.effect.value > CAUSE for one in decisive
+            )  # a large effect that is not certain refutes nothing
+            and not any(map(is_proof, tried))
+        )
         if not names or is_refuted:
             continue  # an observation, or not confirmed by trials that were long enough to tell
         best = min(filter(is_proof, tried), key=own_effect, default=None)

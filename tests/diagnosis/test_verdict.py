@@ -85,3 +85,8 @@ def test_what_trials_do_not_confirm_is_no_cause_and_what_was_not_tried_is_one() 
     found = [measured("noise", "more streams"), measured("exploding", "clipped gradients"), measured("unused")]
     assert first_causes(found, trial("more streams", 0.95)) == ["exploding"]
     assert first_causes(found) == ["noise", "exploding"]
+
+
+def test_a_large_effect_that_is_not_certain_refutes_nothing() -> None:
+    unsure = Trial("longer window", {}, 1.0, 1.0, Interval(0.46, 0.16, 1.3), 0.1, 3, 1.0)
+    assert first_causes([measured("window", "longer window")], unsure) == ["window"]
