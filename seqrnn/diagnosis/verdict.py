@@ -116,6 +116,12 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
             return False
         return trial.helps and own_effect(trial) <= (COSTLY_CAUSE if trial.cost > COSTLY else CAUSE)
 
+    def has_large_effect(trial: Trial) -> bool:
+        return own_effect(trial) <= CAUSE  # where it is not certain, it still refutes nothing
+
+    def is_refutation(trial: Trial) -> bool:
+        return trial.part >= REFUTING and not has_large_effect(trial)
+
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
     measured = {finding.name: finding for finding in findings}
     known = {**{finding.name: finding for finding in reversed(proven)}, **measured}
@@ -123,14 +129,7 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
-        decisive = [one for one in tried if one.part >= REFUTING]
-        is_refuted = (
-            bool(decisive)
-            and all(
-                one.effect.value > CAUSE for one in decisive
-            )  # a large effect that is not certain refutes nothing
-            and not any(map(is_proof, tried))
-        )
+        is_refuted = any(map(is_refutation, tried)) and not any(map(has_large_effect, tried))
         if not names or is_refuted:
             continue  # an observation, or not confirmed by trials that were long enough to tell
         best = min(filter(is_proof, tried), key=own_effect, default=None)
