@@ -134,9 +134,9 @@ def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    at_kill = {path.parent.name: path.stat().st_mtime_ns for path in (folder / "sweep").glob("*/summary.json")}
-    print(f"killed when {len(at_kill)} of {jobs} had a summary")
     time.sleep(2.0)  # its workers see that it has gone
+    at_kill = finished(folder / "sweep")
+    print(f"killed when {len(at_kill)} of {jobs} had finished")
     for count in (jobs, jobs + 2):
         process = start(folder, *sets(count))
         printed, _ = process.communicate()
@@ -148,11 +148,20 @@ def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
         reasons = Counter(row["reason"][:60] for row in found if row["status"] == "failed")
         print(f"{count} jobs: {dict(statuses)}; finished ones by their attempts: {dict(attempts)}")
         print(f"  reasons: {dict(reasons)}")
-        after = {path.parent.name: path.stat().st_mtime_ns for path in (folder / "sweep").glob("*/summary.json")}
+        after = finished(folder / "sweep")
         changed = [name for name, when in at_kill.items() if after[name] != when]
         new = len(after) - len(at_kill)
-        print(f"  of the {len(at_kill)} summaries from before, {len(changed)} written again; {new} new")
+        print(f"  of the {len(at_kill)} that had finished before, {len(changed)} were made again; {new} new")
         at_kill = after
+
+
+def finished(sweep: Path) -> dict[str, int]:
+    """Returns when the summaries of the finished runs of a sweep were written, by the names of their jobs."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in sweep.glob("*/summary.json")
+        if json.loads(path.read_text())["status"] == "finished"
+    }
 
 
 def main() -> None:
