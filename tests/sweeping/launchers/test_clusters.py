@@ -21,7 +21,7 @@ QUICK = ("-m", "experiment=sine_online", "smoke=true", "plots.draw=false", "sche
          "sweep.report=false")  # fmt: skip
 # Trains for some seconds, so that it can be interrupted half-way.
 LONG = ("task=integral", "schedule=online", "model=elman", "model.hidden_size=4", "kernel=torch", "device=cpu",
-        "task.train_timesteps=60000", "schedule.max_updates=12000", "task.sequence_length=1000", "plots.draw=false",
+        "task.train_timesteps=250000", "schedule.max_updates=40000", "task.sequence_length=1000", "plots.draw=false",
         "checkpoint.every=200", "sweep.report=false")  # fmt: skip
 NODE = Path(__file__).with_name("slurm_node.sh")
 
