@@ -1,7 +1,7 @@
 """The search for what helps: all remedies are tried, the promising ones at greater length, and the best combined.
 
-1. Each variant of each remedy is trained once, at a part of the run's length for which there is time; the best variant
-   of each remedy is kept.
+1. Each variant of each remedy is trained once, at a part of the run's length for which there is time; the best
+   variant of each remedy is kept.
 2. The effect of those that look promising is measured on other seeds, in pairs with the run's own config, so that it
    does not profit from the choice of the variant; at a greater part of the length, if there is time.
 3. The best remedy is combined with others, as long as they improve it, and with a longer training.
