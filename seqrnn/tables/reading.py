@@ -6,14 +6,18 @@ row 1. Columns that nobody asks for are not kept.
 
 from __future__ import annotations
 
+import codecs
+import re
 import zlib
+from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel
 
 from seqrnn.errors import DataError, did_you_mean, printable, shell_quoted
 from seqrnn.tables.files import Source
@@ -25,14 +29,39 @@ BLOCK = 4 * 2**20  # bytes that are parsed at a time
 SAMPLED = 2_000  # rows from which the kinds of columns are guessed
 MOST_COLUMNS = 10_000
 MOST_LABELS = 1_000_000  # different texts of a column
+LARGEST = 1e100  # number; the squares of larger ones need not be finite
 MOST_SHOWN = 60  # letters of a cell in an error
 # What stands for a missing value, as in pandas.
 MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
+RAGGED = re.compile(r"(?s)CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)")  # of pyarrow
 FIRST_ROOM = 2**20  # rows
 BYTES_PER_NUMBER = 24  # at the peak of reading and preparing: three times a number in double precision
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        decoded: object = codecs.getincrementaldecoder(name)().decode(array("B", b"ab"))  # type: ignore[arg-type]
+    except UnicodeError:  # "ab" does not begin as its texts do
+        return name
+    except Exception:  # there is none, or it cannot decode what pyarrow gives it: hex, punycode
+        decoded = None
+    if not isinstance(decoded, str):
+        raise ValueError("should be an encoding of text, such as utf-8, latin-1, cp1252 or utf-16")
+    return name
+
+
+def _check_delimiter(mark: str) -> str:
+    mark = "\t" if mark == r"\t" else mark
+    if len(mark) != 1 or not mark.isascii() or mark in '\0\r\n"':
+        raise ValueError(r"should be one ASCII sign, such as ',' ';' '|', or \t for a tab")
+    return mark
+
+
+Encoding = Annotated[str, AfterValidator(_check_encoding)]
+Delimiter = Annotated[str, AfterValidator(_check_delimiter)]
 
 
 class ReadOptions(BaseModel, frozen=True, extra="forbid"):
@@ -46,10 +75,10 @@ class ReadOptions(BaseModel, frozen=True, extra="forbid"):
         missing_values: what stands for a missing value, besides ``MISSING``.
     """
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Delimiter = ","
     decimal: Literal[".", ","] = "."
     thousands: Literal[".", ",", " ", "'"] | None = None
-    encoding: str = "utf-8"
+    encoding: Encoding = "utf-8"
     missing_values: tuple[str, ...] = ()
 
     def number_of(self, text: str) -> float | None:
@@ -140,7 +169,9 @@ def read_sample(source: Source, options: ReadOptions) -> Sample:
 
 
 def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
             f"{source.name}, row 1: two columns have the name {_short(twice[0])!r}; give each column a name of "
@@ -151,8 +182,6 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
             f"{source.name}, row 1: {', '.join(map(_short, names[:5]))}: numbers, where the names of the columns "
             "should be; put a row of names before them"
         )
-    if len(names) > MOST_COLUMNS:
-        raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
     if len(names) == 1:
         mark = _other_delimiter(names[0], options)
         if mark is not None:
@@ -236,18 +265,11 @@ class _Parsing:
 
     def __init__(self, source: Source, options: ReadOptions) -> None:
         self.source, self.options = source, options
-        self.ragged: Any = None  # the first row that has not as many cells as the header
 
     def parse_options(self) -> Any:
         import pyarrow.csv
 
-        return pyarrow.csv.ParseOptions(
-            delimiter=self.options.delimiter, ignore_empty_lines=False, invalid_row_handler=self._refuse
-        )
-
-    def _refuse(self, row: Any) -> str:  # what it raises would be ignored
-        self.ragged = self.ragged or row
-        return "error"
+        return pyarrow.csv.ParseOptions(delimiter=self.options.delimiter, ignore_empty_lines=False)
 
     def __enter__(self) -> _Parsing:
         return self
@@ -260,21 +282,32 @@ class _Parsing:
                 f"{self.source.name}: cannot be decoded: {_first_line(error)}; set task.encoding to the encoding of "
                 "the file, such as latin-1 or cp1252"
             ) from None
-        if isinstance(error, pa.ArrowException) and self.ragged is not None:
-            row = self.ragged
-            if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
-                raise DataError(
-                    f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has 1: "
-                    f"{_short(row.text)!r}; the cells seem to be separated by ';': set "
-                    f"{typed('task.delimiter', ';')}, and perhaps {typed('task.decimal', ',')}"
-                ) from None
-            raise DataError(
-                f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
-                f"{row.expected_columns}: {_short(row.text)!r}; give every row as many cells as there are columns "
-                "(a text with a delimiter in it needs quotes)"
-            ) from None
         if isinstance(error, pa.ArrowException | EOFError | OSError | zlib.error):
-            raise DataError(f"{self.source.name}: cannot be read: {_first_line(error)}") from None
+            raise DataError(f"{self.source.name}{self._reason(error)}") from None
+
+    def _reason(self, error: BaseException) -> str:
+        """Returns where a file cannot be read, why, and what to do."""
+        ragged = RAGGED.match(str(error))
+        if ragged:
+            number, expected, cells, text = ragged.groups()
+            beginning = f"{f', row {number}' * bool(number)}: {cells} cells, where the header has {expected}"
+            if expected == "1" and ";" in text:  # as written where commas are decimal marks
+                return (
+                    f"{beginning}: {_short(text)!r}; the cells seem to be separated by ';': set "
+                    f"{typed('task.delimiter', ';')}, and perhaps {typed('task.decimal', ',')}"
+                )
+            return (
+                f"{beginning}: {_short(text)!r}; give every row as many cells as there are columns (a text with a "
+                "delimiter in it needs quotes)"
+            )
+        if "Empty CSV file or block" in str(error):
+            return ", row 1: is empty, or has more than a million letters; it should name the columns"
+        if "straddl" in str(error):
+            return (
+                ": a row has more than a million letters; end every row with a line break, and a text with a quote "
+                "in it with another quote"
+            )
+        return f": cannot be read: {_first_line(error)}"
 
 
 def _blocks(
@@ -336,7 +369,7 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
     """Returns a column of arrow as numbers, NaN where one is missing.
 
     Raises:
-        DataError: a cell is no number, or infinite.
+        DataError: a cell is no number, infinite, or too large to compute with.
     """
     import pyarrow as pa
 
@@ -355,12 +388,13 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
         except pa.ArrowInvalid:
             raise _no_number(texts, source, name, first, options) from None
     numbers = np.array(values.to_numpy(zero_copy_only=False), np.float64)
-    infinite = np.flatnonzero(np.isinf(numbers))
-    if len(infinite):
-        value = str(numbers[infinite[0]])
+    beyond = np.flatnonzero(np.abs(numbers) > LARGEST)
+    if len(beyond):
+        value = str(numbers[beyond[0]])
+        problem = "is not finite" if np.isinf(numbers[beyond[0]]) else f"is beyond {LARGEST:g}"
         raise cell_error(
-            source, first + int(infinite[0]), name, value,
-            f"is not finite{_and_more(len(infinite))}; leave the cell empty where there is no value",
+            source, first + int(beyond[0]), name, value,
+            f"{problem}{_and_more(len(beyond))}; leave the cell empty where there is no value",
         )  # fmt: skip
     return numbers
 

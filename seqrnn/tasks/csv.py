@@ -25,7 +25,7 @@ from seqrnn.rundir.names import DATA, PREPROCESSING
 from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, training_rows
 from seqrnn.tables.opening import open_dataset
 from seqrnn.tables.preprocessing import Preprocessing
-from seqrnn.tables.reading import ReadOptions
+from seqrnn.tables.reading import Delimiter, Encoding, ReadOptions
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import TEST, TRAINING, VALIDATION
 from seqrnn.tables.times import is_timezone
@@ -91,10 +91,10 @@ class Csv:
         season: Count | Literal["auto"],
         warmup: Natural | Literal["auto"],
         loss: Literal["mse", "l1"],
-        delimiter: Annotated[str, Field(pattern=r"^(.|\\t)$")],
+        delimiter: Delimiter,
         decimal: Literal[".", ","],
         thousands: Literal[".", ",", " ", "'"] | None,
-        encoding: str,
+        encoding: Encoding,
         missing_values: list[str],
     ) -> None:
         self.seed, self.synthetic = seed, synthetic
@@ -129,7 +129,7 @@ class Csv:
             season=season,
             warmup=warmup,
             read=ReadOptions(
-                delimiter="\t" if delimiter == r"\t" else delimiter,
+                delimiter=delimiter,
                 decimal=decimal,
                 thousands=thousands,
                 encoding=encoding,
