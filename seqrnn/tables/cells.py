@@ -32,7 +32,7 @@ MISSING = (
 
 def _check_encoding(name: str) -> str:
     try:
-        decoded: object = codecs.getincrementaldecoder(name)().decode(array("B", b"ab"))  # type: ignore[arg-type]
+        decoded: object = codecs.getincrementaldecoder(name)().decode(array("B", b"ab"))
     except UnicodeError:  # "ab" does not begin as its texts do
         return name
     except Exception:  # there is none, or it cannot decode what pyarrow gives it: hex, punycode
