@@ -139,9 +139,19 @@ def _causes(
     def has_other_rate(trial: Trial) -> bool:
         return trial.name not in RATES and "optimizer.lr" in trial.change
 
+    longer = results.get("longer training")
+
+    def by_time(trial: Trial) -> float:
+        """Returns the effect of a training that is only so much longer as this one costs, as a power of its cost."""
+        if longer is None or trial is longer or trial.cost <= 1 or not longer.effect.value < 1 < longer.cost:
+            return 1.0
+        return float(longer.effect.value ** (math.log(trial.cost) / math.log(longer.cost)))
+
     def own_effect(trial: Trial) -> float:
-        """Returns the effect without what the learning rate alone brings."""
-        return trial.effect.value / max(by_rate if has_other_rate(trial) else 1.0, 1e-12)
+        """Returns the effect without what the learning rate alone brings, or the time alone."""
+        stands_out = any(trial.name == remedy for _, remedy in undoing)
+        by_others = max(by_rate if has_other_rate(trial) else 1.0, 1e-12) * (1.0 if stands_out else by_time(trial))
+        return trial.effect.value / max(by_others, 1e-12)
 
     def is_proof(trial: Trial) -> bool:
         if ("memorised", trial.name) in undoing:
@@ -161,7 +171,8 @@ def _causes(
     def gain(trial: Trial, finding: Finding) -> float:
         """Returns how much a remedy brings, in logarithms; what costs more counts less."""
         stands_out = (finding.name, trial.name) in undoing
-        cost = 1.0 if stands_out else math.sqrt(max(1.0, trial.cost))
+        is_free = stands_out or by_time(trial) < 1
+        cost = 1.0 if is_free else math.sqrt(max(1.0, trial.cost))
         return (SPECIFIC if stands_out else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
 
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
