@@ -44,7 +44,7 @@ class Remedy:
     name: str
     variants: Sequence[Change]
     length: float = 1.0
-    least_length: float = 1.0
+    least_length: float = 0.0
 
 
 def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
@@ -102,7 +102,7 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     if carried := _carried(run):
         yield Remedy("carried state", _at(carried, lr, [lr, best]))
     if more:
-        as_many_updates = more["schedule.streams"] / schedule.streams if schedule.streams <= FEW_STREAMS else 1.0
+        as_many_updates = more["schedule.streams"] / schedule.streams if schedule.streams <= FEW_STREAMS else 0.0
         yield Remedy(
             "more streams", _at(more, lr, [lr, best, _rounded(4 * best)]), least_length=float(as_many_updates)
         )

@@ -282,7 +282,9 @@ class Search:
             while self.best is not None and name in self.best.name and name in remedies and not self._is_solved():
                 before, length = self.best, self.best.length * remedies[name].length
                 seconds = trials.seconds_of(before.change, before.part * length, 1 + before.seeds)
-                if length > MOST_STRETCHED or seconds > SPARE * trials.budget.remaining:
+                if length > MOST_STRETCHED or before.part * length < trials.shortest:
+                    return
+                if seconds > SPARE * trials.budget.remaining:
                     return
                 self.announce(f"trying {number(length)} times the length")
                 self._improve(before.name, Remedy(name, [before.change], remedies[name].length))
