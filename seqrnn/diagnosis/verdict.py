@@ -144,6 +144,9 @@ def _causes(
     def has_other_rate(trial: Trial) -> bool:
         return trial.name not in RATES and "optimizer.lr" in trial.change
 
+    def stands_out(trial: Trial) -> bool:
+        return any(trial.name == remedy for _, remedy in undoing)
+
     longer = results.get("longer training")
 
     def by_time(trial: Trial) -> float:
@@ -154,31 +157,33 @@ def _causes(
 
     def own_effect(trial: Trial) -> float:
         """Returns the effect without what the learning rate alone brings, or the time alone."""
-        stands_out = any(trial.name == remedy for _, remedy in undoing)
-        by_others = max(by_rate if has_other_rate(trial) else 1.0, 1e-12) * (1.0 if stands_out else by_time(trial))
+        by_others = max(by_rate if has_other_rate(trial) else 1.0, 1e-12) * (
+            1.0 if stands_out(trial) else by_time(trial)
+        )
         return trial.effect.value / max(by_others, 1e-12)
 
     def is_proof(trial: Trial) -> bool:
         if ("memorised", trial.name) in undoing:
             return trial.helps
-        if any(trial.name == remedy for _, remedy in undoing):
-            return own_effect(trial) <= CAUSE and (trial.helps or (trial.seeds > 1 and own_effect(trial) <= CLEAR))
+        if stands_out(trial):
+            return has_large_effect(trial) and (trial.helps or (trial.seeds > 1 and own_effect(trial) <= CLEAR))
         if has_other_rate(trial) and by_rate < DOMINANT:
             return False
         return trial.helps and own_effect(trial) <= (COSTLY_CAUSE if trial.cost > COSTLY else CAUSE)
 
     def has_large_effect(trial: Trial) -> bool:
-        return own_effect(trial) <= CAUSE  # where it is not certain, it still refutes nothing
+        # Where it is not certain, it still refutes nothing.
+        return own_effect(trial) <= (WORTH if stands_out(trial) else CAUSE)
 
     def is_refutation(trial: Trial) -> bool:
         return trial.part >= REFUTING and not has_large_effect(trial)
 
     def gain(trial: Trial, finding: Finding) -> float:
         """Returns how much a remedy brings, in logarithms; what costs more counts less."""
-        stands_out = (finding.name, trial.name) in undoing
-        is_free = stands_out or by_time(trial) < 1
+        is_undoing = (finding.name, trial.name) in undoing
+        is_free = is_undoing or by_time(trial) < 1
         cost = 1.0 if is_free else math.sqrt(max(1.0, trial.cost))
-        return (SPECIFIC if stands_out else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
+        return (SPECIFIC if is_undoing else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
 
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
     measured = {finding.name: finding for finding in findings}

@@ -113,6 +113,13 @@ def test_a_setting_that_does_no_harm_is_no_cause() -> None:
     assert first_causes([], of_run=[start]) == []  # not tried
 
 
+def test_what_stands_out_need_not_do_as_much_harm_to_be_a_cause() -> None:
+    start, small = measured("initial_scale", "usual start"), Interval(0.85, 0.8, 0.9)
+    certain = Trial("usual start", {}, 1.0, 1.0, small, 0.1, 3, 1.0)
+    assert first_causes([], certain, of_run=[start]) == ["initial_scale"]
+    assert first_causes([], certain) == []
+
+
 def test_undoing_what_stands_out_may_take_longer() -> None:
     streams = measured("few_updates", "fewer streams")
     trials = trial("fewer streams", 0.1, cost=20.0), trial("larger learning rate", 0.1, **RATE)
