@@ -32,6 +32,7 @@ CAUSES = {
     "longer accumulation": Proven("noise", "Updates are mostly noise"),
     "fewer streams": Proven("few_updates", "The weights are updated too rarely"),
     "shorter accumulation": Proven("few_updates", "The weights are updated too rarely"),
+    "all inputs": Proven("missing_input", "An informative input is left out"),
     "longer training": Proven("underfit", "Training is too short"),
     "more units": Proven("few_units", "The network is too small"),
     "fewer units": Proven("many_units", "The network is larger than its data allows"),

@@ -15,7 +15,7 @@ import copy
 import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -34,6 +34,7 @@ from seqrnn.monitor import Progress
 from seqrnn.schedule import distinct
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks.protocol import Task
 from seqrnn.training import fit, planned_updates
 
 FIRST_SEED = 1_000_003  # far from those that people use
@@ -117,6 +118,8 @@ class Trials:
 
     Args:
         seconds: after which no training continues.
+        alter: makes another task of that of each trial, such as one with less data; None: the task is as it is.
+        metric: by which a trial is judged, lower being better.
 
     Attributes:
         timesteps: of the run, over all streams.
@@ -124,8 +127,14 @@ class Trials:
         workers: how many trainings are made at the same time.
     """
 
-    def __init__(self, run: TrainedRun, seconds: float) -> None:
-        self.original = run
+    def __init__(
+        self,
+        run: TrainedRun,
+        seconds: float,
+        alter: Callable[[Task], Task] = lambda task: task,
+        metric: str = "loss",
+    ) -> None:
+        self.original, self.alter, self.metric = run, alter, metric
         self.timesteps, self.updates = int(run.summary["timesteps"]), run.updates_made
         spent = run.summary.get("train_seconds")
         if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
@@ -238,7 +247,8 @@ class Trials:
                 if (key := training.key[0]) not in self._checked:
                     check_config(values)
                     self._checked.add(key)
-                components = self._shortened(build_components(values), training.length)
+                built = build_components(values)
+                components = self._shortened(replace(built, task=self.alter(built.task)), training.length)
                 if components is None:
                     return HOPELESS, Pace(0.0, math.inf)
                 strategy = choose(components)
@@ -261,7 +271,7 @@ class Trials:
             predictions = evaluation.predict(components.network, batches, components.context)
             scores = evaluation.score(predictions, task, components.loss)
             if counts:
-                losses.append(scores["loss"] if math.isfinite(scores["loss"]) else HOPELESS)
+                losses.append(found if math.isfinite(found := scores[self.metric]) else HOPELESS)
             return scores
 
         every = planned / BEST_OF if schedule.keeps_best else planned * TAIL / max(1, training.evaluations)

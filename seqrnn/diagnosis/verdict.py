@@ -16,13 +16,19 @@ from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.losses import Losses, as_trial
 from seqrnn.diagnosis.intervals import part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
 from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, Trials
 
-FIRST = ("larger learning rate", "smaller learning rate", "carried state")  # tried first, whatever was found
+FIRST = (
+    "larger learning rate",
+    "smaller learning rate",
+    "carried state",
+    "all inputs",
+)  # tried first, whatever was found
 ALWAYS = (  # tried after the remedies of what was found
     "longer training", "longer window", "more units", "best weights", "decaying rate", "no warm-up", "usual start",
     "shorter accumulation", "looser clipping", "fewer units", "more streams", "fewer streams", "orthogonal start",
@@ -60,6 +66,8 @@ def judge(
     named = {cause.finding.name for cause in causes}
     asked = {tried.remedy for cause in causes for tried in cause.tried}
     best = search.best
+    if causes and causes[0].finding.name == "loss" and (losses := found.get(Losses)):
+        best = as_trial(losses)  # judged by another measure than the trials of the search
     baselines = found.get(Baselines)
     verdict = Verdict(
         headline=_headline(found, solved, causes),
@@ -72,6 +80,7 @@ def judge(
         command=command(lengthened(best.change, best.length, run), run) if best else None,
         trials_note=_note(search, solved, seconds, bool(remedies)),
     )
+    best = search.best  # what is followed is judged by the loss
     singles = sorted(
         (one for one in results.values() if one.effect.value < WORTH and not (best and one.change == best.change)),
         key=lambda trial: trial.effect.value,
@@ -130,13 +139,13 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
         is_refuted = any(map(is_refutation, tried)) and not any(map(has_large_effect, tried))
-        if not names or is_refuted:
+        if finding.effect is None and (not names or is_refuted):
             continue  # an observation, or not confirmed by trials that were long enough to tell
         best = min(filter(is_proof, tried), key=own_effect, default=None)
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
-        effect = (
-            own_effect(best) * math.sqrt(max(1.0, best.cost)) if best else math.inf
-        )  # what costs more ranks lower
+        effect = finding.effect.value if finding.effect and math.isfinite(finding.effect.value) else math.inf
+        if best:
+            effect = min(effect, own_effect(best) * math.sqrt(max(1.0, best.cost)))  # what costs more ranks lower
         causes.append(((effect, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried])))
     return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
 
