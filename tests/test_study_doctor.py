@@ -130,6 +130,18 @@ def test_a_driver_moves_targets_whether_it_is_seen_or_not() -> None:
     assert float(moved.std()) == pytest.approx(0.5, abs=0.02)  # the standard deviation of a random bit
 
 
+def test_what_is_wrong_does_not_depend_on_the_data() -> None:
+    """Both are drawn from the same seeds; a network could foresee wrong targets that depend on its inputs."""
+    hidden, clean = (whole(planted("narma", driver=size, driver_seen=False).train(0, 16)) for size in (1, 0))
+    moves, inputs = (hidden.targets - clean.targets).flatten(), clean.inputs.flatten()
+    wrong, right = (whole(planted("memory_capacity", wrong_labels=share).train(0, 16)) for share in (0.4, 0.0))
+    differs = (wrong.targets != right.targets).any(dim=-1)[right.valid].double()
+    sizes = right.inputs[right.valid].flatten()
+    for drawn, data in ((moves, inputs), (differs, sizes), (differs, (sizes - 0.5).abs())):
+        length = min(len(drawn), len(data))
+        assert abs(float(np.corrcoef(drawn[:length], data[:length])[0, 1])) < 4 / np.sqrt(length)
+
+
 def test_fixed_data_outliers_and_scale() -> None:
     task = planted("letters", fixed_data=True, outliers=0.1, input_scale=100.0, input_offset=1.0)
     clean = planted("letters")

@@ -11,7 +11,7 @@ Where the next inputs help, trainings are made on the same seeds in which each a
     effect      loss of answers that come k timesteps later ÷ loss of answers at once, over the same targets
 
 A forecast's targets are later inputs by design; a task says so (``is_forecast``), or it is seen in the data: an
-output that an input some timesteps later, and the present one, tell almost exactly. Nothing is said about those.
+output most of which inputs some timesteps later tell. Nothing is said about those.
 
 Caveat: what depends on both the future and the distant past in a way that no state holds is not seen.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 HELPS = 0.9  # ratio
 PROVEN = 0.75  # effect
-ENOUGH = 1.1  # times the least ratio: the smallest delay that comes so close is the one that is named
+ENOUGH = 0.03  # above the least ratio: the smallest delay that comes so close is the one that is named
 UNEXPLAINED = 0.02  # of the targets' variance, by a readout without later inputs
 AHEAD = (1, 2, 4)
 BEHIND = 3  # timesteps before the present
@@ -42,7 +42,8 @@ FEATURES = 200  # random ones
 MOST = 2**13  # targets
 MOST_INPUTS = 32
 FARTHEST = 100  # timesteps that a forecast may look ahead
-FORETOLD = 0.95  # r² of a forecast's target from inputs
+FORETOLD = 0.8  # of what inputs of the present leave open about a forecast's target
+TOLD = 1e-4  # of a target's variance: what is left open where the present tells it
 
 
 class Future(Record):
@@ -98,7 +99,7 @@ class FutureInstrument:
         ratios = ratios_of(run, found)
         result = Future(ahead=list(AHEAD), ratios=ratios, independent=found.independent)
         least = min(ratio.value for ratio in ratios)
-        delay = next(k for k, ratio in zip(AHEAD, ratios, strict=True) if ratio.value <= ENOUGH * least)
+        delay = next(k for k, ratio in zip(AHEAD, ratios, strict=True) if ratio.value <= least + ENOUGH)
         if ratios[AHEAD.index(delay)].high >= HELPS or "lr" not in run.values["optimizer"]:
             return result
         try:
@@ -138,35 +139,30 @@ class FutureInstrument:
 
 
 def is_foretold(found: Seen) -> bool:
-    """Whether an output is almost exactly told by inputs of the present and of one later timestep."""
+    """Whether inputs of one later timestep tell most of what those of the present leave open about an output."""
     import numpy as np
 
     inputs, valid = found.chunk.inputs.cpu().numpy(), found.valid
     timesteps = len(valid)
     ends = _ends(found.chunk.starts.numpy())
+
+    def errors(given: Numbers, wanted: Numbers) -> Numbers:
+        """Returns the squared errors (O,) of a line, by least squares."""
+        given = np.concatenate([given, np.ones((len(given), 1))], axis=1)
+        found: Numbers = ((wanted - given @ np.linalg.lstsq(given, wanted, rcond=None)[0]) ** 2).sum(axis=0)
+        return found
+
     for ahead in range(1, min(FARTHEST, timesteps - 1) + 1):
         counts = valid[:-ahead] & (np.arange(timesteps - ahead)[:, None] + ahead < ends[:-ahead])
         if counts.sum() < 4 * inputs.shape[-1] + 16:
             continue
-        given = np.concatenate([inputs[:-ahead][counts], inputs[ahead:][counts], np.ones((counts.sum(), 1))], axis=1)
-        wanted = found.wanted[:-ahead][counts]
-        deviation = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
-        weights = np.linalg.lstsq(given, wanted, rcond=None)[0]
-        errors = ((wanted - given @ weights) ** 2).sum(axis=0)
-        if (errors[deviation > 0] < (1 - FORETOLD) * deviation[deviation > 0]).any():
-            return not _is_told(found, FORETOLD)
+        present, wanted = inputs[:-ahead][counts], found.wanted[:-ahead][counts]
+        alone = errors(present, wanted)
+        both = errors(np.concatenate([present, inputs[ahead:][counts]], axis=1), wanted)
+        is_open = alone > TOLD * ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+        if (both[is_open] < (1 - FORETOLD) * alone[is_open]).any():
+            return True
     return False
-
-
-def _is_told(found: Seen, share: float) -> bool:
-    """Whether an output is as well told by the present inputs alone."""
-    import numpy as np
-
-    given = found.chunk.inputs.cpu().numpy()[found.valid]
-    given, wanted = np.concatenate([given, np.ones((len(given), 1))], axis=1), found.wanted[found.valid]
-    deviation = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
-    errors = ((wanted - given @ np.linalg.lstsq(given, wanted, rcond=None)[0]) ** 2).sum(axis=0)
-    return bool((errors[deviation > 0] < (1 - share) * deviation[deviation > 0]).any())
 
 
 def ratios_of(run: TrainedRun, found: Seen) -> list[Interval]:

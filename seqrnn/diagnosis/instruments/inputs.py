@@ -8,7 +8,8 @@ with all inputs standardised (LeCun, Bottou, Orr & Müller 1998, "Efficient Back
 
     effect   loss with standardised inputs ÷ loss with the inputs as they are
 
-decides whether that is a fault: many inputs of images are small and harmless.
+decides whether that is a fault: many inputs of images are small and harmless. Without time for trials, it is an
+observation where all inputs that vary are far.
 
 Caveat: statistics are those of the first batches of an epoch.
 """
@@ -101,7 +102,11 @@ class InputsInstrument:
 
     def symptoms(self, result: Inputs) -> Iterator[Finding]:
         effect = result.effect
-        if not result.far or (effect is not None and not (effect.high < 1 and effect.value <= HELPS)):
+        if effect is None:
+            shows = bool(result.far) and len(result.far) == sum(scale > 0 for scale in result.scales)
+        else:
+            shows = effect.high < 1 and effect.value <= HELPS
+        if not shows:
             return
         shown = [
             f"{name} (mean {number(result.means[place])}, scale {number(result.scales[place])})"
