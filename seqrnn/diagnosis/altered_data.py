@@ -22,8 +22,8 @@ from seqrnn.errors import DataError
 from seqrnn.schedule import distinct
 from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Stored, Task
 
-SEEDS = 3
-SHARE = 0.8  # of the time of an instrument that its trials may be expected to take
+SEEDS, FEWEST = 3, 2
+SHARE = 0.6  # of the time of an instrument that its trials may be expected to take
 MOST_NUMBERS = 2**26  # of training data that is held in memory
 FEW = 4  # sequences, from which on some of them are left out; of fewer, their ends are
 Alter = Callable[[Task], Task]
@@ -235,25 +235,31 @@ def compare(
     Raises:
         TooSlow: there is no time for trials whose loss means anything.
     """
-    seconds = SHARE * run.budget.remaining
-    own = Trials(run, seconds, base, metric)
+    allowed = SHARE * run.budget.remaining
+    alterations = {"": base, **{name: alter for name, (alter, _) in altered.items()}}
+    trials = Trials(run, run.budget.remaining, alterations, metric)
     count = SEEDS * (1 + len(altered))
     part = 1.0
-    while part / 2 >= max(least, own.shortest) and own.seconds_of({}, part, count) > seconds:
+    while part / 2 >= max(least, trials.shortest) and trials.seconds_of({}, part, count) > allowed:
         part /= 2
-    if own.seconds_of({}, part, count) > seconds:
+    if trials.seconds_of({}, part, count) > allowed / SHARE:
         raise run.budget.too_slow()
-    seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
-    losses = own.finished_losses([Training({}, part, seed) for seed in seeds])
+    asked = [
+        [
+            Training({}, part, seed),
+            *(Training(change, part, seed, data=name) for name, (_, change) in altered.items()),
+        ]
+        for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)
+    ]
+    made = iter(trials.finished_losses([training for row in asked for training in row]))
+    losses = [[next(made) for _ in row] for row in asked]  # (seeds, 1 + altered)
     found = {}
-    for name, (alter, change) in altered.items():
-        trials = Trials(run, max(0.0, seconds - (own.budget.seconds - own.budget.remaining)), alter, metric)
-        trials.budget = own.budget
-        made = trials.finished_losses([Training(change, part, seed) for seed in seeds])
-        pairs = [(new, old) for new, old in zip(made, losses, strict=True) if new is not None and old is not None]
-        if len(pairs) >= 2:
-            new, old = np.array(pairs).T
-            found[name] = Compared(of_ratio(new, old), part, float(np.exp(np.log(new).mean())), len(pairs))
+    for place, name in enumerate(altered, 1):
+        pairs = [(row[place], row[0]) for row in losses]
+        known = np.array([(new, old) for new, old in pairs if new is not None and old is not None])
+        if len(known) >= FEWEST:
+            new, old = known.T
+            found[name] = Compared(of_ratio(new, old), part, float(np.exp(np.log(new).mean())), len(known))
     if not found:
         raise run.budget.too_slow()
     return found

@@ -48,7 +48,7 @@ STRUCTURE = (  # keys on which the time for a timestep depends
 )  # fmt: skip
 TIMED = 0.001  # of the time for all trainings, for measuring the pace of one
 HOPELESS = 1e30  # the loss of a training that diverged
-Key = tuple[str, float, int, bool, int]
+Key = tuple[str, float, int, bool, int, str]
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 
 
@@ -59,6 +59,7 @@ class Training(NamedTuple):
         length: how many times as many timesteps as the run it has, such as 0.25.
         resumed: whether it starts from the weights of the run, not from initial ones.
         evaluations: in its last tenth; 0: it is made for its pace alone.
+        data: the name of an alteration of the task; empty: that of trainings without one.
     """
 
     change: Change
@@ -66,6 +67,7 @@ class Training(NamedTuple):
     seed: int
     resumed: bool = False
     evaluations: int = EVALUATIONS
+    data: str = ""
 
     @property
     def key(self) -> Key:
@@ -118,7 +120,8 @@ class Trials:
 
     Args:
         seconds: after which no training continues.
-        alter: makes another task of that of each trial, such as one with less data; None: the task is as it is.
+        alterations: what makes another task of that of a trial, such as one with less data, by names that trainings
+            ask for; that of the empty name is for all others.
         metric: by which a trial is judged, lower being better.
 
     Attributes:
@@ -131,10 +134,10 @@ class Trials:
         self,
         run: TrainedRun,
         seconds: float,
-        alter: Callable[[Task], Task] = lambda task: task,
+        alterations: Mapping[str, Callable[[Task], Task]] | None = None,
         metric: str = "loss",
     ) -> None:
-        self.original, self.alter, self.metric = run, alter, metric
+        self.original, self.alterations, self.metric = run, alterations or {}, metric
         self.timesteps, self.updates = int(run.summary["timesteps"]), run.updates_made
         spent = run.summary.get("train_seconds")
         if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
@@ -248,7 +251,9 @@ class Trials:
                     check_config(values)
                     self._checked.add(key)
                 built = build_components(values)
-                components = self._shortened(replace(built, task=self.alter(built.task)), training.length)
+                if training.data in self.alterations:
+                    built = replace(built, task=self.alterations[training.data](built.task))
+                components = self._shortened(built, training.length)
                 if components is None:
                     return HOPELESS, Pace(0.0, math.inf)
                 strategy = choose(components)

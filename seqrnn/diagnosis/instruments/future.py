@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pydantic import model_validator
 
 from seqrnn.diagnosis.instrument import Evidence, Finding, Picture
-from seqrnn.diagnosis.intervals import Interval, Numbers, number
+from seqrnn.diagnosis.intervals import UNKNOWN, Interval, Numbers, number
 from seqrnn.diagnosis.record import Items, Number, Record, require_equal_lengths
 from seqrnn.registry import register
 
@@ -131,7 +131,7 @@ class FutureInstrument:
             "much later.",
             evidence=evidence,
             remedies=[],
-            effect=effect,
+            effect=effect or UNKNOWN,
         )
 
     def pictures(self) -> list[Picture]:

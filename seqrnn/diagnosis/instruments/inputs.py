@@ -8,8 +8,8 @@ with all inputs standardised (LeCun, Bottou, Orr & Müller 1998, "Efficient Back
 
     effect   loss with standardised inputs ÷ loss with the inputs as they are
 
-decides whether that is a fault: many inputs of images are small and harmless. Without time for trials, it is an
-observation where all inputs that vary are far.
+decides whether that is a fault: many inputs of images are small and harmless. Without time for trials, it is
+one where all inputs that vary are far.
 
 Caveat: statistics are those of the first batches of an epoch.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import model_validator
 
 from seqrnn.diagnosis.instrument import Evidence, Finding, Picture
-from seqrnn.diagnosis.intervals import Interval, Numbers, number
+from seqrnn.diagnosis.intervals import UNKNOWN, Interval, Numbers, number
 from seqrnn.diagnosis.record import Items, Number, Record, require_equal_lengths
 from seqrnn.registry import register
 
@@ -127,7 +127,7 @@ class InputsInstrument:
             if effect
             else [],
             remedies=[],
-            effect=effect,
+            effect=effect or UNKNOWN,
         )
 
     def pictures(self) -> list[Picture]:
