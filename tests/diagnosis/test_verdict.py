@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_what_stands_out_is_not_the_first_cause_where_another_remedy_brings_much
     small = measured("few_units", "more units")
     trials = trial("more units", 0.6), trial("larger learning rate", 0.01, **RATE)
     assert first_causes([], *trials, of_run=[small]) == ["small_steps", "few_units"]
+
+
+def in_data(name: str, effect: float, *remedies: str) -> Finding:
+    return measured(name, *remedies).model_copy(update={"effect": Interval(effect, 0.9 * effect, 1.1 * effect)})
+
+
+def test_a_fault_of_the_data_is_a_cause_without_a_remedy() -> None:
+    trials = trial("more units", 0.5), trial("longer window", 0.05)
+    assert first_causes([in_data("input_scale", 0.3)], *trials) == ["window", "input_scale", "few_units"]
+    assert first_causes([in_data("x", 0.3, "weight decay")], trial("weight decay", 0.99)) == ["x"]
+
+
+def test_a_fault_of_the_data_whose_size_is_not_known_comes_last() -> None:
+    unknown = in_data("label_noise", math.nan)
+    assert first_causes([unknown], trial("more units", 0.7)) == ["few_units", "label_noise"]
+    assert first_causes([unknown]) == ["label_noise"]
 
 
 def test_a_setting_that_does_no_harm_is_no_cause() -> None:
