@@ -200,8 +200,8 @@ class Trials:
         """Returns how many times as many timesteps a training with a change has in the time of one without: a power
         of two, at least 1. A change of the schedule may make timesteps cheaper: windows and streams are computed side
         by side."""
-        if not any(key in STRUCTURE for key in change):
-            return 1.0  # a timestep costs the same, whatever a clock shows
+        if not any(key in STRUCTURE and key.startswith("schedule.") for key in change):
+            return 1.0  # a timestep costs the same, whatever a clock shows, or is one of a smaller network
         own, new = self.pace({}).timestep, self.pace(change).timestep
         if not (math.isfinite(own) and math.isfinite(new)):
             return 1.0

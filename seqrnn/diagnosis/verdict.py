@@ -49,25 +49,30 @@ def judge(
         The verdict, and what is worth a training at full length: the advice, and then the single remedies whose
         effect looks large, whether it is certain or not.
     """
-    solved, of_run = is_solved(found), findings_of_run(run)
+    is_low, of_run = is_solved(found), findings_of_run(run)
     findings = _merged([*of_run, *findings_of(found)])
     memorised = any(finding.name == "memorised" for finding in findings)
     search = Search(run, found, Trials(run, seconds), announce)
     remedies = []
-    if not solved and seconds > 0:
+    if seconds > 0 and not floor_of(found):
         suspects = [name for finding in of_run for name in finding.remedies[:MOST_OF_RUN]]
-        suspects += [name for finding in findings for name in finding.remedies[:1]]
-        suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
-        names = [name for finding in findings for name in finding.remedies]
-        remedies = remedies_for([*suspects, *FIRST, *names, *ALWAYS], found, run)
-        search.search(remedies, suspects, memorised)
+        names = suspects
+        if not is_low:
+            suspects += [name for finding in findings for name in finding.remedies[:1]]
+            suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
+            names = [*suspects, *FIRST, *(name for finding in findings for name in finding.remedies), *ALWAYS]
+        remedies = remedies_for(names, found, run)
+        if remedies:
+            search.search(remedies, suspects, memorised)
     results = search.results
-    causes = [] if solved else _causes(findings, results, run, of_run)
-    confirmed = {cause.finding.name for cause in causes}
-    findings = [one for one in findings if one.evidence or one.name in confirmed]  # a mere setting is left out
+    causes = _causes(findings, results, run, of_run)
+    if is_low:  # what is still wrong is what a trial proves to be
+        causes = [cause for cause in causes if any(one.helps and one.effect.value <= CAUSE for one in cause.tried)]
+    solved = is_low and not causes
     named = {cause.finding.name for cause in causes}
+    findings = [one for one in findings if one.evidence or one.name in named]  # a mere setting is left out
     asked = {tried.remedy for cause in causes for tried in cause.tried}
-    best = search.best
+    best = None if solved else search.best
     baselines = found.get(Baselines)
     verdict = Verdict(
         headline=_headline(found, solved, causes),
@@ -102,7 +107,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:
-    if solved:
+    if solved and not search.results:
         return "None were made: the task is solved."
     if seconds <= 0:
         return "None were made: the time for trials was 0 s."
@@ -139,9 +144,19 @@ def _causes(
     def has_other_rate(trial: Trial) -> bool:
         return trial.name not in RATES and "optimizer.lr" in trial.change
 
+    longer = results.get("longer training")
+
+    def by_time(trial: Trial) -> float:
+        """Returns the effect of a training that is only so much longer as this one costs, as a power of its cost."""
+        if longer is None or trial is longer or trial.cost <= 1 or not longer.effect.value < 1 < longer.cost:
+            return 1.0
+        return float(longer.effect.value ** (math.log(trial.cost) / math.log(longer.cost)))
+
     def own_effect(trial: Trial) -> float:
-        """Returns the effect without what the learning rate alone brings."""
-        return trial.effect.value / max(by_rate if has_other_rate(trial) else 1.0, 1e-12)
+        """Returns the effect without what the learning rate alone brings, or the time alone."""
+        stands_out = any(trial.name == remedy for _, remedy in undoing)
+        by_others = max(by_rate if has_other_rate(trial) else 1.0, 1e-12) * (1.0 if stands_out else by_time(trial))
+        return trial.effect.value / max(by_others, 1e-12)
 
     def is_proof(trial: Trial) -> bool:
         if ("memorised", trial.name) in undoing:
@@ -161,7 +176,8 @@ def _causes(
     def gain(trial: Trial, finding: Finding) -> float:
         """Returns how much a remedy brings, in logarithms; what costs more counts less."""
         stands_out = (finding.name, trial.name) in undoing
-        cost = 1.0 if stands_out else math.sqrt(max(1.0, trial.cost))
+        is_free = stands_out or by_time(trial) < 1
+        cost = 1.0 if is_free else math.sqrt(max(1.0, trial.cost))
         return (SPECIFIC if stands_out else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
 
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
@@ -228,6 +244,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
     if solved:
         return f"Nothing is wrong: it has learned the task; {loss}."
     then = " What holds it back, the largest cause first:" if causes else " No cause was found with confidence."
+    if is_solved(found):
+        return f"It has learned the task, and could do better: {loss}.{then}"
     gain = baselines.metric_gain
     if baselines.ratio.high >= 1 and gain is not None and gain.low > 0:
         return (

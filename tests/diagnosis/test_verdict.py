@@ -132,3 +132,11 @@ def test_curves_that_show_learning_by_heart_need_no_large_effect() -> None:
 def test_findings_of_one_name_are_merged_with_all_their_remedies() -> None:
     (merged,) = verdict._merged([measured("window", "longer window"), measured("window", "exact gradients")])
     assert list(merged.remedies) == ["longer window", "exact gradients"]
+
+
+def test_what_helps_no_more_than_the_time_that_it_takes_is_no_cause() -> None:
+    """Fewer streams in three times the time bring what a longer training brings."""
+    trials = trial("fewer streams", 0.3, cost=3.0), trial("longer training", 0.2, cost=4.0)
+    assert first_causes([], *trials) == ["underfit"]
+    assert first_causes([], trials[0]) == ["few_updates"]
+    assert first_causes([], trial("fewer streams", 0.05, cost=3.0), trials[1])[0] == "few_updates"
