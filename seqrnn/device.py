@@ -128,7 +128,8 @@ def _unused_memory() -> int | None:
 
 
 def _unused_by_group() -> int | None:
-    """Returns what the limit of a container leaves (control groups, version 2 or 1). Cached files do not count as used."""
+    """Returns what the limit of a container leaves (control groups, version 2 or 1). Cached files do not count
+    as used."""
     for folder, limit, used, cached in (
         ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

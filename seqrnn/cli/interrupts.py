@@ -14,13 +14,13 @@ INTERRUPTED = 130  # as shells count: 128 and the number of the signal
 
 
 def is_ours(handler: Any) -> bool:
-    """Returns whether a signal's handler is Python's own, or one of a command's that is marked by ``ends_command``."""
+    """Returns whether a signal's handler is Python's own, or one of a command's, marked by ``ends_command``."""
     return handler is signal.default_int_handler or getattr(handler, "ends_command", False)
 
 
 @contextmanager
 def exiting_at_once(clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Lets Ctrl-C, and SIGTERM where a command handles it, end the process at once and in silence within its block.
+    """Lets Ctrl-C, and SIGTERM where a command handles it, end the process at once and without output within its block.
 
     A KeyboardInterrupt that is raised within the import of a large package is a traceback at best; at worst, the
     package turns it into another error or drops it.
