@@ -20,7 +20,7 @@ def is_ours(handler: Any) -> bool:
 
 @contextmanager
 def exiting_at_once(clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Lets Ctrl-C, and SIGTERM where a command handles it, end the process at once and without output within its block.
+    """Lets Ctrl-C, and SIGTERM where a command handles it, end the process within its block at once, without output.
 
     A KeyboardInterrupt that is raised within the import of a large package is a traceback at best; at worst, the
     package turns it into another error or drops it.
