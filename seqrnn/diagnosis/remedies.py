@@ -89,6 +89,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         units = int(model["hidden_size"])
         enlarged = max(UNITS, 4 * units) if units < UNITS else 2 * units
         yield Remedy("more units", [{"model.hidden_size": enlarged}])
+    if everything := getattr(components.task, "all_inputs", {}):
+        yield Remedy("all inputs", [{f"task.{key}": value for key, value in everything.items()}])
     if lr is None:
         return  # such as ridge regression: nothing about its training can be changed
     best = _best_rate(found, lr)
