@@ -118,7 +118,7 @@ class Turns:
     def __init__(self) -> None:
         self._returned = threading.Semaphore(0)
 
-    def start(self, work: Callable[[Turn], None]) -> Turn:
+    def start(self, work: Callable[[Turn], object]) -> Turn:
         """Runs ``work`` in a new thread, up to its first ``Turn.wait`` or to its end."""
         turn = Turn(self._returned, work)
         self.give(turn)
@@ -149,7 +149,7 @@ class Turns:
 class Turn:
     """A thread that runs only when it is given the turn."""
 
-    def __init__(self, returned: threading.Semaphore, work: Callable[[Turn], None]) -> None:
+    def __init__(self, returned: threading.Semaphore, work: Callable[[Turn], object]) -> None:
         self.go, self._returned = threading.Semaphore(0), returned
         self.generators: list[Tensor] = []
         self.has_ended = False
@@ -157,7 +157,7 @@ class Turn:
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
-    def _run(self, work: Callable[[Turn], None]) -> None:
+    def _run(self, work: Callable[[Turn], object]) -> None:
         self.go.acquire()
         try:
             work(self)
@@ -174,7 +174,7 @@ class Turn:
 
 
 def _generators() -> list[Tensor]:
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return [torch.get_rng_state(), *on_gpu]
 
 

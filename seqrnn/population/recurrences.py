@@ -288,7 +288,7 @@ class _LSTM(torch.autograd.Function):
             _tanh_(gate[..., 2 * size : 3 * size])
             gate[..., 3 * size :].sigmoid_()
             gates[:, t] = gate
-            i, f, g, o = gate.split(size, dim=-1)
+            i, f, g, o = torch.split(gate, size, dim=-1)
             new = torch.addcmul(f * cells[:, t], i, g, out=cells[:, t + 1])
             torch.mul(o, _tanh_(squashed[:, t].copy_(new)), out=states[:, t + 1])
         ctx.save_for_backward(u, bias, states, cells, gates, squashed)
@@ -301,8 +301,8 @@ class _LSTM(torch.autograd.Function):
         d_sums = d_outputs.new_empty(*d_outputs.shape[:3], 4 * size)
         d_h, d_c = d_end, d_cell
         for t in reversed(range(timesteps)):
-            i, f, g, o = gates[:, t].split(size, dim=-1)
-            d_i, d_f, d_g, d_o = d_sums[:, t].split(size, dim=-1)
+            i, f, g, o = torch.split(gates[:, t], size, dim=-1)
+            d_i, d_f, d_g, d_o = torch.split(d_sums[:, t], size, dim=-1)
             th, d = squashed[:, t], d_outputs[:, t] + d_h
             torch.mul((d * th).mul_(o), 1 - o, out=d_o)
             d_c = torch.addcmul(d_c, d.mul_(o), 1 - th * th)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Finished
+from helpers import Finished, model_settings
 from safetensors.numpy import load_file
 
 from seqrnn.population import compatibility
@@ -38,7 +39,7 @@ def assert_same_runs(one: str, other: str) -> None:
         assert {path.name for path in directory.iterdir()} == {path.name for path in alone.iterdir()}
         weights, expected = (load_file(path / "weights.safetensors") for path in (directory, alone))
         for key, value in expected.items():
-            np.testing.assert_allclose(weights[key], value, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(weights[key], value, rtol=1e-9, atol=1e-9)
         rows, expected_rows = (
             [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
             for path in (directory, alone)
@@ -46,7 +47,7 @@ def assert_same_runs(one: str, other: str) -> None:
         assert [row["updates"] for row in rows] == [row["updates"] for row in expected_rows]
         for row, expected_row in zip(rows, expected_rows, strict=True):
             for key in row.keys() - {"seconds"}:
-                assert row[key] == pytest.approx(expected_row[key], abs=1e-9), key
+                assert row[key] == pytest.approx(expected_row[key], rel=1e-9, abs=1e-9), key
         summary, expected_summary = (RunReader(path).summary() for path in (directory, alone))
         assert summary["test"] == pytest.approx(expected_summary["test"])
         assert summary["status"] == expected_summary["status"]
@@ -54,16 +55,19 @@ def assert_same_runs(one: str, other: str) -> None:
 
 
 def test_members_leave_the_run_directories_that_they_leave_alone(command: Command) -> None:
-    line = (*QUICK, "seed=0,1", "optimizer.lr=0.05,0.02", "schedule.clip_norm=0.1")
+    line = (*QUICK, "seed=0,1", "schedule.epochs=1")
     together = command(*line, *POPULATION)
     assert together.exit_code == 0, together.err
-    assert together.out.count("] finished") == 4
+    assert together.out.count("] finished") == 2
     assert command(*line, "hydra.sweep.dir=alone", "sweep.jobs=1").exit_code == 0
     assert_same_runs("together", "alone")
 
 
+@pytest.mark.long
 def test_a_member_that_diverges_leaves_the_others_alone(command: Command) -> None:
-    line = (*QUICK, "optimizer.lr=0.05,1e200")
+    line = ("-m", "task=sine", "smoke=true", "plots.draw=false", "kernel=torch", "sweep.report=false",
+            "precision=float64", "model=rnn", "model.nonlinearity=relu", "optimizer=sgd", "optimizer.lr=0.01,1e18",
+            "schedule.clip_norm=null", "schedule.lr_decay=constant")  # fmt: skip
     together = command(*line, *POPULATION)
     assert together.exit_code == 1
     assert command(*line, "hydra.sweep.dir=alone", "sweep.jobs=1").exit_code == 1
@@ -77,6 +81,7 @@ def test_a_member_that_diverges_leaves_the_others_alone(command: Command) -> Non
     assert reasons[0] == reasons[1]
 
 
+@pytest.mark.long
 def test_an_interrupted_population_resumes_where_it_was(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     line = (*QUICK, "seed=0,1,2", "schedule.epochs=4")
     advance, calls = Population.advance, []
@@ -99,34 +104,53 @@ def test_an_interrupted_population_resumes_where_it_was(command: Command, monkey
     for name, path in jobs("together").items():
         weights, expected = (load_file(Path(one, "weights.safetensors")) for one in (path, Path("alone", name)))
         for key, value in expected.items():
-            np.testing.assert_allclose(weights[key], value, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(weights[key], value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    return composed_values(["experiment=sine_online", "optimizer=adam"])
+
+
+def changed(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A config with other values; ``group__key`` is a key of a group."""
+    new = copy.deepcopy(values)
+    for name, value in changes.items():
+        group, _, key = name.rpartition("__")
+        (new[group] if group else new)[key] = value
+    return new
 
 
 @pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("changes", "expected"),
     [
-        (["kernel=compiled"], "kernel=compiled: a population computes through torch"),
-        (["optimizer=ridge", "model=esn"], "optimizer.name=ridge"),
-        (["schedule.gradient=rtrl"], "schedule.gradient=rtrl"),
-        (["model=lstm", "model.num_layers=2", "model.dropout=0.1"], "model.name=lstm: dropout"),
-        (["model=elman", "model.num_layers=2", "model.dropout=0.1"], "model.name=elman: random numbers"),
-        (["diagnose=true"], "diagnose=true"),
+        ({"kernel": "compiled"}, "kernel=compiled: a population computes through torch"),
+        ({"optimizer": {"name": "ridge", "ridge": 1.0, "washout": 0}}, "optimizer.name=ridge: computes the head"),
+        ({"schedule__gradient": "rtrl"}, "schedule.gradient=rtrl"),
+        ({"precision": "bf16-mixed"}, "precision=bf16-mixed"),
+        ({"model": model_settings("lstm", num_layers=2, dropout=0.1)}, "model.name=lstm: dropout"),
+        ({"model": model_settings("elman", num_layers=2, dropout=0.1)}, "model.name=elman: random numbers"),
+        ({"diagnose": True}, "diagnose=true"),
+        ({"logger": ["tensorboard", "mlflow"]}, "logger=mlflow"),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_runs_that_can_be_no_members_are_named(overrides: list[str], expected: str) -> None:
-    values = composed_values(["experiment=sine_online", *overrides])
-    assert expected in str(compatibility.obstacle(values))
+def test_runs_that_can_be_no_members_are_named(
+    changes: dict[str, Any], expected: str, values: dict[str, Any]
+) -> None:
+    assert compatibility.obstacle(values) is None
+    assert expected in str(compatibility.obstacle(changed(values, **changes)))
 
 
-def test_only_what_an_update_consists_of_divides_runs_into_populations() -> None:
-    def alike(*overrides: str) -> str:
-        return compatibility.alike(composed_values(["experiment=sine_online", "optimizer=adam", *overrides]))
+def test_only_what_an_update_consists_of_divides_runs_into_populations(values: dict[str, Any]) -> None:
+    def is_alike(changes: dict[str, Any]) -> bool:
+        return compatibility.alike(changed(values, **changes)) == compatibility.alike(values)
 
-    for override in ("seed=7", "optimizer.lr=0.5", "optimizer.weight_decay=0.1", "schedule.clip_norm=3",
-                     "schedule.epochs=3", "schedule.lr_decay=cosine", "model.recurrent_init=orthogonal",
-                     "optimizer.beta1=0.5", "schedule.patience=3"):  # fmt: skip
-        assert alike(override) == alike(), override
-    for override in ("model.hidden_size=7", "model=gru", "optimizer=sgd", "optimizer.amsgrad=true",
-                     "schedule.window=3", "task=integral", "precision=float64", "model.head=mlp"):  # fmt: skip
-        assert alike(override) != alike(), override
+    own: Any = {"seed": 7, "optimizer__lr": 0.5, "optimizer__weight_decay": 0.1, "optimizer__beta1": 0.5,
+                "schedule__clip_norm": 3.0, "schedule__epochs": 3, "schedule__lr_decay": "cosine",
+                "schedule__patience": 3, "model__recurrent_init": "orthogonal"}  # fmt: skip
+    shared: Any = {"model__hidden_size": 7, "model": model_settings("gru"), "optimizer__amsgrad": True,
+                   "schedule__window": 3, "task__name": "integral", "precision": "float64",
+                   "schedule__carry": False}  # fmt: skip
+    assert [key for key, value in own.items() if not is_alike({key: value})] == []
+    assert [key for key, value in shared.items() if is_alike({key: value})] == []
