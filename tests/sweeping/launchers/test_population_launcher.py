@@ -46,8 +46,12 @@ def assert_same_runs(one: str, other: str) -> None:
         )
         assert [row["updates"] for row in rows] == [row["updates"] for row in expected_rows]
         for row, expected_row in zip(rows, expected_rows, strict=True):
+            assert row.keys() == expected_row.keys()
             for key in row.keys() - {"seconds"}:
-                assert row[key] == pytest.approx(expected_row[key], rel=1e-9, abs=1e-9), key
+                if expected_row[key] is None:
+                    assert row[key] is None
+                else:
+                    assert row[key] == pytest.approx(expected_row[key], rel=1e-9, abs=1e-9), key
         summary, expected_summary = (RunReader(path).summary() for path in (directory, alone))
         assert summary["test"] == pytest.approx(expected_summary["test"])
         assert summary["status"] == expected_summary["status"]
