@@ -12,16 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
-
-if TYPE_CHECKING:
-    from seqrnn.strategies.optimizer_step import OptimizerStep
 
 WARM_UP = 2  # updates of a layout that are computed as usual before one is captured
 MOST_LAYOUTS = 16  # that are captured; each holds memory
@@ -126,7 +123,8 @@ class CapturedUpdates:
     of torch.
 
     Args:
-        report: called with a line for the user when updates are captured or cannot be.
+        gather: averages and clips the gradients, as ``OptimizerStep.gather`` does.
+        report: called with a line for the user when updates cannot be captured.
     """
 
     def __init__(
@@ -134,10 +132,10 @@ class CapturedUpdates:
         engine: Engine,
         network: Network,
         gradients: CapturableGradients,
-        step: OptimizerStep,
+        gather: Callable[[int], Tensor | None],
         report: Callable[[str], None],
     ) -> None:
-        self.engine, self.gradients, self.step, self._report = engine, gradients, step, report
+        self.engine, self.gradients, self.gather, self._report = engine, gradients, gather, report
         self._reported: set[str] = set()
         self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         self._updates: dict[Hashable, Update] = {}
@@ -227,11 +225,13 @@ class CapturedUpdates:
             for parameter in self.parameters:
                 parameter.grad = None
             losses, targets = self.gradients(fixed)
-            norm = self.step.gather(targets) if targets else None
+            norm = self.gather(targets) if targets else None
             if norm is None:
                 raise NotCapturable("parameters, or all of them, have no gradient")
             produced = list(self.gradients.states.items())
-            return [torch.stack([*losses, norm]), *(part for _, state in produced for part in state)]
+            reached = [part for _, state in produced for part in state]
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            return [torch.stack([*losses, norm]), *reached, *gradients]
 
         try:
             captured = self.engine.capture(function)
@@ -268,7 +268,7 @@ class CapturedUpdates:
             states.clear()
         for before in begun:
             states.pop(before, None)
-        origin, copies = self._last_origin(inputs), map(_copy, parts)
+        origin, copies = self._last_origin(inputs), map(_copy, parts)  # of the states, which come first
         for before, count in update.produced:
             states[origin + before] = tuple(next(copies) for _ in range(count))
         return figures.clone(), update.targets

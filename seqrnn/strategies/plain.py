@@ -107,7 +107,7 @@ class Plain:
         """Steps by ``step`` from now on."""
         self._step = step
         if self.engine is not None:
-            self._captured = CapturedUpdates(self.engine, self.network, self.gradients, step, self._announce)
+            self._captured = CapturedUpdates(self.engine, self.network, self.gradients, step.gather, self._announce)
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         if self._step is None:

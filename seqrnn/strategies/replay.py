@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -38,10 +38,9 @@ class Operation:
         self.grad_enabled = torch.is_grad_enabled()  # torch.nn.LSTM saves numbers only where it is
         self.reads = {_memory(tensor) for tensor in _tensors((arguments, keywords))}
         self.writes: set[int] = set()
-        for number, argument in enumerate(function._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                value = arguments[number] if number < len(arguments) else keywords.get(argument.name)
-                self.writes |= {_memory(tensor) for tensor in _tensors(value)}
+        for number, name in _written(function):
+            value = arguments[number] if number < len(arguments) else keywords.get(name)
+            self.writes |= {_memory(tensor) for tensor in _tensors(value)}
 
     @property
     def name(self) -> str:
@@ -66,7 +65,7 @@ class Operation:
                 yield partial(direct, *self.arguments, **self.keywords)
             yield partial(self.function, *self.arguments, **self.keywords)
             return
-        found = self._with_out()
+        found = _with_out(self.function)
         if found is not None:
             overload, name, is_list = found
             out = self.returned if is_list else self.returned[0]
@@ -78,20 +77,6 @@ class Operation:
     def _new(self) -> list[Tensor]:
         """Returns the tensors returned that are none of the arguments."""
         return [tensor for tensor in self.returned if _memory(tensor) not in self.reads]
-
-    def _with_out(self) -> tuple[Any, str, bool] | None:
-        """Returns the overload that writes to a given tensor or list, the name of that argument, and which it is."""
-        schema = self.function._schema
-        if len(schema.returns) != 1:
-            return None
-        own = [(argument.name, str(argument.type)) for argument in schema.arguments]
-        packet = self.function.overloadpacket
-        for overload in (getattr(packet, name) for name in packet.overloads()):
-            given = [each for each in overload._schema.arguments if each.is_out]
-            others = [(each.name, str(each.type)) for each in overload._schema.arguments if not each.is_out]
-            if len(given) == 1 and others == own and str(given[0].type) == str(schema.returns[0].type):
-                return overload, given[0].name, str(given[0].type) != "Tensor"
-        return None
 
     def _copied(self) -> None:
         with torch.set_grad_enabled(self.grad_enabled):
@@ -224,6 +209,28 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not views and (operation.reads - operation.writes) & self._unwritten:
             return f"something outside of torch computes what {operation.function} reads"
         return None
+
+
+@cache
+def _written(function: Any) -> list[tuple[int, str]]:
+    """Returns the arguments that an operation writes to, by place and name."""
+    arguments = enumerate(function._schema.arguments)
+    return [(number, each.name) for number, each in arguments if each.alias_info and each.alias_info.is_write]
+
+
+@cache
+def _with_out(function: Any) -> tuple[Any, str, bool] | None:
+    """Returns the overload that writes to a given tensor or list, the name of that argument, and which it is."""
+    schema, packet = function._schema, function.overloadpacket
+    if len(schema.returns) != 1:
+        return None
+    own = [(argument.name, str(argument.type)) for argument in schema.arguments]
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        given = [each for each in overload._schema.arguments if each.is_out]
+        others = [(each.name, str(each.type)) for each in overload._schema.arguments if not each.is_out]
+        if len(given) == 1 and others == own and str(given[0].type) == str(schema.returns[0].type):
+            return overload, given[0].name, str(given[0].type) != "Tensor"
+    return None
 
 
 def _memory(tensor: Tensor) -> int:
