@@ -195,7 +195,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.operations.append(operation)
         self._bytes += sum(tensor.untyped_storage().nbytes() for tensor in new)
         if self._bytes > MOST_BYTES:
-            self.obstacle = f"its numbers take more than {MOST_BYTES / 2**20:.0f} MiB, and it would not be faster"
+            self.obstacle = f"one has more than {MOST_BYTES / 2**20:.0f} MiB of numbers, and would not be faster"
 
     def _obstacle_of(self, operation: Operation) -> str | None:
         tags = operation.function.tags
