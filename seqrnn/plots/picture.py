@@ -23,6 +23,7 @@ class PredictionsPicture(Protocol):
     """What a file in ``seqrnn/plots/pictures`` has."""
 
     KIND: str  # of the tasks that it can draw: regression or classification
+    AXES: Mapping[str, str]  # of the arrays that it is drawn from (``seqrnn.plots.arrays``)
 
     def draw(self, arrays: Arrays, facts: Facts) -> Figure:
         """Draws predictions.png.
