@@ -195,8 +195,8 @@ def _vitals(run: Components) -> Callable[[], dict[str, float]]:
 
 @contextmanager
 def _compiler_errors_dropped() -> Iterator[None]:
-    """Where Ctrl-C interrupts the compiler within its block, drops what the destructors of its unfinished objects
-    print, then and until the process ends."""
+    """Drops what the destructors of the compiler's unfinished objects print, if Ctrl-C interrupts the compiler within
+    the block: then, and until the process ends."""
 
     def drop(unraisable: Any) -> None:
         frames = traceback.extract_tb(unraisable.exc_traceback)

@@ -54,7 +54,7 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within it, signals wait for ``answer``."""
+        """Lets signals within its block wait for ``answer``."""
         before, self._deferred = self._deferred, True
         try:
             yield

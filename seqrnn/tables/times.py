@@ -336,7 +336,7 @@ def is_timezone(name: str) -> bool:
 
 
 def localized(times: NDArray[np.int64], timezone: str, where: str) -> NDArray[np.int64]:
-    """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is told apart
+    """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is resolved
     by the order of the rows.
 
     Raises:
