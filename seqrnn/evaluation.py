@@ -67,8 +67,8 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
 
 
 def generate(network: Network, task: Task, context: DeviceContext) -> dict[str, NDArray[Any]]:
-    """Returns the arrays that a task makes with a trained network (``Task.generate``); none where it makes none."""
-    task_generates = getattr(task, "generate", None)
+    """Returns the arrays that a task makes with a trained network (its ``generate_with``); none if it makes none."""
+    task_generates = getattr(task, "generate_with", None)
     if task_generates is None:
         return {}
     state = network.initial_state(1)

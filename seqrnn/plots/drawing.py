@@ -52,7 +52,8 @@ def draw(
         if not run.has(PREDICTIONS):
             return []
         chosen = picture.find(facts)
-        found = arrays.checked(run.predictions(), chosen.AXES, directory / PREDICTIONS, is_classes)
+        axes = getattr(chosen, "AXES", arrays.CLASSES if is_classes else arrays.SEQUENCES)
+        found = arrays.checked(run.predictions(), axes, directory / PREDICTIONS, is_classes)
         return [style.save(chosen.draw(found, facts), directory / "predictions.png")]
 
     def animated() -> list[Path]:

@@ -164,7 +164,7 @@ class Characters:
         shares: NDArray[np.float64] = (pairs + best * prior) / (totals + best)
         return shares
 
-    def generate(self, feed: Feed) -> dict[str, NDArray[Any]]:
+    def generate_with(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """Returns ``sample``, the classes of the characters that the trained network writes."""
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed])))
         begin = self.text.begins[2]

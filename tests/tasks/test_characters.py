@@ -200,7 +200,7 @@ def test_a_text_is_written_by_the_probabilities_that_the_network_outputs() -> No
         fed.append(int(inputs.argmax()))
         return np.where(np.arange(task.output_size) == (fed[-1] + 1) % task.output_size, 100.0, 0.0)
 
-    written = task.generate(certain)["sample"]
+    written = task.generate_with(certain)["sample"]
     begin = task.text.begins[2]
     assert fed[:128] == task.text.codes[begin - 128 : begin].tolist()
     assert fed[128:] == written.tolist()
@@ -209,10 +209,10 @@ def test_a_text_is_written_by_the_probabilities_that_the_network_outputs() -> No
     def fair(inputs: Any) -> Any:
         return np.log(np.where(np.arange(task.output_size) < 2, 0.5, 1e-30))
 
-    drawn = task.generate(fair)["sample"]
+    drawn = task.generate_with(fair)["sample"]
     assert drawn.max() == 1
     assert 0.4 < drawn.mean() < 0.6
-    assert np.array_equal(drawn, task.generate(fair)["sample"])
+    assert np.array_equal(drawn, task.generate_with(fair)["sample"])
 
 
 @pytest.mark.filterwarnings("error")  # of letters that the font does not have

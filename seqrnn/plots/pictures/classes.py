@@ -13,12 +13,10 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from seqrnn.plots import images, style
-from seqrnn.plots.arrays import CLASSES
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BLUE, GREY, INK, ORANGE, SKY, SMALL, TEXT, VERMILLION, Array
 
 KIND = "classification"
-AXES = CLASSES
 ACROSS, DOWN = 10, 2  # of the first test images
 WORST_ACROSS, WORST_DOWN = 5, 4  # of the mistakes
 MOST_ANNOTATED = 12  # classes whose numbers fit into the matrix

@@ -10,13 +10,11 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from seqrnn.plots import lines, style
-from seqrnn.plots.arrays import SEQUENCES
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.pictures import sequences
 from seqrnn.plots.style import BLUE, GREY, PALE, VERMILLION, Array
 
 KIND = "regression"
-AXES = SEQUENCES
 MOST_POINTS = 2000  # that can be distinguished
 
 

@@ -12,12 +12,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from seqrnn.plots import lines, style
-from seqrnn.plots.arrays import SEQUENCES
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BAND, BLUE, GREEN, GREY, INK, INPUTS, ORANGE, PALE, SMALL, VERMILLION, Array
 
 KIND = "regression"
-AXES = SEQUENCES
 FEW = 8  # judged timesteps of a sequence that do not make a line
 MOST_PANELS = 4  # outputs or inputs
 MOST_TIMESTEPS = 3000  # of the first sequence
