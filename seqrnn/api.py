@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,24 @@ from seqrnn.results import Run
 from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.request import RunRequest
 from seqrnn.strategies.choice import choose
+from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks import checks
 
+
+@dataclass(frozen=True)
+class Host:
+    """What a run takes from the process in which it runs; the defaults are those of a run that has it to itself.
+
+    Args:
+        strategy: returns what computes the updates.
+        signals: returns what receives the signals that ask the run to end.
+    """
+
+    strategy: Callable[[Components], Strategy] = choose
+    signals: Callable[[], Signals] = Signals
+
+
+ALONE = Host()
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
@@ -98,12 +114,14 @@ def carry_out(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
+    host: Host = ALONE,
 ) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
 
     Args:
         draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
         evaluated: called after each evaluation; an exception that it raises ends the run.
+        host: the process in which the run runs.
 
     Returns:
         The request as it was carried out, and the test loss.
@@ -120,7 +138,7 @@ def carry_out(
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated)
+            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated, host=host)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -143,19 +161,19 @@ def execute(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
+    host: Host = ALONE,
 ) -> float:
     """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
 
     Args:
-        draws: as for ``carry_out``.
-        evaluated: as for ``carry_out``.
+        draws, evaluated, host: as for ``carry_out``.
     """
     run = components.build_components(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
     planned = training.planned_updates(run)
-    strategy = choose(run)
+    strategy = host.strategy(run)
     score, test = training.validation_scorer(run), run.task.test()
     best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = _vitals(run)
@@ -163,7 +181,7 @@ def execute(
     def evaluate() -> dict[str, float]:
         return score() | vitals()
 
-    with Signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
+    with host.signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
         monitor = Monitor(
             planned,
             evaluate,

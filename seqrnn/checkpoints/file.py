@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from seqrnn.rundir.atomic import replacing
 FORMAT, VERSION = "seqrnn checkpoint", 2
 TENSOR = "$tensor"
 LARGEST_HEADER = 100_000_000  # bytes; the limit of safetensors
+LARGEST = 2**36  # bytes
 BLOCK = 2**20  # bytes that are read at a time
 ZEROS = b"0" * 64
 SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # does not match within a text, where quotes are escaped
@@ -64,7 +66,7 @@ def read(path: Path) -> Tree:
     metadata = check(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tree: Tree = _decode(json.loads(metadata["state"]), file)
+            tree: Tree = _decode(json.loads(metadata["state"]), file, set(file.keys()))
     except Exception as error:
         raise Damaged(f"{path}: damaged: {error}") from None
     return tree
@@ -78,7 +80,12 @@ def check(path: Path) -> dict[str, str]:
         Damaged, OtherVersion: see ``read``.
     """
     try:
-        size = path.stat().st_size
+        found_file = path.stat()
+        size = found_file.st_size
+        if not stat.S_ISREG(found_file.st_mode):  # opening a pipe would wait for whoever writes to it
+            raise Damaged(f"{path}: cannot be read: it is no regular file")
+        if size > LARGEST:
+            raise Damaged(f"{path}: damaged: it has {size:,} bytes; {LARGEST:,} are the most that are read")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, LARGEST_HEADER):
@@ -139,10 +146,19 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _decode(value: Any, file: Any) -> Any:
-    """Returns a tree from JSON, with its tensors read from an open safetensors file."""
+def _decode(value: Any, file: Any, remaining: set[str]) -> Any:
+    """Returns a tree from JSON, with its tensors read from an open safetensors file.
+
+    Args:
+        remaining: the names of tensors that have not been read. Each is read once, so that a small file cannot stand
+            for any number of copies.
+
+    Raises:
+        KeyError: a tensor is not there, or stands for a second part.
+    """
     if isinstance(value, dict):
         if set(value) == {TENSOR}:
+            remaining.remove(value[TENSOR])
             return file.get_tensor(value[TENSOR]).clone()
-        return {key: _decode(part, file) for key, part in value.items()}
-    return [_decode(part, file) for part in value] if isinstance(value, list) else value
+        return {key: _decode(part, file, remaining) for key, part in value.items()}
+    return [_decode(part, file, remaining) for part in value] if isinstance(value, list) else value
