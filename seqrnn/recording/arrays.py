@@ -20,17 +20,13 @@ MOST_ANIMATED_CLASSES = 10_000  # the same of a classification
 EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
 SHARED = ("inputs", "targets", "valid", "starts")  # by all frames of an animation
 MOST_EXAMPLE_BYTES = 2**26  # of their inputs
-MOST_SAMPLED = 10_000  # timesteps of training sequences of which samples are taken
 SAMPLES = 10  # training sequences of a classification task
 Arrays = dict[str, NDArray[Any]]
 
 
-def samples(batch: Batch) -> Arrays | None:
+def samples(batch: Batch) -> Arrays:
     """Returns samples.npz: inputs (T, n, I) and targets (n,) of the first training sequences of a classification. The
-    inputs are NaN behind the last judged timestep of a sequence, where it has ended. None: the sequences are too long
-    to be looked at, such as those of a text."""
-    if batch.timesteps > MOST_SAMPLED:
-        return None
+    inputs are NaN behind the last judged timestep of a sequence, where it has ended."""
     chunk = batch.read(0, batch.timesteps)
     inputs, valid = chunk.inputs[:, :SAMPLES].numpy().copy(), chunk.valid[:, :SAMPLES].numpy()
     ended = ~np.maximum.accumulate(valid[::-1], axis=0)[::-1] & valid.any(axis=0)

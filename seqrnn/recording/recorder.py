@@ -115,12 +115,10 @@ class Recorder:
         documents = getattr(components.task, "documents", None)
         for name, document in documents().items() if documents else ():
             self.writer.write_document(name, document)
-        if components.task.kind == "classification":
-            batch = components.task.train(0, components.schedule.streams)[0]
-            samples = arrays.samples(batch)
-            if samples is not None:
-                self.writer.write_samples(samples)
-            if self.draws and samples is not None:
+        if components.task.kind == "classification" and not getattr(components.task, "picture", None):
+            batches = components.task.train(0, components.schedule.streams)
+            self.writer.write_samples(arrays.samples(batches[0]))
+            if self.draws:
                 with suppress(Exception):  # it is drawn again at the end, and reported then
                     plots.draw_samples(self.directory)
 
