@@ -66,6 +66,30 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
     return Predictions(inputs, targets, outputs, valid, starts, tuple(judged_by))
 
 
+def generate(network: Network, task: Task, context: DeviceContext) -> dict[str, NDArray[Any]]:
+    """Returns the arrays that a task makes with a trained network (its ``generate_with``); none if it makes none."""
+    task_generates = getattr(task, "generate_with", None)
+    if task_generates is None:
+        return {}
+    state = network.initial_state(1)
+
+    def feed(inputs: NDArray[np.float32]) -> NDArray[Any]:
+        nonlocal state
+        values = torch.from_numpy(inputs)[None, None].to(context.device, context.dtype)  # (1, 1, I)
+        outputs, state = network(values, state)
+        made: NDArray[Any] = outputs[0, 0].to(context.dtype).cpu().numpy()  # (O,)
+        return made
+
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(), context.precision():
+            arrays: dict[str, NDArray[Any]] = task_generates(feed)
+    finally:
+        network.train(was_training)
+    return arrays
+
+
 def judged_as(batch: Batch) -> Any:
     """Returns the batch that has the targets by which predictions of ``batch`` are judged."""
     return getattr(batch, "recursive", None) or batch

@@ -234,7 +234,7 @@ def test_a_name_that_is_no_picture_of_the_kind_gives_the_default_of_the_kind(nam
 
 def test_every_picture_is_a_file_that_draws_and_animates() -> None:
     for path in Path(pictures.__file__).parent.glob("[!_]*.py"):
-        kind = "classification" if path.stem == "classes" else "regression"
+        kind = "classification" if path.stem in ("classes", "text") else "regression"
         found = picture.find(facts(kind=kind, picture={"name": path.stem}))
         assert getattr(found, "__file__", None) == str(path)
         assert kind == found.KIND

@@ -26,9 +26,9 @@ class LayerNormLSTM(nn.Module):
     add up, so b is the only one. And there is a bias a before the first normalisation: without it, the size of
     x_t would be lost, and of a single input all but its sign.
 
-    The state is (h, c). α starts at 1, β_c at 0, W, U, a and b uniform in ±1/√H; ``forget_bias`` is that part of b
-    which belongs to f, before training (None: random as the others). ``dropout`` acts on the outputs of every layer
-    but the last.
+    LN adds 1e-5 to the variance, as torch does. The state is (h, c). α starts at 1, β_c at 0, W, U, a and b uniform
+    in ±1/√H; ``forget_bias`` is that part of b which belongs to f, before training (None: random as the others).
+    ``dropout`` acts on the outputs of every layer but the last.
     """
 
     def __init__(

@@ -33,6 +33,10 @@ class LRU(nn.Module):
     ``phase_max``; γ starts at √(1 − |λ|²) and is trained in its logarithm (eq. 7). All timesteps are computed at
     once: with λ constant over time, ⌈log₂ T⌉ steps, each of which reaches twice as far back as the one before.
     ``dropout`` acts on the outputs of every layer but the last.
+
+    Among the parameters, B is [Re B, Im B] and C is [Re C; −Im C], of which a row belongs to a number that is
+    multiplied, so that Re(C h) is one product; W is [W_1, W_2]. gelu is the exact one, and LayerNorm adds 1e-5 to the
+    variance, as torch does.
     """
 
     def __init__(

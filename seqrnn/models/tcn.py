@@ -37,6 +37,8 @@ class TCN(nn.Module):
     for a sequence are therefore the same at once, in windows and one timestep at a time. Gradients flow through a
     convolution to the timesteps of the present window, and not into the state that a window begins with.
 
+    Among the parameters, v holds the V of a unit in a row, the oldest of its timesteps first.
+
     It deviates from the paper in the start of the weights, uniform in ±1/√(kernel_size · inputs), and in
     ``dropout``, which acts on the outputs of every block but the last, as between the layers of the other cells, and
     not after each convolution.

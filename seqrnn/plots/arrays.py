@@ -16,6 +16,7 @@ Arrays = dict[str, NDArray[Any]]
 SEQUENCES = {"inputs": "TNI", "targets": "TNO", "outputs": "TNO", "valid": "TN", "starts": "TN"}
 FORECAST = {"times": "TN", "actual": "TNHK", "forecast": "TNHK", "lower": "TNHK", "upper": "TNHK"}
 CLASSES = {"outputs": "nO", "targets": "n", "examples": "e", "example_inputs": "TeI"}
+TEXT = {"outputs": "nO", "targets": "n", "sequences": "n", "sample": "s"}
 SEQUENCE_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "TNO", "outputs": "FTNO"}
 CLASS_FRAMES = {"timesteps": "F", "inputs": "TNI", "targets": "KN", "outputs": "FKNO"}
 SAMPLES = {"inputs": "TNI", "targets": "N"}
@@ -50,7 +51,8 @@ def checked(arrays: Arrays, axes: Mapping[str, str], path: Path, classes: bool =
         most = sizes.get("O", MOST_CLASSES)
         if most > MOST_CLASSES:
             raise DataError(f"{path}: outputs for {most:,} classes; {MOST_CLASSES:,} are the most that are drawn")
-        _check_indices(arrays, "targets", most, path)
+        for name in {"targets", "sample"} & set(axes):
+            _check_indices(arrays, name, most, path)
     if "examples" in axes:
         _check_indices(arrays, "examples", sizes["n"], path)
     if "timesteps" in axes:

@@ -51,9 +51,10 @@ def draw(
             return []
         if not run.has(PREDICTIONS):
             return []
-        axes = arrays.CLASSES if is_classes else arrays.SEQUENCES
+        chosen = picture.find(facts)
+        axes = getattr(chosen, "AXES", arrays.CLASSES if is_classes else arrays.SEQUENCES)
         found = arrays.checked(run.predictions(), axes, directory / PREDICTIONS, is_classes)
-        return [style.save(picture.find(facts).draw(found, facts), directory / "predictions.png")]
+        return [style.save(chosen.draw(found, facts), directory / "predictions.png")]
 
     def animated() -> list[Path]:
         snapshots = run.snapshots()

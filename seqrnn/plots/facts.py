@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "mase": "MASE",
     "crps": "CRPS",
     "accuracy": "accuracy",
+    "bpc": "bits per character",
 }
 LOSS_NAMES = {
     "mse": "mean error²",

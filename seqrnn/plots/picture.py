@@ -20,7 +20,8 @@ ShowFrame = Callable[[Array], str]
 
 
 class PredictionsPicture(Protocol):
-    """What a file in ``seqrnn/plots/pictures`` has."""
+    """What a file in ``seqrnn/plots/pictures`` has. It may also have ``AXES``, the axes of the arrays that it is
+    drawn from (``seqrnn.plots.arrays``); without it, they are those of its kind of task."""
 
     KIND: str  # of the tasks that it can draw: regression or classification
 

@@ -16,8 +16,10 @@ from seqrnn.tasks.protocol import Batch, Chunk
 MOST_STORED = 2_000_000  # timesteps of test sequences
 MOST_STORED_BYTES = 2**29  # half of what seqrnn.rundir.bounded_arrays reads
 MOST_ANIMATED = 2_000  # timesteps of them in a frame of an animation
+MOST_ANIMATED_CLASSES = 10_000  # the same of a classification
 EXAMPLES = 25  # classified sequences whose inputs are kept, and as many of the mistakes
 SHARED = ("inputs", "targets", "valid", "starts")  # by all frames of an animation
+MOST_EXAMPLE_BYTES = 2**26  # of their inputs
 SAMPLES = 10  # training sequences of a classification task
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,8 +38,9 @@ def predictions_of(predictions: Predictions, kind: str) -> Arrays:
     """Returns predictions.npz.
 
     Regression: inputs, targets and outputs (T, N, ·), valid and starts (T, N) of the first sequences. Classification:
-    outputs (N', O) and targets (N',) of all valid timesteps, and ``example_inputs`` (T, n, I) with their indices
-    ``examples`` (n,): those of the first sequences, and of the mistakes with the most probable predictions.
+    outputs (N', O) and targets (N',) of all valid timesteps, timestep by timestep, and in ``sequences`` (N',) the
+    test sequence of each; ``example_inputs`` (T, n, I) are the inputs of the sequences of the rows ``examples`` (n,):
+    the first ones, and the mistakes with the most probable predictions.
     """
     if kind == "regression":
         arrays = {name: getattr(predictions, name) for name in ("inputs", "targets", "outputs", "valid", "starts")}
@@ -49,9 +52,11 @@ def predictions_of(predictions: Predictions, kind: str) -> Arrays:
     most_probable = np.argsort(-outputs.max(axis=1) + _log_sum(outputs))
     mistakes = most_probable[outputs.argmax(axis=1)[most_probable] != targets[most_probable]]
     examples = np.unique(np.concatenate([np.arange(min(EXAMPLES, len(targets))), mistakes[:EXAMPLES]]))
+    examples = examples[: max(1, MOST_EXAMPLE_BYTES // predictions.inputs[:, :1].nbytes)]
     return {
         "outputs": outputs,
         "targets": targets,
+        "sequences": sequences,
         "examples": examples,
         "example_inputs": predictions.inputs[:, sequences[examples]],
     }
@@ -72,8 +77,9 @@ class FirstSequences:
 
     @property
     def streams(self) -> int:
-        room = SAMPLES if self.kind == "classification" else max(1, MOST_ANIMATED // self.timesteps)
-        return min(room, self.batch.streams)
+        most = MOST_ANIMATED_CLASSES if self.kind == "classification" else MOST_ANIMATED
+        room = max(1, most // self.timesteps)
+        return min(room, SAMPLES if self.kind == "classification" else room, self.batch.streams)
 
     @property
     def timesteps(self) -> int:

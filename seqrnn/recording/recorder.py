@@ -115,7 +115,7 @@ class Recorder:
         documents = getattr(components.task, "documents", None)
         for name, document in documents().items() if documents else ():
             self.writer.write_document(name, document)
-        if components.task.kind == "classification":
+        if components.task.kind == "classification" and not getattr(components.task, "picture", None):
             batches = components.task.train(0, components.schedule.streams)
             self.writer.write_samples(arrays.samples(batches[0]))
             if self.draws:
@@ -182,11 +182,13 @@ class Recorder:
             **evaluation.score_baselines(predictions, task, loss),
         }
         if task.kind == "classification":
-            outputs, targets = (values[:FIRST] for values in predictions.judged())
+            first = tuple(np.argwhere(predictions.valid.T)[:FIRST, ::-1].T)  # in the order of the first sequences
+            outputs, targets = predictions.outputs[first], predictions.targets[first]
             names = classes_of(task) or [str(number) for number in range(task.output_size)]
             predicted, real = (", ".join(names[n] for n in numbers) for numbers in (outputs.argmax(axis=-1), targets))
             self.first_classes = f"first ten: predicted {predicted}, real {real}"
-        self.writer.write_predictions(arrays.predictions_of(predictions, task.kind))
+        generated = evaluation.generate(self.components.network, task, self.components.context)
+        self.writer.write_predictions({**arrays.predictions_of(predictions, task.kind), **generated})
         test_loss = self._test_scores()["loss"]
         if not np.isfinite(test_loss):
             raise Diverged(f"diverged: the test loss is {test_loss}")

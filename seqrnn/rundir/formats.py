@@ -20,8 +20,8 @@ class Picture(BaseModel, frozen=True):
     """The picture of a task's predictions, which the task chooses and the summary records.
 
     Args:
-        name: a file in ``seqrnn/plots/pictures``: ``points``, ``pieces``, ``sequences`` or ``classes``. For any other
-            name, the default of the kind of task is drawn: ``sequences`` or ``classes``.
+        name: a file in ``seqrnn/plots/pictures``: ``points``, ``pieces``, ``sequences``, ``classes`` or ``text``. For
+            any other name, the default of the kind of task is drawn: ``sequences`` or ``classes``.
         axis: the label of the x-axis.
         start: where the x-axis has the first timestep (``points``).
         step: the distance between timesteps on it (``points``).

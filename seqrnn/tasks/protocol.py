@@ -130,6 +130,9 @@ class Predicted(Protocol):
         """The batches that the sequences are from, in order."""
 
 
+Feed = Callable[[NDArray[np.float32]], NDArray[Any]]  # (I,) -> (O,): feeds a trained network one timestep
+
+
 class Suggestions(NamedTuple):
     """Lengths that suit a task's data: what ``suggested.*`` of the config is where it says ``auto``."""
 
@@ -172,6 +175,9 @@ class Task(Protocol):
     - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
       predictor, the network first and then the baselines, on the validation data and on the test data; None where
       there is nothing to report. Without it, the run has scores and no report.
+    - ``generate_with(feed)``: for the end of a run, arrays by name that a task makes with the trained network, such
+      as a text that it writes; they are added to predictions.npz, for the task's picture. ``feed`` is a ``Feed``,
+      which begins with the initial state. Without it, there are none.
     - ``fingerprint()``: a checksum of the files that it reads, by which a resumed run recognises its data. The first
       timesteps of each split are compared in any case.
     - ``missing_targets``: whether numbers among the targets of a valid timestep may be NaN, though not all of them.
