@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import OmegaConf
@@ -31,7 +31,11 @@ from seqrnn.results import Run
 from seqrnn.rundir.names import DIAGNOSIS
 from seqrnn.rundir.request import RunRequest
 from seqrnn.strategies.choice import choose
+from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks import checks
+
+if TYPE_CHECKING:  # else imported only where several processes share a run
+    from seqrnn.processes.group import Group
 
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
@@ -98,12 +102,14 @@ def carry_out(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
+    group: Group | None = None,
 ) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
 
     Args:
         draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
         evaluated: called after each evaluation; an exception that it raises ends the run.
+        group: the processes that share the run, of which this one is the first; None: it is on its own.
 
     Returns:
         The request as it was carried out, and the test loss.
@@ -120,7 +126,7 @@ def carry_out(
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated)
+            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated, group=group)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -143,19 +149,21 @@ def execute(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
+    group: Group | None = None,
 ) -> float:
     """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
 
     Args:
         draws: as for ``carry_out``.
         evaluated: as for ``carry_out``.
+        group: as for ``carry_out``.
     """
-    run = components.build_components(request.values)
+    run = components.build_components(request.values) if group is None else _shared_components(request, group)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
     planned = training.planned_updates(run)
-    strategy = choose(run)
+    strategy = choose(run) if group is None else _leading(run, group)
     score, test = training.validation_scorer(run), run.task.test()
     best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = _vitals(run)
@@ -182,6 +190,25 @@ def execute(
         trained.train()
         recorder.load_scored_weights()
         return recorder.finish(evaluation.predict(run.network, test, run.context))
+
+
+def _shared_components(request: RunRequest, group: Group) -> Components:
+    """Builds the objects of a run that several processes share.
+
+    Raises:
+        ConfigError: they cannot share it.
+    """
+    from seqrnn.processes import sharing
+
+    sharing.check_shareable(request.values, group.size)
+    return sharing.build_components(request.values, group)
+
+
+def _leading(run: Components, group: Group) -> Strategy:
+    """Returns the strategy that has the other processes of a group compute their parts."""
+    from seqrnn.processes.leading import Leading
+
+    return Leading(run, group)
 
 
 def _vitals(run: Components) -> Callable[[], dict[str, float]]:
