@@ -26,6 +26,14 @@ def another_cell(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
     return {**_defaults(name), **{key: model[key] for key in KEPT if key in model}, "init_std": {}}
 
 
+def usual_start(run: TrainedRun) -> dict[str, Any]:
+    """Returns the standard deviations that the run's model file sets for initial weights."""
+    chosen = [text.removeprefix("model=") for text in run.overrides if text.startswith("model=")]
+    name = f"model/{(chosen or [run.values['model']['name']])[-1]}.yaml"
+    is_known = (Path(config_files.config_directory()) / name).is_file()
+    return dict(_conf(name).get("init_std") or {}) if is_known else {}
+
+
 def _defaults(name: str) -> dict[str, Any]:
     """Returns what ``model=NAME`` sets."""
     return {**_conf("config.yaml")["model"], **_conf(f"model/{name}.yaml")}
@@ -42,8 +50,8 @@ def overrides_of(change: Change, run: TrainedRun) -> list[str]:
     for key, value in change.items():
         if key == "model":
             found += _another_cell(value, run)
-        elif value == {} and _current(run, key):  # hydra merges dictionaries, so an empty one must replace another
-            found += [f"~{key}", f"+{key}={{}}"]
+        elif isinstance(value, Mapping) and _current(run, key) != value:  # hydra merges dictionaries: one is replaced
+            found += [f"~{key}", f"+{key}={_as_typed(value)}"]
         elif _current(run, key) != value:
             found.append(f"{key}={_as_typed(value)}")
     return found
@@ -119,4 +127,6 @@ def _current(run: TrainedRun, key: str) -> Any:
 def _as_typed(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_as_typed(part)}" for key, part in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)

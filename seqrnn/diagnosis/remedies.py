@@ -7,19 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqrnn.diagnosis.command_line import another_cell
+from seqrnn.diagnosis.command_line import another_cell, usual_start
 from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.instruments.truncation import Truncation
+from seqrnn.diagnosis.run_findings import FEW_STREAMS, is_cut_off
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change
 from seqrnn.kernels.specification import recurrence_of
+from seqrnn.models.network import Network
 
 STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
 UNITS = 32  # at least, instead of fewer; more are doubled
 FEW_UNITS = 8  # that are not made fewer
-LONGER = 4.0  # times, of a longer training
+LONGER, MUCH_LONGER = 4.0, 16.0  # times, of a longer training; of one that was cut off early
+SHORTER = 0.25  # times
+WHOLE = 3.0  # times the window: sequences that are no longer are read whole
 ALIKE = 2.0  # factor between two rates that are not both worth trying
 WHOLE_WINDOWS = {"schedule.stride": None, "schedule.update_every": None}
 WEIGHT_DECAYS = {"adamw": (0.1, 1.0)}  # instead of the usual ones below
@@ -33,12 +37,14 @@ class Remedy:
     Args:
         name: for reports, such as "longer window".
         variants: of which one is chosen.
-        length: how many times as long training takes.
+        length: how many times as many timesteps it is trained on.
+        least_length: the same, at least, where timesteps become cheaper: they are then as many as there is time for.
     """
 
     name: str
     variants: Sequence[Change]
     length: float = 1.0
+    least_length: float = 1.0
 
 
 def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
@@ -87,24 +93,28 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         return  # such as ridge regression: nothing about its training can be changed
     best = _best_rate(found, lr)
     rates = [lr, best, _rounded(4 * lr)]
-    yield Remedy("longer training", [{}], LONGER)
+    yield Remedy("longer training", [{}], MUCH_LONGER if is_cut_off(run) else LONGER)
+    yield Remedy("shorter training", [{}], SHORTER)
     wider, more = _wider(found, run), _more_streams(run)
     decay: Change = {"schedule.lr_decay": "cosine"} if schedule.lr_decay == "constant" else {}
     if wider:
-        yield Remedy("longer window", _at(wider, lr, rates))
+        yield Remedy("longer window", [*_at(wider, lr, rates), *_wider_still(wider, run)])
     if carried := _carried(run):
         yield Remedy("carried state", _at(carried, lr, [lr, best]))
     if more:
-        yield Remedy("more streams", _at(more, lr, [lr, best, _rounded(4 * best)]))
+        as_many_updates = more["schedule.streams"] / schedule.streams if schedule.streams <= FEW_STREAMS else 1.0
+        yield Remedy(
+            "more streams", _at(more, lr, [lr, best, _rounded(4 * best)]), least_length=float(as_many_updates)
+        )
     if wider or more:
         yield Remedy(
             "wider batch", _at({**wider, **more, **decay}, lr, [best, _rounded(4 * best), _rounded(25 * lr)])
         )
     if schedule.streams >= 4:
-        yield Remedy("fewer streams", _at({"schedule.streams": max(1, schedule.streams // 8)}, lr, [lr]))
-    if (schedule.update_every or 0) > (stride := schedule.stride or schedule.window or math.inf):
-        fewer = max(1, (schedule.update_every or 0) // (8 * int(stride))) * int(stride)
-        yield Remedy("shorter accumulation", _at({"schedule.update_every": fewer}, lr, [lr, _rounded(lr / 3)]))
+        fewer = {max(1, schedule.streams // 8), max(1, schedule.streams // (32 if schedule.streams > 64 else 8))}
+        yield Remedy("fewer streams", [{"schedule.streams": count} for count in sorted(fewer, reverse=True)])
+    if (schedule.update_every or 0) > (schedule.stride or schedule.window or math.inf):
+        yield Remedy("shorter accumulation", _at({"schedule.update_every": None}, lr, [lr, _rounded(lr / 4)]))
     if schedule.window and run.update_timesteps < ACCUMULATED:
         stride = int(schedule.stride or schedule.window)
         yield Remedy(
@@ -113,6 +123,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     if schedule.window and schedule.carry and schedule.stride in (None, schedule.window) and not schedule.is_forward:
         exact: Change = {"schedule.gradient": "rtrl"}
         yield Remedy("exact gradients", _at(exact, lr, [lr, best]))
+        if has_approximation(components.network):
+            yield Remedy("approximate gradients", _at({"schedule.gradient": "snap1"}, lr, [lr, best]))
     if model.get("hidden_size", 0) > FEW_UNITS:
         units = int(model["hidden_size"])
         yield Remedy("fewer units", [{"model.hidden_size": max(FEW_UNITS // 2, units // 8)}])
@@ -128,8 +140,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         yield Remedy("clipped gradients", [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}])
     elif schedule.clip_norm < 1:
         yield Remedy("looser clipping", [{"schedule.clip_norm": 1.0}])
-    if model.get("init_std"):
-        yield Remedy("usual start", [{"model.init_std": {}}])
+    if (model.get("init_std") or {}) != (usual := usual_start(run)):
+        yield Remedy("usual start", [{"model.init_std": usual}])
     if model.get("recurrent_init") == "default":
         yield Remedy("orthogonal start", [{"model.recurrent_init": "orthogonal"}])
     recurrence = recurrence_of(components.network.cell)
@@ -159,6 +171,21 @@ def _wider(found: Examination, run: TrainedRun) -> Change:
     window = sufficient if sufficient > schedule.reach else 4 * schedule.reach
     window = min(window, run.data.longest_batch_timesteps)
     return {"schedule.window": window, **WHOLE_WINDOWS} if window > schedule.reach else {}
+
+
+def _wider_still(wider: Change, run: TrainedRun) -> list[Change]:
+    """Returns a window in which most timesteps have as much of the past as ``wider`` gives the last of them: one that
+    is twice as long, or the whole sequences where these are not much longer."""
+    longest, window = run.data.longest_batch_timesteps, int(wider["schedule.window"])
+    wanted = longest if longest <= WHOLE * window else 2 * window
+    return [{**wider, "schedule.window": wanted}] if wanted > window else []
+
+
+def has_approximation(network: Network) -> bool:
+    """Whether gradients can be computed forwards in time from the influence of parameters on their own unit alone,
+    and that is another gradient than the exact one."""
+    recurrence = recurrence_of(network.cell)
+    return recurrence is not None and len(recurrence.layers) == 1 and not recurrence.specification.hears_itself_alone
 
 
 def _more_streams(run: TrainedRun) -> Change:

@@ -1,12 +1,15 @@
 """The search for what helps: all remedies are tried, the promising ones at greater length, and the best combined.
 
-1. Each variant of each remedy is trained once, at a part of the run's length for which there is time; the best
-   variant of each remedy is kept.
+1. The suspects come first: remedies that undo what stands out in the config or was measured. Each variant is trained
+   once, at the whole length of the run if there is time, and the best variant of each remedy is kept.
 2. The effect of those that look promising is measured on other seeds, in pairs with the run's own config, so that it
-   does not profit from the choice of the variant; at a greater part of the length, if there is time.
-3. The best remedy is combined with others, as long as they improve it, and with a longer training.
-4. The best ones are trained at twice the length, and twice that, up to their whole length, as far as there is time:
+   does not profit from the choice of the variant.
+3. Unless one of them explains the failure, the same is done with all other remedies, at a part of the length for
+   which there is time; the effects are measured at a greater part, if there is time.
+4. The best remedy is combined with others, as long as they improve it, and with a longer training.
+5. The best ones are trained at twice the length, and twice that, up to their whole length, as far as there is time:
    what is fast need not be good in the end.
+6. A training that became better by being longer, or shorter, is made longer, or shorter, as long as that helps.
 
 What makes timesteps cheaper is trained on more of them, by a power of two that takes no longer.
 
@@ -24,14 +27,20 @@ import numpy as np
 
 from seqrnn.diagnosis.budget import TooSlow
 from seqrnn.diagnosis.instrument import Examination
-from seqrnn.diagnosis.intervals import of_ratio
+from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.intervals import number, of_ratio
 from seqrnn.diagnosis.remedies import Remedy, combined, learning_rate
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Change, Training, Trial, Trials
 
 CONFIRMED, SURER = 3, 6  # seeds; more of them for what may help and is not certain
-SCREENING, CONFIRMING, COMBINING = 0.35, 0.25, 0.5  # of the time that is left
+SUSPECTING, SCREENING, CONFIRMING, COMBINING = 0.4, 0.35, 0.3, 0.5  # of the time that is left
+EXPLAINED = 0.3  # of the loss: a suspect that brings that, at half the length or more, explains the failure
+NEGLIGIBLE = 0.001  # of the loss of the best trivial predictor
+MOST_STRETCHED = 256.0  # times as many timesteps, of a training that is made longer as long as that helps
+MOST_SUSPECT = 40.0  # times the time of the run's own training, of a suspect
 PROMISING = 0.97  # effect in the first trial
+WORTH_BY_HEART = 0.97  # of the loss, where data was learned by heart: errors in the validation data hide the rest
 MOST_CONFIRMED = 8  # remedies
 WORTH = 0.9  # of the loss: what is recommended, and what is added to it, must bring it lower than that
 MOST_COSTLY = 6.0  # times the time of the run's own training, beyond which a change is not tried
@@ -71,40 +80,74 @@ class Search:
     results: dict[str, Trial] = field(default_factory=dict)
     untried: dict[str, str] = field(default_factory=dict)
     best: Trial | None = None
+    suspects: frozenset[str] = frozenset()
+    worth: float = WORTH
 
-    def search(self, remedies: Sequence[Remedy]) -> None:
-        """Tries remedies, the most relevant ones first."""
+    def search(self, remedies: Sequence[Remedy], suspects: Sequence[str] = (), memorised: bool = False) -> None:
+        """Tries remedies, the most relevant ones first.
+
+        Args:
+            suspects: names of those that are tried first.
+            memorised: whether data was learned by heart: as this takes time, nothing is tried at less than the whole
+                length.
+        """
+        self.suspects, least = frozenset(suspects), 1.0 if memorised else 0.0
+        self.worth = WORTH_BY_HEART if memorised else WORTH
+        others = [remedy for remedy in remedies if remedy.name not in self.suspects]
         try:
-            part = 0.0
-            while self.best is None and part < 1:  # where nothing helps at a part of the length, more of it is tried
-                screened, reached = self._screen(remedies, at_least=4 * part)
+            if len(others) < len(remedies):
+                first = [remedy for remedy in remedies if remedy.name in self.suspects]
+                screened, part = self._screen(first, SUSPECTING, least)
+                self._confirm(screened, part)
+            part, before = 0.0, self.best
+            while not self._is_explained() and self.best is before and others and part < 1:
+                # where nothing helps at a part of the length, more of it is tried
+                screened, reached = self._screen(others, SCREENING, max(least, 4 * part))
                 if not screened or reached <= part:
                     break
                 part = reached
                 self._confirm(screened, part)
-            self._combine({remedy.name: remedy for remedy in remedies})
+            known = {remedy.name: remedy for remedy in remedies}
+            self._combine(known)
             self._recheck()
+            self._stretch(known)
         except TooSlow:
             pass  # what was found until then counts
-        if self.best and self.best.effect.value >= WORTH:
+        if self.best and self.best.effect.value >= self.worth:
             self.best = None
+
+    def _is_explained(self) -> bool:
+        """Whether the best remedy so far is a suspect that brings so much that no other is looked for."""
+        best = self.best
+        return best is not None and best.helps and best.effect.value <= EXPLAINED and best.part >= 0.5
+
+    def _is_solved(self) -> bool:
+        """Whether the best remedy so far leaves next to nothing of the loss of the best trivial predictor."""
+        baselines = self.found.get(Baselines)
+        losses = [one.loss.value for one in baselines.baselines if one.name == baselines.best] if baselines else []
+        return self.best is not None and any(self.best.loss <= NEGLIGIBLE * loss for loss in losses)
 
     # --- Stages
 
-    def _screen(self, remedies: Sequence[Remedy], at_least: float) -> tuple[list[Screened], float]:
-        """Returns what the first trials of the remedies gave, the best first, and their part of the length."""
+    def _screen(self, remedies: Sequence[Remedy], share: float, at_least: float) -> tuple[list[Screened], float]:
+        """Returns what the first trials of the remedies gave, the best first, and their part of the length.
+
+        Args:
+            share: of the time left that they may take.
+        """
         trials, base_pace = self.trials, self.trials.pace({})
         self.announce(f"trying {len(remedies)} remedies")
-        allowed = SCREENING * trials.budget.remaining
+        allowed = share * trials.budget.remaining
         planned: list[tuple[Remedy, float]] = []
         for remedy in remedies:
             first = remedy.variants[0]
-            cost = trials.pace(first).timestep / base_pace.timestep
-            if not cost <= MOST_COSTLY:
+            length = max(remedy.length * trials.length_in_same_time(first), remedy.least_length)
+            cost = length * trials.pace(first).timestep / base_pace.timestep
+            if not cost <= (MOST_SUSPECT if remedy.name in self.suspects else MOST_COSTLY):
                 reason = f"takes {cost:.0f} times the time" if math.isfinite(cost) else "cannot be trained here"
                 self.untried[remedy.name] = reason
                 continue
-            planned.append((remedy, remedy.length * trials.length_in_same_time(first)))
+            planned.append((remedy, length))
 
         def seconds(part: float, of: Sequence[tuple[Remedy, float]]) -> float:
             found = sum(len(one.variants) * trials.seconds_of(one.variants[0], part * n) for one, n in of)
@@ -130,7 +173,7 @@ class Search:
                 if remedy.name not in self.results:
                     self.untried[remedy.name] = "there was no time"
                 continue
-            loss, change = min(own, key=lambda pair: pair[0])
+            loss, change = _chosen(own)
             base = float(np.exp(np.log(bases).mean()))
             screened.append(Screened(remedy, change, length, loss / base))
             self.results[remedy.name] = self._trial(remedy.name, change, length, part, [loss], [base])
@@ -139,7 +182,7 @@ class Search:
     def _confirm(self, screened: Sequence[Screened], part: float) -> None:
         """Measures the effects of promising remedies on other seeds."""
         trials = self.trials
-        chosen = [one for one in screened if one.effect < PROMISING][:MOST_CONFIRMED]
+        chosen = [one for one in screened if one.effect < max(PROMISING, self.worth)][:MOST_CONFIRMED]
         allowed = CONFIRMING * trials.budget.remaining
 
         def seconds(part: float) -> float:
@@ -148,17 +191,24 @@ class Search:
 
         while chosen and 2 * part <= 1 and seconds(2 * part) <= allowed:
             part *= 2
+        while len(chosen) > 1 and seconds(part) > 1.5 * allowed:
+            chosen.pop()
+        if not chosen:
+            return
         self.announce(f"measuring the effects of {len(chosen)} remedies")
         trained = self._measure([(one.remedy.name, one.change, one.length) for one in chosen], part, CONFIRMED)
-        unsure = [(one.name, one.change, one.length) for one in trained if not one.helps and one.effect.value < WORTH]
+        unsure = [
+            (one.name, one.change, one.length) for one in trained if not one.helps and one.effect.value < self.worth
+        ]
         seconds_more = sum(trials.seconds_of(change, part * length) for _, change, length in [*unsure, ("", {}, 1.0)])
         if unsure and (SURER - CONFIRMED) * seconds_more / trials.workers < allowed:
             surer = {trial.name: trial for trial in self._measure(unsure, part, SURER)}
             trained = [surer.get(trial.name, trial) for trial in trained]
         self.results |= {trial.name: trial for trial in trained}
-        helpful = sorted((one for one in trained if one.helps), key=lambda one: one.effect.value)
-        likely = sorted((one for one in trained if one.effect.value < WORTH), key=lambda one: one.effect.value)
-        self.best = next(iter(helpful or likely), None)
+        known = [*trained, *([self.best] if self.best else [])]
+        helpful = [one for one in known if one.helps]
+        likely = [one for one in known if one.effect.value < self.worth]
+        self.best = min(helpful or likely, key=lambda one: one.effect.value, default=None)
 
     def _combine(self, remedies: dict[str, Remedy]) -> None:
         """Adds other remedies to the best one, as long as they improve it, and a longer training at the end."""
@@ -167,10 +217,10 @@ class Search:
         lr, deadline = learning_rate(self.run), COMBINING * self.trials.budget.remaining
         spent = self.trials.budget.remaining
         others = sorted(
-            (one for one in self.results.values() if one.effect.value < WORTH), key=lambda one: one.effect.value
+            (one for one in self.results.values() if one.effect.value < self.worth), key=lambda one: one.effect.value
         )
         names = [one.name for one in others if not _changes_only_what(one, self.best)][:MOST_ADDED]
-        names += ["longer training"] * ("longer training" in remedies and self.best.name != "longer training")
+        names += ["longer training"] * ("longer training" in remedies and " training" not in self.best.name)
         for name in dict.fromkeys(names):
             if spent - self.trials.budget.remaining > deadline:
                 return
@@ -183,7 +233,8 @@ class Search:
         assert best is not None
         length = best.length * remedy.length
         if any(key not in best.change for key in remedy.variants[0]):
-            length = max(length, remedy.length * trials.length_in_same_time(remedy.variants[0]))
+            longer = remedy.length * trials.length_in_same_time(remedy.variants[0])
+            length = max(length, longer, remedy.least_length)
         seeds = range(FIRST_SEED + 1, FIRST_SEED + 1 + best.seeds)
         known = trials.losses([Training(best.change, best.part * best.length, seed) for seed in seeds])
         first = trials.losses([Training(one, best.part * length, seeds[0]) for one in remedy.variants])
@@ -191,7 +242,7 @@ class Search:
         if loss > known[0]:
             return
         (trial,) = self._measure([(name, change, length)], best.part, best.seeds)
-        if trial.loss < WORTH * float(np.exp(np.log(known).mean())):
+        if trial.loss < self.worth * float(np.exp(np.log(known).mean())):
             self.best = trial
 
     def _recheck(self) -> None:
@@ -218,11 +269,25 @@ class Search:
             each = seconds(rivals) / trials.workers
             count = next((seeds for seeds in (CONFIRMED, 2) if seeds * each < SPARE * trials.budget.remaining / 2), 1)
             found = self._measure([(one.name, one.change, one.length) for one in rivals], part, count)
-            rivals = sorted((one for one in found if one.effect.value < WORTH), key=lambda one: one.effect.value)
+            rivals = sorted((one for one in found if one.effect.value < self.worth), key=lambda one: one.effect.value)
             if not rivals:
                 self.best = replace(self.best, effect=found[0].effect, part=part, seeds=count) if found else None
                 return
             self.best = rivals[0]
+
+    def _stretch(self, remedies: dict[str, Remedy]) -> None:
+        """Makes a training that became better by being longer, or shorter, still longer, or shorter."""
+        trials = self.trials
+        for name in ("longer training", "shorter training"):
+            while self.best is not None and name in self.best.name and name in remedies and not self._is_solved():
+                before, length = self.best, self.best.length * remedies[name].length
+                seconds = trials.seconds_of(before.change, before.part * length, 1 + before.seeds)
+                if length > MOST_STRETCHED or seconds > SPARE * trials.budget.remaining:
+                    return
+                self.announce(f"trying {number(length)} times the length")
+                self._improve(before.name, Remedy(name, [before.change], remedies[name].length))
+                if self.best is before:
+                    return
 
     # --- Measurements
 
@@ -251,6 +316,13 @@ class Search:
         return Trial(
             name, dict(change), length, part, of_ratio(losses, without), loss, len(losses), min(cost, HOPELESS)
         )
+
+
+def _chosen(own: Sequence[tuple[float, Change]]) -> tuple[float, Change]:
+    """Returns the variant with the least loss; the first one, which is the plainest, unless another is clearly
+    better."""
+    loss, change = min(own, key=lambda pair: pair[0])
+    return own[0] if own[0][0] <= loss / WORTH else (loss, change)
 
 
 def _changes_only_what(trial: Trial, best: Trial) -> bool:

@@ -18,6 +18,7 @@ from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.intervals import part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
+from seqrnn.diagnosis.run_findings import RISEN, findings_of_run
 from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, Trials
@@ -33,6 +34,9 @@ CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a 
 COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
 COSTLY = 2.0  # times the time
 REFUTING = 0.5  # part of the length from which a trial speaks against a cause: what comes late is not seen before
+CLEAR = 0.5  # of the loss: what undoing a setting that stands out must bring where few seeds leave it uncertain
+SPECIFIC = 2.0  # times the gain, in logarithms, that the undoing of what stands out counts in the order of causes
+MOST_OF_RUN = 2  # suspects of a finding of the run itself
 DOMINANT = 0.2  # of the loss: where another rate alone brings that, nothing that needs it as well is a cause
 
 
@@ -45,18 +49,22 @@ def judge(
         The verdict, and what is worth a training at full length: the advice, and then the single remedies whose
         effect looks large, whether it is certain or not.
     """
-    findings, solved = (
-        list({finding.name: finding for finding in reversed(findings_of(found))}.values())[::-1],
-        is_solved(found),
-    )
+    solved, of_run = is_solved(found), findings_of_run(run)
+    findings = _merged([*of_run, *findings_of(found)])
+    memorised = any(finding.name == "memorised" for finding in findings)
     search = Search(run, found, Trials(run, seconds), announce)
     remedies = []
     if not solved and seconds > 0:
+        suspects = [name for finding in of_run for name in finding.remedies[:MOST_OF_RUN]]
+        suspects += [name for finding in findings for name in finding.remedies[:1]]
+        suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
         names = [name for finding in findings for name in finding.remedies]
-        remedies = remedies_for([*FIRST, *names, *ALWAYS], found, run)
-        search.search(remedies)
+        remedies = remedies_for([*suspects, *FIRST, *names, *ALWAYS], found, run)
+        search.search(remedies, suspects, memorised)
     results = search.results
-    causes = [] if solved else _causes(findings, results, run)
+    causes = [] if solved else _causes(findings, results, run, of_run)
+    confirmed = {cause.finding.name for cause in causes}
+    findings = [one for one in findings if one.evidence or one.name in confirmed]  # a mere setting is left out
     named = {cause.finding.name for cause in causes}
     asked = {tried.remedy for cause in causes for tried in cause.tried}
     best = search.best
@@ -79,6 +87,20 @@ def judge(
     return verdict, [*([best] if best else []), *singles]
 
 
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Returns one finding of each name: the first, with the remedies of all."""
+    found: dict[str, Finding] = {}
+    for one in findings:
+        first = found.setdefault(one.name, one)
+        found[one.name] = first.model_copy(
+            update={
+                "evidence": list(dict.fromkeys([*first.evidence, *one.evidence])),
+                "remedies": list(dict.fromkeys([*first.remedies, *one.remedies])),
+            }
+        )
+    return list(found.values())
+
+
 def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:
     if solved:
         return "None were made: the task is solved."
@@ -99,10 +121,20 @@ def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> s
     return note
 
 
-def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: TrainedRun) -> list[Cause]:
+def _causes(
+    findings: Sequence[Finding], results: Mapping[str, Trial], run: TrainedRun, of_run: Sequence[Finding] = ()
+) -> list[Cause]:
     """Returns the causes, the largest first: by what remedies for them brought; as they were measured where nothing
-    was tried."""
+    was tried.
+
+    Args:
+        of_run: those of the findings that stand out in the run's config and metrics. Their own remedies undo them and
+            nothing else, while a larger rate or a longer training helps against almost everything: so they come first
+            unless another one brings much more.
+    """
     by_rate = min([1.0, *(results[name].effect.value for name in RATES if name in results)])
+    undoing = {(one.name, remedy) for one in of_run for remedy in one.remedies if _undoes(remedy, one)}
+    settings = {finding.name for finding in of_run if not finding.evidence}
 
     def has_other_rate(trial: Trial) -> bool:
         return trial.name not in RATES and "optimizer.lr" in trial.change
@@ -112,6 +144,10 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
         return trial.effect.value / max(by_rate if has_other_rate(trial) else 1.0, 1e-12)
 
     def is_proof(trial: Trial) -> bool:
+        if ("memorised", trial.name) in undoing:
+            return trial.helps
+        if any(trial.name == remedy for _, remedy in undoing):
+            return own_effect(trial) <= CAUSE and (trial.helps or (trial.seeds > 1 and own_effect(trial) <= CLEAR))
         if has_other_rate(trial) and by_rate < DOMINANT:
             return False
         return trial.helps and own_effect(trial) <= (COSTLY_CAUSE if trial.cost > COSTLY else CAUSE)
@@ -122,6 +158,12 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     def is_refutation(trial: Trial) -> bool:
         return trial.part >= REFUTING and not has_large_effect(trial)
 
+    def gain(trial: Trial, finding: Finding) -> float:
+        """Returns how much a remedy brings, in logarithms; what costs more counts less."""
+        stands_out = (finding.name, trial.name) in undoing
+        cost = 1.0 if stands_out else math.sqrt(max(1.0, trial.cost))
+        return (SPECIFIC if stands_out else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
+
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
     measured = {finding.name: finding for finding in findings}
     known = {**{finding.name: finding for finding in reversed(proven)}, **measured}
@@ -129,16 +171,32 @@ def _causes(findings: Sequence[Finding], results: Mapping[str, Trial], run: Trai
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
+        best = max(filter(is_proof, tried), key=lambda trial: gain(trial, finding), default=None)
+        shown = _shown_by_run(finding)
         is_refuted = any(map(is_refutation, tried)) and not any(map(has_large_effect, tried))
-        if not names or is_refuted:
-            continue  # an observation, or not confirmed by trials that were long enough to tell
-        best = min(filter(is_proof, tried), key=own_effect, default=None)
+        is_setting = finding.name in settings and not finding.evidence and best is None
+        if not names or is_setting or (is_refuted and not shown):
+            continue  # an observation, or not confirmed by trials that were long enough to tell, or a mere setting
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
-        effect = (
-            own_effect(best) * math.sqrt(max(1.0, best.cost)) if best else math.inf
-        )  # what costs more ranks lower
-        causes.append(((effect, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried])))
+        size = max(gain(best, finding) if best else -math.inf, shown)
+        causes.append(
+            ((-size or math.inf, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried]))
+        )
     return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
+
+
+def _undoes(remedy: str, finding: Finding) -> bool:
+    """Returns whether a remedy undoes what a finding is about, and changes nothing else."""
+    return finding.name == "memorised" or (remedy in CAUSES and CAUSES[remedy].finding == finding.name)
+
+
+def _shown_by_run(finding: Finding) -> float:
+    """Returns the gain, in logarithms, that the run itself shows: that of its best evaluation, where it learned its
+    data by heart after that. 0 if it shows none."""
+    if finding.name != "memorised":
+        return 0.0
+    ratios = [one.interval.value for one in finding.evidence if one.quantity == RISEN]
+    return SPECIFIC * math.log(max([1.0, *ratios]))
 
 
 def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:

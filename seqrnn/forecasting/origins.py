@@ -21,8 +21,10 @@ def future(values: NDArray[Any], horizon: int) -> Array:
 
 def last_known(values: NDArray[Any]) -> Array:
     """Returns the latest value up to each timestep that is not missing: (T, ...) -> (T, ...); NaN before the
-    first."""
+    first. Where none is missing, these are ``values`` themselves, without a copy."""
     known = ~np.isnan(values)
+    if known.all():
+        return np.asarray(values, np.float64)
     times = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
     latest = np.maximum.accumulate(np.where(known, times, 0), axis=0)
     return np.take_along_axis(np.asarray(values, np.float64), latest, axis=0)

@@ -21,8 +21,9 @@ from seqrnn.prediction.trained import TrainedRun
 from seqrnn.rundir.names import DATA
 from seqrnn.rundir.reader import RunReader
 from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, DataSummary
+from seqrnn.tables.encoding import Encoded
 from seqrnn.tables.files import find_sources
-from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.splits import TRAINING
 
 Array = NDArray[Any]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
+from seqrnn.tables.blocks import ColumnKind
+from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, encode
 from seqrnn.tables.files import find_sources
-from seqrnn.tables.preprocessing import Encoded, Preprocessing, describe_unknown
-from seqrnn.tables.reading import ColumnKind, Sample, check_memory, read_sample, read_table
+from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
 from seqrnn.tables.times import MOST_NAMED
 
@@ -61,10 +63,13 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
         )
     if preprocessing.time.columns:
         sequences = _regular(preprocessing, sequences, notes)
-    encoded = [preprocessing.encode(each) for each in sequences]
+    encoded: list[Encoded] = []
     unknown: Counter[str] = Counter()
-    for each in encoded:
-        unknown.update(each.unknown)
+    for each in sequences:
+        arrays = encode(preprocessing, each)
+        check_not_empty(arrays, each)
+        encoded.append(arrays)
+        unknown.update(arrays.unknown)
     if unknown:
         notes.append(describe_unknown(unknown))
     return TableData(sequences, encoded, has_targets, notes)

@@ -13,7 +13,8 @@ from seqrnn import evaluation, recursion
 from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError
 from seqrnn.models.network import Network
-from seqrnn.tables.preprocessing import Encoded, Preprocessing
+from seqrnn.tables.encoding import Encoded
+from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.recursion import RecursiveForecasts
 from seqrnn.tables.sequences import Sequence
 from seqrnn.tables.times import wall_clock

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.streaming.values import START, shown, starts
+from seqrnn.tables.cells import MISSING
+from seqrnn.tables.encoding import Encoded, encode
 from seqrnn.tables.files import Source
-from seqrnn.tables.preprocessing import Encoded, Preprocessing, encode
-from seqrnn.tables.reading import MISSING, Table
+from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.reading import Table
 from seqrnn.tables.sequences import Sequence, sequences_of
 from seqrnn.tables.times import parse_times, show
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from seqrnn.tables.preprocessing import Encoded
+from seqrnn.tables.encoding import Encoded
 from seqrnn.tables.splits import (
     TEST,
     VALIDATION,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from seqrnn.bounds import Natural
-from seqrnn.tables.preprocessing import Preprocessing, gather
+from seqrnn.tables.encoding import gather
+from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.splits import (
     NAMES,
     TRAINING,
@@ -73,7 +74,7 @@ class Dataset:
     """The timesteps of all sequences, one sequence behind the other.
 
     Args:
-        here, ahead, clock, targets, levels, starts: (R, …), see ``seqrnn.tables.preprocessing.Encoded``.
+        here, ahead, clock, targets, levels, starts: (R, …), see ``seqrnn.tables.encoding.Encoded``.
         times: (R,) nanoseconds since 1970, or numbers; None: there is no time column.
         parts: (R,) int8, the part of the data that a timestep's prediction belongs to, ``NOWHERE`` where its target
             does not count.

@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, printable
-from seqrnn.tables.preprocessing import (
-    CYCLES,
-    SHARE_OF_GAPS,
-    Cycle,
-    Feature,
-    Preprocessing,
-    last_known,
-    transformed_target,
-)
+from seqrnn.forecasting.origins import last_known
+from seqrnn.tables.encoding import transformed_target
+from seqrnn.tables.preprocessing import CYCLES, SHARE_OF_GAPS, Cycle, Feature, Preprocessing
 from seqrnn.tables.roles import Roles
 from seqrnn.tables.sequences import MOST_INSERTED, Sequence
 from seqrnn.tables.settings import TableSettings

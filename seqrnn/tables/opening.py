@@ -16,16 +16,10 @@ from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.naive import best_period
 from seqrnn.tables.counting import NOWHERE, latest, parts_of, reasons_of
 from seqrnn.tables.dataset import Dataset, DataSummary, FileSummary
+from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, encode
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
-from seqrnn.tables.preprocessing import (
-    SHARE_OF_GAPS,
-    Encoded,
-    Preprocessing,
-    check_not_empty,
-    describe_unknown,
-    encode,
-)
+from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Preprocessing
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
 from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of

@@ -1,24 +1,20 @@
 """What is done to a table before a network reads it, and to the network's outputs: a document stored with the run.
 
 ``Preprocessing`` is written into the run directory as ``preprocessing.json``, and holds everything that was fitted on
-the training rows. ``encode`` turns a sequence into arrays, ``Encoded.inputs`` gathers what the network reads from
-them, and ``to_units`` turns outputs back into the user's units. T timesteps, N sequences, I inputs, O outputs.
+the training rows. ``seqrnn.tables.encoding`` turns sequences into arrays by it, and ``to_units`` turns outputs of the
+network back into the user's units. T timesteps, N sequences, O outputs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
-from seqrnn.errors import DataError, printable
-from seqrnn.tables.reading import ReadOptions
-from seqrnn.tables.sequences import Sequence
+from seqrnn.tables.cells import ReadOptions
 from seqrnn.tables.times import DAY, YEAR, Step, TimeFormat
 
 Kind = Literal["forecast", "regression", "classification"]
@@ -27,7 +23,6 @@ Missing = Literal["mask", "interpolate", "drop"]
 UnknownCategories = Literal["error", "ignore"]
 Cycle = Literal["day", "week", "year"]
 CYCLES: dict[Cycle, float] = {"day": DAY, "week": 7 * DAY, "year": YEAR}  # nanoseconds
-BLOCK = 2**20  # timesteps that are scaled at a time
 SHARE_OF_GAPS = 0.05  # of missing timesteps that are filled without being asked to
 LARGEST_LOG = 700.0  # exp of it is still finite
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -204,16 +199,6 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         group = [self.group] if self.group is not None else []
         return list(dict.fromkeys([*self.time.columns, *group, *(each.column for each in self.features)]))
 
-    def encode(self, sequence: Sequence) -> Encoded:
-        """Turns a sequence into arrays.
-
-        Raises:
-            DataError: a category is unknown, the logarithm of a value does not exist, or every row is left out.
-        """
-        encoded = encode(self, sequence)
-        check_not_empty(encoded, sequence)
-        return encoded
-
     def to_units(self, outputs: NDArray[Any], origins: NDArray[Any]) -> NDArray[np.float64]:
         """Returns outputs of the network in the units of the table.
 
@@ -254,234 +239,3 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
             angle = 2 * np.pi * np.mod(clock + int(later), CYCLES[cycle]) / CYCLES[cycle]
             waves += [np.sin(angle), np.cos(angle)]
         return np.stack(waves, axis=-1).astype(np.float32)
-
-
-@dataclass
-class Encoded:
-    """A sequence of T timesteps as arrays.
-
-    Args:
-        here: (T, ·) float32: the inputs that are read at the present timestep.
-        ahead: (T, ·) float32: those that a forecast reads at the timesteps to be predicted.
-        clock: (T,) what a clock shows, in nanoseconds; None: there are no calendar cycles.
-        targets: (T, targets) in the network's space before scaling (after ``log``); NaN where one is missing.
-        levels: (T, targets) the same, with the last known value where one is missing.
-        starts: (T,) whether a new sequence begins.
-        usable: (T,) False where an input was interpolated, which knows the future.
-        kept: (T,) the timestep of the sequence that each is; None: all are there.
-        unknown: by column, how many of its categories were not in the training rows, and are encoded as none.
-    """
-
-    preprocessing: Preprocessing
-    here: NDArray[np.float32]
-    ahead: NDArray[np.float32]
-    clock: NDArray[np.int64] | None
-    targets: NDArray[np.float64]
-    levels: NDArray[np.float64]
-    starts: NDArray[np.bool_]
-    usable: NDArray[np.bool_]
-    kept: NDArray[np.int64] | None = None
-    unknown: Mapping[str, int] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.here)
-
-    @property
-    def origins(self) -> NDArray[np.float64]:
-        """(T, targets): the last known values of the targets in their units."""
-        return np.exp(self.levels) if self.preprocessing.log else self.levels
-
-    def inputs(self) -> NDArray[np.float32]:
-        """Returns the inputs of all timesteps, (T, I). Beyond the end, what is known in advance is taken to stay."""
-        rows = np.arange(len(self))
-        return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, np.full(len(self), len(self) - 1))
-
-
-def gather(
-    preprocessing: Preprocessing,
-    here: NDArray[np.float32],
-    ahead: NDArray[np.float32],
-    clock: NDArray[np.int64] | None,
-    rows: NDArray[np.int64],
-    last: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Returns the inputs (…, I) at ``rows`` (…).
-
-    Args:
-        here, ahead, clock: of one sequence or several, see ``Encoded``.
-        last: (…) the last row of the sequence that each row belongs to.
-    """
-    parts = [here[rows]]
-    if ahead.shape[1]:
-        parts += [ahead[np.minimum(rows + distance, last)] for distance in range(1, preprocessing.steps_ahead + 1)]
-    if preprocessing.calendar and clock is not None:
-        parts.append(preprocessing.phases(clock[rows]))
-    return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
-
-
-def last_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns a column in which each missing value is the last one that was there; NaN before the first."""
-    missing = np.isnan(values)
-    if not missing.any():
-        return values
-    index = np.where(missing, 0, np.arange(len(values)))
-    np.maximum.accumulate(index, out=index)
-    return values[index]
-
-
-def _interpolated(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns a column in which missing values lie on a straight line between their neighbours."""
-    missing = np.isnan(values)
-    if not missing.any() or missing.all():
-        return values
-    present = np.flatnonzero(~missing)
-    filled = values.copy()
-    filled[missing] = np.interp(np.flatnonzero(missing), present, values[present], left=np.nan)
-    return filled
-
-
-def transformed_target(preprocessing: Preprocessing, sequence: Sequence, name: str) -> NDArray[np.float64]:
-    """Returns a target's values, as logarithms where that is asked for.
-
-    Raises:
-        DataError: the logarithm of a value does not exist.
-    """
-    values = sequence.numbers[name]
-    if not preprocessing.log:
-        return values
-    wrong = np.flatnonzero(values <= 0)
-    if len(wrong):
-        raise sequence.error(int(wrong[0]), name, f"{values[wrong[0]]:g}", "has no logarithm; set task.log=false")
-    return np.log(values)
-
-
-def encode(preprocessing: Preprocessing, sequence: Sequence, regions: Any = None) -> Encoded:
-    """Turns a sequence into arrays; see ``Preprocessing.encode``. Where every row is left out, they are empty.
-
-    Args:
-        regions: (T,) which part of the data each timestep belongs to, so that no line is drawn from one part to the
-            next; None: all are one part.
-    """
-    count = len(sequence)
-    has_targets = all(name in sequence.numbers for name in preprocessing.targets)
-    predicted = preprocessing.targets if has_targets and preprocessing.kind != "classification" else ()
-    columns = {name: transformed_target(preprocessing, sequence, name) for name in predicted}
-    usable = np.ones(count, bool)
-    dropped = np.zeros(count, bool)
-    here = np.zeros((count, sum(each.width for each in preprocessing.here)), np.float32)
-    ahead = np.zeros((count, sum(each.width for each in preprocessing.ahead)), np.float32)
-    unknown: dict[str, int] = {}
-    for array, features in ((here, preprocessing.here), (ahead, preprocessing.ahead)):
-        first = 0
-        for feature in features:
-            part = array[:, first : first + feature.width]
-            if feature.kind == "category":
-                missing, others = _encode_category(feature, sequence, part)
-                if len(others):
-                    if preprocessing.unknown_categories == "error":
-                        raise _unknown_category(feature, sequence, int(others[0]))
-                    unknown[feature.column] = len(others)
-            else:
-                values = columns[feature.column] if feature.role == "target" else sequence.numbers[feature.column]
-                missing = np.isnan(values)
-                if missing.any():
-                    if preprocessing.missing == "interpolate":
-                        values = _by_region(values, regions)
-                        usable &= ~missing
-                    else:
-                        values = last_known(values)
-                _scale(values, feature, feature.role == "target" and preprocessing.difference, out=part[:, 0])
-            if feature.masked:
-                part[:, -1] = missing
-            dropped |= missing
-            first += feature.width
-    targets = np.stack(list(columns.values()), axis=1) if columns else np.zeros((count, 0))
-    levels = targets
-    if columns and np.isnan(targets).any():
-        filled = [last_known(values) for values in columns.values()]
-        levels = np.stack(filled, axis=1)
-        levels = np.where(np.isnan(levels), np.array(preprocessing.target_levels), levels)
-    clock = sequence.clock(preprocessing.time.timezone) if preprocessing.calendar else None
-    starts = np.zeros(count, bool)
-    starts[:1] = True
-    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable, None, unknown)
-    if preprocessing.missing == "drop" and dropped.any():
-        return _without(encoded, dropped)
-    return encoded
-
-
-def _scale(values: NDArray[np.float64], feature: Feature, changes: bool, out: NDArray[np.float32]) -> None:
-    """Scales values, or their changes, into ``out``; 0 where there is none. A block at a time: a long column would
-    need several copies of itself."""
-    for begin in range(0, len(values), BLOCK):
-        block = values[begin : begin + BLOCK]
-        if changes:
-            block = np.diff(block, prepend=values[max(begin - 1, 0)])
-        scaled = (block - feature.mean) / feature.scale
-        out[begin : begin + BLOCK] = np.where(np.isnan(scaled), 0.0, scaled)
-
-
-def _by_region(values: NDArray[np.float64], regions: Any) -> NDArray[np.float64]:
-    """Interpolates within each part by itself; at the end of a part, the last known value stays."""
-    if regions is None:
-        return last_known(_interpolated(values))
-    bounds = np.flatnonzero(np.diff(regions)) + 1
-    parts = [_interpolated(part) for part in np.split(values, bounds)]
-    return last_known(np.concatenate(parts))
-
-
-def _encode_category(
-    feature: Feature, sequence: Sequence, part: NDArray[np.float32]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Writes the inputs of a category; returns where it is missing (T,), and the timesteps of other categories than
-    those of the training rows, whose inputs are 0."""
-    codes, labels = sequence.codes[feature.column], sequence.labels[feature.column]
-    known = {label: number for number, label in enumerate(feature.categories)}
-    numbers = np.array([known.get(label, -1) for label in labels] + [-1])  # the last: a missing value, code −1
-    found, missing = numbers[codes], codes < 0
-    rows = np.flatnonzero(found >= 0)
-    part[rows, found[rows]] = 1.0
-    return missing, np.flatnonzero((found < 0) & ~missing)
-
-
-def _unknown_category(feature: Feature, sequence: Sequence, timestep: int) -> DataError:
-    label = sequence.labels[feature.column][sequence.codes[feature.column][timestep]]
-    shown = ", ".join(printable(one)[:30] for one in feature.categories[:20])
-    return sequence.error(
-        timestep, feature.column, label,
-        f"is a category that was not in the training rows (there were: {shown}); a run with "
-        "task.unknown_categories=ignore reads such as none of them",
-    )  # fmt: skip
-
-
-def describe_unknown(unknown: Mapping[str, int]) -> str:
-    """Returns a line about categories that were not in the training rows."""
-    counts = ", ".join(f"{printable(name)} {count:,}" for name, count in unknown.items())
-    return f"categories that were not in the training rows, read as none of those: {counts}"
-
-
-def check_not_empty(encoded: Encoded, sequence: Sequence) -> None:
-    """Checks that rows of a sequence are left.
-
-    Raises:
-        DataError: every row has a missing value, and such rows are left out.
-    """
-    if not len(encoded):
-        which = "" if isinstance(sequence.numbering, int) else f" of {sequence.key}"
-        raise DataError(
-            f"{sequence.source.name}: every row{which} has a missing value, and task.missing=drop leaves such rows "
-            "out; set task.missing=mask, or leave the sequence out"
-        )
-
-
-def _without(encoded: Encoded, dropped: NDArray[np.bool_]) -> Encoded:
-    """Leaves timesteps out; a new sequence begins behind each gap."""
-    kept = np.flatnonzero(~dropped)
-    starts = encoded.starts[kept]
-    starts[:1] = True
-    starts[1:] |= np.diff(kept) > 1
-    clock = encoded.clock[kept] if encoded.clock is not None else None
-    return Encoded(
-        encoded.preprocessing, encoded.here[kept], encoded.ahead[kept], clock, encoded.targets[kept],
-        encoded.levels[kept], starts, encoded.usable[kept], kept, encoded.unknown,
-    )  # fmt: skip

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from seqrnn.errors import DataError, printable
+from seqrnn.tables.blocks import ColumnKind
+from seqrnn.tables.cells import ReadOptions, cell_error
 from seqrnn.tables.numbers import is_number_somehow
-from seqrnn.tables.reading import ColumnKind, ReadOptions, Sample, cell_error, missing_column
+from seqrnn.tables.reading import Sample, missing_column
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.times import TimeFormat, guess_format, have_offsets, other_format
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, printable
+from seqrnn.tables.cells import cell_error
 from seqrnn.tables.files import Source
-from seqrnn.tables.reading import Table, cell_error
+from seqrnn.tables.reading import Table
 from seqrnn.tables.times import DAY, MOST_NAMED, NO_TIME, Step, TimeFormat, localized, show, wall_clock, with_offsets
 
 INSERTED = -1  # in place of the number of a row: the timestep was not in the file

@@ -51,6 +51,7 @@ def run_of(*overrides: str) -> TrainedRun:
     trained.overrides = [*overrides, *SETTLED]
     trained.components = build_components(trained.values)
     trained.data = TrainingData(trained.components)
+    trained.__dict__["updates_made"], trained.metrics = 1000, {}
     return trained
 
 
@@ -158,21 +159,25 @@ def test_a_longer_training_is_longer_in_epochs_and_in_updates(
     assert lengthened({"seed": 1}, 1, trained) == {"seed": 1}
 
 
-@pytest.mark.parametrize(("sufficient", "window"), [(1, 8), (2, 8), (5, 5), (100, 100)])
-def test_a_longer_window_is_one_that_is_sufficient_and_longer(sufficient: int, window: int) -> None:
+@pytest.mark.parametrize(
+    ("sufficient", "windows"), [(1, {8, 16}), (2, {8, 16}), (5, {5, 10}), (100, {100, 250}), (250, {250})]
+)
+def test_a_longer_window_is_one_that_is_sufficient_or_twice_that_or_whole_sequences(
+    sufficient: int, windows: set[int]
+) -> None:
     trained = run_of("task=integral", "schedule.window=2")
     trained.components.task.reach = None  # type: ignore[attr-defined]
     offered = {remedy.name: remedy for remedy in remedies_for(["longer window"], found_with(sufficient), trained)}
-    assert {variant["schedule.window"] for variant in offered["longer window"].variants} == {window}
+    assert {variant["schedule.window"] for variant in offered["longer window"].variants} == windows
 
 
 def test_a_task_that_says_what_it_needs_is_given_a_window_that_sees_it() -> None:
     trained = run_of("task=integral", "schedule.window=2")
     trained.components.task.reach = 10  # type: ignore[attr-defined]
     (remedy,) = remedies_for(["longer window"], found_with(5), trained)
-    assert {variant["schedule.window"] for variant in remedy.variants} == {10}
+    assert {variant["schedule.window"] for variant in remedy.variants} == {10, 20}
     (remedy,) = remedies_for(["longer window"], found_with(50), trained)
-    assert {variant["schedule.window"] for variant in remedy.variants} == {50}
+    assert {variant["schedule.window"] for variant in remedy.variants} == {50, 100}
 
 
 def test_a_remedy_that_is_none_here_is_not_offered() -> None:

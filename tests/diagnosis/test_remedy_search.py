@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def searched(diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     """Searches where the loss of each training is known; ``seconds`` is how long a whole training takes."""
     run = TrainedRun(diagnosed_run("task=sincos", "model=elman", "smoke=true"))
 
-    def search(loss: Losses, *remedies: Remedy, seconds: float = 1e-6, total: float = 100.0) -> Search:
+    def search(loss: Losses, *remedies: Remedy, seconds: float = 1e-6, total: float = 100.0, **more: Any) -> Search:
         trials = Trials(run, total)
         trials.updates, trials.workers, spent = 10_000, 2, [0.0]
 
@@ -34,7 +35,7 @@ def searched(diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(trials, "pace", lambda change: Pace(0.0, seconds / trials.timesteps))
         trials.budget.clock = lambda: trials.budget.started + spent[0]
         made = Search(run, Examination(), trials)
-        made.search(remedies)
+        made.search(remedies, **more)
         return made
 
     return search
@@ -123,3 +124,64 @@ def test_remedies_that_add_to_each_other_are_combined(searched: Callable[..., Se
     assert found.best is not None
     assert found.best.name == "window + decay"
     assert found.best.effect.value == pytest.approx(0.3, rel=0.01)
+
+
+def test_a_suspect_that_explains_the_failure_leaves_nothing_to_look_for(searched: Callable[..., Search]) -> None:
+    loss = of_change({None: 1.0, 0.1: 0.2, 0.2: 0.01})
+    remedies = Remedy("other", [{RATE: 0.2}]), Remedy("suspect", [{RATE: 0.1}])
+    found = searched(loss, *remedies, suspects=["suspect"])
+    assert set(found.results) == {"suspect"}
+    assert found.best is not None
+    assert found.best.name == "suspect"
+
+
+def test_a_suspect_that_explains_little_does_not_end_the_search(searched: Callable[..., Search]) -> None:
+    loss = of_change({None: 1.0, 0.1: 0.8, 0.2: 0.01})
+    remedies = Remedy("other", [{RATE: 0.2}]), Remedy("suspect", [{RATE: 0.1}])
+    found = searched(loss, *remedies, suspects=["suspect"])
+    assert found.best is not None
+    assert found.best.name == "other"
+
+
+def test_suspects_are_tried_at_the_whole_length_where_others_are_not(searched: Callable[..., Search]) -> None:
+    lengths: dict[float | None, set[float]] = {}
+
+    def loss(training: Training) -> float:
+        lengths.setdefault(training.change.get(RATE), set()).add(training.length)
+        return 1.0
+
+    others = [Remedy(str(rate), [{RATE: rate}]) for rate in range(2, 12)]
+    searched(loss, *others, Remedy("suspect", [{RATE: 0.1}]), suspects=["suspect"], seconds=10.0, total=60.0)
+    assert lengths[0.1] == {1.0}
+    assert max(length for rate, found in lengths.items() if rate not in (None, 0.1) for length in found) < 1
+
+
+def test_what_takes_the_whole_length_to_be_seen_is_tried_at_no_less(searched: Callable[..., Search]) -> None:
+    lengths = set()
+
+    def loss(training: Training) -> float:
+        lengths.add(training.length)
+        return 0.95 if training.change else 1.0
+
+    found = searched(loss, Remedy("best weights", [{RATE: 0.1}]), Remedy("other", [{RATE: 0.2}]),
+                     suspects=["best weights"], memorised=True, seconds=8.0, total=60.0)  # fmt: skip
+    assert lengths == {1.0}
+    assert found.best is not None
+    assert found.best.effect.value == pytest.approx(0.95)
+
+
+def test_a_training_that_is_better_for_being_longer_is_made_longer_as_long_as_that_helps(
+    searched: Callable[..., Search],
+) -> None:
+    def loss(training: Training) -> float:
+        return max(0.01, 1 / training.length) * (1 + training.seed % 5 / 1000)
+
+    found = searched(loss, Remedy("longer training", [{}], 4.0))
+    assert found.best is not None
+    assert (found.best.name, found.best.length) == ("longer training", 256.0)
+    assert searched(lambda one: 1 / min(one.length, 16), Remedy("longer training", [{}], 4.0)).best.length == 16  # type: ignore[union-attr]
+
+
+def test_of_variants_that_are_alike_the_plainest_is_chosen(searched: Callable[..., Search]) -> None:
+    found = searched(of_change({None: 1.0, 0.1: 0.50, 0.2: 0.48}), Remedy("r", [{RATE: 0.1}, {RATE: 0.2}]))
+    assert found.results["r"].change == {RATE: 0.1}

@@ -9,9 +9,10 @@ import pytest
 
 from seqrnn.diagnosis import verdict
 from seqrnn.diagnosis.diagnosis import TriedRemedy
-from seqrnn.diagnosis.instrument import Examination, Finding
+from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.run_findings import RISEN
 from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import _headline
 
@@ -40,11 +41,12 @@ def trial(name: str, effect: float, cost: float = 1.0, **change: Any) -> Trial:
     return Trial(name, change, 1.0, 1.0, interval, 0.1, 3, cost)
 
 
-def first_causes(findings: list[Finding], *trials: Trial) -> list[str]:
+def first_causes(findings: list[Finding], *trials: Trial, of_run: list[Finding] | None = None) -> list[str]:
     run: Any = SimpleNamespace()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "_tried", lambda trial, run: tried(trial))
-        causes = verdict._causes(findings, {trial.name: trial for trial in trials}, run)
+        merged = verdict._merged([*(of_run or []), *findings])
+        causes = verdict._causes(merged, {trial.name: trial for trial in trials}, run, of_run or [])
     return [cause.finding.name for cause in causes]
 
 
@@ -90,3 +92,43 @@ def test_what_trials_do_not_confirm_is_no_cause_and_what_was_not_tried_is_one() 
 def test_a_large_effect_that_is_not_certain_refutes_nothing() -> None:
     unsure = Trial("longer window", {}, 1.0, 1.0, Interval(0.46, 0.16, 1.3), 0.1, 3, 1.0)
     assert first_causes([measured("window", "longer window")], unsure) == ["window"]
+
+
+def test_what_stands_out_in_the_config_comes_before_what_helps_against_almost_everything() -> None:
+    tight = measured("clipping", "looser clipping")
+    both = trial("looser clipping", 0.1), trial("larger learning rate", 0.05, **RATE)
+    assert first_causes([], *both, of_run=[tight]) == ["clipping", "small_steps"]
+    assert first_causes([], *both) == ["small_steps", "clipping"]
+
+
+def test_what_stands_out_is_not_the_first_cause_where_another_remedy_brings_much_more() -> None:
+    small = measured("few_units", "more units")
+    trials = trial("more units", 0.6), trial("larger learning rate", 0.01, **RATE)
+    assert first_causes([], *trials, of_run=[small]) == ["small_steps", "few_units"]
+
+
+def test_a_setting_that_does_no_harm_is_no_cause() -> None:
+    start = measured("initial_scale", "usual start", "orthogonal start")
+    assert first_causes([], trial("usual start", 0.9), of_run=[start]) == []
+    assert first_causes([], of_run=[start]) == []  # not tried
+
+
+def test_undoing_what_stands_out_may_take_longer() -> None:
+    streams = measured("few_updates", "fewer streams")
+    trials = trial("fewer streams", 0.1, cost=20.0), trial("larger learning rate", 0.1, **RATE)
+    assert first_causes([], *trials, of_run=[streams])[0] == "few_updates"
+
+
+def test_curves_that_show_learning_by_heart_need_no_large_effect() -> None:
+    """Errors in the validation data hide most of what stopping early brings."""
+    shown = Evidence(quantity=RISEN, interval=Interval(1.2, 1.2, 1.2))
+    by_heart = measured("memorised", "best weights", "shorter training").model_copy(update={"evidence": [shown]})
+    assert first_causes([], trial("best weights", 0.85), of_run=[by_heart]) == ["memorised"]
+    assert first_causes([], of_run=[by_heart]) == ["memorised"]
+    unsure = Trial("best weights", {}, 1.0, 1.0, Interval(0.85, 0.5, 1.4), 0.1, 3, 1.0)
+    assert first_causes([], unsure, trial("more units", 0.72), of_run=[by_heart])[0] == "memorised"
+
+
+def test_findings_of_one_name_are_merged_with_all_their_remedies() -> None:
+    (merged,) = verdict._merged([measured("window", "longer window"), measured("window", "exact gradients")])
+    assert list(merged.remedies) == ["longer window", "exact gradients"]

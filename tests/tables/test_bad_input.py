@@ -18,7 +18,7 @@ from tables import daily, days, make_csv, write_csv
 from seqrnn import device
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.prediction.table_data import read_tables
-from seqrnn.tables import reading
+from seqrnn.tables import blocks
 from seqrnn.tables.files import Source
 
 WAVE = [f"{np.sin(n):.3f}" for n in range(60)]
@@ -298,7 +298,7 @@ def test_a_compressed_file_that_grows_beyond_memory(tmp_path: Path, monkeypatch:
     rows = "\n".join(f"{n},{n % 7}" for n in range(100_000))
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"n,y\n{rows}\n".encode(), 1))
     monkeypatch.setattr(Source, "size", 10)
-    monkeypatch.setattr(reading, "BLOCK", 2**16)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**16)
     monkeypatch.setattr(device, "available_memory", lambda: 24 * 50_000)
     error = refusal(tmp_path / "a.csv.gz")
     assert int(error.partition("about ")[2].partition(" rows")[0].replace(",", "")) < 60_000

@@ -12,7 +12,7 @@ from tables import days, everything, make_csv, write_csv
 
 from seqrnn.prediction.table_data import read_tables
 from seqrnn.prediction.table_predictions import predict_sequence
-from seqrnn.tables import preprocessing
+from seqrnn.tables import encoding
 from seqrnn.tasks.csv import Csv
 
 ROWS, TRAINED_ON = 200, 140  # of them, with 0.1 for validation and 0.2 for the test
@@ -79,7 +79,7 @@ def test_the_inputs_of_a_prediction_do_not_depend_on_later_rows(
     prediction counts."""
     one, other = (make_csv(series(tmp_path / f"{seed}.csv", after, seed), target="y", **changes) for seed in (1, 2))
     sequences = [
-        one.preprocessing.encode(read_tables(one.preprocessing, [Path(task.settings.path)]).sequences[0])
+        encoding.encode(one.preprocessing, read_tables(one.preprocessing, [Path(task.settings.path)]).sequences[0])
         for task in (one, other)
     ]
     ahead = one.settings.horizon if one.preprocessing.ahead else 0
@@ -95,9 +95,7 @@ def test_the_inputs_of_a_prediction_do_not_depend_on_later_rows(
 
 def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A straight line over the border, drawn as if the parts were one, changes what is trained on."""
-    monkeypatch.setattr(
-        "seqrnn.tables.preprocessing._by_region", lambda values, regions: preprocessing._interpolated(values)
-    )
+    monkeypatch.setattr("seqrnn.tables.encoding._by_region", lambda values, regions: encoding._interpolated(values))
     one, other = (
         make_csv(series(tmp_path / f"{seed}.csv", TRAINED_ON, seed), target="y", missing="interpolate")
         for seed in (1, 2)
