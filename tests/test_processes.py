@@ -7,7 +7,7 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from torch import Tensor
 from seqrnn import settings, training
 from seqrnn.checkpoints import file
 from seqrnn.components import Components, build_components
-from seqrnn.errors import ConfigError, DataError, UserError
+from seqrnn.errors import ConfigError, DataError
 from seqrnn.loop import TrainingCursor
+from seqrnn.optimizers import light
 from seqrnn.processes import helping, sharing
 from seqrnn.processes.environment import Place, place
 from seqrnn.processes.group import Lost, parts_of
@@ -124,7 +125,7 @@ def stub_run(task: Any, schedule: Schedule) -> Components:
     """The objects of a run on a stub task, with the same weights each time."""
     torch.manual_seed(0)
     network = make_network("gru", kernel="torch")
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    optimizer = light(torch.optim.Adam)(network.parameters(), lr=0.01)
     return Components({}, None, task, loss_for(task), network, optimizer, schedule, CPU64)  # type: ignore[arg-type]
 
 
@@ -304,3 +305,171 @@ def test_messages_arrive_as_they_were_sent() -> None:
     found = file.unpacked(bytes(file.packed(message)))
     assert torch.equal(found["model"].pop("w"), message["model"].pop("w"))  # type: ignore[attr-defined]
     assert found == message
+
+
+FORKED = """
+# This process and a copy of it are the two that share the run; the copy's exit code and output go to files.
+import socket
+real_exit = os._exit
+if os.fork():
+    os.environ["RANK"] = "0"
+else:
+    os.environ["RANK"] = "1"
+    for target in (1, 2):
+        os.dup2(os.open("helper.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), target)
+    with open("helper.pid", "w") as file:
+        file.write(str(os.getpid()))
+    def exit(code):
+        with open("helper.code", "w") as file:
+            file.write(str(code))
+        real_exit(code)
+    os._exit = exit
+"""
+
+
+class Pair:
+    """Two processes of one machine that share a run."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server, self.folder = server, folder
+
+    def start(self, *arguments: str, before: str = "") -> Child:
+        for name in ("out", "pid", "code"):
+            (self.folder / f"helper.{name}").unlink(missing_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return self.server.start(*arguments, cwd=self.folder, before=FORKED + before, environment=variables)
+
+    def run(self, *arguments: str, before: str = "") -> Ended:
+        return self.start(*arguments, before=before).wait()
+
+    @property
+    def helper(self) -> int:
+        wait_for(self.folder / "helper.pid")
+        return int((self.folder / "helper.pid").read_text())
+
+    def helper_ended(self) -> tuple[int, str]:
+        """Returns the exit code and the output of the second process."""
+        wait_for(self.folder / "helper.code")
+        return int((self.folder / "helper.code").read_text()), (self.folder / "helper.out").read_text()
+
+
+def printed(ended: Ended) -> str:
+    """Returns what a process has printed, without line breaks."""
+    return " ".join(f"{ended.out} {ended.err}".split())
+
+
+@pytest.fixture
+def pair(server: Server, tmp_path: Path) -> Pair:
+    return Pair(server, tmp_path)
+
+
+def stopping_helper_at(update: int, how: str) -> str:
+    """Has the second process do something before the first update of the schedule from ``update`` on."""
+    return f"""
+if os.environ["RANK"] == "1":
+    from seqrnn.processes import helping
+    real_update, made = helping.Helper.update, [0]
+    def counted(self, message):
+        if made[0] >= {update}:
+            {how}
+        made[0] += len(message["factors"])
+        real_update(self, message)
+    helping.Helper.update = counted
+"""
+
+
+@pytest.mark.long
+def test_two_processes_train_as_one_does_and_resume_after_either_was_killed(
+    pair: Pair, server: Server, tmp_path: Path
+) -> None:
+    line = (*RUN, "task.train_timesteps=2000", "resume=auto", "schedule.keep=best", "schedule.patience=9")
+    ended = pair.run(*line, "hydra.run.dir=whole")
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert "2 processes share out the 5 streams, 2 or 3 each; torch makes the updates" in ended.out
+    assert pair.helper_ended() == (0, "")
+    assert server.run(*line, "hydra.run.dir=one", cwd=tmp_path).exit_code == 0
+    whole, one = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "one"))
+    for name, weight in one.items():
+        torch.testing.assert_close(whole[name], weight, rtol=0, atol=1e-12)
+    rows = [contents(tmp_path / name)["metrics.csv"] for name in ("whole", "one")]
+    assert [row["timesteps"] for row in rows[0]] == [row["timesteps"] for row in rows[1]]
+
+    ended = pair.run(
+        *line, "hydra.run.dir=run", before=stopping_helper_at(70, "os.kill(os.getpid(), signal.SIGKILL)")
+    )
+    assert ended.exit_code == 1
+    assert "another of the 2 processes of this run has ended" in printed(ended)
+    child = pair.start(
+        *line, "hydra.run.dir=run", before=stopping_helper_at(50, "os.kill(os.getppid(), signal.SIGKILL)")
+    )
+    assert child.wait().exit_code == -signal.SIGKILL
+    assert pair.helper_ended() == (1, "")
+    ended = pair.run(*line, "hydra.run.dir=run")
+    assert (ended.exit_code, ended.err) == (0, "")
+    found, expected = contents(tmp_path / "run"), contents(tmp_path / "whole")
+    for name in ("overrides.yaml", "config.yaml"):  # the directories have different names
+        del found[name], expected[name]
+    assert_same(found, expected)
+
+
+@pytest.mark.long
+def test_a_signal_that_only_the_second_process_receives_ends_both_after_a_checkpoint(
+    pair: Pair, tmp_path: Path
+) -> None:
+    ended = pair.run(*RUN, "hydra.run.dir=run", before=stopping_helper_at(30, "os.kill(os.getpid(), signal.SIGUSR1)"))
+    assert ended.exit_code == 128 + signal.SIGUSR1
+    assert pair.helper_ended() == (128 + signal.SIGUSR1, "")
+    assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
+    newest = max((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
+    with (tmp_path / "run" / "summary.json").open() as file:
+        assert int(newest.stem) == json.load(file)["position"]
+    assert pair.run("resume=run").exit_code == 0  # as it was started, in two processes
+
+
+@pytest.mark.long
+def test_both_processes_end_with_the_one_message_of_either(pair: Pair, tmp_path: Path) -> None:
+    ended = pair.run(*RUN, "optimizer.lrr=1")
+    assert (ended.exit_code, ended.err.count("\n")) == (2, 1)
+    assert pair.helper_ended() == (2, "")
+    ended = pair.run(*RUN, "hydra.run.dir=run", before=stopping_helper_at(30, "raise MemoryError('too little')"))
+    assert ended.exit_code == 1
+    assert printed(ended).count("process 1 of 2: MemoryError: too little") == 1
+    assert pair.helper_ended() == (1, "")
+    fails = """
+if os.environ["RANK"] == "0":
+    from seqrnn.checkpoints import manager
+    def fail(*_): raise OSError(28, "No space left on device", "disk")
+    manager.file.write = fail
+"""
+    ended = pair.run(*RUN, "hydra.run.dir=full", before=fails)
+    assert ended.exit_code == 2
+    assert printed(ended).count("No space left on device") == 1
+    assert pair.helper_ended() == (2, "")
+    assert not [path for path in tmp_path.iterdir() if path.name == "outputs"]
+
+
+@pytest.mark.long
+def test_the_processes_of_one_machine_listen_on_loopback_alone(pair: Pair, tmp_path: Path) -> None:
+    listening = Path("/proc/net/tcp")
+    if not listening.exists():
+        pytest.skip("needs /proc")
+    record = """
+def sockets():
+    mine = set()
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.lexists(f"/proc/self/fd/{fd}"):
+            mine.add(os.readlink(f"/proc/self/fd/{fd}"))
+    rows = [line.split() for kind in ("tcp", "tcp6") for line in open(f"/proc/net/{kind}").read().splitlines()[1:]]
+    return [row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
+if os.environ["RANK"] == "0":
+    from seqrnn.processes import leading
+    real_prepare = leading.Leading.prepare
+    def prepare(self, announce):
+        open("sockets", "w").write(" ".join(sockets()))
+        real_prepare(self, announce)
+    leading.Leading.prepare = prepare
+"""
+    assert pair.run(*RUN, "schedule.max_updates=5", "hydra.run.dir=run", before=record).exit_code == 0
+    assert set((tmp_path / "sockets").read_text().split()) == {"0100007F"}  # 127.0.0.1

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from seqrnn.checkpoints import file
@@ -76,7 +76,7 @@ class Group:
         """Returns the store by which processes find one another. torchrun has one; else process 0 makes it."""
         place = self.place
         if place.has_agent or not place.is_one_machine:
-            store, _, _ = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
+            store: Store = next(rendezvous("env://", timeout=JOIN_TIMEOUT))[0]
             return store
         listening = None
         if place.rank == 0:  # torch would listen on all addresses of the machine
