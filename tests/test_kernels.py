@@ -301,13 +301,6 @@ def test_others_cannot_put_code_into_the_cache(tmp_path: Path) -> None:
     assert run_script(tmp_path / "open").communicate()[0].strip() == "compiled 1 exact True kept False"
 
 
-@pytest.mark.long  # processes that compile
-def test_processors_without_avx512_get_the_same_numbers(tmp_path: Path) -> None:
-    features = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt"
-    process = run_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=features)
-    assert process.communicate()[0].strip() == "compiled 1 exact True kept True"
-
-
 @pytest.mark.parametrize(
     ("inputs", "state", "message"),
     [

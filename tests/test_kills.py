@@ -21,7 +21,7 @@ RUN = (
     "schedule.evaluate_every=50", "log_every=10", "checkpoint.every=20", "device=cpu", "threads=1",
 )  # fmt: skip
 PICTURES = ("plots.animation=true", "plots.frames=3")
-KILLS = 30
+KILLS = 20
 pytestmark = pytest.mark.long
 
 

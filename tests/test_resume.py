@@ -174,7 +174,7 @@ def test_double_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=15)
 @given(
     cuts=lengths(), carry=st.booleans(), streams=st.integers(1, 5), stops=st.lists(st.integers(1, 20), max_size=3),
     kernel=st.sampled_from(KERNEL_NAMES), data=st.data(),

@@ -130,6 +130,15 @@ def test_a_driver_moves_targets_whether_it_is_seen_or_not() -> None:
     assert float(moved.std()) == pytest.approx(0.5, abs=0.02)  # the standard deviation of a random bit
 
 
+def test_what_is_wrong_does_not_depend_on_the_data() -> None:
+    """Both are drawn from the same seeds; a network could foresee wrong targets that depend on its inputs."""
+    for fault in ({"wrong_labels": 0.4}, {"outliers": 0.15}):
+        wrong, right = (whole(planted("narma", **one).train(0, 16)) for one in (fault, {}))
+        differs = (wrong.targets != right.targets).flatten().double()
+        assert differs.any()
+        assert abs(np.corrcoef(differs, right.inputs.flatten())[0, 1]) < 4 / np.sqrt(len(differs))
+
+
 def test_fixed_data_outliers_and_scale() -> None:
     task = planted("letters", fixed_data=True, outliers=0.1, input_scale=100.0, input_offset=1.0)
     clean = planted("letters")

@@ -33,6 +33,7 @@ CAUSES = {
     "longer accumulation": Proven("noise", "Updates are mostly noise"),
     "fewer streams": Proven("few_updates", "The weights are updated too rarely"),
     "shorter accumulation": Proven("few_updates", "The weights are updated too rarely"),
+    "all inputs": Proven("missing_input", "An informative input is left out"),
     "longer training": Proven("underfit", "Training is too short"),
     "shorter training": Proven("memorised", "It learns its training data by heart"),
     "more units": Proven("few_units", "The network is too small"),

@@ -97,7 +97,8 @@ def _updates_of_epoch(schedule: Schedule, run: TrainedRun) -> int:
 
 def command(change: Change, run: TrainedRun) -> str:
     """Returns the command line that trains the run again, changed."""
-    new = overrides_of(change, run)
+    added = {text[1:].partition("=")[0] for text in run.overrides if text.startswith("+") and text[1:2] != "+"}
+    new = [f"+{text}" if text.partition("=")[0] in added else text for text in overrides_of(change, run)]
     keys = {text.lstrip("+~").partition("=")[0] for text in new}
     kept = [
         text

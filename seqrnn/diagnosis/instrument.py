@@ -54,7 +54,9 @@ class Finding(Record):
         description: in a sentence or two.
         evidence: what it rests on.
         remedies: names of those that might help, see ``seqrnn.diagnosis.remedies``. A finding without remedies is
-            reported, and is not a cause of anything.
+            reported, and is not a cause of anything, unless it has an effect.
+        effect: of a fault that lies in the data, where no remedy can show it: the loss without the fault ÷ the loss
+            as it is, as it was measured or estimated. Such a finding is a cause, whatever its remedies do.
     """
 
     name: Name
@@ -62,6 +64,7 @@ class Finding(Record):
     description: str
     evidence: Items[Evidence]
     remedies: Items[str]
+    effect: Interval | None = None
 
 
 @dataclass(frozen=True)

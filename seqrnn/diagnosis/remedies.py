@@ -11,7 +11,7 @@ from seqrnn.diagnosis.command_line import another_cell, usual_start
 from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.instruments.truncation import Truncation
-from seqrnn.diagnosis.run_findings import FEW_STREAMS, is_cut_off
+from seqrnn.diagnosis.run_findings import FEW_STREAMS, MANY_STREAMS, is_cut_off
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change
 from seqrnn.kernels.specification import recurrence_of
@@ -44,7 +44,7 @@ class Remedy:
     name: str
     variants: Sequence[Change]
     length: float = 1.0
-    least_length: float = 1.0
+    least_length: float = 0.0
 
 
 def remedies_for(names: Sequence[str], found: Examination, run: TrainedRun) -> list[Remedy]:
@@ -89,6 +89,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         units = int(model["hidden_size"])
         enlarged = max(UNITS, 4 * units) if units < UNITS else 2 * units
         yield Remedy("more units", [{"model.hidden_size": enlarged}])
+    if everything := getattr(components.task, "all_inputs", {}):
+        yield Remedy("all inputs", [{f"task.{key}": value for key, value in everything.items()}])
     if lr is None:
         return  # such as ridge regression: nothing about its training can be changed
     best = _best_rate(found, lr)
@@ -102,7 +104,7 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     if carried := _carried(run):
         yield Remedy("carried state", _at(carried, lr, [lr, best]))
     if more:
-        as_many_updates = more["schedule.streams"] / schedule.streams if schedule.streams <= FEW_STREAMS else 1.0
+        as_many_updates = more["schedule.streams"] / schedule.streams if schedule.streams <= FEW_STREAMS else 0.0
         yield Remedy(
             "more streams", _at(more, lr, [lr, best, _rounded(4 * best)]), least_length=float(as_many_updates)
         )
@@ -111,8 +113,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
             "wider batch", _at({**wider, **more, **decay}, lr, [best, _rounded(4 * best), _rounded(25 * lr)])
         )
     if schedule.streams >= 4:
-        fewer = {max(1, schedule.streams // 8), max(1, schedule.streams // (32 if schedule.streams > 64 else 8))}
-        yield Remedy("fewer streams", [{"schedule.streams": count} for count in sorted(fewer, reverse=True)])
+        fewer = [max(1, schedule.streams // 8)] + [schedule.streams // 32] * (schedule.streams > MANY_STREAMS)
+        yield Remedy("fewer streams", [{"schedule.streams": count} for count in fewer])
     if (schedule.update_every or 0) > (schedule.stride or schedule.window or math.inf):
         yield Remedy("shorter accumulation", _at({"schedule.update_every": None}, lr, [lr, _rounded(lr / 4)]))
     if schedule.window and run.update_timesteps < ACCUMULATED:
@@ -127,7 +129,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
             yield Remedy("approximate gradients", _at({"schedule.gradient": "snap1"}, lr, [lr, best]))
     if model.get("hidden_size", 0) > FEW_UNITS:
         units = int(model["hidden_size"])
-        yield Remedy("fewer units", [{"model.hidden_size": max(FEW_UNITS // 2, units // 8)}])
+        fewer = sorted({max(FEW_UNITS // 2, units // 8), max(FEW_UNITS // 2, units // 32)}, reverse=True)
+        yield Remedy("fewer units", [{"model.hidden_size": count} for count in fewer])
     if not schedule.keeps_best:
         yield Remedy("best weights", [{"schedule.keep": "best"}])
     if "weight_decay" in values["optimizer"]:

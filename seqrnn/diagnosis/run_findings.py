@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,14 +138,15 @@ def _unsuitable_model(run: TrainedRun) -> Iterator[Finding]:
 
 
 def _overtrained(run: TrainedRun) -> Iterator[Finding]:
-    """Yields a finding where the validation loss has risen while the training loss is lower than that."""
+    """Yields a finding where the validation loss has risen above the training loss, and the training data is known
+    better than a trivial predictor knows it: a training that is merely unstable has learned nothing by heart."""
     losses, trained = _logged(run, "eval_loss")[1:], _logged(run, "train_loss")
     if len(losses) < 4 or not len(trained) or run.components.schedule.keeps_best:
         return
     least, last = float(losses.min()), float(losses[-1])
     known = float(trained[-max(1, round(TAIL * len(trained))) :].mean())
     place = (int(losses.argmin()) + 1) / len(losses)
-    if place > EARLY or not last > max(OVERTRAINED * least, HEART * known):
+    if place > EARLY or not last > max(OVERTRAINED * least, HEART * known) or not known < _trivial_loss(run):
         return
     yield Finding(
         name="memorised",
@@ -154,6 +156,13 @@ def _overtrained(run: TrainedRun) -> Iterator[Finding]:
         evidence=[_exact(RISEN, last / least)],
         remedies=["best weights", "shorter training", "weight decay", "dropout", "fewer units"],
     )
+
+
+def _trivial_loss(run: TrainedRun) -> float:
+    """Returns the loss of the best trivial predictor on the test data; infinite if there is none."""
+    baselines: Any = run.summary.get("baselines") or {}
+    losses = [scores.get("loss") for name, scores in baselines.items() if not name.startswith("floor")]
+    return min((loss for loss in losses if isinstance(loss, float)), default=math.inf)
 
 
 def _logged(run: TrainedRun, name: str) -> NDArray[np.float64]:

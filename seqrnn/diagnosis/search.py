@@ -81,6 +81,7 @@ class Search:
     untried: dict[str, str] = field(default_factory=dict)
     best: Trial | None = None
     suspects: frozenset[str] = frozenset()
+    memorised: bool = False
     worth: float = WORTH
 
     def search(self, remedies: Sequence[Remedy], suspects: Sequence[str] = (), memorised: bool = False) -> None:
@@ -91,8 +92,8 @@ class Search:
             memorised: whether data was learned by heart: as this takes time, nothing is tried at less than the whole
                 length.
         """
-        self.suspects, least = frozenset(suspects), 1.0 if memorised else 0.0
-        self.worth = WORTH_BY_HEART if memorised else WORTH
+        self.suspects, self.memorised = frozenset(suspects), memorised
+        self.worth, least = (WORTH_BY_HEART, 1.0) if memorised else (WORTH, 0.0)
         others = [remedy for remedy in remedies if remedy.name not in self.suspects]
         try:
             if len(others) < len(remedies):
@@ -121,6 +122,11 @@ class Search:
         best = self.best
         return best is not None and best.helps and best.effect.value <= EXPLAINED and best.part >= 0.5
 
+    def _length_in_same_time(self, change: Change) -> float:
+        """Returns how many times as many timesteps a change is tried on: data that was learned by heart is not read
+        more often."""
+        return 1.0 if self.memorised else self.trials.length_in_same_time(change)
+
     def _is_solved(self) -> bool:
         """Whether the best remedy so far leaves next to nothing of the loss of the best trivial predictor."""
         baselines = self.found.get(Baselines)
@@ -141,7 +147,7 @@ class Search:
         planned: list[tuple[Remedy, float]] = []
         for remedy in remedies:
             first = remedy.variants[0]
-            length = max(remedy.length * trials.length_in_same_time(first), remedy.least_length)
+            length = max(remedy.length * self._length_in_same_time(first), remedy.least_length)
             cost = length * trials.pace(first).timestep / base_pace.timestep
             if not cost <= (MOST_SUSPECT if remedy.name in self.suspects else MOST_COSTLY):
                 reason = f"takes {cost:.0f} times the time" if math.isfinite(cost) else "cannot be trained here"
@@ -233,7 +239,7 @@ class Search:
         assert best is not None
         length = best.length * remedy.length
         if any(key not in best.change for key in remedy.variants[0]):
-            longer = remedy.length * trials.length_in_same_time(remedy.variants[0])
+            longer = remedy.length * self._length_in_same_time(remedy.variants[0])
             length = max(length, longer, remedy.least_length)
         seeds = range(FIRST_SEED + 1, FIRST_SEED + 1 + best.seeds)
         known = trials.losses([Training(best.change, best.part * best.length, seed) for seed in seeds])
@@ -282,7 +288,9 @@ class Search:
             while self.best is not None and name in self.best.name and name in remedies and not self._is_solved():
                 before, length = self.best, self.best.length * remedies[name].length
                 seconds = trials.seconds_of(before.change, before.part * length, 1 + before.seeds)
-                if length > MOST_STRETCHED or seconds > SPARE * trials.budget.remaining:
+                if length > MOST_STRETCHED or before.part * length < trials.shortest:
+                    return
+                if seconds > SPARE * trials.budget.remaining:
                     return
                 self.announce(f"trying {number(length)} times the length")
                 self._improve(before.name, Remedy(name, [before.change], remedies[name].length))

@@ -15,7 +15,7 @@ import copy
 import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -34,6 +34,7 @@ from seqrnn.monitor import Progress
 from seqrnn.schedule import distinct
 from seqrnn.settings import Values
 from seqrnn.strategies.choice import choose
+from seqrnn.tasks.protocol import Task
 from seqrnn.training import fit, planned_updates
 
 FIRST_SEED = 1_000_003  # far from those that people use
@@ -47,7 +48,7 @@ STRUCTURE = (  # keys on which the time for a timestep depends
 )  # fmt: skip
 TIMED = 0.001  # of the time for all trainings, for measuring the pace of one
 HOPELESS = 1e30  # the loss of a training that diverged
-Key = tuple[str, float, int, bool, int]
+Key = tuple[str, float, int, bool, int, str]
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
 
 
@@ -58,6 +59,7 @@ class Training(NamedTuple):
         length: how many times as many timesteps as the run it has, such as 0.25.
         resumed: whether it starts from the weights of the run, not from initial ones.
         evaluations: in its last tenth; 0: it is made for its pace alone.
+        data: the name of an alteration of the task; empty: that of trainings without one.
     """
 
     change: Change
@@ -65,6 +67,7 @@ class Training(NamedTuple):
     seed: int
     resumed: bool = False
     evaluations: int = EVALUATIONS
+    data: str = ""
 
     @property
     def key(self) -> Key:
@@ -117,6 +120,9 @@ class Trials:
 
     Args:
         seconds: after which no training continues.
+        alterations: what makes another task of that of a trial, such as one with less data, by names that trainings
+            ask for; that of the empty name is for all others.
+        metric: by which a trial is judged, lower being better.
 
     Attributes:
         timesteps: of the run, over all streams.
@@ -124,8 +130,14 @@ class Trials:
         workers: how many trainings are made at the same time.
     """
 
-    def __init__(self, run: TrainedRun, seconds: float) -> None:
-        self.original = run
+    def __init__(
+        self,
+        run: TrainedRun,
+        seconds: float,
+        alterations: Mapping[str, Callable[[Task], Task]] | None = None,
+        metric: str = "loss",
+    ) -> None:
+        self.original, self.alterations, self.metric = run, alterations or {}, metric
         self.timesteps, self.updates = int(run.summary["timesteps"]), run.updates_made
         spent = run.summary.get("train_seconds")
         if not isinstance(spent, int | float) or not 0 <= spent < math.inf:
@@ -200,8 +212,8 @@ class Trials:
         """Returns how many times as many timesteps a training with a change has in the time of one without: a power
         of two, at least 1. A change of the schedule may make timesteps cheaper: windows and streams are computed side
         by side."""
-        if not any(key in STRUCTURE for key in change):
-            return 1.0  # a timestep costs the same, whatever a clock shows
+        if not any(key in STRUCTURE and key.startswith("schedule.") for key in change):
+            return 1.0  # a timestep costs the same, whatever a clock shows, or is one of a smaller network
         own, new = self.pace({}).timestep, self.pace(change).timestep
         if not (math.isfinite(own) and math.isfinite(new)):
             return 1.0
@@ -238,7 +250,10 @@ class Trials:
                 if (key := training.key[0]) not in self._checked:
                     check_config(values)
                     self._checked.add(key)
-                components = self._shortened(build_components(values), training.length)
+                built = build_components(values)
+                if training.data in self.alterations:
+                    built = replace(built, task=self.alterations[training.data](built.task))
+                components = self._shortened(built, training.length)
                 if components is None:
                     return HOPELESS, Pace(0.0, math.inf)
                 strategy = choose(components)
@@ -261,7 +276,7 @@ class Trials:
             predictions = evaluation.predict(components.network, batches, components.context)
             scores = evaluation.score(predictions, task, components.loss)
             if counts:
-                losses.append(scores["loss"] if math.isfinite(scores["loss"]) else HOPELESS)
+                losses.append(found if math.isfinite(found := scores[self.metric]) else HOPELESS)
             return scores
 
         every = planned / BEST_OF if schedule.keeps_best else planned * TAIL / max(1, training.evaluations)

@@ -16,6 +16,7 @@ from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.losses import Losses, as_trial
 from seqrnn.diagnosis.intervals import part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
 from seqrnn.diagnosis.run_findings import RISEN, findings_of_run
@@ -23,7 +24,9 @@ from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, Trials
 
-FIRST = ("larger learning rate", "smaller learning rate", "carried state")  # tried first, whatever was found
+FIRST = (  # tried first, whatever was found
+    "larger learning rate", "smaller learning rate", "carried state", "all inputs",
+)  # fmt: skip
 ALWAYS = (  # tried after the remedies of what was found
     "longer training", "longer window", "more units", "best weights", "decaying rate", "no warm-up", "usual start",
     "shorter accumulation", "looser clipping", "fewer units", "more streams", "fewer streams", "orthogonal start",
@@ -49,25 +52,32 @@ def judge(
         The verdict, and what is worth a training at full length: the advice, and then the single remedies whose
         effect looks large, whether it is certain or not.
     """
-    solved, of_run = is_solved(found), findings_of_run(run)
+    is_low, of_run = is_solved(found), findings_of_run(run)
     findings = _merged([*of_run, *findings_of(found)])
     memorised = any(finding.name == "memorised" for finding in findings)
     search = Search(run, found, Trials(run, seconds), announce)
     remedies = []
-    if not solved and seconds > 0:
+    if seconds > 0 and not floor_of(found):
         suspects = [name for finding in of_run for name in finding.remedies[:MOST_OF_RUN]]
-        suspects += [name for finding in findings for name in finding.remedies[:1]]
-        suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
-        names = [name for finding in findings for name in finding.remedies]
-        remedies = remedies_for([*suspects, *FIRST, *names, *ALWAYS], found, run)
-        search.search(remedies, suspects, memorised)
+        names = suspects
+        if not is_low:
+            suspects += [name for finding in findings for name in finding.remedies[:1]]
+            suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
+            names = [*suspects, *FIRST, *(name for finding in findings for name in finding.remedies), *ALWAYS]
+        remedies = remedies_for(names, found, run)
+        if remedies:
+            search.search(remedies, suspects, memorised)
     results = search.results
-    causes = [] if solved else _causes(findings, results, run, of_run)
-    confirmed = {cause.finding.name for cause in causes}
-    findings = [one for one in findings if one.evidence or one.name in confirmed]  # a mere setting is left out
+    causes = _causes(findings, results, run, of_run)
+    if is_low:  # what is still wrong is what a trial proves to be
+        causes = [cause for cause in causes if any(one.helps and one.effect.value <= CAUSE for one in cause.tried)]
+    solved = is_low and not causes
     named = {cause.finding.name for cause in causes}
+    findings = [one for one in findings if one.evidence or one.name in named]  # a mere setting is left out
     asked = {tried.remedy for cause in causes for tried in cause.tried}
-    best = search.best
+    best = followed = None if solved else search.best
+    if causes and causes[0].finding.name == "loss" and (losses := found.get(Losses)):
+        best = as_trial(losses)  # judged by another measure than the search, and than what is followed
     baselines = found.get(Baselines)
     verdict = Verdict(
         headline=_headline(found, solved, causes),
@@ -81,10 +91,14 @@ def judge(
         trials_note=_note(search, solved, seconds, bool(remedies)),
     )
     singles = sorted(
-        (one for one in results.values() if one.effect.value < WORTH and not (best and one.change == best.change)),
+        (
+            one
+            for one in results.values()
+            if one.effect.value < WORTH and not (followed and one.change == followed.change)
+        ),
         key=lambda trial: trial.effect.value,
     )
-    return verdict, [*([best] if best else []), *singles]
+    return verdict, [*([followed] if followed else []), *singles]
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
@@ -102,7 +116,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:
-    if solved:
+    if solved and not search.results:
         return "None were made: the task is solved."
     if seconds <= 0:
         return "None were made: the time for trials was 0 s."
@@ -139,30 +153,46 @@ def _causes(
     def has_other_rate(trial: Trial) -> bool:
         return trial.name not in RATES and "optimizer.lr" in trial.change
 
+    def stands_out(trial: Trial) -> bool:
+        return any(trial.name == remedy for _, remedy in undoing)
+
+    longer = results.get("longer training")
+
+    def by_time(trial: Trial) -> float:
+        """Returns the effect of a training that is only so much longer as this one costs, as a power of its cost."""
+        if longer is None or trial is longer or trial.cost <= 1 or not longer.effect.value < 1 < longer.cost:
+            return 1.0
+        return float(longer.effect.value ** (math.log(trial.cost) / math.log(longer.cost)))
+
     def own_effect(trial: Trial) -> float:
-        """Returns the effect without what the learning rate alone brings."""
-        return trial.effect.value / max(by_rate if has_other_rate(trial) else 1.0, 1e-12)
+        """Returns the effect without what the learning rate alone brings, or the time alone."""
+        by_others = max(by_rate if has_other_rate(trial) else 1.0, 1e-12) * (
+            1.0 if stands_out(trial) else by_time(trial)
+        )
+        return trial.effect.value / max(by_others, 1e-12)
 
     def is_proof(trial: Trial) -> bool:
         if ("memorised", trial.name) in undoing:
             return trial.helps
-        if any(trial.name == remedy for _, remedy in undoing):
-            return own_effect(trial) <= CAUSE and (trial.helps or (trial.seeds > 1 and own_effect(trial) <= CLEAR))
+        if stands_out(trial):
+            return has_large_effect(trial) and (trial.helps or (trial.seeds > 1 and own_effect(trial) <= CLEAR))
         if has_other_rate(trial) and by_rate < DOMINANT:
             return False
         return trial.helps and own_effect(trial) <= (COSTLY_CAUSE if trial.cost > COSTLY else CAUSE)
 
     def has_large_effect(trial: Trial) -> bool:
-        return own_effect(trial) <= CAUSE  # where it is not certain, it still refutes nothing
+        # Where it is not certain, it still refutes nothing.
+        return own_effect(trial) <= (WORTH if stands_out(trial) else CAUSE)
 
     def is_refutation(trial: Trial) -> bool:
         return trial.part >= REFUTING and not has_large_effect(trial)
 
     def gain(trial: Trial, finding: Finding) -> float:
         """Returns how much a remedy brings, in logarithms; what costs more counts less."""
-        stands_out = (finding.name, trial.name) in undoing
-        cost = 1.0 if stands_out else math.sqrt(max(1.0, trial.cost))
-        return (SPECIFIC if stands_out else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
+        is_undoing = (finding.name, trial.name) in undoing
+        is_free = is_undoing or by_time(trial) < 1
+        cost = 1.0 if is_free else math.sqrt(max(1.0, trial.cost))
+        return (SPECIFIC if is_undoing else 1.0) * -math.log(max(own_effect(trial), 1e-12) * cost)
 
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
     measured = {finding.name: finding for finding in findings}
@@ -172,10 +202,10 @@ def _causes(
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
         best = max(filter(is_proof, tried), key=lambda trial: gain(trial, finding), default=None)
-        shown = _shown_by_run(finding)
+        shown = max(_shown_by_run(finding), _shown_by_data(finding))
         is_refuted = any(map(is_refutation, tried)) and not any(map(has_large_effect, tried))
         is_setting = finding.name in settings and not finding.evidence and best is None
-        if not names or is_setting or (is_refuted and not shown):
+        if finding.effect is None and (not names or is_setting or (is_refuted and not shown)):
             continue  # an observation, or not confirmed by trials that were long enough to tell, or a mere setting
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
         size = max(gain(best, finding) if best else -math.inf, shown)
@@ -197,6 +227,13 @@ def _shown_by_run(finding: Finding) -> float:
         return 0.0
     ratios = [one.interval.value for one in finding.evidence if one.quantity == RISEN]
     return SPECIFIC * math.log(max([1.0, *ratios]))
+
+
+def _shown_by_data(finding: Finding) -> float:
+    """Returns the gain, in logarithms, of undoing a fault of the data, which no remedy of the search can; 0 if it is
+    not known."""
+    effect = finding.effect.value if finding.effect else math.nan
+    return SPECIFIC * -math.log(max(effect, 1e-12)) if effect < 1 else 0.0
 
 
 def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
@@ -228,6 +265,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
     if solved:
         return f"Nothing is wrong: it has learned the task; {loss}."
     then = " What holds it back, the largest cause first:" if causes else " No cause was found with confidence."
+    if is_solved(found):
+        return f"It has learned the task, and could do better: {loss}.{then}"
     gain = baselines.metric_gain
     if baselines.ratio.high >= 1 and gain is not None and gain.low > 0:
         return (

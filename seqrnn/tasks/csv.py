@@ -353,6 +353,15 @@ class Csv:
         return self.data.summary.sha256
 
     @property
+    def all_inputs(self) -> Mapping[str, Any]:
+        """The setting with which all columns are read that can be."""
+        return {"inputs": "auto"} if self.settings.inputs != "auto" else {}
+
+    @property
+    def is_forecast(self) -> bool:
+        return self.settings.kind == "forecast"
+
+    @property
     def data_note(self) -> str:
         """What the data is, in a line."""
         summary = self.data.summary

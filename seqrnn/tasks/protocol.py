@@ -178,6 +178,10 @@ class Task(Protocol):
       another, so that a state can be carried from one to the next. Without it, there are none.
     - ``conditional_floors``: for the diagnosis, the names of those of its floors that only hold as long as
       ``continued`` is not set. Without it, there are none.
+    - ``all_inputs``: for the diagnosis, the settings of the task, by name, with which it reads all inputs that there
+      are, where its present ones leave some out. Without it, there are no others.
+    - ``is_forecast``: for the diagnosis, whether its targets are, by design, what its inputs will be later. Without
+      it, the diagnosis compares targets with later inputs.
     - ``rollout(timesteps, streams)``: for the diagnosis, a batch of new sequences (at most ``streams``) of that
       length, or None where sequences cannot be longer than they are. Without it, the test sequences are used.
       Predictions use it as well, for new data.

@@ -74,6 +74,11 @@ class Planted:
         self.input_size = task.input_size + self.driver_seen
         self._first_epochs: dict[int, Sequence[Batch]] = {}
 
+    @property
+    def all_inputs(self) -> Mapping[str, Any]:
+        """The setting with which the driver is an input."""
+        return {"driver_seen": True} if self.driver and not self.driver_seen else {}
+
     def __getattr__(self, name: str) -> Any:
         """Returns an attribute of the task that it is made from."""
         if name.startswith("_") or name == "task":
@@ -126,7 +131,8 @@ class Planted:
 
     def _alter(self, chunk: Chunk, seeds: tuple[int, ...], *, split: int) -> Chunk:
         """Returns whole sequences with everything that is wrong with them."""
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *seeds])))
+        # Tasks draw their data by the same numbers: without a key of its own, what is drawn here would depend on it.
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *seeds], spawn_key=(1,))))
         inputs, targets, valid = chunk.inputs, chunk.targets, chunk.valid
         if self.driver:
             moves = torch.from_numpy(rng.standard_normal((*valid.shape, 1))).to(inputs.dtype)  # (T, B, 1)

@@ -118,6 +118,15 @@ def test_what_a_change_overrides_is_not_said_twice_and_where_results_went_is_dro
     ]  # fmt: skip
 
 
+def test_a_key_that_was_added_is_added_in_the_line_as_well() -> None:
+    trained = run_of("task=sine")
+    trained.values["task"]["seen"] = False
+    trained.overrides += ["+task.seen=false"]
+    assert shlex.split(command({"task.seen": True, "optimizer.lr": 0.2}, trained))[-2:] == [
+        "+task.seen=true", "optimizer.lr=0.2",
+    ]  # fmt: skip
+
+
 def test_a_line_says_what_it_needs_that_is_unknown_config_files() -> None:
     assert unknown_config_files("python -m seqrnn.train 'plugins=[blink]' task=blink model=gru seed=3") == [
         "task/blink.yaml"

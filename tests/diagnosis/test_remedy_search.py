@@ -185,3 +185,19 @@ def test_a_training_that_is_better_for_being_longer_is_made_longer_as_long_as_th
 def test_of_variants_that_are_alike_the_plainest_is_chosen(searched: Callable[..., Search]) -> None:
     found = searched(of_change({None: 1.0, 0.1: 0.50, 0.2: 0.48}), Remedy("r", [{RATE: 0.1}, {RATE: 0.2}]))
     assert found.results["r"].change == {RATE: 0.1}
+
+
+def test_a_training_that_is_better_for_being_shorter_is_made_shorter(searched: Callable[..., Search]) -> None:
+    found = searched(lambda one: 1 + abs(one.length - 1 / 16), Remedy("shorter training", [{}], 0.25))
+    assert found.best is not None
+    assert (found.best.name, found.best.length) == ("shorter training", 0.25**2)
+    shortest = searched(lambda one: one.length, Remedy("shorter training", [{}], 0.25)).best
+    assert shortest is not None
+    assert shortest.length == 1 / 64  # a quarter of it would be fewer updates than mean something
+
+
+def test_a_remedy_may_need_more_timesteps_than_take_the_same_time(searched: Callable[..., Search]) -> None:
+    streams = Remedy("more streams", [{RATE: 0.1}], least_length=16.0)
+    found = searched(of_change({None: 1.0, 0.1: 0.5}), streams, suspects=["more streams"])
+    assert found.best is not None
+    assert (found.best.length, found.best.cost) == (16.0, 16.0)

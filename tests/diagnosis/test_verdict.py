@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,10 +108,33 @@ def test_what_stands_out_is_not_the_first_cause_where_another_remedy_brings_much
     assert first_causes([], *trials, of_run=[small]) == ["small_steps", "few_units"]
 
 
+def in_data(name: str, effect: float, *remedies: str) -> Finding:
+    return measured(name, *remedies).model_copy(update={"effect": Interval(effect, 0.9 * effect, 1.1 * effect)})
+
+
+def test_a_fault_of_the_data_is_a_cause_without_a_remedy() -> None:
+    trials = trial("more units", 0.5), trial("longer window", 0.05)
+    assert first_causes([in_data("input_scale", 0.3)], *trials) == ["window", "input_scale", "few_units"]
+    assert first_causes([in_data("x", 0.3, "weight decay")], trial("weight decay", 0.99)) == ["x"]
+
+
+def test_a_fault_of_the_data_whose_size_is_not_known_comes_last() -> None:
+    unknown = in_data("label_noise", math.nan)
+    assert first_causes([unknown], trial("more units", 0.7)) == ["few_units", "label_noise"]
+    assert first_causes([unknown]) == ["label_noise"]
+
+
 def test_a_setting_that_does_no_harm_is_no_cause() -> None:
     start = measured("initial_scale", "usual start", "orthogonal start")
     assert first_causes([], trial("usual start", 0.9), of_run=[start]) == []
     assert first_causes([], of_run=[start]) == []  # not tried
+
+
+def test_what_stands_out_need_not_do_as_much_harm_to_be_a_cause() -> None:
+    start, small = measured("initial_scale", "usual start"), Interval(0.85, 0.8, 0.9)
+    certain = Trial("usual start", {}, 1.0, 1.0, small, 0.1, 3, 1.0)
+    assert first_causes([], certain, of_run=[start]) == ["initial_scale"]
+    assert first_causes([], certain) == []
 
 
 def test_undoing_what_stands_out_may_take_longer() -> None:
@@ -132,3 +156,11 @@ def test_curves_that_show_learning_by_heart_need_no_large_effect() -> None:
 def test_findings_of_one_name_are_merged_with_all_their_remedies() -> None:
     (merged,) = verdict._merged([measured("window", "longer window"), measured("window", "exact gradients")])
     assert list(merged.remedies) == ["longer window", "exact gradients"]
+
+
+def test_what_helps_no_more_than_the_time_that_it_takes_is_no_cause() -> None:
+    """Fewer streams in three times the time bring what a longer training brings."""
+    trials = trial("fewer streams", 0.3, cost=3.0), trial("longer training", 0.2, cost=4.0)
+    assert first_causes([], *trials) == ["underfit"]
+    assert first_causes([], trials[0]) == ["few_updates"]
+    assert first_causes([], trial("fewer streams", 0.05, cost=3.0), trials[1])[0] == "few_updates"

@@ -81,6 +81,13 @@ def test_smoke_needs_no_file_and_keeps_one_that_is_given(path: Path) -> None:
     assert registry.build("task", given["task"], 0).data_note.startswith("sales.csv")
 
 
+def test_the_diagnosis_is_told_which_setting_reads_all_columns(path: Path) -> None:
+    assert csv_task(path).all_inputs == {}
+    assert csv_task(path, inputs=[]).all_inputs == {"inputs": "auto"}
+    assert csv_task(path).is_forecast
+    assert not csv_task(path, kind="regression").is_forecast
+
+
 def test_a_run_writes_what_was_done_to_the_table(command: Callable[..., Finished], path: Path) -> None:
     finished = command("task=csv", f"task.path={path}", "task.target=sales", "smoke=true", "plots.draw=false")
     assert finished.exit_code == 0, finished.err

@@ -98,18 +98,18 @@ class BaselinesInstrument:
         task, network = components.task, components.network
         batches = task.test()
         longest = max(batch.timesteps for batch in batches)
-        chosen = _first(batches, longest * _affordable_sequences(run, longest, batches[0].streams))
+        chosen = first_sequences(batches, longest * _affordable_sequences(run, longest, batches[0].streams))
         made = predict(network, chosen, components.context)
         chunk = Chunk(*(torch.from_numpy(values) for values in (made.inputs, made.targets, made.valid, made.starts)))
         others = {
             name: replace(made, outputs=predictor(chunk).numpy()) for name, predictor in task.baselines().items()
         }
-        groups, independent = _groups(made.valid)
+        groups, independent = groups_of(made.valid)
         names, predictions = ["", *others], [made, *others.values()]
         count = int(groups.max()) + 1
         sums = np.zeros((count, len(names) + 1))  # losses of each predictor, and the number of targets
         for column, one in enumerate(predictions):
-            np.add.at(sums[:, column], groups, _losses(one, components.loss))
+            np.add.at(sums[:, column], groups, losses_of(one, components.loss))
         np.add.at(sums[:, -1], groups, 1)
         sums = sums[sums[:, -1] > 0]
         drawn = resampled(sums)
@@ -217,7 +217,7 @@ def _ratio(above: float, below: float) -> float:
     return float(above / below) if below else (1.0 if not above else float("inf"))
 
 
-def _first(batches: Sequence[Batch], most: int) -> list[Batch]:
+def first_sequences(batches: Sequence[Batch], most: int) -> list[Batch]:
     """Returns sequences of at most so many timesteps together, but at least one."""
     chosen: list[Batch] = []
     left = min(most, MOST)
@@ -245,7 +245,7 @@ def _first_streams(batch: Batch, count: int) -> Batch:
     return Stored(Chunk(*(values[:, :count] for values in fields)))
 
 
-def _groups(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
+def groups_of(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
     """Returns the independent group of each valid target, in the order of ``valid``, and what the groups are."""
     from seqrnn.diagnosis.trajectories import independent_groups
 
@@ -256,7 +256,7 @@ def _groups(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
     return found, independent
 
 
-def _losses(predictions: Predictions, loss: Loss) -> Numbers:
+def losses_of(predictions: Predictions, loss: Loss) -> Numbers:
     """Returns the loss of each valid target."""
     import torch
 

@@ -304,7 +304,7 @@ def memorised(result: Forgetting) -> Iterator[Finding]:
             evidence=[
                 Evidence(quantity="validation loss by that on training data", interval=result.validation_ratio)
             ],
-            remedies=["best weights", "weight decay", "dropout", "fewer units"],
+            remedies=["best weights", "shorter training", "weight decay", "dropout", "fewer units"],
         )
 
 

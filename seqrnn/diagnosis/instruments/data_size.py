@@ -1,0 +1,146 @@
+"""Amount of data: is there too little training data? The loss with half of it.
+
+Where the loss on validation data is far above that on the training data, which is learned by heart, trainings are
+made on half of the training sequences, with as many updates, and on the same seeds:
+
+    gap      loss on validation data ÷ loss on training data
+    halved   loss on validation data with half of the training data ÷ that with all of it
+
+If half of the data makes the loss ``halved`` times as large, then twice as much data brings it to about 1 / halved,
+as losses fall as a power of the amount of data (Hestness et al. 2017, arXiv:1712.00409). That tells too little data
+from a training that is merely too long: then half of the data does little harm.
+
+Caveats: the extrapolation is from two amounts; and the trials are as long as the run, or half as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from seqrnn.diagnosis.instrument import Evidence, Finding, Picture
+from seqrnn.diagnosis.intervals import UNKNOWN, Interval, Numbers, number
+from seqrnn.diagnosis.record import Number, Record
+from seqrnn.registry import register
+
+if TYPE_CHECKING:
+    from seqrnn.diagnosis.trained_run import TrainedRun
+    from seqrnn.tasks.protocol import Batch
+
+GAP = 1.25
+LIMITS = 1.2  # halved
+LEAST_PART = 0.5  # of the run's length: what is learned by heart later does not show in shorter trials
+MOST = 20_000  # timesteps
+
+
+class DataSize(Record):
+    """
+    Args:
+        sequences, timesteps: of the training data: how many sequences an epoch has, and timesteps each.
+        gap, halved: see above; ``halved`` is None where the gap is small, or there was no time for trials.
+        part: of the run's length, of the trials.
+    """
+
+    sequences: int
+    timesteps: int
+    gap: Interval
+    halved: Interval | None = None
+    part: Number = 0.0
+
+
+@register("instrument", "data_size")
+class DataSizeInstrument:
+    description = "asking whether there is too little data"
+    order = 25
+    result_type = DataSize
+
+    def measure(self, run: TrainedRun) -> DataSize:
+        from seqrnn.diagnosis.altered_data import LessData, compare
+        from seqrnn.diagnosis.budget import TooSlow
+        from seqrnn.errors import DataError
+        from seqrnn.schedule import distinct
+
+        run.budget.check()
+        task, streams = run.components.task, run.components.schedule.streams
+        batches = task.train(0, streams)
+        result = DataSize(
+            sequences=sum(batch.streams * count for batch, count in distinct(batches)),
+            timesteps=batches[0].timesteps,
+            gap=_gap(run),
+        )
+        if not result.gap.low > GAP or "lr" not in run.values["optimizer"]:
+            return result
+        try:
+            found = compare(run, {"half": (lambda one: LessData(one, 0.5, streams), {})}, least=LEAST_PART)["half"]
+        except (TooSlow, DataError):
+            return result
+        effect = found.effect
+        return result.model_copy(update={"halved": effect, "part": found.part})
+
+    def symptoms(self, result: DataSize) -> Iterator[Finding]:
+        halved = result.halved
+        if halved is None or not (halved.low > 1 and halved.value >= LIMITS):
+            return
+        doubled = Interval(1 / halved.value, 1 / halved.high, 1 / halved.low)
+        fourfold = Interval(*(part**2 for part in (doubled.value, doubled.low, doubled.high)))
+        yield Finding(
+            name="little_data",
+            title="There is too little training data",
+            description=f"Its validation loss is {number(result.gap.value)} times that on its training data "
+            f"({result.sequences:,} sequences of {result.timesteps:,} timesteps), and half of that data makes it "
+            f"{number(halved.value)} times as large. Twice as much data would bring it to about "
+            f"{number(doubled.value)} of what it is, and four times as much to {number(fourfold.value)}. What helps "
+            "without more data: fewer units, weight decay, dropout, the weights of the best evaluation.",
+            evidence=[
+                Evidence(quantity="validation loss by that on training data", interval=result.gap),
+                Evidence(quantity="validation loss with half of the training data, by that with all of it",
+                         interval=halved),
+            ],
+            remedies=[],
+            effect=fourfold,
+        )  # fmt: skip
+
+    def pictures(self) -> list[Picture]:
+        return []
+
+
+def _gap(run: TrainedRun) -> Interval:
+    """Returns the loss on validation data by that on the training data of the first epoch."""
+    import numpy as np
+
+    from seqrnn.diagnosis.intervals import resampled, spread
+
+    task, streams = run.components.task, run.components.schedule.streams
+    training = _sums(run, task.train(0, streams))
+    validation = _sums(run, task.validation())
+    if not len(training) or not len(validation):
+        return UNKNOWN
+    drawn = [resampled(sums, seed=number_) for number_, sums in enumerate((training, validation))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = [part[..., 0] / part[..., 1] for part in drawn]
+        own = [sums[:, 0].sum() / sums[:, 1].sum() for sums in (training, validation)]
+        return spread(float(own[1] / own[0]), ratios[1] / ratios[0], min(len(training), len(validation)))
+
+
+def _sums(run: TrainedRun, batches: Sequence[Batch]) -> Numbers:
+    """Returns the losses of the first sequences, and how many targets they are of: (G, 2), by independent group."""
+    import numpy as np
+
+    from seqrnn.diagnosis.instruments.baselines import first_sequences, groups_of, losses_of
+    from seqrnn.evaluation import judged_as, predict
+
+    components = run.components
+    chosen = first_sequences(batches, MOST)
+    if any(judged_as(batch) is not batch for batch in chosen):
+        return np.zeros((0, 2))
+    parts: list[Numbers] = []
+    for batch in chosen:
+        made = predict(components.network, [batch], components.context)
+        if not made.valid.any():
+            continue
+        groups, _ = groups_of(made.valid)
+        sums = np.zeros((int(groups.max()) + 1, 2))
+        np.add.at(sums[:, 0], groups, losses_of(made, components.loss))
+        np.add.at(sums[:, 1], groups, 1)
+        parts.append(sums[sums[:, 1] > 0])
+    return np.concatenate(parts) if parts else np.zeros((0, 2))
