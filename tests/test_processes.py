@@ -397,12 +397,12 @@ def test_two_processes_train_as_one_does_and_resume_after_either_was_killed(
     assert [row["timesteps"] for row in rows[0]] == [row["timesteps"] for row in rows[1]]
 
     ended = pair.run(
-        *line, "hydra.run.dir=run", before=stopping_helper_at(70, "os.kill(os.getpid(), signal.SIGKILL)")
+        *line, "hydra.run.dir=run", before=stopping_helper_at(50, "os.kill(os.getpid(), signal.SIGKILL)")
     )
     assert ended.exit_code == 1
     assert "another of the 2 processes of this run has ended" in printed(ended)
     child = pair.start(
-        *line, "hydra.run.dir=run", before=stopping_helper_at(50, "os.kill(os.getppid(), signal.SIGKILL)")
+        *line, "hydra.run.dir=run", before=stopping_helper_at(30, "os.kill(os.getppid(), signal.SIGKILL)")
     )
     assert child.wait().exit_code == -signal.SIGKILL
     assert pair.helper_ended() == (1, "")
@@ -445,7 +445,7 @@ if os.environ["RANK"] == "0":
 """
     ended = pair.run(*RUN, "hydra.run.dir=full", before=fails)
     assert ended.exit_code == 2
-    assert printed(ended).count("No space left on device") == 1
+    assert "No space left on device" in printed(ended)
     assert pair.helper_ended() == (2, "")
     assert not [path for path in tmp_path.iterdir() if path.name == "outputs"]
 
