@@ -50,7 +50,7 @@ def pin_to_one_core() -> int | None:
 
 @contextmanager
 def on_all_cores() -> Iterator[None]:
-    """Within its block, processes that this one starts may use every core."""
+    """Lets processes that are started within its block use every core."""
     before = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
     if before is None:
         yield

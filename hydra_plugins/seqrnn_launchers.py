@@ -37,7 +37,7 @@ class _ByName(Launcher):
         from seqrnn.sweeping.job import CarryOut
 
         if not isinstance(self.task, CarryOut):
-            raise ConfigError("hydra/launcher: slurm and ray_cluster need hydra/sweeper=seqrnn")
+            raise ConfigError("hydra/launcher: slurm, ray_cluster and population need hydra/sweeper=seqrnn")
         self.run([text.partition("=")[2] for (text,) in job_overrides])
         return []
 
@@ -64,3 +64,14 @@ class RayLauncher(_ByName):
         from seqrnn.sweeping.launchers import ray_cluster
 
         ray_cluster.launch(self.task, names, self.settings)
+
+
+class PopulationLauncher(_ByName):
+    """Runs jobs side by side in this process, with updates that are computed together
+    (``seqrnn.sweeping.launchers.population``)."""
+
+    def run(self, names: list[str]) -> None:
+        """Runs jobs, and returns when all have ended."""
+        from seqrnn.sweeping.launchers import population
+
+        population.launch(self.task, names, self.settings, print)

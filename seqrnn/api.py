@@ -10,9 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -34,9 +34,23 @@ from seqrnn.strategies.choice import choose
 from seqrnn.strategies.protocol import Strategy
 from seqrnn.tasks import checks
 
-if TYPE_CHECKING:  # else imported only where several processes share a run
-    from seqrnn.processes.group import Group
 
+@dataclass(frozen=True)
+class Host:
+    """What a run takes from the process in which it runs; the defaults are those of a run that has it to itself.
+
+    Args:
+        strategy: returns what computes the updates.
+        build: builds the objects of the run from its config.
+        signals: returns what receives the signals that ask the run to end.
+    """
+
+    strategy: Callable[[Components], Strategy] = choose
+    signals: Callable[[], Signals] = Signals
+    build: Callable[[settings.Values], Components] = components.build_components
+
+
+ALONE = Host()
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
@@ -102,14 +116,14 @@ def carry_out(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
-    group: Group | None = None,
+    host: Host = ALONE,
 ) -> tuple[RunRequest, float]:
     """Checks the config of a request, and makes, resumes or, where it has finished, only reports the run.
 
     Args:
         draws: whether the run draws its pictures; if not, ``seqrnn.plots.helper.draw_pending`` draws them.
         evaluated: called after each evaluation; an exception that it raises ends the run.
-        group: the processes that share the run, of which this one is the first; None: it is on its own.
+        host: the process in which the run runs.
 
     Returns:
         The request as it was carried out, and the test loss.
@@ -126,7 +140,7 @@ def carry_out(
             request = resuming.follow_setting(replace(request, values=values))
         summary = resuming.finished_summary(request)
         if summary is None:
-            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated, group=group)
+            loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated, host=host)
         else:
             loss = float(summary["test"]["loss"])
             if not quiet:
@@ -149,21 +163,19 @@ def execute(
     draws: bool = True,
     quiet: bool = False,
     evaluated: Callable[[Progress], None] = lambda progress: None,
-    group: Group | None = None,
+    host: Host = ALONE,
 ) -> float:
     """Makes or resumes the run of a checked config, from its data to its pictures; returns its test loss.
 
     Args:
-        draws: as for ``carry_out``.
-        evaluated: as for ``carry_out``.
-        group: as for ``carry_out``.
+        draws, evaluated, host: as for ``carry_out``.
     """
-    run = components.build_components(request.values) if group is None else _shared_components(request, group)
+    run = host.build(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None
     planned = training.planned_updates(run)
-    strategy = choose(run) if group is None else _leading(run, group)
+    strategy = host.strategy(run)
     score, test = training.validation_scorer(run), run.task.test()
     best.check_metric(run.settings.checkpoint.best, run.task, score)
     vitals = _vitals(run)
@@ -171,7 +183,7 @@ def execute(
     def evaluate() -> dict[str, float]:
         return score() | vitals()
 
-    with Signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
+    with host.signals() as signals, Recorder(run, request, signals.deferred, draws=draws, quiet=quiet) as recorder:
         monitor = Monitor(
             planned,
             evaluate,
@@ -192,25 +204,6 @@ def execute(
         return recorder.finish(evaluation.predict(run.network, test, run.context))
 
 
-def _shared_components(request: RunRequest, group: Group) -> Components:
-    """Builds the objects of a run that several processes share.
-
-    Raises:
-        ConfigError: they cannot share it.
-    """
-    from seqrnn.processes import sharing
-
-    sharing.check_shareable(request.values, group.size)
-    return sharing.build_components(request.values, group)
-
-
-def _leading(run: Components, group: Group) -> Strategy:
-    """Returns the strategy that has the other processes of a group compute their parts."""
-    from seqrnn.processes.leading import Leading
-
-    return Leading(run, group)
-
-
 def _vitals(run: Components) -> Callable[[], dict[str, float]]:
     """Returns what measures the vital signs of a run at each evaluation; nothing, unless its config asks for them."""
     if not run.settings.diagnose:
@@ -222,8 +215,8 @@ def _vitals(run: Components) -> Callable[[], dict[str, float]]:
 
 @contextmanager
 def _compiler_errors_dropped() -> Iterator[None]:
-    """Where Ctrl-C interrupts the compiler within its block, drops what the destructors of its unfinished objects
-    print, then and until the process ends."""
+    """Drops what the destructors of the compiler's unfinished objects print, if Ctrl-C interrupts the compiler within
+    the block: then, and until the process ends."""
 
     def drop(unraisable: Any) -> None:
         frames = traceback.extract_tb(unraisable.exc_traceback)

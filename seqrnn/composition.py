@@ -72,7 +72,7 @@ def _open_starts() -> tuple[str, ...]:
 
 @contextmanager
 def _hydra_of(config_directory: str) -> Iterator[None]:
-    """Within its block, hydra reads ``config_directory``; a hydra that was in use before is put back afterwards."""
+    """Lets hydra read ``config_directory`` within its block; afterwards, the one before is put back."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -118,7 +118,7 @@ def available_memory() -> int | None:
 
 
 def _unused_memory() -> int | None:
-    """What Linux estimates for programs that start now."""
+    """Returns the memory that Linux estimates for programs that start now."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
@@ -128,7 +128,8 @@ def _unused_memory() -> int | None:
 
 
 def _unused_by_group() -> int | None:
-    """What the limit of a container leaves (control groups, version 2 or 1). Cached files are not counted as used."""
+    """Returns what the limit of a container leaves (control groups, version 2 or 1). Cached files do not count
+    as used."""
     for folder, limit, used, cached in (
         ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -144,7 +145,7 @@ def _unused_by_group() -> int | None:
 
 
 def _unused_address_space() -> int | None:
-    """What ``ulimit -v`` leaves."""
+    """Returns what ``ulimit -v`` leaves."""
     try:
         import resource  # not on Windows
 

@@ -49,6 +49,7 @@ def predict(network: Network, batches: Sequence[Batch], context: DeviceContext) 
     """Returns the predictions of a network, in evaluation mode, for whole sequences. The state is carried from the
     first timestep to the last, whatever schedule the network was trained with. Where a batch is judged by recursive
     forecasts, these are made."""
+    batches = list(batches)  # a sequence may make them each time it is asked
     was_training, judged_by = network.training, [judged_as(batch) for batch in batches]
     network.eval()
     try:

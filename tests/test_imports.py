@@ -24,7 +24,7 @@ FLOORS = (
     ("tables", "forecasting"),
     ("tasks", "models", "optimizers"),
     ("components",),
-    ("strategies", "monitor", "evaluation", "recursion", "loop", "training"),
+    ("strategies", "monitor", "evaluation", "recursion", "loop", "training", "population"),
     ("plots",),
     ("recording",),
     ("checkpoints",),

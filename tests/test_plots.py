@@ -215,7 +215,7 @@ def test_points_are_drawn_on_the_axis_that_the_task_asks_for(tmp_path: Path) -> 
     np.testing.assert_allclose(line.get_ydata(), arrays["targets"][:, 0, 0])
 
 
-GENERAL, BY_CLASS = "errors of all test sequences", "Accuracy by class"
+GENERAL = "errors of all test sequences"
 
 
 @pytest.mark.parametrize("name", ["points", "pieces"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from seqrnn.rundir.atomic import replacing
 FORMAT, VERSION = "seqrnn checkpoint", 2
 TENSOR = "$tensor"
 LARGEST_HEADER = 100_000_000  # bytes; the limit of safetensors
+LARGEST = 2**36  # bytes
 BLOCK = 2**20  # bytes that are read at a time
 ZEROS = b"0" * 64
 SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # does not match within a text, where quotes are escaped
@@ -65,7 +67,14 @@ def read(path: Path) -> Tree:
     metadata = check(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tree: Tree = _decode(json.loads(metadata["state"]), lambda name: file.get_tensor(name).clone())
+            remaining = set(file.keys())  # each is read once: a small file cannot stand for any number of copies
+
+            def take(name: str) -> Tensor:
+                remaining.remove(name)
+                tensor: Tensor = file.get_tensor(name).clone()
+                return tensor
+
+            tree: Tree = _decode(json.loads(metadata["state"]), take)
     except Exception as error:
         raise Damaged(f"{path}: damaged: {error}") from None
     return tree
@@ -79,7 +88,12 @@ def check(path: Path) -> dict[str, str]:
         Damaged, OtherVersion: see ``read``.
     """
     try:
-        size = path.stat().st_size
+        found_file = path.stat()
+        size = found_file.st_size
+        if not stat.S_ISREG(found_file.st_mode):  # opening a pipe would wait for whoever writes to it
+            raise Damaged(f"{path}: cannot be read: it is no regular file")
+        if size > LARGEST:
+            raise Damaged(f"{path}: damaged: it has {size:,} bytes; {LARGEST:,} are the most that are read")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, LARGEST_HEADER):
@@ -151,14 +165,14 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _decode(value: Any, tensor: Callable[[str], Tensor]) -> Any:
+def _decode(value: Any, take: Callable[[str], Tensor]) -> Any:
     """Returns a tree from JSON.
 
     Args:
-        tensor: returns a tensor of the file by its name.
+        take: returns a tensor of the file by its name; raises a KeyError if it is not there or has been taken.
     """
     if isinstance(value, dict):
         if set(value) == {TENSOR}:
-            return tensor(value[TENSOR])
-        return {key: _decode(part, tensor) for key, part in value.items()}
-    return [_decode(part, tensor) for part in value] if isinstance(value, list) else value
+            return take(value[TENSOR])
+        return {key: _decode(part, take) for key, part in value.items()}
+    return [_decode(part, take) for part in value] if isinstance(value, list) else value

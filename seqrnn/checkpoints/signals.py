@@ -52,9 +52,18 @@ class Signals:
         """Whether a signal has been received that is not answered yet."""
         return bool(self._pending)
 
+    @property
+    def received(self) -> list[int]:
+        """The numbers of the signals that are not answered yet."""
+        return [signum for signum, _ in self._pending]
+
+    def request(self, signum: int) -> None:
+        """Asks the run to end as the signal would: for a run outside of the main thread, which receives none."""
+        self._pending.append((signum, None))
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within it, signals wait for ``answer``."""
+        """Lets signals within its block wait for ``answer``."""
         before, self._deferred = self._deferred, True
         try:
             yield
@@ -69,7 +78,7 @@ class Signals:
         """
         while self._pending:
             signum, frame = self._pending.pop(0)
-            before = self._before[signum]
+            before = self._before.get(signum)
             if not callable(before) or before is signal.default_int_handler:
                 raise Interrupted(signum)
             before(signum, frame)

@@ -14,13 +14,13 @@ INTERRUPTED = 130  # as shells count: 128 and the number of the signal
 
 
 def is_ours(handler: Any) -> bool:
-    """Whether a signal's handler is Python's own, or one of a command's that is marked by ``ends_command``."""
+    """Returns whether a signal's handler is Python's own, or one of a command's, marked by ``ends_command``."""
     return handler is signal.default_int_handler or getattr(handler, "ends_command", False)
 
 
 @contextmanager
 def exiting_at_once(clean_up: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Within its block, Ctrl-C, and SIGTERM where a command handles it, end the process at once and in silence.
+    """Lets Ctrl-C, and SIGTERM where a command handles it, end the process within its block at once, without output.
 
     A KeyboardInterrupt that is raised within the import of a large package is a traceback at best; at worst, the
     package turns it into another error or drops it.

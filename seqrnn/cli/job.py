@@ -22,6 +22,7 @@ from seqrnn.processes.environment import Place
 from seqrnn.rundir.request import RunRequest
 
 if TYPE_CHECKING:
+    from seqrnn.api import Host
     from seqrnn.processes.group import Group
 
 _group: Group | None = None  # the processes that share the run of this command, if there are several
@@ -40,7 +41,7 @@ def train(config: DictConfig) -> float:
         settings.refuse_sweep_options(overrides)
         if _group is not None and context.mode != RunMode.RUN:
             raise _one_run_only(_group.place)
-        request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides), group=_group)
+        request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides), host=_host())
         if request.directory != directory:  # the config names the directory of a run to be resumed
             reporting.remove_if_new_and_empty(directory)
         return loss
@@ -51,7 +52,20 @@ def resume(request: RunRequest) -> None:
     with reporting.reporting(request.directory):
         with reporting.importing():
             from seqrnn import api
-        api.carry_out(request, group=_group)
+        api.carry_out(request, host=_host())
+
+
+def _host() -> Host:
+    """Returns what a run takes from this process."""
+    from seqrnn import api
+
+    if _group is None:
+        return api.ALONE
+    from seqrnn.processes.leading import Leading
+    from seqrnn.processes.sharing import build_components
+
+    group = _group
+    return api.Host(lambda run: Leading(run, group), build=lambda values: build_components(values, group))
 
 
 def show_help() -> None:

@@ -88,7 +88,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def wants_traceback() -> bool:
-    """Whether the user asks for tracebacks, in hydra's way: HYDRA_FULL_ERROR=1."""
+    """Returns whether the user asks for tracebacks, in hydra's way: HYDRA_FULL_ERROR=1."""
     return os.environ.get("HYDRA_FULL_ERROR") not in (None, "", "0")
 
 

@@ -74,7 +74,8 @@ def ending_with_us() -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """To be called where an error is explained: packages may turn the exception of a signal into one of their own.
+    """Raises an interruption, if there is one, where an error is about to be explained: packages may turn the
+    exception of a signal into one of their own.
 
     Raises:
         Interrupted: a signal is ending this command.

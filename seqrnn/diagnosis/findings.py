@@ -100,7 +100,13 @@ def truncated_too_early(found: Examination) -> Iterator[Finding]:
             f"Each window of {cut.schedule_window} begins with the initial state (schedule.carry=false), and "
             f"{difference} A window of {cut.sufficient_window} into which the state is carried is long enough."
         )
-    remedies = [*([] if cut.carry else ["carried state"]), "longer window", "exact gradients", "wider batch"]
+    remedies = [
+        *([] if cut.carry else ["carried state"]),
+        "longer window",
+        "exact gradients",
+        "approximate gradients",
+        "wider batch",
+    ]
     name = "window" if cut.carry else "carry"
     yield Finding(name=name, title=title, description=description, evidence=evidence, remedies=remedies)
 

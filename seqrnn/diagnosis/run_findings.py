@@ -115,8 +115,8 @@ def _unsuitable_schedule(run: TrainedRun) -> Iterator[Finding]:
         yield _finding(
             "longer window",
             f"Gradients reach {window:,} timesteps back (schedule.window), and the task depends on {reach:,}.",
-            "exact gradients", "approximate gradients", "wider batch",
-        )  # fmt: skip
+            *("exact gradients", "approximate gradients", "wider batch"),
+        )
     if (not schedule.carry and window < longest) or getattr(task, "continued", None):
         between = "windows" if window < longest else "sequences that continue each other"
         yield _finding("carried state", f"The state is lost between {between}.", "longer window")

@@ -45,6 +45,7 @@ MOST_CONFIRMED = 8  # remedies
 WORTH = 0.9  # of the loss: what is recommended, and what is added to it, must bring it lower than that
 MOST_COSTLY = 6.0  # times the time of the run's own training, beyond which a change is not tried
 MOST_ADDED = 3  # remedies that are tried beside the best one
+EXACT, APPROXIMATE = "exact gradients", "approximate gradients"
 RIVALS = 3  # that are trained at greater length
 OVERTIME = 1.2  # times the time allowed, after which no further first trial is begun
 SPARE = 0.85  # of the time left that a stage may be expected to take
@@ -153,6 +154,8 @@ class Search:
                 reason = f"takes {cost:.0f} times the time" if math.isfinite(cost) else "cannot be trained here"
                 self.untried[remedy.name] = reason
                 continue
+            if remedy.name == APPROXIMATE and EXACT in {one.name for one, _ in planned}:
+                continue  # it is for where the exact one takes too long
             planned.append((remedy, length))
 
         def seconds(part: float, of: Sequence[tuple[Remedy, float]]) -> float:

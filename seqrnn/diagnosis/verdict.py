@@ -102,12 +102,13 @@ def judge(
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Returns one finding of each name: the first, with the remedies of all."""
+    """Returns one finding of each name: the first, with the descriptions, the evidence and the remedies of all."""
     found: dict[str, Finding] = {}
     for one in findings:
         first = found.setdefault(one.name, one)
         found[one.name] = first.model_copy(
             update={
+                "description": " ".join(dict.fromkeys([first.description, one.description])),
                 "evidence": list(dict.fromkeys([*first.evidence, *one.evidence])),
                 "remedies": list(dict.fromkeys([*first.remedies, *one.remedies])),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,9 @@ from seqrnn.checkpoints.identity import differences
 from seqrnn.checkpoints.manager import CheckpointManager
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.prediction.learning import Learner
-from seqrnn.rundir.atomic import replacing
-from seqrnn.rundir.bounded import read_json, resolve_inside
-from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.atomic import PREFIX, remove_unfinished, replacing
+from seqrnn.rundir.bounded import MOST_JSON_BYTES, opened, read_json, resolve_inside
+from seqrnn.rundir.lock import Lock, refuse_links
 from seqrnn.rundir.names import (
     CHECKPOINTS,
     CONFIG,
@@ -28,6 +29,7 @@ from seqrnn.rundir.names import (
     SUMMARY,
     WEIGHTS,
 )
+from seqrnn.rundir.reader import was_not_closed
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.settings import CheckpointSettings
 
@@ -64,23 +66,33 @@ class LearningDirectory:
         self.path, self.stream, self.learner = path, stream, stream.learner
         self.lock = Lock(path / LOCK, path / OWNER)
         settings = CheckpointSettings(every=CHECKPOINTS_EVERY, keep=CHECKPOINTS_KEPT, best=None)
-        own = (path / LEARNING).exists()
-        if not own and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"--learn {path}: holds other files; choose a new directory")
+        self.manager = CheckpointManager(path / CHECKPOINTS, settings)
         try:
+            if not _may_be_used(path):
+                raise ConfigError(f"--learn {path}: holds other files; choose a new directory")
+            refuse_links(path / name for name in (CHECKPOINTS, LEARNING))
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
-            if own:
-                self._check_run()
-            else:
-                self._begin()
+            self._open(announce)
         except OSError as error:
+            self.lock.release()
             raise ConfigError(f"--learn {path}: cannot be written: {error.strerror or error}") from None
-        self.manager = CheckpointManager(path / CHECKPOINTS, settings)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def _open(self, announce: Callable[[str], None]) -> None:
+        """Begins the learning, or continues it from its newest checkpoint. The directory is locked."""
+        remove_unfinished(self.path)
+        remove_unfinished(self.path / CHECKPOINTS)
+        if not (self.path / LEARNING).exists():
+            self._begin()
+            return
+        self._check_run()
         found = self.manager.newest(announce)
         if found is not None:
             try:
-                stream.restore(found[1])
+                self.stream.restore(found[1])
             except DataError as error:
                 raise DataError(f"{found[0]}: {error}") from None
 
@@ -112,7 +124,8 @@ class LearningDirectory:
         run = self.learner.trained.run
         for name in COPIED:
             if (run.directory / name).exists():
-                content = resolve_inside(run.directory, name).read_bytes()
+                with opened(resolve_inside(run.directory, name), MOST_JSON_BYTES) as file:
+                    content = file.read()
                 with replacing(self.path / name) as temporary:
                     temporary.write_bytes(content)
         summary = {**run.summary, "status": "learning", "test": {}, "baselines": {}, "validation": {}}
@@ -127,3 +140,16 @@ class LearningDirectory:
     def close(self) -> None:
         """Lets other processes write the directory."""
         self.lock.release()
+
+
+def _may_be_used(path: Path) -> bool:
+    """Returns whether a directory is new or empty, holds a learning, or what a process has left there that was killed
+    before there was one."""
+    if not os.path.lexists(path) or (path / LEARNING).exists():
+        return True
+    if not path.is_dir():
+        return False
+    present = {entry.name for entry in path.iterdir() if not entry.name.startswith(PREFIX)}
+    if present == {CHECKPOINTS} or was_not_closed(path):
+        return present <= {CHECKPOINTS, SUMMARY, *COPIED} and not any((path / CHECKPOINTS).glob("[!.]*"))
+    return not present

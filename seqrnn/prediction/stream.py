@@ -208,7 +208,7 @@ def _answer(stream: RowStream, parser: LineParser, number: int, line: bytes | No
 
 @contextmanager
 def _ending_with_the_reader() -> Iterator[None]:
-    """Ends its block in silence when the process that reads our output has ended."""
+    """Ends its block without an error when the process that reads our output has ended."""
     try:
         yield
     except BrokenPipeError:

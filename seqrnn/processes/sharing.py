@@ -55,7 +55,12 @@ def check_shareable(values: dict[str, Any], size: int) -> None:
 
 
 def build_components(values: dict[str, Any], group: Group) -> Components:
-    """Builds the objects of a run, of which this process computes its part."""
+    """Builds the objects of a run, of which this process computes its part.
+
+    Raises:
+        ConfigError: everything for which several processes cannot share it.
+    """
+    check_shareable(values, group.size)
     if device.uses_gpu(values["device"]):
         use_gpu(group.place)
     run = components.build_components(values)

@@ -145,7 +145,7 @@ class Terminal:
             self._file.flush()
 
     def ignore_log_errors(self) -> None:
-        """From now on, prints to the screen even if the log cannot be written, as on a full disk."""
+        """Lets later lines be printed to the screen even if the log cannot be written, as on a full disk."""
         self._ignored = (OSError,)
 
     def close(self) -> None:

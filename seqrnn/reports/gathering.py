@@ -95,13 +95,11 @@ def _outcome(directory: Path, summary: Mapping[str, Any]) -> Outcome:
     status = summary.get("status", "")
     if was_not_closed(directory) or status == "running":
         return Outcome(status="running", reason=NOT_FINISHED)
-    seconds = summary.get("wall_seconds")
-    reasons = [text for text in summary.get("problems") or () if isinstance(text, str)]
     return Outcome.model_construct(
         status=status if status in get_args(Status) else "interrupted",
-        reason="" if status == "finished" else "; ".join(reasons),
+        reason="" if status == "finished" else "; ".join(summary.get("problems", ())),
         attempts=1,
-        seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
+        seconds=summary.get("wall_seconds") or 0.0,
     )
 
 

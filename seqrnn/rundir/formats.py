@@ -140,6 +140,8 @@ class SummaryValues(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     status: Name = ""
+    problems: Items[str] = []
+    wall_seconds: float | None = None
     experiment: Name | None = None
     task: Name = ""
     model: Name = ""

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import filelock
 
 from seqrnn.errors import ConfigError
+
+
+def refuse_links(paths: Iterable[Path]) -> None:
+    """
+    Raises:
+        ConfigError: one of the paths is a link: what is written would be written where it leads.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise ConfigError(f"{path}: is a link, and nothing is written through links; copy the file there")
 
 
 class Lock:
@@ -22,15 +33,16 @@ class Lock:
     """
 
     def __init__(self, path: Path, owner: Path) -> None:
-        self._lock, self._owner = filelock.FileLock(path), owner
+        self._lock, self._path, self._owner = filelock.FileLock(path), path, owner
 
     def acquire(self, timeout: float = 0.0) -> None:
         """Acquires the lock; waits for it for ``timeout`` seconds at most.
 
         Raises:
-            ConfigError: another process holds it.
+            ConfigError: another process holds it, or one of its files is a link.
             OSError: the directory cannot be written.
         """
+        refuse_links([self._path, self._owner])
         try:
             self._lock.acquire(timeout=timeout)
         except filelock.Timeout:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.rundir.atomic import remove_unfinished, replacing
-from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.lock import Lock, refuse_links
 from seqrnn.rundir.names import (
     BEST,
     CHECKPOINTS,
@@ -73,7 +73,7 @@ class RunWriter:
         self._lock = Lock(directory / LOCK, directory / OWNER)
         is_new = not self.checkpoints.exists()
         try:
-            _refuse_links(directory)
+            refuse_links(directory / name for name in (*FILES, CHECKPOINTS, LOCK, OWNER))
             if not resuming:
                 _refuse_another_run(directory)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -238,19 +238,6 @@ class RunWriter:
         content = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
         with replacing(self.directory / name) as path:
             path.write_bytes(content)
-
-
-def _refuse_links(directory: Path) -> None:
-    """Refuses a directory in which a file of a run is a link: files would be written where the link leads.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    for name in (*FILES, CHECKPOINTS, LOCK, OWNER):
-        if (directory / name).is_symlink():
-            raise ConfigError(
-                f"{directory / name}: is a link, and nothing is written through links; copy the file there"
-            )
 
 
 def _refuse_another_run(directory: Path) -> None:

@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _hydra_config(composed: DictConfig) -> Iterator[None]:
-    """Within its block, ``${hydra:…}`` in a config is looked up in ``composed``."""
+    """Lets ``${hydra:…}`` in a config be looked up in ``composed`` within its block."""
     before = HydraConfig.instance().cfg
     with open_dict(composed.hydra):
         HydraConfig.instance().set_config(composed)

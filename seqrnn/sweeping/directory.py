@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from seqrnn.errors import ConfigError, DataError, UserError
 from seqrnn.rundir.atomic import remove_unfinished, replacing
 from seqrnn.rundir.bounded import Items, Name, read_model, resolve_inside
-from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.lock import Lock, refuse_links
 from seqrnn.rundir.names import CONFIG
 from seqrnn.rundir.reader import RunReader, was_not_closed
 from seqrnn.rundir.strict_json import to_json
@@ -98,9 +98,8 @@ class SweepDirectory:
         """
         own = self.path / OWN
         try:
+            refuse_links([own, own / STOP])
             own.mkdir(parents=True, exist_ok=True)
-            if own.is_symlink():
-                raise ConfigError(f"{own}: is a link, and nothing is written through links")
             self._lock = Lock(own / "lock", own / "owner")
             self._lock.acquire()
             remove_unfinished(own)

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, open_dict
 
@@ -24,6 +24,9 @@ from seqrnn.monitor import Progress
 from seqrnn.plots import helper
 from seqrnn.rundir.request import RunRequest
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, Job, Outcome, SweepDirectory
+
+if TYPE_CHECKING:
+    from seqrnn.api import Host
 
 LONGEST_REASON = 2000  # characters
 
@@ -68,11 +71,12 @@ class CarryOut:
         with workers.in_worker():
             self.run(str(config.job))
 
-    def run(self, name: str, pictures: helper.Helper | None = None) -> None:
+    def run(self, name: str, pictures: helper.Helper | None = None, host: Host | None = None) -> None:
         """Carries out a job, if it may begin.
 
         Args:
             pictures: draws the pictures of the run; None: the job does.
+            host: what the run takes from a process that it shares with others; None: it has one to itself.
 
         Raises:
             KeyboardInterrupt: the job was interrupted, and has written a checkpoint.
@@ -80,7 +84,7 @@ class CarryOut:
         if self.sweep.is_stopped:
             return
         try:
-            outcome = _attempt(self.sweep, name, draws=pictures is None and self.draws)
+            outcome = _attempt(self.sweep, name, pictures is None and self.draws, host)
         finally:
             if pictures is not None and self.draws:
                 pictures.draw(self.sweep.job_directory(name))
@@ -115,7 +119,7 @@ def lost_by(signum: int) -> str:
     return f"its process was ended by {name}{' (perhaps because memory ran out)' if name == 'SIGKILL' else ''}"
 
 
-def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
+def _attempt(sweep: SweepDirectory, name: str, draws: bool, host: Host | None) -> Outcome:
     """Makes or resumes the run of a job, which ``draws`` its pictures or leaves them; returns how it ended."""
     job, directory = sweep.read_job(name), sweep.job_directory(name)
     attempts, began = sweep.outcome(name).attempts + 1, time.monotonic()
@@ -133,7 +137,7 @@ def _attempt(sweep: SweepDirectory, name: str, draws: bool) -> Outcome:
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
         with _reporting(sweep, job) as evaluated:
-            api.carry_out(request, draws=draws, quiet=True, evaluated=evaluated)
+            api.carry_out(request, draws=draws, quiet=True, evaluated=evaluated, host=host or api.ALONE)
     except SystemExit:  # a scheduler has put the job back into its queue
         write("waiting")
         raise

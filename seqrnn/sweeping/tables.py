@@ -122,7 +122,7 @@ def screen_tables(ranked: Sequence[Ranking], width: int) -> Iterator[Text | Tabl
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """Returns keys without their groups where that tells them apart, such as ``lr``: a screen is narrow."""
+    """Returns keys without their groups where they stay different, such as ``lr``: a screen is narrow."""
     last = [key.rpartition(".")[2] for key in keys]
     return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from seqrnn.tables.files import Source
 ColumnKind = Literal["number", "category", "time"]
 BLOCK_BYTES, BLOCK_ROWS = 4 * 2**20, 2**18  # that are parsed at a time, of CSV and of Parquet
 SAMPLE_BYTES, SAMPLE_ROWS = 2**20, 2_000  # the same, where only the first rows are read
+RAGGED = re.compile(r"(?s)CSV parse error: (?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)")  # of pyarrow
 
 
 def column_names(source: Source, options: ReadOptions) -> list[str]:
@@ -80,18 +82,11 @@ class _Parsing:
 
     def __init__(self, source: Source, options: ReadOptions) -> None:
         self.source, self.options = source, options
-        self.ragged: Any = None  # the first row that has not as many cells as the header
 
     def parse_options(self) -> Any:
         import pyarrow.csv
 
-        return pyarrow.csv.ParseOptions(
-            delimiter=self.options.delimiter, ignore_empty_lines=False, invalid_row_handler=self._refuse
-        )
-
-    def _refuse(self, row: Any) -> str:  # what it raises would be ignored
-        self.ragged = self.ragged or row
-        return "error"
+        return pyarrow.csv.ParseOptions(delimiter=self.options.delimiter, ignore_empty_lines=False)
 
     def __enter__(self) -> _Parsing:
         return self
@@ -104,21 +99,33 @@ class _Parsing:
                 f"{self.source.name}: cannot be decoded: {first_line(error)}; set task.encoding to the encoding of "
                 "the file, such as latin-1 or cp1252"
             ) from None
-        if isinstance(error, pa.ArrowException) and self.ragged is not None:
-            row = self.ragged
-            if row.expected_columns == 1 and ";" in row.text:  # as written where commas are decimal marks
-                raise DataError(
-                    f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has 1: "
-                    f"{short(row.text)!r}; the cells seem to be separated by ';': set "
-                    f"{typed('task.delimiter', ';')}, and perhaps {typed('task.decimal', ',')}"
-                ) from None
-            raise DataError(
-                f"{self.source.name}, row {row.number}: {row.actual_columns} cells, where the header has "
-                f"{row.expected_columns}: {short(row.text)!r}; give every row as many cells as there are columns "
-                "(a text with a delimiter in it needs quotes)"
-            ) from None
         if isinstance(error, pa.ArrowException | EOFError | OSError | zlib.error):
-            raise DataError(f"{self.source.name}: cannot be read: {first_line(error)}") from None
+            raise DataError(f"{self.source.name}{_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Returns where a file cannot be read, why, and what to do."""
+    ragged = RAGGED.match(str(error))
+    if ragged:
+        number, expected, cells, text = ragged.groups()
+        beginning = f"{f', row {number}' * bool(number)}: {cells} cells, where the header has {expected}"
+        if expected == "1" and ";" in text:  # as written where commas are decimal marks
+            return (
+                f"{beginning}: {short(text)!r}; the cells seem to be separated by ';': set "
+                f"{typed('task.delimiter', ';')}, and perhaps {typed('task.decimal', ',')}"
+            )
+        return (
+            f"{beginning}: {short(text)!r}; give every row as many cells as there are columns (a text with a "
+            "delimiter in it needs quotes)"
+        )
+    if "Empty CSV file or block" in str(error):
+        return ", row 1: is empty, or has more than a million letters; it should name the columns"
+    if "straddl" in str(error):
+        return (
+            ": a row has more than a million letters; end every row with a line break, and a text with a quote in it "
+            "with another quote"
+        )
+    return f": cannot be read: {first_line(error)}"
 
 
 def read_blocks(

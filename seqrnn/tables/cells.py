@@ -6,18 +6,21 @@ row 1.
 
 from __future__ import annotations
 
+import codecs
+from array import array
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel
 
 from seqrnn.errors import DataError, printable, shell_quoted
 from seqrnn.tables.files import Source
 from seqrnn.tables.numbers import fitting_notations, in_plain_notation, is_number_somehow, number_of
 from seqrnn.tables.times import TimeFormat, parse_times
 
+LARGEST = 1e100  # number; the squares of larger ones need not be finite
 MOST_LABELS = 1_000_000  # different texts of a column
 MOST_SHOWN = 60  # letters of a cell in an error
 # What stands for a missing value, as in pandas.
@@ -25,6 +28,29 @@ MISSING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        decoded: object = codecs.getincrementaldecoder(name)().decode(array("B", b"ab"))
+    except UnicodeError:  # "ab" does not begin as its texts do
+        return name
+    except Exception:  # there is none, or it cannot decode what pyarrow gives it: hex, punycode
+        decoded = None
+    if not isinstance(decoded, str):
+        raise ValueError("should be an encoding of text, such as utf-8, latin-1, cp1252 or utf-16")
+    return name
+
+
+def _check_delimiter(mark: str) -> str:
+    mark = "\t" if mark == r"\t" else mark
+    if len(mark) != 1 or not mark.isascii() or mark in '\0\r\n"':
+        raise ValueError(r"should be one ASCII sign, such as ',' ';' '|', or \t for a tab")
+    return mark
+
+
+Encoding = Annotated[str, AfterValidator(_check_encoding)]
+Delimiter = Annotated[str, AfterValidator(_check_delimiter)]
 
 
 class ReadOptions(BaseModel, frozen=True, extra="forbid"):
@@ -38,10 +64,10 @@ class ReadOptions(BaseModel, frozen=True, extra="forbid"):
         missing_values: what stands for a missing value, besides ``MISSING``.
     """
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Delimiter = ","
     decimal: Literal[".", ","] = "."
     thousands: Literal[".", ",", " ", "'"] | None = None
-    encoding: str = "utf-8"
+    encoding: Encoding = "utf-8"
     missing_values: tuple[str, ...] = ()
 
     def number_of(self, text: str) -> float | None:
@@ -106,7 +132,7 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
     """Returns a column of arrow as numbers, NaN where one is missing.
 
     Raises:
-        DataError: a cell is no number, or infinite.
+        DataError: a cell is no number, infinite, or too large to compute with.
     """
     import pyarrow as pa
 
@@ -125,12 +151,13 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
         except pa.ArrowInvalid:
             raise _no_number(texts, source, name, first, options) from None
     numbers = np.array(values.to_numpy(zero_copy_only=False), np.float64)
-    infinite = np.flatnonzero(np.isinf(numbers))
-    if len(infinite):
-        value = str(numbers[infinite[0]])
+    beyond = np.flatnonzero(np.abs(numbers) > LARGEST)
+    if len(beyond):
+        value = str(numbers[beyond[0]])
+        problem = "is not finite" if np.isinf(numbers[beyond[0]]) else f"is beyond {LARGEST:g}"
         raise cell_error(
-            source, first + int(infinite[0]), name, value,
-            f"is not finite{_and_more(len(infinite))}; leave the cell empty where there is no value",
+            source, first + int(beyond[0]), name, value,
+            f"{problem}{_and_more(len(beyond))}; leave the cell empty where there is no value",
         )  # fmt: skip
     return numbers
 

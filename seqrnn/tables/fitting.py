@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,6 +22,7 @@ from seqrnn.tables.splits import TRAINING, Regions
 from seqrnn.tables.times import Step
 
 MOST_INPUTS = 100_000
+MOST_MAGNIFIED = 1e20  # times the largest training value, beyond which single precision may end
 SAMPLES_PER_CYCLE = 4  # timesteps that a calendar cycle must have, at least
 LATEST = 6  # the latest values are one of so many parts of the training values
 MOST_OUTSIDE = 0.1  # share of the latest values that may leave the range of those before them
@@ -106,6 +108,7 @@ def fit(
             feature = _feature(name, role, roles, settings, sequences, rows, notes)
             if feature is not None:
                 features.append(feature)
+    _check_magnitudes({*roles.targets, *(each.column for each in features)}, sequences, rows)
     calendar = _calendar(settings, sequences, rows, step)
     if calendar:
         notes.append(f"calendar: the phase of the {', '.join(calendar)} is an input (task.calendar)")
@@ -169,6 +172,26 @@ def _file(sequences: Many[Sequence]) -> str:
 
 def _shown(value: float, log: bool) -> str:
     return f"{math.exp(value) if log else value:g}"
+
+
+def _check_magnitudes(names: Collection[str], sequences: Many[Sequence], rows: Many[NDArray[np.bool_]]) -> None:
+    """
+    Raises:
+        DataError: a number is so much larger than those of the training rows that a network cannot compute with it.
+    """
+    for name in sorted(names):
+        columns = [
+            (each, each.numbers[name], row) for each, row in zip(sequences, rows, strict=True) if name in each.numbers
+        ]
+        largest = max((np.fmax.reduce(np.abs(values[row]), initial=0.0) for _, values, row in columns), default=0.0)
+        for sequence, values, _ in columns:
+            beyond = np.flatnonzero(np.abs(values) > MOST_MAGNIFIED * largest)
+            if largest and len(beyond):
+                raise sequence.error(
+                    int(beyond[0]), name, f"{values[beyond[0]]:g}",
+                    f"is too far from the training rows, none of which is beyond {largest:g}; correct the cell, or "
+                    "leave it empty where there is no value",
+                )  # fmt: skip
 
 
 def _moments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +94,9 @@ def read_sample(source: Source, options: ReadOptions) -> Sample:
 
 
 def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
             f"{source.name}, row 1: two columns have the name {short(twice[0])!r}; give each column a name of its own"
@@ -103,8 +106,6 @@ def _check_names(source: Source, names: Sequence[str], options: ReadOptions) -> 
             f"{source.name}, row 1: {', '.join(map(short, names[:5]))}: numbers, where the names of the columns "
             "should be; put a row of names before them"
         )
-    if len(names) > MOST_COLUMNS:
-        raise DataError(f"{source.name}, row 1: {len(names):,} columns; at most {MOST_COLUMNS:,} are read")
     if len(names) == 1:
         mark = _other_delimiter(names[0], options)
         if mark is not None:

@@ -317,7 +317,7 @@ def resampled(sequence: Sequence, rule: str, timezone: str | None = None) -> Seq
     index = with_offsets(sequence.times, timezone)
     try:
         bins = pd.Series(np.arange(len(sequence)), index).resample(rule)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise DataError(
             f"task.resample={printable(rule)}: {printable(str(error).partition(chr(10))[0])}; write it as pandas "
             "does, such as 15min, 1h, 1D, 7D or MS"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from seqrnn.errors import DataError, printable
+from seqrnn.errors import ConfigError, DataError, printable
 
 NO_TIME = np.iinfo(np.int64).min
 SECOND = 10**9
@@ -250,7 +250,12 @@ def _guessed_formats(texts: Sequence[str | None]) -> list[str]:
 def _parsed(texts: Any, pattern: str, *, utc: bool = True) -> Any:
     import pandas as pd
 
-    return pd.to_datetime(texts, format=pattern, errors="coerce", utc=utc)
+    try:
+        return pd.to_datetime(texts, format=pattern, errors="coerce", utc=utc)
+    except ValueError as error:  # of the pattern: texts that do not fit become NaT
+        raise ConfigError(
+            f"task.time_format={printable(pattern)}: {printable(str(error))}; write it as '%d.%m.%Y %H:%M'"
+        ) from None
 
 
 def _share_parsed(texts: Any, pattern: str) -> float:
@@ -264,7 +269,9 @@ def _doubt(parsed: Any) -> tuple[int, int, int]:
     times = times[np.concatenate([[True], np.diff(times) != 0])] if len(times) else times
     falls = np.flatnonzero(np.diff(times) < 0) + 1
     stretches = [each for each in np.split(times, falls) if len(each) > 1]
-    step = infer_step(stretches or [times], is_number=False)
+    if not stretches:
+        return int(parsed.isna().sum()), len(falls), 0
+    step = infer_step(stretches, is_number=False)
     irregular = [np.abs(np.diff(step.positions(each)) - 1) > 1e-6 for each in stretches]
     return int(parsed.isna().sum()), len(falls), int(sum(map(np.sum, irregular)))
 
@@ -336,7 +343,7 @@ def is_timezone(name: str) -> bool:
 
 
 def localized(times: NDArray[np.int64], timezone: str, where: str) -> NDArray[np.int64]:
-    """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is told apart
+    """Returns times of a clock in ``timezone`` as UTC. An hour that comes twice when summer time ends is resolved
     by the order of the rows.
 
     Raises:

@@ -22,7 +22,7 @@ from seqrnn.forecasting.report import Report, make_report, point_scores
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.registry import register
 from seqrnn.rundir.names import DATA, PREPROCESSING
-from seqrnn.tables.cells import ReadOptions
+from seqrnn.tables.cells import Delimiter, Encoding, ReadOptions
 from seqrnn.tables.dataset import CLASS_FREQUENCIES, Dataset, describe_parts, training_rows
 from seqrnn.tables.opening import open_dataset
 from seqrnn.tables.preprocessing import Preprocessing
@@ -90,10 +90,10 @@ class Csv:
         season: Count | Literal["auto"],
         warmup: Natural | Literal["auto"],
         loss: Literal["mse", "l1"],
-        delimiter: Annotated[str, Field(pattern=r"^(.|\\t)$")],
+        delimiter: Delimiter,
         decimal: Literal[".", ","],
         thousands: Literal[".", ",", " ", "'"] | None,
-        encoding: str,
+        encoding: Encoding,
         missing_values: list[str],
     ) -> None:
         self.seed, self.synthetic = seed, synthetic
@@ -128,7 +128,7 @@ class Csv:
             season=season,
             warmup=warmup,
             read=ReadOptions(
-                delimiter="\t" if delimiter == r"\t" else delimiter,
+                delimiter=delimiter,
                 decimal=decimal,
                 thousands=thousands,
                 encoding=encoding,

@@ -15,7 +15,6 @@ from seqrnn.rundir.bounded_arrays import read_arrays
 
 PICTURES = (".png", ".pgm")
 MOST_BYTES = 2**20  # of a picture
-MOST_IMAGES = 10**6
 Images = NDArray[np.uint8]
 
 

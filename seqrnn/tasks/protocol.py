@@ -203,7 +203,8 @@ class Task(Protocol):
         on nor tested on; a task where that cannot be sets ``data_note`` and ``validation_is_test``."""
 
     def test(self) -> Sequence[Batch]:
-        """Returns what is evaluated at the end; all batches have the same length."""
+        """Returns what is evaluated at the end; all batches have the same length. Like ``validation``, it returns the
+        same data in each call; the objects may be new ones."""
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
         """Returns scores by name of outputs (N, O) against valid targets (N, O) or (N,), in the order of the data."""

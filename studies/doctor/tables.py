@@ -21,7 +21,7 @@ from studies.doctor.training import QUIET, as_overrides, train
 
 
 def is_right(result: Result) -> bool:
-    """Whether the first cause is one of those that the fault may be called."""
+    """Returns whether the first cause is one of those that the fault may be called."""
     return result.first_cause in BY_NAME[result.fault].findings
 
 

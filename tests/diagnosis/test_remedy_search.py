@@ -12,7 +12,7 @@ from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.remedies import Remedy
 from seqrnn.diagnosis.search import CONFIRMED, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Pace, Training, Trials
+from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Change, Pace, Training, Trials
 
 Losses = Callable[[Training], float]
 RATE = "optimizer.lr"
@@ -23,7 +23,14 @@ def searched(diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     """Searches where the loss of each training is known; ``seconds`` is how long a whole training takes."""
     run = TrainedRun(diagnosed_run("task=sincos", "model=elman", "smoke=true"))
 
-    def search(loss: Losses, *remedies: Remedy, seconds: float = 1e-6, total: float = 100.0, **more: Any) -> Search:
+    def search(
+        loss: Losses,
+        *remedies: Remedy,
+        seconds: float = 1e-6,
+        total: float = 100.0,
+        pace: Callable[[Trials, Change], Pace] | None = None,
+        **more: Any,
+    ) -> Search:
         trials = Trials(run, total)
         trials.updates, trials.workers, spent = 10_000, 2, [0.0]
 
@@ -32,7 +39,9 @@ def searched(diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
             return loss(training) if spent[0] < total else None
 
         monkeypatch.setattr(trials, "_loss", train)
-        monkeypatch.setattr(trials, "pace", lambda change: Pace(0.0, seconds / trials.timesteps))
+        monkeypatch.setattr(
+            trials, "pace", lambda change: pace(trials, change) if pace else Pace(0.0, seconds / trials.timesteps)
+        )
         trials.budget.clock = lambda: trials.budget.started + spent[0]
         made = Search(run, Examination(), trials)
         made.search(remedies, **more)
@@ -201,3 +210,17 @@ def test_a_remedy_may_need_more_timesteps_than_take_the_same_time(searched: Call
     found = searched(of_change({None: 1.0, 0.1: 0.5}), streams, suspects=["more streams"])
     assert found.best is not None
     assert (found.best.length, found.best.cost) == (16.0, 16.0)
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(1.0, "exact gradients"), (50.0, "approximate gradients")])
+def test_an_approximation_is_tried_where_the_exact_gradient_takes_too_long(
+    searched: Callable[..., Search], seconds: float, tried: str
+) -> None:
+    def pace(trials: Trials, change: Change) -> Pace:
+        return Pace(0.0, (seconds if change.get("schedule.gradient") == "rtrl" else 1.0) * 1e-6 / trials.timesteps)
+
+    remedies = [Remedy("exact gradients", [{"schedule.gradient": "rtrl"}])]
+    remedies += [Remedy("approximate gradients", [{"schedule.gradient": "snap1"}])]
+    found = searched(lambda training: 0.1 if training.change else 1.0, *remedies, pace=pace)
+    assert set(found.results) == {tried}
+    assert set(found.untried) == {"exact gradients"} - {tried}

@@ -156,6 +156,7 @@ def test_curves_that_show_learning_by_heart_need_no_large_effect() -> None:
 def test_findings_of_one_name_are_merged_with_all_their_remedies() -> None:
     (merged,) = verdict._merged([measured("window", "longer window"), measured("window", "exact gradients")])
     assert list(merged.remedies) == ["longer window", "exact gradients"]
+    assert merged.description == "window"
 
 
 def test_what_helps_no_more_than_the_time_that_it_takes_is_no_cause() -> None:

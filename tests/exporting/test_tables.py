@@ -154,6 +154,37 @@ def test_an_export_forecasts_from_rows_of_the_table(path: Path, tmp_path: Path) 
     assert "| 0.9 |" in card
 
 
+@pytest.mark.long
+def test_an_export_forecasts_recursively_with_what_is_known_in_advance(path: Path, tmp_path: Path) -> None:
+    program, directory = export_of(
+        tmp_path, f"task.path={path}", "task.target=y", "task.horizon=3", "task.mode=recursive", "task.inputs=[open]",
+        "task.known=[open]", "task.difference=false", "model=gru",
+    )  # fmt: skip
+    own = Preprocessing.model_validate_json((directory / "preprocessing.json").read_text())
+    assert own.is_recursive
+    interface = interface_of(own, torch.float32, "")
+    given = by_hand(interface, kind="forecast")
+    recorded = np.load(directory / "predictions.npz")
+    differences = interface.units.inputs(given) - torch.from_numpy(recorded["inputs"][0])
+    first = int((differences.abs() < 1e-6).all(dim=-1).flatten().nonzero()[0])
+    made = own.evaluated.to_units(recorded["outputs"], np.zeros((*recorded["outputs"].shape[:2], 1)))[:, 0, :, 0]
+    origins = np.flatnonzero(recorded["valid"][:, 0])
+    assert len(origins) > 10
+    for origin in origins[[0, 5, -1]]:
+        begin, end = first, first + int(origin) + 1
+        state = torch.zeros(1, 1, 50)
+        forecast = []
+        rows = given[begin:end]
+        for _ in range(3):
+            outputs, state = program(rows, state)
+            forecast.append(outputs[-1, 0, 0].item())
+            rows = given[end : end + 1].clone()  # what is known of the next timestep, and y as it was predicted
+            rows[..., own.input_names.index("y")] = forecast[-1]
+            rows[..., own.input_names.index("y is missing")] = 0.0
+            end += 1
+        np.testing.assert_allclose(forecast, made[origin], rtol=1e-5)
+
+
 def test_inputs_can_be_computed_from_what_the_card_says(tmp_path: Path) -> None:
     months = pd.date_range("2006-02-01", periods=120, freq="MS")
     frame = pd.DataFrame({"month": months, "sale": [n % 3 for n in range(120)], "y": [n % 7 for n in range(120)]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from seqrnn.prediction.live_data import LiveWindows, Step
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.trained_optimizer import restore_optimizer
 from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat
+from seqrnn.rundir.atomic import replacing
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.choice import window_by_window
 from seqrnn.strategies.plain import Plain
@@ -367,6 +369,43 @@ def test_a_directory_that_is_not_of_this_run_is_refused(trained: MakeRun, comman
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("call", range(5))  # two copies, the summary, the name of the run; then weights
+def test_what_was_killed_while_it_began_is_begun_anew(
+    call: int, trained: MakeRun, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when the process disappears before it writes one of its first files."""
+    directory = trained(*INTEGRAL, *SCHEDULES["tbptt"]).directory
+    line = json.dumps({"input": 0.25}) + "\n"
+    with monkeypatch.context() as patch:
+        calls = iter(range(100))
+
+        def killed(path: Path, **more: Any) -> Any:
+            if next(calls) == call:
+                os.link(path.parent / "checkpoints" / ".owner", tmp_path / "owner")
+                raise SystemExit(9)
+            return replacing(path, **more)
+
+        patch.setattr(learning_directory, "replacing", killed)
+        assert command(directory, "--stream", "--learn", "d", stdin=line).code == 9
+    os.link(tmp_path / "owner", tmp_path / "d" / "checkpoints" / ".owner")
+    again = command(directory, "--stream", "--learn", "d", stdin=line)
+    assert again.code == 0, again.err
+    assert [answer["timestep"] for answer in again.answers] == [int(call == 4)]
+
+
+def test_nothing_is_learned_through_a_link(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    directory = trained(*INTEGRAL, *SCHEDULES["tbptt"]).directory
+    line = json.dumps({"input": 0.25}) + "\n"
+    assert command(directory, "--stream", "--learn", "d", stdin=line).code == 0
+    (tmp_path / "d" / "checkpoints").rename(tmp_path / "precious")
+    (tmp_path / "d" / "checkpoints").symlink_to(tmp_path / "precious")
+    before = sorted(path.name for path in (tmp_path / "precious").iterdir())
+    refused = command(directory, "--stream", "--learn", "d", stdin=line)
+    assert refused.code == 2
+    assert "checkpoints: is a link, and nothing is written through links" in refused.err
+    assert sorted(path.name for path in (tmp_path / "precious").iterdir()) == before
+
+
 def test_a_process_that_is_killed_loses_what_came_since_its_last_checkpoint(trained: MakeRun, tmp_path: Path) -> None:
     run = load(trained(*INTEGRAL, *SCHEDULES["overlapping"]))
     given = rows(400)

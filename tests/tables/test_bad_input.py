@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from helpers import Finished
 from tables import daily, days, make_csv, write_csv
+from test_configs import composed
 
 from seqrnn import device
+from seqrnn.components import problems_of
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.prediction.table_data import read_tables
 from seqrnn.tables import blocks
@@ -117,7 +119,19 @@ def test_a_wrong_encoding(tmp_path: Path) -> None:
     )
     assert "is encoded in UTF-16; set task.encoding=utf-16" in refusal(sixteen)
     np.testing.assert_allclose(make_csv(sixteen, encoding="utf-16").data.targets[:, 0], np.array(WAVE, float))
-    assert "cannot be decoded" in refusal(daily(tmp_path / "c.csv"), encoding="no-such-code")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("encoding", name, "an encoding of text") for name in ("no-such-code", "rot13", "hex", "punycode", "zlib", "")]
+    + [("delimiter", mark, "one ASCII sign") for mark in ("é", '"', "", ",,")],
+)
+def test_what_cannot_be_an_encoding_or_a_delimiter(key: str, value: str, expected: str) -> None:
+    values = composed("task=csv")
+    values["task"][key] = value
+    (problem,) = problems_of(values)
+    assert problem.startswith(f"task.{key}=")
+    assert expected in problem
 
 
 def test_a_column_of_missing_values_only(tmp_path: Path) -> None:
@@ -129,6 +143,45 @@ def test_a_column_of_missing_values_only(tmp_path: Path) -> None:
     task = make_csv(path, target="y", calendar="none")
     assert task.preprocessing.input_names == ["y"]  # nobody named x: it is left out
     assert any("x (empty)" in note for note in task.notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "expected"),
+    [
+        (9, "1e101", "is beyond 1e+100"),
+        (95, "-1e308", "is beyond 1e+100"),
+        (95, "1e60", "is too far from the training"),
+    ],
+)
+def test_numbers_that_a_network_cannot_compute_with(tmp_path: Path, row: int, value: str, expected: str) -> None:
+    error = changed(tmp_path / "a.csv", row, f"{days(100)[row - 2]},{value}")
+    assert f"a.csv, row {row}, column y: '{float(value):g}' {expected}" in error
+
+
+def test_times_that_only_descend(tmp_path: Path) -> None:
+    rows = (f"{day}.{month}.2020,{n % 5}" for n, (month, day) in enumerate((m, d) for m in (9, 7, 5) for d in (3, 2)))
+    assert "a.csv, row 3, column date" in refusal(write_csv(tmp_path / "a.csv", "date,y", rows))
+
+
+@pytest.mark.parametrize("pattern", ["%", "%Q", "%Y-%m-%"])
+def test_a_format_of_times_that_is_none(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"task.time_format={pattern}: ")):
+        _ = make_csv(daily(tmp_path / "a.csv"), time="date", time_format=pattern).data
+
+
+def test_ragged_rows_that_cannot_be_decoded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "a.csv", "date,y", ["2020-01-01,1", "2020-01-02,ü,2"], encoding="latin-1")
+    assert "a.csv, row 3: 3 cells, where the header has 2: " in refusal(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_very_many_columns_are_refused_at_once(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", ",".join(f"a{n}" for n in range(11_000)), [",".join("1" * 11_000)])
+    assert "row 1: 11,000 columns; at most 10,000 are read" in refusal(path)
+
+
+def test_steps_of_no_length(tmp_path: Path) -> None:
+    assert "task.resample=0D: " in refusal(daily(tmp_path / "a.csv"), resample="0D")
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "Infinity", "1e999"])

@@ -1,0 +1,64 @@
+"""Directories that were left by a killed process, or received from a stranger, where something new is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqrnn.checkpoints import file
+from seqrnn.checkpoints.file import Damaged
+from seqrnn.errors import ConfigError
+from seqrnn.rundir.lock import Lock
+from seqrnn.sweeping.directory import OWN, STOP, SweepDirectory
+
+
+@pytest.mark.parametrize("name", ["lock", "owner"])
+def test_no_lock_is_taken_through_a_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(ConfigError, match=f"{name}: is a link, and nothing is written through links"):
+        Lock(tmp_path / "lock", tmp_path / "owner").acquire()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["", "owner", "lock", STOP])
+def test_a_sweep_is_not_run_through_links(name: str, tmp_path: Path) -> None:
+    own, elsewhere = tmp_path / "sweep" / OWN, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (own / name).parent.mkdir(parents=True)
+    (own / name).symlink_to(elsewhere if not name else elsewhere / "file")
+    with pytest.raises(ConfigError, match="is a link"):
+        SweepDirectory(tmp_path / "sweep").lock()
+    assert not any(elsewhere.iterdir())
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "000000000001.safetensors")
+    with pytest.raises(Damaged, match="it is no regular file"):
+        file.check(tmp_path / "000000000001.safetensors")
+
+
+@pytest.mark.timeout(20)
+def test_a_checkpoint_without_an_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "000000000001.safetensors"
+    file.write(path, {"a": torch.zeros(3)})
+    with path.open("ab") as opened:
+        opened.truncate(2**37)
+    with pytest.raises(Damaged, match="are the most that are read"):
+        file.check(path)
+
+
+def test_a_tensor_of_a_checkpoint_stands_for_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file could stand for any number of copies otherwise."""
+    path = tmp_path / "000000000001.safetensors"
+    encode = json.dumps
+    with monkeypatch.context() as patch:
+        patch.setattr(file.json, "dumps", lambda tree: encode([tree["a"]] * 1000))  # type: ignore[attr-defined]
+        path.write_bytes(file._file_content({"a": torch.zeros(3)}))
+    with pytest.raises(Damaged):
+        file.read(path)
