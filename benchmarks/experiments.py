@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import implementation, machine, measure, plots
+from benchmarks import implementation, machine, measure, outside, plots
 from benchmarks.measure import Setup, digits, duration, median, times
 from benchmarks.report import Section, Table
 from benchmarks.seqrnn_implementation import UPDATES, overrides
@@ -24,12 +24,13 @@ GOAL = {  # plain PyTorch's seconds over seqrnn's
 def measure_section(setup: Setup) -> Section:
     experiments = [name for name in UPDATES if name != "mnist_lstm" or setup.data_dir is not None]
     raw = {experiment: measure_experiment(experiment, setup) for experiment in experiments}
+    others = {recipe: measure_outside(recipe, setup) for recipe in outside.UPDATES}
     seconds = {
         experiment: {name: median(warm(rounds)) for name, rounds in implementations(runs).items()}
         for experiment, runs in raw.items()
     }
     picture = plots.experiments(seconds, setup.pictures / "benchmark_experiments.png")
-    return Section([speed(raw), ratios(raw), quality(raw)], raw, [picture])
+    return Section([speed(raw), ratios(raw), through_torch(raw | others), quality(raw)], raw | others, [picture])
 
 
 def implementations(runs: dict[str, Any]) -> dict[str, list[Any]]:
@@ -57,6 +58,18 @@ def measure_experiment(experiment: str, setup: Setup) -> dict[str, list[Any]]:
                 f"benchmarks.jax_implementations.{name}", *words
             )
     return measure.in_turn(runs, setup.rounds)
+
+
+def measure_outside(recipe: str, setup: Setup) -> dict[str, list[Any]]:
+    """Returns the measurements of a recipe that only torch can compute."""
+    words = ["--share", str(setup.share * (0.1 if setup.quick else 1.0)), "--device", setup.device, "--repeats", "3"]
+    return measure.in_turn(
+        {
+            "plain": lambda: measure.implementation(f"benchmarks.plain.{recipe}", *words),
+            "seqrnn_torch": lambda: measure.implementation("benchmarks.seqrnn_implementation", recipe, *words),
+        },
+        setup.rounds,
+    )
 
 
 def first(rounds: list[Any]) -> list[float]:
@@ -126,6 +139,20 @@ def ratios(raw: dict[str, Any]) -> Table:
         "How many times as fast", columns, rows,
         "Medians of ratios within a round. On the right, the first training of a fresh process, with all that first "
         "calls cost: for seqrnn, what summary.json says of `python -m seqrnn.train experiment=…`.",
+    )  # fmt: skip
+
+
+def through_torch(raw: dict[str, Any]) -> Table:
+    """Returns how fast updates are that torch computes, next to the plain script, which also goes through torch."""
+    rows = []
+    for recipe, runs in raw.items():
+        plain, ours = warm(runs["plain"]), warm(runs["seqrnn_torch"])
+        updates = runs["plain"][0]["trainings"][0]["updates"]
+        each = [duration(median(seconds) / updates) for seconds in (plain, ours)]
+        rows.append([recipe, *each, times(measure.ratio(plain, ours))])
+    return Table(
+        "An update through torch", ["recipe", "plain PyTorch", "seqrnn", "plain ÷ seqrnn (goal: ≥ 1×)"], rows,
+        "With kernel=torch. The last two: a cell and an optimizer from outside the package (benchmarks/outside.py).",
     )  # fmt: skip
 
 

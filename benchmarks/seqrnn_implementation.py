@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import implementation
+from benchmarks import implementation, outside
 from seqrnn import evaluation
 from seqrnn.components import build_components
 from seqrnn.plugins import load_components
-from seqrnn.settings import composed_values
+from seqrnn.settings import Values, composed_values
 from seqrnn.training import fit
 
 UPDATES = {
@@ -40,10 +40,19 @@ def overrides(experiment: str, options: implementation.Options, kernel: str | No
     return words
 
 
+def config(experiment: str, options: implementation.Options, kernel: str | None) -> Values:
+    """Returns the config of an experiment, or of one of the recipes of ``benchmarks.outside``."""
+    if experiment in outside.UPDATES:
+        words = [f"seed={options.seed}", f"device={options.device}", "threads=1"]
+        words.append(f"schedule.max_updates={max(1, round(outside.UPDATES[experiment] * options.share))}")
+        return outside.values(experiment, words)
+    return composed_values(overrides(experiment, options, kernel))
+
+
 def train(experiment: str, kernel: str | None, options: implementation.Options) -> implementation.Training:
-    """Trains an experiment once."""
+    """Trains an experiment once, or one of the recipes of ``benchmarks.outside``."""
     rows: list[dict[str, Any]] = []
-    run = build_components(composed_values(overrides(experiment, options, kernel)))
+    run = build_components(config(experiment, options, kernel))
     progress = fit(run, record=rows.append, announce=lambda text: print(text, file=sys.stderr))
     if options.device == "cuda":
         torch.cuda.synchronize()
@@ -62,7 +71,7 @@ def train(experiment: str, kernel: str | None, options: implementation.Options) 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("experiment", choices=list(UPDATES))
+    parser.add_argument("experiment", choices=[*UPDATES, *outside.UPDATES])
     parser.add_argument("--kernel")
     arguments, _ = parser.parse_known_args()
     load_components()

@@ -5,6 +5,7 @@ The commands call the same functions. Mistakes are exceptions here (``seqrnn.Con
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import traceback
@@ -142,11 +143,13 @@ def carry_out(
         if summary is None:
             loss = execute(request, draws=draws, quiet=quiet, evaluated=evaluated, host=host)
         else:
-            loss = float(summary["test"]["loss"])
+            tested = summary.get("test", {}).get("loss")
+            loss = math.nan if tested is None else float(tested)
             if not quiet:
+                updates = summary.get("updates", 0)
                 print(
-                    f"{printable(str(request.directory))}: finished after {summary['updates']:,} updates; nothing to "
-                    "do (a larger schedule.epochs or schedule.max_updates would resume it)"
+                    f"{printable(str(request.directory))}: finished after {updates:,} updates; nothing to do (a "
+                    "larger schedule.epochs or schedule.max_updates would resume it)"
                 )
         if request.values["diagnose"] and (summary is None or not (request.directory / DIAGNOSIS).exists()):
             from seqrnn.diagnosis.session import diagnose_finished_run

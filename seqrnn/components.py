@@ -104,7 +104,7 @@ def _with_any_lengths(values: Values) -> Values:
 
 def build_components(values: Values) -> Components:
     """Builds the objects of a run from a sound config, in an order that a seed makes repeatable."""
-    settings = Settings(**{key: values[key] for key in Settings.model_fields})
+    settings = Settings(**{key: values[key] for key in Settings.model_fields if key in values})
     schedule = Schedule(**values["schedule"])
     hidden = values["model"].get("hidden_size", 0)
     device.prepare(settings.seed, settings.deterministic, settings.threads, hidden * schedule.streams)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
+from torch import Tensor
 
 from seqrnn.errors import ConfigError
 
@@ -37,6 +38,13 @@ class DeviceContext:
     def __call__(self, chunk: C) -> C:
         """Returns the chunk on the device, with floating-point values in ``dtype``."""
         return chunk.to(self.device, self.dtype)
+
+    def carried(self, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Returns a state that a later window begins with, without the graph that led to it. In mixed precision it is
+        kept in ``dtype``: what a cell adds up over many windows would be lost in 8 bits of precision."""
+        if self.autocast is None:
+            return tuple(part.detach() for part in state)
+        return tuple(part.detach().to(self.dtype) if part.is_floating_point() else part.detach() for part in state)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Returns a context that runs operations in mixed precision, if ``autocast`` is set."""

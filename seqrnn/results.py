@@ -32,6 +32,10 @@ from seqrnn.streaming.table_stream import TableRows, TableStream
 PICTURES = ("loss.png", "predictions.png", "residuals.png", "horizon.png", "samples.png", "diagnosis.png")
 MOST_PICTURE = 2**25  # bytes
 MOST_FEATURES = 2**20  # inputs or outputs of a network
+UNKNOWN: dict[str, Any] = {  # of a summary that lacks what is always asked for
+    "status": "unknown", "model": "", "loss": "", "input_size": 0, "output_size": 0, "updates": 0, "test": {},
+    "baselines": {},
+}  # fmt: skip
 Which = Literal["tested", "best"]
 NETWORKS = {"tested": WEIGHTS, "best": BEST}
 
@@ -64,7 +68,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """summary.json: status, test scores, baselines, times, versions."""
-        return self._reader.summary()
+        return {**UNKNOWN, **self._reader.summary()}
 
     @property
     def metrics(self) -> Any:

@@ -80,6 +80,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", strict=True):
     precision: Precision
     threads: Annotated[int, Field(ge=1, le=256)] | Literal["auto"]
     kernel: Kernel
+    capture: bool = True  # what a config of a version without this key means
     deterministic: bool
     smoke: bool
     log_every: Count | None

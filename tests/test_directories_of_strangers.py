@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from test_plots import make
 
+import seqrnn
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Damaged
-from seqrnn.errors import ConfigError
+from seqrnn.errors import ConfigError, DataError
+from seqrnn.reports.gathering import gather
 from seqrnn.rundir.lock import Lock
 from seqrnn.sweeping.directory import OWN, STOP, SweepDirectory
 
@@ -62,3 +66,23 @@ def test_a_tensor_of_a_checkpoint_stands_for_one_part(tmp_path: Path, monkeypatc
         path.write_bytes(file._file_content({"a": torch.zeros(3)}))
     with pytest.raises(Damaged):
         file.read(path)
+
+
+@pytest.mark.parametrize("summary", [{}, {"status": "finished"}, {"status": "finished", "test": {"loss": 1}}])
+def test_a_summary_that_lacks_most_is_shown_and_builds_no_network(summary: dict[str, Any], tmp_path: Path) -> None:
+    directory = make(tmp_path / "run")
+    (directory / "summary.json").write_text(json.dumps(summary))
+    run = seqrnn.load(directory)
+    assert "seqrnn run" in repr(run)
+    assert "after 0 updates" in run._repr_html_()
+    with pytest.raises(DataError, match="input_size=0: should be a number from 1"):
+        run._size("input_size")
+
+
+@pytest.mark.parametrize("problems", [5, "text", [1], {"a": 1}])
+def test_problems_of_a_summary_that_are_none_are_named_in_the_report(problems: Any, tmp_path: Path) -> None:
+    directory = make(tmp_path / "run")
+    (directory / "summary.json").write_text(json.dumps({"status": "failed", "problems": problems}))
+    found = gather([tmp_path])
+    assert not found.results
+    assert "problems" in found.problems[str(directory)]

@@ -610,7 +610,10 @@ class Scripted:
         self.states = {0: (torch.tensor(0),)}  # how many updates have been made
         self.influence: dict[str, torch.Tensor] = {}
 
-    def __call__(self, windows: Any) -> tuple[list[torch.Tensor], int]:
+    def read(self, windows: Any) -> Any:
+        return windows
+
+    def __call__(self, inputs: Any) -> tuple[list[torch.Tensor], int]:
         (made,) = self.states[0]
         self.states[0] = (made + 1,)
         loss, targets, gradient = self.script[int(made)]

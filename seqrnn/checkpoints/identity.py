@@ -18,6 +18,7 @@ CHANGEABLE = {
     "device": "where it computes",
     "threads": "where it computes",
     "kernel": "where it computes: compiled code is not everywhere",
+    "capture": "how torch computes it",
     "task.data_dir": "where the data is stored; it is checked that the data is the same",
     "task.download": "whether missing data is downloaded; it is checked that the data is the same",
     "log_every": "what it writes down",

@@ -14,7 +14,7 @@ from seqrnn.diagnosis.record import Record
 from seqrnn.diagnosis.trained_run import SECONDS, TrainedRun
 from seqrnn.errors import UserError
 
-FAIR = 2.5  # times an equal share of the time left, that an instrument may take
+FAIR = 5.0  # times an equal share of the time left, that an instrument may take
 
 
 def examine(

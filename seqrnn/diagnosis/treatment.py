@@ -28,6 +28,7 @@ from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, changed
 from seqrnn.errors import DataError, Diverged, printable
 from seqrnn.monitor import Progress
+from seqrnn.rundir.lock import refuse_links
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest
 from seqrnn.training import validation_scorer
@@ -156,8 +157,7 @@ class Treatment:
         line = _line(run, trial)
         self._trained.add(line)
         words = shlex.split(line)[3:]
-        self.folder.mkdir(exist_ok=True)
-        directory = self.folder / str(1 + max([0, *(int(path.name) for path in self._numbered())]))
+        directory = self._new_directory()
         self._print(f"  training with {' '.join(overrides_of(change, run))}")
 
         def check(progress: Progress) -> None:
@@ -192,6 +192,19 @@ class Treatment:
         """Yields the run directories of treatments of this run."""
         if self.folder.is_dir():
             yield from (path for path in self.folder.iterdir() if path.name.isdecimal())
+
+    def _new_directory(self) -> Path:
+        """Makes the next numbered directory, which is no other treatment's that is made at the same time."""
+        refuse_links([self.folder])
+        self.folder.mkdir(exist_ok=True)
+        number = 1 + max([0, *(int(path.name) for path in self._numbered())])
+        while True:
+            try:
+                (self.folder / str(number)).mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return self.folder / str(number)
 
     def _earlier(self) -> Iterator[Path]:
         """Yields the finished runs of earlier treatments, in order."""

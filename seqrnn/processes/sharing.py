@@ -16,7 +16,7 @@ from seqrnn import components, device
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
 from seqrnn.models.network import Network
-from seqrnn.processes.group import Group, Lost, parts_of, use_gpu
+from seqrnn.processes.group import Group, parts_of, use_gpu
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.choice import torch_gradients
 from seqrnn.strategies.folded import obstacle_to_folding
@@ -114,9 +114,21 @@ class SummedGradients:
         self.influence: dict[str, Tensor] = {}  # there is none: gradients are computed backwards
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.like = self.parameters[0]
+        self._error: Exception | None = None  # of reading the data of an update
 
-    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
-        losses, count, error = self._own(windows)
+    def read(self, windows: Windows) -> Sequence[Any]:
+        """Returns the windows with the data of this process's streams. An error is raised by ``__call__``."""
+        self._error = None
+        own = [each for each in windows if each[0].streams]
+        try:
+            return self.gradients.read(own) if own else []
+        except Exception as error:
+            self.group.report(error)
+            self._error = error
+            return []
+
+    def __call__(self, inputs: Sequence[Any]) -> tuple[list[Tensor], int]:
+        losses, count, error = self._own(inputs)
         with_gradient = [parameter.grad is not None for parameter in self.parameters]
         counts = torch.tensor([count, error is not None, *with_gradient])
         self.group.sum(counts)
@@ -135,14 +147,13 @@ class SummedGradients:
             parameter.grad = gradient.view(parameter.shape)
         return [flat[0]], count
 
-    def _own(self, windows: Windows) -> tuple[list[Tensor], int, Exception | None]:
+    def _own(self, inputs: Sequence[Any]) -> tuple[list[Tensor], int, Exception | None]:
         """Computes the gradient of this process's streams. An error waits until the others know of it, since they
         would wait for this process."""
-        own = [each for each in windows if each[0].streams]
+        if self._error is not None:
+            return [], 0, self._error
         try:
-            losses, count = self.gradients(own) if own else ([], 0)
-        except Lost:
-            raise
+            losses, count = self.gradients(inputs) if inputs else ([], 0)
         except Exception as error:
             self.group.report(error)
             return [], 0, error

@@ -13,10 +13,13 @@ from seqrnn.losses import KNOWN, Loss
 from seqrnn.models.network import Network
 from seqrnn.optimizers import Ridge
 from seqrnn.schedule import Schedule, distinct
+from seqrnn.strategies.capture import Engine
+from seqrnn.strategies.cuda_graph import CudaGraphs
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.influence import check_memory
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
 from seqrnn.strategies.protocol import Strategy
+from seqrnn.strategies.replay import Recording
 from seqrnn.strategies.ridge import RidgeRegression, check_ridge
 from seqrnn.strategies.rtrl import RTRL
 from seqrnn.tasks.checks import DataFormat
@@ -53,7 +56,7 @@ def choose(components: Components) -> Strategy:
         batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
         return Compiled(network, components.loss, components.optimizer, schedule, largest, torch.get_num_threads())
-    return Plain(network, components.optimizer, schedule, torch_gradients(components))
+    return Plain(network, components.optimizer, schedule, torch_gradients(components), engine_for(components))
 
 
 def torch_gradients(components: Components) -> Gradients:
@@ -67,6 +70,19 @@ def torch_gradients(components: Components) -> Gradients:
     if not schedule.is_forward and folding_pays(components):
         return Folded(network, components.loss, schedule.carry, context, data_format)
     return window_by_window(network, components.loss, schedule, context, data_format)
+
+
+def engine_for(components: Components) -> Engine | None:
+    """Returns what captures the updates that torch computes; None: nothing does."""
+    schedule, context = components.schedule, components.context
+    if not components.settings.capture or schedule.is_forward:
+        return None
+    if context.device.type == "cuda":
+        return CudaGraphs(context.device)
+    dtype = context.autocast or context.dtype
+    if components.network.compiled_recurrence(context.device, dtype, schedule.streams, gradients=True) is not None:
+        return None  # torch does not see what compiled code computes
+    return Recording()
 
 
 def window_by_window(

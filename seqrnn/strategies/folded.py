@@ -9,8 +9,8 @@ T timesteps, B streams, I inputs, H hidden units; time comes first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,9 +20,10 @@ from seqrnn.device import DeviceContext
 from seqrnn.kernels.specification import recurrence_of
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import State, detached
+from seqrnn.models.protocol import State
 from seqrnn.models.unroll import restarts_of, unroll_between
-from seqrnn.schedule import group_by_extent
+from seqrnn.schedule import Window, group_by_extent
+from seqrnn.strategies.capture import place
 from seqrnn.strategies.plain import Windows
 from seqrnn.strategies.reading import Flags, WindowReader, select, selected
 from seqrnn.tasks.checks import DataFormat
@@ -54,10 +55,10 @@ class Folded:
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
         self.influence: dict[str, Tensor] = {}
 
-    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+    def __call__(self, inputs: Sequence[Columns]) -> tuple[list[Tensor], int]:
         losses, count = [], 0
-        for group in group_by_extent(windows, PAIRS):
-            loss, targets = self._fold(self._read(group))
+        for group in group_by_extent([(each, each.window) for each in inputs], PAIRS):
+            loss, targets = self._fold([column for column, _ in group])
             if loss is not None:
                 losses.append(loss)
             count += targets
@@ -84,8 +85,7 @@ class Folded:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), count
 
-    def _read(self, windows: Windows) -> list[Columns]:
-        """Returns windows with their data."""
+    def read(self, windows: Windows) -> list[Columns]:
         columns = []
         for batch, window in windows:
             piece = self.reader.piece(batch, window.start, window.stop)
@@ -96,10 +96,9 @@ class Folded:
                     piece.targets[at],
                     piece.valid[at],
                     piece.starts[at],
-                    window.start,
-                    lead=window.fresh - window.start,
-                    keep=window.keep - window.start,
-                    begins_batch=window.fresh == 0,
+                    window,
+                    piece.all_valid,
+                    bool(piece.has_starts[at].any()),
                 )
             )
         return columns
@@ -151,7 +150,10 @@ class Folded:
     def _store_carried(self, columns: Sequence[Columns], state: State) -> None:
         """Stores the states that windows, side by side, have reached, for the windows that begin with them."""
         if self.carry:
-            parts = [torch.split(part, [column.streams for column in columns], dim=1) for part in detached(state)]
+            parts = [
+                torch.split(part, [column.streams for column in columns], dim=1)
+                for part in self.context.carried(state)
+            ]
             for column, *own in zip(columns, *parts, strict=True):
                 self.states[column.start + column.keep] = tuple(own)
 
@@ -165,14 +167,52 @@ class Columns:
     targets: Tensor
     valid: Flags
     starts: Flags
-    start: int  # timestep of its sequences
-    lead: int  # timesteps before the fresh ones
-    keep: int  # the state before this timestep is carried
-    begins_batch: bool
+    window: Window
+    all_valid: bool  # where not, some flags of ``valid`` may be false
+    has_starts: bool  # whether some flags of ``starts`` are true
 
     @property
     def streams(self) -> int:
         return self.inputs.shape[1]
+
+    @property
+    def timesteps(self) -> int:
+        return self.inputs.shape[0]
+
+    @property
+    def start(self) -> int:
+        """The timestep of its sequences at which it starts."""
+        return self.window.start
+
+    @property
+    def lead(self) -> int:
+        """Timesteps before the fresh ones."""
+        return self.window.fresh - self.window.start
+
+    @property
+    def keep(self) -> int:
+        """The state before this timestep is carried."""
+        return self.window.keep - self.window.start
+
+    @property
+    def begins_batch(self) -> bool:
+        return self.window.fresh == 0
+
+    def layout(self, origin: int) -> Hashable:
+        start, fresh, stop, keep = self.window
+        at = (start == 0, fresh == 0, start - origin, fresh - start, stop - start, keep - start)
+        valid = None if self.all_valid else self.valid.tobytes()
+        starts = self.starts.tobytes() if self.has_starts else None
+        # One input number makes products of one term, which are the same wherever it lies.
+        inputs = place(self.inputs) if self.inputs.shape[-1] > 1 else self.inputs.shape
+        return at, inputs, self.targets.shape, valid, starts
+
+    def tensors(self) -> list[Tensor]:
+        return [self.inputs, self.targets]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Columns:
+        inputs, targets = tensors
+        return replace(self, inputs=inputs, targets=targets)
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:

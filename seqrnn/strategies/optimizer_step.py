@@ -19,12 +19,12 @@ from torch.optim import Optimizer
 from seqrnn.models.network import Network
 from seqrnn.optimizers import is_elementwise
 from seqrnn.strategies import strategy_state
+from seqrnn.strategies.capture import ALIGNMENT, WARM_UP, Captured, Engine, NotCapturable
 from seqrnn.strategies.strategy_state import ParameterState
 
 # Numbers of a network up to which all its parameters are stepped as one. Beyond, a step is mostly arithmetic, which
 # is faster where a parameter stays in the cache.
 FLAT_UP_TO = 2**17
-ALIGNMENT = 64  # bytes: torch's own, on which the rounding of matrix products may depend
 
 
 class OptimizerStep(Protocol):
@@ -50,10 +50,25 @@ class OptimizerStep(Protocol):
         """Leaves parameters and optimizer as torch would have."""
 
 
-def optimizer_step(network: Network, optimizer: Optimizer, clip_norm: float | None) -> OptimizerStep:
-    """Returns the fastest step for an optimizer. All of them give the same numbers."""
+def optimizer_step(
+    network: Network,
+    optimizer: Optimizer,
+    clip_norm: float | None,
+    engine: Engine | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> OptimizerStep:
+    """Returns the fastest step for an optimizer. All of them give the same numbers, on a GPU to rounding.
+
+    Args:
+        engine: captures what can be captured.
+        report: called with a line for the user if the step cannot be.
+    """
     if FlatStep.applies_to(network, optimizer):
         return FlatStep(network, optimizer, clip_norm)
+    if engine is not None and engine.captures_steps:
+        if all("capturable" in group for group in optimizer.param_groups):
+            return CapturedStep(network, optimizer, clip_norm, engine, report)
+        report(f"note: the steps of {type(optimizer).__name__} are not captured: it decides on the CPU what to do")
     return ParameterStep(network, optimizer, clip_norm)
 
 
@@ -104,6 +119,96 @@ class ParameterStep:
 
     def finish(self) -> None:
         pass
+
+
+class CapturedStep:
+    """Captures the step of an optimizer whose own code keeps everything on the device (``capturable``).
+
+    Learning rates are tensors, which are filled before a step. Gradients are copied to where the captured step reads
+    them, because each captured update has gradients of its own.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        engine: Engine,
+        report: Callable[[str], None],
+    ) -> None:
+        self.usual = ParameterStep(network, optimizer, clip_norm)
+        self.optimizer, self.engine, self.report = optimizer, engine, report
+        self.parameters = self.usual.parameters
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        device, groups = self.parameters[0].device, optimizer.param_groups
+        self._rates = [torch.tensor(float(group["lr"]), device=device) for group in groups]
+        self._before = [(group["lr"], group["capturable"]) for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group.update(lr=rate, capturable=True)
+        for kept in optimizer.state.values():
+            if isinstance(kept.get("step"), Tensor):
+                kept["step"] = kept["step"].to(device)
+        self._captured: Captured | None = None
+        self._is_refused = False
+        self._taken = 0
+
+    def gather(self, targets: int) -> Tensor | None:
+        norm = self.usual.gather(targets)
+        pairs = zip(self.parameters, self.gradients, strict=True)
+        moved = [(parameter, kept) for parameter, kept in pairs if parameter.grad is not None]
+        torch._foreach_copy_([kept for _, kept in moved], [parameter.grad for parameter, _ in moved])  # type: ignore[misc]
+        for parameter, kept in moved:
+            parameter.grad = kept
+        return norm
+
+    def __call__(self, rates: Sequence[float]) -> None:
+        for tensor, rate in zip(self._rates, rates, strict=True):
+            tensor.fill_(rate)
+        if self._is_refused or any(parameter.grad is None for parameter in self.parameters):
+            self.optimizer.step()
+        elif self._captured is not None:
+            self._captured()
+        elif self._taken < WARM_UP:
+            with self.engine.warm_up():
+                self.optimizer.step()
+            self._taken += 1
+        else:
+            self._capture()
+
+    def _capture(self) -> None:
+        """Captures a step, and takes it."""
+
+        def function() -> Sequence[Tensor]:
+            self.optimizer.step()
+            return []
+
+        try:
+            self._captured = self.engine.capture(function)
+        except NotCapturable as error:
+            self._is_refused = True
+            self.report(f"note: the steps of {type(self.optimizer).__name__} are not captured: {error}")
+            self.optimizer.step()
+
+    def state(self) -> dict[str, ParameterState]:
+        return self.usual.state()
+
+    def snapshot(self) -> Callable[[], None]:
+        restore_usual = self.usual.snapshot()
+
+        def restore() -> None:
+            restore_usual()
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate
+            self._captured, self._taken = None, 0  # the optimizer's state is in other tensors now
+
+        return restore
+
+    def finish(self) -> None:
+        for group, (rate, capturable) in zip(self.optimizer.param_groups, self._before, strict=True):
+            group.update(lr=rate, capturable=capturable)
+        for kept in self.optimizer.state.values():
+            if isinstance(kept.get("step"), Tensor):
+                kept["step"] = kept["step"].cpu()
 
 
 class FlatStep:

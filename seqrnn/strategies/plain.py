@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +15,11 @@ from torch.optim import Optimizer
 from seqrnn.device import DeviceContext
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
-from seqrnn.models.protocol import State, detached
+from seqrnn.models.protocol import State
 from seqrnn.models.unroll import unroll_between
 from seqrnn.schedule import Schedule, Window, split_updates
 from seqrnn.strategies import strategy_state
+from seqrnn.strategies.capture import CapturedUpdates, Engine
 from seqrnn.strategies.optimizer_step import OptimizerStep, ParameterStep, optimizer_step
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.reading import WindowData, WindowReader, selected
@@ -34,9 +37,15 @@ class Gradients(Protocol):
     states: dict[int, State]  # carried states by the timestep that they come before
     influence: dict[str, Tensor]  # as in ``StrategyState``
 
-    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+    def read(self, windows: Windows) -> Sequence[Any]:
+        """Returns the windows of an update with their data."""
+
+    def __call__(self, inputs: Sequence[Any]) -> tuple[list[Tensor], int]:
         """Adds the gradient of the summed loss of the windows' fresh timesteps to the parameters' ``.grad``. Does not
         wait for the device.
+
+        Args:
+            inputs: from ``read``.
 
         Returns:
             Losses () whose sum that loss is, and the number of valid targets that it is a sum over.
@@ -52,17 +61,28 @@ class Plain:
 
     Args:
         gradients: computes the gradient of an update.
+        engine: captures updates, so that later ones repeat them (see ``seqrnn.strategies.capture``); None: each is
+            computed by itself.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, schedule: Schedule, gradients: Gradients) -> None:
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        gradients: Gradients,
+        engine: Engine | None = None,
+    ) -> None:
         self.network, self.parameters = network, list(network.parameters())
-        self.optimizer, self.schedule, self.gradients = optimizer, schedule, gradients
+        self.optimizer, self.schedule, self.gradients, self.engine = optimizer, schedule, gradients, engine
+        self._captured: CapturedUpdates | None = None
+        self._announce: Callable[[str], None] = lambda text: None
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.zero = self.parameters[0].new_zeros(())
         self._step: OptimizerStep | None = None  # made by the first update, after the state has been restored
 
     def prepare(self, announce: Callable[[str], None]) -> None:
-        pass
+        self._announce = announce
 
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
         return StrategyState(
@@ -81,10 +101,18 @@ class Plain:
     def finish(self) -> None:
         if self._step:
             self._step.finish()
-            self._step = None
+            self._step = self._captured = None
+
+    def _use(self, step: OptimizerStep) -> None:
+        """Steps by ``step`` from now on."""
+        self._step = step
+        if self.engine is not None:
+            self._captured = CapturedUpdates(self.engine, self.network, self.gradients, step.gather, self._announce)
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
-        self._step = self._step or optimizer_step(self.network, self.optimizer, self.schedule.clip_norm)
+        if self._step is None:
+            clip_norm = self.schedule.clip_norm
+            self._use(optimizer_step(self.network, self.optimizer, clip_norm, self.engine, self._announce))
         self.gradients.reader.plan(ranges, self.schedule)
         updates = list(split_updates(ranges, self.schedule.windows_per_update))[: len(factors)]
         restore = self._snapshot() if len(updates) > 1 else None
@@ -111,21 +139,28 @@ class Plain:
 
     def _gradient(self, update: WindowRanges, figures: Figures) -> None:
         """Computes the gradient of an update, averaged and clipped."""
+        windows = self.schedule.windows_of(update)
+        inputs = self.gradients.read(windows)
+        compute = partial(self._compute, inputs)
+        found, targets = self._captured(inputs, compute) if self._captured else compute()
+        timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
+        figures.add(update[0].epoch, timesteps, found, targets)
+
+    def _compute(self, inputs: Sequence[Any]) -> tuple[Tensor, int]:
+        """Computes a gradient; returns losses and its norm as one tensor, and how many targets are valid."""
         for parameter in self.parameters:  # also of those that the optimizer does not have
             parameter.grad = None
-        windows = self.schedule.windows_of(update)
-        losses, targets = self.gradients(windows)
+        losses, targets = self.gradients(inputs)
         norm = self._gather(targets) if targets else self.zero
-        timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
-        figures.add(update[0].epoch, timesteps, losses or [self.zero], targets, norm)
+        return torch.stack([*(losses or [self.zero]), norm]), targets
 
     def _gather(self, targets: int) -> Tensor:
         assert self._step is not None
         norm = self._step.gather(targets)
         if norm is None:  # some parameters have no gradient, and optimizers leave those alone
             self._step.finish()
-            self._step = ParameterStep(self.network, self.optimizer, self.schedule.clip_norm)
-            norm = self._step.gather(targets)
+            self._use(step := ParameterStep(self.network, self.optimizer, self.schedule.clip_norm))
+            norm = step.gather(targets)
             assert norm is not None
         return norm
 
@@ -161,27 +196,32 @@ class Figures:
         self.epochs: list[int] = []
         self.timesteps: list[int] = []
         self.targets: list[int] = []
-        self._losses: list[Tensor] = []
-        self._updates: list[int] = []  # of each loss
-        self._norms: list[Tensor] = []
+        self._found: list[Tensor] = []
         self._fetched: tuple[Numbers, Numbers] | None = None
 
-    def add(self, epoch: int, timesteps: int, losses: Sequence[Tensor], targets: int, norm: Tensor) -> None:
-        """Adds an update."""
-        self._updates += [len(self.epochs)] * len(losses)
+    def add(self, epoch: int, timesteps: int, found: Tensor, targets: int) -> None:
+        """Adds an update.
+
+        Args:
+            found: the losses of its windows, and the norm of its gradient.
+        """
         self.epochs.append(epoch)
         self.timesteps.append(timesteps)
         self.targets.append(targets)
-        self._losses += losses
-        self._norms.append(norm)
+        self._found.append(found)
 
     def _fetch(self) -> tuple[Numbers, Numbers]:
         """Returns losses and norms; waits for the device the first time."""
         if self._fetched is None:
-            values = torch.cat([torch.stack(self._losses).double(), torch.stack(self._norms).double()]).cpu().numpy()
-            losses = np.bincount(self._updates, weights=values[: len(self._losses)]).astype(np.float64)
-            self._fetched = fetched = losses, values[len(self._losses) :]
-            return fetched
+            values = torch.cat(self._found).double().cpu().numpy()
+            counts = [each.shape[0] for each in self._found]
+            ends = np.cumsum(counts)
+            updates = np.repeat(np.arange(len(counts)), counts)
+            norms = values[ends - 1].copy()
+            values[ends - 1] = 0.0
+            losses = np.bincount(updates, weights=values).astype(np.float64)
+            self._fetched = found = losses, norms
+            return found
         return self._fetched
 
     def first_diverged(self) -> int | None:
@@ -199,6 +239,40 @@ class Figures:
         return UpdateStats(epochs, timesteps, losses[:count], targets, norms[:count], rates)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowInput:
+    """A window with its data.
+
+    Args:
+        streams: of its batch.
+        is_carried: whether the state before ``window.keep`` belongs to its batch.
+    """
+
+    window: Window
+    streams: int
+    is_carried: bool
+    data: WindowData
+
+    @property
+    def start(self) -> int:
+        return self.window.start
+
+    @property
+    def begins_batch(self) -> bool:
+        return self.window.fresh == 0
+
+    def layout(self, origin: int) -> Hashable:
+        start, fresh, stop, keep = self.window
+        at = (start == 0, fresh == 0, start - origin, fresh - start, stop - start, keep - start)
+        return at, self.streams, self.is_carried, self.data.layout
+
+    def tensors(self) -> list[Tensor]:
+        return self.data.tensors()
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> WindowInput:
+        return replace(self, data=self.data.with_tensors(tensors))
+
+
 class WindowRunner:
     """Runs the cell of a network over one window after another.
 
@@ -211,22 +285,28 @@ class WindowRunner:
         self.reader = WindowReader(context, data_format)
         self.states: dict[int, State] = {}  # carried states by the timestep that they come before
 
-    def __call__(self, batch: Batch, window: Window) -> tuple[Tensor, WindowData]:
-        """Returns the outputs of the cell (T', B, H) for the window's fresh timesteps, and its data."""
+    def read(self, batch: Batch, window: Window) -> WindowInput:
+        """Returns a window with its data."""
+        return WindowInput(window, batch.streams, window.keep < batch.timesteps, self.reader(batch, window))
+
+    def __call__(self, each: WindowInput) -> Tensor:
+        """Returns the outputs of the cell (T', B, H) for the window's fresh timesteps."""
+        window, restarts = each.window, each.data.restarts
         if window.fresh == 0:
             self.states.clear()  # a batch begins: other sequences
-        data = self.reader(batch, window)
-        state, restarts = self.states.pop(window.start, None), data.restarts
+        state = self.states.pop(window.start, None)
         if state is None:
-            state = self.network.initial_state(batch.streams)
-            restarts = [each for each in restarts if each[0]]  # sequences that start here are in that state already
+            state = self.network.initial_state(each.streams)
+            restarts = [
+                found for found in restarts if found[0]
+            ]  # sequences that start here are in that state already
         recur, initial_state, keep = self.network.recur, self.network.initial_state, window.keep - window.start
         with self.context.precision():
-            hidden, carried = unroll_between(recur, initial_state, data.inputs, restarts, state, keep)
-        if self.carry and window.keep < batch.timesteps:
-            self.states[window.keep] = detached(carried)
+            hidden, carried = unroll_between(recur, initial_state, each.data.inputs, restarts, state, keep)
+        if self.carry and each.is_carried:
+            self.states[window.keep] = self.context.carried(carried)
         fresh = window.fresh - window.start
-        return hidden[fresh:] if fresh else hidden, data
+        return hidden[fresh:] if fresh else hidden
 
 
 class WindowByWindow:
@@ -240,10 +320,13 @@ class WindowByWindow:
         self.reader, self.states = self.run.reader, self.run.states
         self.influence: dict[str, Tensor] = {}
 
-    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
+    def read(self, windows: Windows) -> Sequence[WindowInput]:
+        return [self.run.read(batch, window) for batch, window in windows]
+
+    def __call__(self, inputs: Sequence[WindowInput]) -> tuple[list[Tensor], int]:
         losses, count = [], 0
-        for batch, window in windows:
-            hidden, data = self.run(batch, window)
+        for each in inputs:
+            hidden, data = self.run(each), each.data
             if data.count:
                 with self.context.precision():
                     outputs = self.network.head(selected(hidden, data.selection))  # (N, O)

@@ -5,6 +5,7 @@ T timesteps, B streams, I inputs, O outputs; T' timesteps of a window, N valid t
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from seqrnn.device import DeviceContext
 from seqrnn.models.unroll import Restarts, restarts_of
 from seqrnn.schedule import Schedule, Window
+from seqrnn.strategies.capture import place
 from seqrnn.strategies.protocol import WindowRanges
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch, Chunk
@@ -45,6 +47,30 @@ class WindowData:
     targets: Tensor
     count: int
 
+    @property
+    def layout(self) -> Hashable:
+        """All that a computation depends on besides the numbers in its tensors."""
+        chosen = self.selection
+        selection = (chosen.start, chosen.stop) if isinstance(chosen, slice) else len(chosen)
+        restarts = tuple(step for step, _ in self.restarts)
+        # One input number makes products of one term, which are the same wherever it lies.
+        inputs = place(self.inputs) if self.inputs.shape[-1] > 1 else self.inputs.shape
+        return inputs, self.targets.shape, self.count, selection, restarts
+
+    def tensors(self) -> list[Tensor]:
+        """Returns its tensors."""
+        found = [self.inputs, self.targets]
+        if isinstance(self.selection, Tensor):
+            found.append(self.selection)
+        return found + [streams for _, streams in self.restarts] if self.restarts else found
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> WindowData:
+        """Returns the same with other tensors."""
+        inputs, targets, *others = tensors
+        selection = others.pop(0) if isinstance(self.selection, Tensor) else self.selection
+        restarts = [(step, streams) for (step, _), streams in zip(self.restarts, others, strict=True)]
+        return WindowData(inputs, restarts, selection, targets, self.count)
+
 
 @dataclass(slots=True)
 class Piece:
@@ -72,8 +98,11 @@ class Piece:
 
     def _cut(self, window: Window) -> WindowData:
         begin, fresh, end = window.start - self.start, window.fresh - self.start, window.stop - self.start
-        restarts: Restarts = restarts_of(self.starts[begin:end]) if self.has_starts[begin:end].any() else ()
         targets = self.targets[fresh:end]
+        restarts: Restarts = ()
+        if self.has_starts[begin:end].any():
+            found = restarts_of(self.starts[begin:end])
+            restarts = [(step, streams.to(targets.device)) for step, streams in found]
         if self.all_valid:
             count = (end - fresh) * self.valid.shape[1]
             return WindowData(self.inputs[begin:end], restarts, EVERYTHING, targets.flatten(0, 1), count)

@@ -78,7 +78,7 @@ class RidgeRegression:
         """Returns the summed loss of a window's fresh timesteps, their number, and what they add to the two sums.
         Adds the gradient of the loss to the head's."""
         with torch.no_grad():
-            hidden, _ = self.runner(batch, window)  # (T', B, H)
+            hidden = self.runner(self.runner.read(batch, window))  # (T', B, H)
         piece = self.runner.reader.piece(batch, window.start, window.stop)
         fresh = slice(window.fresh - piece.start, window.stop - piece.start)
         valid = torch.from_numpy(piece.valid[fresh]) & self._settled(batch, window)  # (T', B)

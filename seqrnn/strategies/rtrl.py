@@ -69,8 +69,11 @@ class RTRL:
             parts = [stored[name].flatten(2) for name in self.kept.parameters]
             self._values = torch.cat(parts, dim=2).to(like.device, like.dtype)
 
-    def __call__(self, windows: Windows) -> tuple[list[Tensor], int]:
-        found = [self._pass(batch, window) for batch, window in windows]
+    def read(self, windows: Windows) -> Windows:
+        return windows  # each timestep is read by itself
+
+    def __call__(self, inputs: Windows) -> tuple[list[Tensor], int]:
+        found = [self._pass(batch, window) for batch, window in inputs]
         return [loss for loss, _ in found], sum(targets for _, targets in found)
 
     def _pass(self, batch: Batch, window: Window) -> tuple[Tensor, int]:

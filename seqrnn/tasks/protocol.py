@@ -33,12 +33,17 @@ class Chunk:
     starts: Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Chunk:
-        """Returns the chunk on a device, with floating-point values in ``dtype``."""
+        """Returns the chunk on a device, with floating-point values in ``dtype``. A GPU copies it from pinned memory
+        while the processor does something else."""
         targets_dtype = dtype if self.targets.is_floating_point() else self.targets.dtype
+        inputs, targets, valid = (
+            part.pin_memory() if device.type == "cuda" and part.device.type == "cpu" else part
+            for part in (self.inputs, self.targets, self.valid)
+        )
         return Chunk(
-            self.inputs.to(device, dtype),
-            self.targets.to(device, targets_dtype),
-            self.valid.to(device),
+            inputs.to(device, dtype, non_blocking=True),
+            targets.to(device, targets_dtype, non_blocking=True),
+            valid.to(device, non_blocking=True),
             self.starts,
         )
 

@@ -197,7 +197,7 @@ FUTURES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(FUTURES))
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=[pytest.mark.long] * ("two" in one)) for one in FUTURES])
 def test_targets_of_the_future_are_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, name = FUTURES[kind]
     trials = trials_come_to(monkeypatch, 0.3)
@@ -211,7 +211,9 @@ def test_targets_of_the_future_are_found(kind: str, monkeypatch: pytest.MonkeyPa
         assert not list(FutureInstrument().symptoms(FutureInstrument().measure(run_of(Given(inputs, make(inputs))))))
 
 
-@pytest.mark.parametrize("ahead", [1, 3, 20])
+@pytest.mark.parametrize(
+    "ahead", [1, pytest.param(3, marks=pytest.mark.long), pytest.param(20, marks=pytest.mark.long)]
+)
 def test_a_forecast_is_no_fault(ahead: int) -> None:
     walk = drawn().cumsum(dim=0)
     for task in (Given(walk, walk.roll(-ahead, 0)), Given(walk, walk.roll(-ahead, 0) - walk)):
@@ -300,7 +302,9 @@ def test_an_input_that_is_left_out_is_found(weight: float, name: list[str], monk
     assert all(finding.remedies == ["all inputs"] for finding in findings)
 
 
-@pytest.mark.parametrize(("effect", "name"), [(1.6, ["little_data"]), (1.05, []), (None, [])])
+@pytest.mark.parametrize(
+    ("effect", "name"), [(1.6, ["little_data"]), (1.05, []), pytest.param(None, [], marks=pytest.mark.long)]
+)
 def test_little_data_is_told_from_a_training_that_is_too_long(
     effect: float | None, name: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

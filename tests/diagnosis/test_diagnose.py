@@ -248,6 +248,7 @@ def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_reme
     named = [cause["finding"]["name"] for cause in verdict["causes"]]
     assert "window" in named, out
     assert verdict["command"] is not None, out
-    windows = [word for word in verdict["command"].split() if word.startswith("schedule.window=")]
-    assert windows == [word for word in windows if int(word.partition("=")[2]) >= 10]
+    words = verdict["command"].split()
+    windows = [int(word.partition("=")[2]) for word in words if word.startswith("schedule.window=")]
+    assert min(windows) >= 10 or {"schedule.gradient=rtrl", "schedule.gradient=snap1"} & set(words), out
     assert len(windows) == 1

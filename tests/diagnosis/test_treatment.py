@@ -20,7 +20,7 @@ from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.treatment import Treatment
 from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import judge
-from seqrnn.errors import Diverged
+from seqrnn.errors import ConfigError, Diverged
 from seqrnn.rundir.request import RunRequest
 
 SMALL = ("task=sincos", "model=elman", "smoke=true", "optimizer.lr=0.0001")
@@ -97,6 +97,26 @@ def test_a_second_treatment_continues_from_the_best_and_overwrites_nothing(
     assert made.kept[-1].directory.name == "1"
     assert "earlier treatment" in text
     assert json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text()) == first
+
+
+def test_two_treatments_at_once_train_in_directories_of_their_own(small: Path, advising: Callable[..., None]) -> None:
+    def meeting(request: RunRequest, evaluated: Callable[[Any], None]) -> None:
+        other = treatment.Treatment(small, make_run)
+        assert other._new_directory() != request.directory
+        make_run(request, evaluated)
+
+    advising([trial(BETTER)], [])
+    made, _ = treated(small, meeting)
+    assert [step.directory.name for step in made.steps] == ["run", "1"]
+    assert not any((made.folder / "2").iterdir())
+
+
+def test_a_treatment_writes_through_no_link(small: Path, advising: Callable[..., None], tmp_path: Path) -> None:
+    advising([trial(BETTER)])
+    small.with_name(f"{small.name}-treated").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link"):
+        treated(small)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_where_nothing_helps_that_is_said(small: Path, advising: Callable[..., None]) -> None:

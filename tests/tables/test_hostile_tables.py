@@ -33,7 +33,7 @@ from seqrnn.rundir.request import RunRequest
 from seqrnn.tasks.checks import check_data
 
 MORE = int(os.environ.get("SEQRNN_FUZZ", "1"))
-TABLES, PARTS = 500 * MORE, 2
+TABLES, PARTS = 200 * MORE, 2
 WHOLE = 100  # one of so many tables that can be read trains a network
 SLOWEST = 30.0  # seconds
 

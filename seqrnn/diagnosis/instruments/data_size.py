@@ -51,7 +51,7 @@ class DataSize(Record):
 @register("instrument", "data_size")
 class DataSizeInstrument:
     description = "asking whether there is too little data"
-    order = 25
+    order = 16
     result_type = DataSize
 
     def measure(self, run: TrainedRun) -> DataSize:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 HELPS = 0.9  # ratio
 PROVEN = 0.75  # effect
-ENOUGH = 0.03  # above the least ratio: the smallest delay that comes so close is the one that is named
+ENOUGH, ROUNDING = 0.1, 0.01  # above the least ratio: the smallest delay that comes so close is the one that is named
 UNEXPLAINED = 0.02  # of the targets' variance, by a readout without later inputs
 AHEAD = (1, 2, 4)
 BEHIND = 3  # timesteps before the present
@@ -73,7 +73,7 @@ class Future(Record):
 @register("instrument", "future")
 class FutureInstrument:
     description = "asking whether targets depend on later inputs"
-    order = 18
+    order = 14
     result_type = Future
 
     def measure(self, run: TrainedRun) -> Future:
@@ -99,7 +99,9 @@ class FutureInstrument:
         ratios = ratios_of(run, found)
         result = Future(ahead=list(AHEAD), ratios=ratios, independent=found.independent)
         least = min(ratio.value for ratio in ratios)
-        delay = next(k for k, ratio in zip(AHEAD, ratios, strict=True) if ratio.value <= least + ENOUGH)
+        delay = next(
+            k for k, ratio in zip(AHEAD, ratios, strict=True) if ratio.value <= (1 + ENOUGH) * least + ROUNDING
+        )
         if ratios[AHEAD.index(delay)].high >= HELPS or "lr" not in run.values["optimizer"]:
             return result
         try:

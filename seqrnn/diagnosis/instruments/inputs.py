@@ -66,7 +66,7 @@ class Inputs(Record):
 @register("instrument", "inputs")
 class InputsInstrument:
     description = "looking at the size of inputs"
-    order = 16
+    order = 11
     result_type = Inputs
 
     def measure(self, run: TrainedRun) -> Inputs:

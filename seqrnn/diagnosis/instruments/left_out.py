@@ -48,7 +48,7 @@ class LeftOut(Record):
 @register("instrument", "left_out")
 class LeftOutInstrument:
     description = "looking for inputs that are left out"
-    order = 17
+    order = 12
     result_type = LeftOut
 
     def measure(self, run: TrainedRun) -> LeftOut:

@@ -57,7 +57,7 @@ class Losses(Record):
 @register("instrument", "losses")
 class LossesInstrument:
     description = "asking whether outliers rule the loss"
-    order = 26
+    order = 13
     result_type = Losses
 
     def measure(self, run: TrainedRun) -> Losses:
