@@ -273,7 +273,7 @@ def test_what_takes_much_memory_is_not_captured(monkeypatch: pytest.MonkeyPatch)
     assert all("not be faster" in note for note in notes)
 
 
-@pytest.mark.parametrize("engine", [Recording, Direct])
+@pytest.mark.parametrize("engine", [Recording, pytest.param(Direct, marks=pytest.mark.long)])
 def test_nothing_is_fetched_while_updates_are_repeated(engine: Any) -> None:
     plan = make_schedule(window=4, carry=True, clip_norm=1.0, epochs=10)
     task = StubTask([[random_batch(40, 2, valid=1.0, starts=0.0)]])
@@ -302,7 +302,7 @@ class OnDevice(torch.optim.SGD):
             parameter.sub_(torch.as_tensor(group["lr"], dtype=parameter.dtype) * parameter.grad / count.sqrt())
 
 
-@pytest.mark.parametrize("bad", [None, 3, 17])
+@pytest.mark.parametrize("bad", [pytest.param(None, marks=pytest.mark.long), 3, 17])
 def test_captured_steps_take_their_learning_rate_from_a_tensor(bad: int | None) -> None:
     results, engine = [], Direct()
     for each in (None, engine):
