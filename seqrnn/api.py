@@ -42,11 +42,13 @@ class Host:
 
     Args:
         strategy: returns what computes the updates.
+        build: builds the objects of the run from its config.
         signals: returns what receives the signals that ask the run to end.
     """
 
     strategy: Callable[[Components], Strategy] = choose
     signals: Callable[[], Signals] = Signals
+    build: Callable[[settings.Values], Components] = components.build_components
 
 
 ALONE = Host()
@@ -171,7 +173,7 @@ def execute(
     Args:
         draws, evaluated, host: as for ``carry_out``.
     """
-    run = components.build_components(request.values)
+    run = host.build(request.values)
     checks.check_data(run.task, run.schedule.streams, run.context.dtype)
     source = run.settings.init_from if not request.resuming else None
     origin = start_from(source, run.network) if source else None

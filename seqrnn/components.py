@@ -26,7 +26,11 @@ KINDS = ("regression", "classification")
 
 @dataclass(frozen=True)
 class Components:
-    """The config of a run, as plain values, and the objects that are built from it."""
+    """The config of a run, as plain values, and the objects that are built from it.
+
+    Args:
+        processes: how many processes share out the streams.
+    """
 
     values: Values
     settings: Settings
@@ -36,6 +40,7 @@ class Components:
     optimizer: Optimizer
     schedule: Schedule
     context: DeviceContext
+    processes: int = 1
 
 
 def check_config(values: Values) -> None:

@@ -94,6 +94,7 @@ class WindowRange(Generic[AnyBatch]):
         epoch: the number of the epoch that they belong to.
         ends_epoch: whether they are the last of their epoch, which also ends an update.
         epochs: for how many consecutive epochs they are repeated, if they are a whole epoch.
+        number: of the batch in its epoch.
     """
 
     epoch: int
@@ -102,6 +103,7 @@ class WindowRange(Generic[AnyBatch]):
     count: int
     ends_epoch: bool
     epochs: int = 1
+    number: int = 0
 
 
 def split_updates(
@@ -376,7 +378,7 @@ class WindowSampler(Generic[AnyBatch]):
             count = min(windows - self.window, updates * passes - pending)
             ends_batch = self.window + count == windows
             ends_epoch = ends_batch and self.batch + 1 == len(self._batches)
-            ranges.append(WindowRange(self.epoch, batch, self.window, count, ends_epoch))
+            ranges.append(WindowRange(self.epoch, batch, self.window, count, ends_epoch, number=self.batch))
             complete, pending = divmod(pending + count, passes)
             updates -= complete
             if ends_epoch and pending:

@@ -28,6 +28,7 @@ FLOORS = (
     ("plots",),
     ("recording",),
     ("checkpoints",),
+    ("processes",),
     ("diagnosis", "streaming"),
     ("resuming", "results", "run_table"),
     ("exporting",),

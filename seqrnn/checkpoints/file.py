@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def write(path: Path, tree: Tree) -> None:
         Damaged: the bytes that are read back are others than those that were written.
     """
     with replacing(path, durable=True, check=check) as temporary:
-        temporary.write_bytes(_file_content(tree))
+        temporary.write_bytes(packed(tree))
 
 
 def read(path: Path) -> Tree:
@@ -66,7 +67,14 @@ def read(path: Path) -> Tree:
     metadata = check(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tree: Tree = _decode(json.loads(metadata["state"]), file, set(file.keys()))
+            remaining = set(file.keys())  # each is read once: a small file cannot stand for any number of copies
+
+            def take(name: str) -> Tensor:
+                remaining.remove(name)
+                tensor: Tensor = file.get_tensor(name).clone()
+                return tensor
+
+            tree: Tree = _decode(json.loads(metadata["state"]), take)
     except Exception as error:
         raise Damaged(f"{path}: damaged: {error}") from None
     return tree
@@ -121,7 +129,8 @@ def check(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _file_content(tree: Tree) -> bytearray:
+def packed(tree: Tree) -> bytearray:
+    """Returns the content of a checkpoint file."""
     tensors: dict[str, Tensor] = {}
     state = json.dumps(_encode(tree, "", tensors))
     metadata = {"format": FORMAT, "version": str(VERSION), "sha256": ZEROS.decode(), "state": state}
@@ -130,6 +139,16 @@ def _file_content(tree: Tree) -> bytearray:
     assert found
     content[found.start(1) : found.end(1)] = hashlib.sha256(content).hexdigest().encode()
     return content
+
+
+def unpacked(content: bytes) -> Tree:
+    """Returns the tree of what ``packed`` has returned, in a process that this one trusts: nothing is checked."""
+    length = int.from_bytes(content[:8], "little")
+    tensors = safetensors.torch.load(content)
+    tree: Tree = _decode(
+        json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["state"]), tensors.__getitem__
+    )
+    return tree
 
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -146,19 +165,14 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{name}: a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _decode(value: Any, file: Any, remaining: set[str]) -> Any:
-    """Returns a tree from JSON, with its tensors read from an open safetensors file.
+def _decode(value: Any, take: Callable[[str], Tensor]) -> Any:
+    """Returns a tree from JSON.
 
     Args:
-        remaining: the names of tensors that have not been read. Each is read once, so that a small file cannot stand
-            for any number of copies.
-
-    Raises:
-        KeyError: a tensor is not there, or stands for a second part.
+        take: returns a tensor of the file by its name; raises a KeyError if it is not there or has been taken.
     """
     if isinstance(value, dict):
         if set(value) == {TENSOR}:
-            remaining.remove(value[TENSOR])
-            return file.get_tensor(value[TENSOR]).clone()
-        return {key: _decode(part, file, remaining) for key, part in value.items()}
-    return [_decode(part, file, remaining) for part in value] if isinstance(value, list) else value
+            return take(value[TENSOR])
+        return {key: _decode(part, take) for key, part in value.items()}
+    return [_decode(part, take) for part in value] if isinstance(value, list) else value

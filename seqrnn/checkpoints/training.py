@@ -277,7 +277,7 @@ class Training:
             **{name: versions[name] for name in PACKAGES},
             "device": self.components.context.device.type,
             "threads": str(torch.get_num_threads()),
-            "strategy": type(self.strategy).__name__.lower(),
+            "strategy": getattr(self.strategy, "name", type(self.strategy).__name__.lower()),
         }
 
     def _changes(self, was: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 import yaml
@@ -15,7 +16,16 @@ from omegaconf import DictConfig
 
 from seqrnn import config_files, resuming
 from seqrnn.cli import arguments, key_help, reporting, workers
+from seqrnn.errors import ConfigError
+from seqrnn.processes import environment
+from seqrnn.processes.environment import Place
 from seqrnn.rundir.request import RunRequest
+
+if TYPE_CHECKING:
+    from seqrnn.api import Host
+    from seqrnn.processes.group import Group
+
+_group: Group | None = None  # the processes that share the run of this command, if there are several
 
 
 @hydra.main(version_base="1.3", config_path=config_files.config_directory(), config_name="config")
@@ -29,7 +39,9 @@ def train(config: DictConfig) -> float:
             from seqrnn import api, settings
         overrides = api.typed_overrides(context)
         settings.refuse_sweep_options(overrides)
-        request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides))
+        if _group is not None and context.mode != RunMode.RUN:
+            raise _one_run_only(_group.place)
+        request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides), host=_host())
         if request.directory != directory:  # the config names the directory of a run to be resumed
             reporting.remove_if_new_and_empty(directory)
         return loss
@@ -40,7 +52,20 @@ def resume(request: RunRequest) -> None:
     with reporting.reporting(request.directory):
         with reporting.importing():
             from seqrnn import api
-        api.carry_out(request)
+        api.carry_out(request, host=_host())
+
+
+def _host() -> Host:
+    """Returns what a run takes from this process."""
+    from seqrnn import api
+
+    if _group is None:
+        return api.ALONE
+    from seqrnn.processes.leading import Leading
+    from seqrnn.processes.sharing import build_components
+
+    group = _group
+    return api.Host(lambda run: Leading(run, group), build=lambda values: build_components(values, group))
 
 
 def show_help() -> None:
@@ -56,6 +81,42 @@ def show_help() -> None:
 def command() -> None:
     """Does what the command line asks for."""
     flags, overrides = arguments.split(sys.argv[1:])
+    place = environment.place()
+    if place is None:
+        _do(flags, overrides)
+        return
+    is_only_shown = {"--version", "--help", "-h", *arguments.INFORMATIVE} & {*flags}
+    if is_only_shown or arguments.value_of(flags, "--cfg", "-c"):
+        if place.rank == 0:
+            _do(flags, overrides)
+        return
+    if {"-m", "--multirun"} & {*flags}:
+        if place.rank == 0:
+            raise _one_run_only(place)
+        sys.exit(ConfigError.exit_code)
+    with reporting.importing():
+        from seqrnn.processes import group, helping
+    if place.rank:
+        sys.exit(helping.help_leader(place))
+    global _group
+    _group = group.Group(place)
+    try:
+        _do(flags, overrides)
+    except BaseException as error:
+        _group.leave(reporting.exit_code_of(error))
+        raise
+    _group.leave(0)
+
+
+def _one_run_only(place: Place) -> ConfigError:
+    return ConfigError(
+        f"-m: {place.size} processes share one run, and a sweep is many; start the sweep in one process (without "
+        "torchrun), whose launchers make its runs side by side (hydra/launcher=local n_jobs=…)"
+    )
+
+
+def _do(flags: list[str], overrides: list[str]) -> None:
+    """Does what flags and overrides ask for."""
     if "--version" in flags:
         print(arguments.versions())
         return

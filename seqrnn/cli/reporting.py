@@ -78,6 +78,15 @@ def run_hydra(command: Callable[[], Any]) -> None:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
+def exit_code_of(error: BaseException) -> int:
+    """Returns the exit code of a command that ends with ``error``."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return int(getattr(error, "exit_code", INTERRUPTED))
+    return getattr(error, "exit_code", 2 if isinstance(error, OSError) else 1)
+
+
 def wants_traceback() -> bool:
     """Returns whether the user asks for tracebacks, in hydra's way: HYDRA_FULL_ERROR=1."""
     return os.environ.get("HYDRA_FULL_ERROR") not in (None, "", "0")

@@ -33,10 +33,15 @@ def facts(components: Components, planned_updates: int, directory: Path) -> dict
         "optimizer": _optimizer(optimizer, schedule.lr_decay),
         "schedule": schedule.describe(),
         "length": f"{schedule.epochs:,} epoch{'s' * (schedule.epochs > 1)} · {planned_updates:,} updates",
-        "device": f"{device.describe(components.context.device)} · {settings.precision} · seed {settings.seed}",
+        "device": f"{_device(components)} · {settings.precision} · seed {settings.seed}",
         **({"kernel": f"torch: {reason}"} if reason and network.kernel == "auto" else {}),
         "results": relative(directory),
     }
+
+
+def _device(components: Components) -> str:
+    described = device.describe(components.context.device)
+    return f"{components.processes} processes on {described}" if components.processes > 1 else described
 
 
 def _optimizer(settings: Mapping[str, Any], lr_decay: str) -> str:

@@ -49,6 +49,7 @@ def summarise(
         "device": device.describe(components.context.device),
         "precision": settings.precision,
         "threads": torch.get_num_threads(),
+        "processes": components.processes,
         "planned_updates": progress.planned_updates,
         "position": progress.position,
         "updates": progress.updates,

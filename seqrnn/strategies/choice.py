@@ -56,11 +56,20 @@ def choose(components: Components) -> Strategy:
         batches = [batch for batch, _ in distinct(components.task.train(0, components.schedule.streams))]
         largest = max(batch.streams for batch in batches), max(batch.timesteps for batch in batches)
         return Compiled(network, components.loss, components.optimizer, schedule, largest, torch.get_num_threads())
+    return Plain(network, components.optimizer, schedule, torch_gradients(components), engine_for(components))
+
+
+def torch_gradients(components: Components) -> Gradients:
+    """Returns the fastest way to compute the gradient of an update with torch.
+
+    Raises:
+        ConfigError: the schedule's gradient is not defined for this network.
+    """
+    network, schedule, context = components.network, components.schedule, components.context
     data_format = DataFormat.of(components.task)
-    gradients = window_by_window(network, components.loss, schedule, context, data_format)
     if not schedule.is_forward and folding_pays(components):
-        gradients = Folded(network, components.loss, schedule.carry, context, data_format)
-    return Plain(network, components.optimizer, schedule, gradients, engine_for(components))
+        return Folded(network, components.loss, schedule.carry, context, data_format)
+    return window_by_window(network, components.loss, schedule, context, data_format)
 
 
 def engine_for(components: Components) -> Engine | None:
