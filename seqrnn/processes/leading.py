@@ -41,7 +41,8 @@ class Leading:
         streams, size = self.schedule.streams, self.group.size
         least, more = divmod(streams, size)
         each = f"{least}" if not more else f"{least} or {least + 1}"
-        announce(f"  {size} processes share out the {streams} streams, {each} each; torch makes the updates, uncaptured")
+        shares = f"  {size} processes share out the {streams} streams, {each} each"
+        announce(f"{shares}; torch makes the updates, uncaptured")
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         self._send_state()
