@@ -204,7 +204,6 @@ class Cell(torch.nn.Module):
         self.register_buffer("mean", torch.zeros(3))
 
     def forward(self, inputs: Tensor, state: Any) -> Any:
-        self.calls += 1
         h, outputs = state[0][0], []
         for x in inputs:
             h = torch.tanh(self.W(torch.cat([x, h], dim=1)) + self.extra(self, h))
@@ -216,6 +215,11 @@ class Cell(torch.nn.Module):
 
     def recurrent_weights(self) -> Any:
         return []
+
+
+def count(cell: Cell) -> int:
+    cell.calls += 1
+    return cell.calls
 
 
 def running_mean(cell: Cell, h: Tensor) -> Tensor:
@@ -235,8 +239,9 @@ def outside_of_torch(cell: Cell, h: Tensor) -> Tensor:
     [
         (lambda cell, h: 0.0, None),
         (running_mean, None),
-        (lambda cell, h: 0.01 * cell.calls, "keeps something in Python"),
-        (lambda cell, h: torch.from_numpy(np.array([0.1 * cell.calls] * 3)), "keeps something in Python"),
+        (lambda cell, h: 0.01 * count(cell), "keeps something in Python"),
+        (lambda cell, h: 0.1 if count(cell) > 60 else 0.0, "keeps something in Python"),
+        (lambda cell, h: torch.from_numpy(np.array([0.1 * count(cell)] * 3)), "keeps something in Python"),
         (lambda cell, h: 0.1 if h.mean() > 0 else -0.1, "Python depends on a number"),
         (lambda cell, h: h.detach()[h.detach() > 0].sum(), "Python depends on a number"),
         (outside_of_torch, "something outside of torch"),
@@ -252,9 +257,7 @@ def test_a_cell_that_cannot_be_repeated_is_noticed(extra: Any, reason: str | Non
         network = Network(Cell(extra), 2, "torch", **HEAD).double()  # type: ignore[arg-type]
         batches = [random_batch(20, 2, valid=1.0, starts=0.0)]
         results.append(train(each, network, batches, window=2, carry=True, notes=notes))
-    if reason is not None and "calls" in str(extra.__code__.co_names):
-        results[1][1]["calls"] = results[0][1]["calls"] = torch.zeros(())
-    else:
+    if "count" not in extra.__code__.co_names:  # such a cell is called more often where updates are compared
         assert_equal(*results)
     if reason is None:
         assert notes == []

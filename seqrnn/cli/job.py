@@ -111,7 +111,7 @@ def command() -> None:
 def _one_run_only(place: Place) -> ConfigError:
     return ConfigError(
         f"-m: {place.size} processes share one run, and a sweep is many; start the sweep in one process (without "
-        "torchrun), whose launchers make its runs side by side (hydra/launcher=local n_jobs=…)"
+        "torchrun); its runs can be made side by side (sweep.jobs=…, or a launcher)"
     )
 
 

@@ -9,7 +9,7 @@ captures on a CPU, and ``seqrnn.strategies.cuda_graph`` on an NVIDIA GPU.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -119,8 +119,9 @@ class CapturedUpdates:
     """Computes the gradients of updates, averaged and clipped, by capturing them.
 
     The first updates of a layout are computed as usual. One is captured; the next is computed both ways, and if
-    the results differ, updates of this layout are never captured: the network keeps something in Python, or outside
-    of torch.
+    the results differ, or the usual computation has changed a number or the length of a container that a module holds
+    as an attribute, updates of this layout are never captured: the network keeps something in Python, or outside of
+    torch.
 
     Args:
         gather: averages and clips the gradients, as ``OptimizerStep.gather`` does.
@@ -137,6 +138,7 @@ class CapturedUpdates:
     ) -> None:
         self.engine, self.gradients, self.gather, self._report = engine, gradients, gather, report
         self._reported: set[str] = set()
+        self._modules = list(network.modules())
         self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         self._updates: dict[Hashable, Update] = {}
         self._seen: Counter[Hashable] = Counter()
@@ -287,19 +289,32 @@ class CapturedUpdates:
         undo()
         self._restore(states)
         generator = self._device_generator()
+        attributes = self._attributes()
         figures, targets = compute()
         usual = [figures, *self._outcome()]
         if all(bool(tensor.isfinite().all()) for tensor in usual):
             drawn = not torch.equal(generator, self._device_generator())  # other random numbers than in the other way
             same = drawn or (len(found) == len(usual) and all(map(self._equal, found, usual)))
+            same = same and attributes == self._attributes()
             update.is_checked = True
             if not same:
                 update.compute = None
                 self._explain(
-                    "repeating the operations of one gave other numbers, as the network keeps something in Python or "
+                    "repeating the operations of one is not the same, as the network keeps something in Python or "
                     "outside of torch"
                 )
         return figures, targets
+
+    def _attributes(self) -> list[tuple[int, str, object]]:
+        """Returns what modules hold in Python: numbers and texts, and the lengths of containers."""
+        found: list[tuple[int, str, object]] = []
+        for number, module in enumerate(self._modules):
+            for name, value in vars(module).items():
+                if isinstance(value, bool | int | float | complex | str):
+                    found.append((number, name, value))
+                elif isinstance(value, Sized) and not isinstance(value, Tensor):
+                    found.append((number, name, len(value)))
+        return found
 
     def _explain(self, reason: str) -> None:
         """Reports why updates are computed as usual."""
