@@ -6,6 +6,7 @@ The cell is that of docs/extending.md. There is no compiled code for either of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ WINDOW = 10  # one stream of the integral task, an update after every window
 HIDDEN = 50
 
 
-@register("model", "leaky")
 class Leaky(nn.Module):
     """h_t = (1 − leak) h_{t−1} + leak tanh(W x_t + U h_{t−1} + b)."""
 
@@ -45,10 +45,16 @@ class Leaky(nn.Module):
         return [self.U.weight.data]
 
 
-@register("optimizer", "adadelta")
 def adadelta(parameters: Iterable[nn.Parameter], *, lr: Positive) -> torch.optim.Optimizer:
     """Adadelta (Zeiler 2012)."""
     return light(torch.optim.Adadelta)(parameters, lr=lr)
+
+
+@cache
+def registered() -> None:
+    """Registers both, once; importing this module leaves the registry as it is."""
+    register("model", "leaky")(Leaky)
+    register("optimizer", "adadelta")(adadelta)
 
 
 def values(recipe: str, words: Sequence[str]) -> Values:
@@ -57,6 +63,7 @@ def values(recipe: str, words: Sequence[str]) -> Values:
     Args:
         words: overrides that all recipes share.
     """
+    registered()
     found: dict[str, Any] = composed_values([
         "task=integral", "model=gru", "schedule=tbptt", "schedule.streams=1", f"schedule.window={WINDOW}",
         "schedule.clip_norm=null", f"schedule.max_updates={UPDATES[recipe]}", f"model.hidden_size={HIDDEN}",

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from seqrnn.api import execute
+from seqrnn.api import Host, execute
 from seqrnn.errors import Interrupted
 from seqrnn.rundir.request import RunRequest
 
@@ -243,11 +241,10 @@ def part(
     changed = {**values, **changes}
     if stop_at is not None:
         changed = {**changed, "checkpoint": {**changed["checkpoint"], "every": stop_at}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqrnn.api.Signals", lambda: StopAt(directory / "checkpoints", stop_at))
-        try:
-            execute(RunRequest(changed, directory, [], resuming=resuming))
-        except Interrupted:
-            assert stop_at is not None
-        else:
-            assert stop_at is None
+    host = Host(signals=lambda: StopAt(directory / "checkpoints", stop_at))  # type: ignore[arg-type, return-value]
+    try:
+        execute(RunRequest(changed, directory, [], resuming=resuming), host=host)
+    except Interrupted:
+        assert stop_at is not None
+    else:
+        assert stop_at is None

@@ -63,7 +63,7 @@ def test_a_tensor_of_a_checkpoint_stands_for_one_part(tmp_path: Path, monkeypatc
     encode = json.dumps
     with monkeypatch.context() as patch:
         patch.setattr(file.json, "dumps", lambda tree: encode([tree["a"]] * 1000))  # type: ignore[attr-defined]
-        path.write_bytes(file._file_content({"a": torch.zeros(3)}))
+        path.write_bytes(file.packed({"a": torch.zeros(3)}))
     with pytest.raises(Damaged):
         file.read(path)
 

@@ -35,7 +35,8 @@ def test_a_test_that_the_page_names_exists(file: str, name: str) -> None:
 
 
 def test_every_row_names_a_test() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    promises = re.sub(r"## Numbers\n.*?(?=\n## )", "", PAGE, flags=re.DOTALL)  # which has figures instead of tests
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
     assert len(rows) > 50
     for row in rows:
         proof = row.rstrip("| ").rpartition("|")[2].strip()

@@ -41,7 +41,7 @@ def by_the_loop(
     targets = 0
     for window in windows_of(schedule, batch.timesteps):
         network.zero_grad(set_to_none=False)
-        _, count = gradients([(batch, window)])
+        _, count = gradients(gradients.read([(batch, window)]))
         if windows is None or window in windows:
             found = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in network.parameters()]
             total += torch.cat([part.reshape(-1) for part in found]).numpy()

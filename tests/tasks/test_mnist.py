@@ -265,7 +265,7 @@ def test_images_that_were_first_read_in_an_evaluation_can_be_trained_on() -> Non
     schedule = make_schedule(window=7, streams=64, max_updates=1)
     gradients = WindowByWindow(network, LOSSES["cross_entropy"], True, CPU64, DataFormat.of(task))
     for window in windows_of(schedule, 28):
-        gradients([(batch, window)])
+        gradients(gradients.read([(batch, window)]))
     assert all(weight.grad is not None for weight in network.parameters())
 
 
