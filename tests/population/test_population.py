@@ -132,7 +132,8 @@ def test_an_lstm_of_many_streams_is_computed_by_torchs_own_layer() -> None:
     check(Runs("lstm", "sgd", window=6, streams=recurrences.LSTM_STREAMS + 1), 3)
 
 
-# Not all pairs: where training is unstable, 200 updates magnify what differs by rounding beyond any bound.
+# Not all pairs: where training is unstable, 200 updates magnify what differs by rounding beyond any bound. The two of
+# which this is known have fewer updates: other weights by 1e-15 make the same differences there.
 PAIRS = {"rnn": "sgd", "gru": "momentum", "lstm": "adam", "elman": "amsgrad", "indrnn": "adamw", "mingru": "radam",
          "minlstm": "rmsprop", "cornn": "adagrad", "tcn": "sgd", "esn": "momentum"}  # fmt: skip
 
@@ -141,3 +142,8 @@ PAIRS = {"rnn": "sgd", "gru": "momentum", "lstm": "adam", "elman": "amsgrad", "i
 @pytest.mark.parametrize(("model", "optimizer"), PAIRS.items())
 def test_200_updates_in_double_precision_end_within_1e9(model: str, optimizer: str) -> None:
     check(Runs(model, optimizer, window=4, stride=4), 200)
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("lnlstm", "nadam"), ("lru", "centered")])
+def test_unstable_trainings_are_equal_before_rounding_grows(model: str, optimizer: str) -> None:
+    check(Runs(model, optimizer, window=4, stride=4), 15)
