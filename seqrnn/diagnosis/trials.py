@@ -47,6 +47,8 @@ STRUCTURE = (  # keys on which the time for a timestep depends
     "schedule.gradient",
 )  # fmt: skip
 TIMED = 0.001  # of the time for all trainings, for measuring the pace of one
+PROBED = 0.01  # of the timesteps for measuring a pace, which are trained on first
+MOST_TIMED = 0.03  # of the time for all trainings, beyond which that is all that is trained on
 HOPELESS = 1e30  # the loss of a training that diverged
 Key = tuple[str, float, int, bool, int, str]
 Change = Mapping[str, Any]  # keys as typed on the command line, and their values
@@ -229,7 +231,11 @@ class Trials:
         key = repr(sorted(structure.items()))
         if key not in self._paces:
             share = min(0.05, max(2.5 / self.updates, TIMED * self.budget.seconds / max(self.spent, 1e-9)))
+            probed = max(2.5 / self.updates, PROBED * share)
             with torch.random.fork_rng(devices=()):
+                probe = self._train(Training(structure, probed, FIRST_SEED, evaluations=0))[1]
+                if structure and probe.timestep * share * self.timesteps > MOST_TIMED * self.budget.seconds:
+                    share = probed  # such as exact gradients of many streams
                 timed = Training(structure, share, FIRST_SEED, evaluations=0)
                 timestep = min(self._train(timed)[1].timestep for _ in range(2))  # one may be disturbed
                 base = self._paces.get("[]") or self._train(Training(structure, share, FIRST_SEED))[1]
