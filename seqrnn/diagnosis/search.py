@@ -217,7 +217,7 @@ class Search:
         known = [*trained, *([self.best] if self.best else [])]
         helpful = [one for one in known if one.helps]
         likely = [one for one in known if one.effect.value < self.worth]
-        self.best = min(helpful or likely, key=lambda one: one.effect.value, default=None)
+        self.best = _preferred(helpful or likely)
 
     def _combine(self, remedies: dict[str, Remedy]) -> None:
         """Adds other remedies to the best one, as long as they improve it, and a longer training at the end."""
@@ -279,10 +279,10 @@ class Search:
             count = next((seeds for seeds in (CONFIRMED, 2) if seeds * each < SPARE * trials.budget.remaining / 2), 1)
             found = self._measure([(one.name, one.change, one.length) for one in rivals], part, count)
             rivals = sorted((one for one in found if one.effect.value < self.worth), key=lambda one: one.effect.value)
-            if not rivals:
+            if (preferred := _preferred(rivals)) is None:
                 self.best = replace(self.best, effect=found[0].effect, part=part, seeds=count) if found else None
                 return
-            self.best = rivals[0]
+            self.best = preferred
 
     def _stretch(self, remedies: dict[str, Remedy]) -> None:
         """Makes a training that became better by being longer, or shorter, still longer, or shorter."""
@@ -334,6 +334,13 @@ def _chosen(own: Sequence[tuple[float, Change]]) -> tuple[float, Change]:
     better."""
     loss, change = min(own, key=lambda pair: pair[0])
     return own[0] if own[0][0] <= loss / WORTH else (loss, change)
+
+
+def _preferred(trials: Sequence[Trial]) -> Trial | None:
+    """Returns the trial with the best effect; of those that are nearly as good, one that costs clearly less."""
+    least = min((one.effect.value for one in trials), default=0.0)
+    near = [one for one in trials if WORTH * one.effect.value <= least]
+    return min(near, key=lambda one: (round(math.log2(max(one.cost, 1e-3))), one.effect.value), default=None)
 
 
 def _changes_only_what(trial: Trial, best: Trial) -> bool:

@@ -196,6 +196,16 @@ def test_of_variants_that_are_alike_the_plainest_is_chosen(searched: Callable[..
     assert found.results["r"].change == {RATE: 0.1}
 
 
+@pytest.mark.parametrize(("effect", "chosen"), [(0.52, 0.2), (0.7, 0.1)])
+def test_of_remedies_that_are_nearly_as_good_the_cheaper_one_is_advised(
+    effect: float, chosen: float, searched: Callable[..., Search]
+) -> None:
+    loss = of_change({None: 1.0, 0.1: 0.5, 0.2: effect})
+    found = searched(loss, Remedy("costly", [{RATE: 0.1}], length=4.0), Remedy("cheap", [{RATE: 0.2}]))
+    assert found.best is not None
+    assert found.best.change == {RATE: chosen}
+
+
 def test_a_training_that_is_better_for_being_shorter_is_made_shorter(searched: Callable[..., Search]) -> None:
     found = searched(lambda one: 1 + abs(one.length - 1 / 16), Remedy("shorter training", [{}], 0.25))
     assert found.best is not None
