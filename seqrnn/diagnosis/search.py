@@ -91,7 +91,7 @@ class Search:
         Args:
             suspects: names of those that are tried first.
             memorised: whether data was learned by heart: as this takes time, nothing is tried at less than the whole
-                length.
+                length, if there is time for that.
         """
         self.suspects, self.memorised = frozenset(suspects), memorised
         self.worth, least = (WORTH_BY_HEART, 1.0) if memorised else (WORTH, 0.0)
@@ -100,6 +100,9 @@ class Search:
             if len(others) < len(remedies):
                 first = [remedy for remedy in remedies if remedy.name in self.suspects]
                 screened, part = self._screen(first, SUSPECTING, least)
+                if not screened and memorised:  # no time for the whole length: what else helps is still seen
+                    self.memorised, self.worth, least = False, WORTH, 0.0
+                    screened, part = self._screen(first, SUSPECTING, least)
                 self._confirm(screened, part)
             part, before = 0.0, self.best
             while not self._is_explained() and self.best is before and others and part < 1:
@@ -186,6 +189,7 @@ class Search:
             base = float(np.exp(np.log(bases).mean()))
             screened.append(Screened(remedy, change, length, loss / base))
             self.results[remedy.name] = self._trial(remedy.name, change, length, part, [loss], [base])
+            self.untried.pop(remedy.name, None)
         return sorted(screened, key=lambda one: one.effect), part
 
     def _confirm(self, screened: Sequence[Screened], part: float) -> None:

@@ -179,6 +179,16 @@ def test_what_takes_the_whole_length_to_be_seen_is_tried_at_no_less(searched: Ca
     assert found.best.effect.value == pytest.approx(0.95)
 
 
+def test_without_the_time_for_the_whole_length_less_is_tried(searched: Callable[..., Search]) -> None:
+    found = searched(lambda training: 0.5 if training.change.get(RATE) == 0.2 else 1.0,
+                     Remedy("best weights", [{RATE: 0.1}]), Remedy("other", [{RATE: 0.2}]),
+                     suspects=["best weights"], memorised=True, seconds=100.0, total=60.0)  # fmt: skip
+    assert set(found.results) == {"best weights", "other"}
+    assert found.untried == {}
+    assert found.best is not None
+    assert (found.best.name, found.best.part < 1) == ("other", True)
+
+
 def test_a_training_that_is_better_for_being_longer_is_made_longer_as_long_as_that_helps(
     searched: Callable[..., Search],
 ) -> None:
