@@ -221,7 +221,7 @@ class Search:
         known = [*trained, *([self.best] if self.best else [])]
         helpful = [one for one in known if one.helps]
         likely = [one for one in known if one.effect.value < self.worth]
-        self.best = _preferred(helpful or likely)
+        self.best = min(helpful or likely, key=_for_its_cost, default=None)  # more time is added later
 
     def _combine(self, remedies: dict[str, Remedy]) -> None:
         """Adds other remedies to the best one, as long as they improve it, and a longer training at the end."""
@@ -338,6 +338,11 @@ def _chosen(own: Sequence[tuple[float, Change]]) -> tuple[float, Change]:
     better."""
     loss, change = min(own, key=lambda pair: pair[0])
     return own[0] if own[0][0] <= loss / WORTH else (loss, change)
+
+
+def _for_its_cost(trial: Trial) -> float:
+    """Returns the effect of a trial; what takes more time counts less, as in the order of causes."""
+    return trial.effect.value * math.sqrt(max(1.0, trial.cost))
 
 
 def _preferred(trials: Sequence[Trial]) -> Trial | None:
