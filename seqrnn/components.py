@@ -14,6 +14,7 @@ from seqrnn import device, registry, smoke
 from seqrnn.device import DeviceContext
 from seqrnn.errors import ConfigError, did_you_mean
 from seqrnn.losses import LOSSES, Loss, loss_of
+from seqrnn.models.checks import check_description, check_outputs
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import Cell
 from seqrnn.optimizers import tensors_remembered
@@ -111,6 +112,7 @@ def build_components(values: Values) -> Components:
     context = device.device_context(settings.device, settings.precision)
     task: Task = registry.build("task", values["task"], settings.seed)
     network = build_network(values["model"], task.input_size, task.output_size, settings.kernel)
+    check_outputs(values["model"]["name"], network.cell, task.input_size)
     network.to(context.device, context.dtype)
     optimizer: Optimizer = registry.build("optimizer", values["optimizer"], network.parameters())
     loss = loss_of(task.loss, missing_targets(task))
@@ -124,6 +126,7 @@ def build_network(model: Values, input_size: int, output_size: int, kernel: Kern
     problems = _protocol_problems("model", model["name"], cell, Cell)
     if problems:
         raise ConfigError(*problems)
+    check_description(model["name"], cell, input_size)
     return Network(cell, output_size, kernel, **{key: value for key, value in model.items() if key in own})
 
 

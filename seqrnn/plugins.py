@@ -39,6 +39,8 @@ def load_components(plugins: Iterable[str] = ()) -> None:
         try:
             importlib.import_module(plugin)
         except (Exception, SystemExit) as error:
-            problems.append(f"plugins={plugin}: cannot be imported: {error}; is it on PYTHONPATH?")
+            absent = isinstance(error, ModuleNotFoundError) and error.name == plugin.partition(".")[0]
+            reason = f"{error}; is it on PYTHONPATH?" if absent else f"{type(error).__name__}: {error}"
+            problems.append(f"plugins={plugin}: cannot be imported: {reason}")
     if problems:
         raise ConfigError(*problems)

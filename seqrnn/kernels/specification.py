@@ -8,7 +8,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -17,6 +17,7 @@ from seqrnn.kernels import cells
 
 # clip limits to [0, 1]; positive is x + 1/2 for x ≥ 0 and σ(x) below.
 Activation = Literal["tanh", "relu", "clip", "linear", "positive"]
+GateActivation = Literal["sigmoid", "tanh", "relu", "linear", "positive"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,11 @@ class GateSpecification:
     """
 
     name: str
-    activation: Literal["sigmoid", "tanh", "linear", "positive"]
+    activation: GateActivation
     state_scale: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice(f"gate {self.name!r}: activation", self.activation, GateActivation)
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: hashing all fields would slow down each call
@@ -69,6 +73,10 @@ class CellSpecification:
     forward_faster_up_to: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        _check_choice("activation", self.activation, Activation)
+        for name in ("gates", "state"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be a tuple, such as (one,) for a single one")
         names = [gate.name for gate in self.gates]
         scales = [gate.state_scale for gate in self.gates]
         for number, scale in enumerate(scales):
@@ -114,7 +122,7 @@ class Layer:
         inputs: I.
         matrices: the matrix of the inputs and that of the state, or a single one with the former on top. Of a cell
             whose units are ``independent``, that of the state is a vector (H,); of one without ``state_in_sums``,
-            there is that of the inputs alone.
+            there is that of the inputs alone. A single matrix is not transposed.
         biases: the bias of the inputs and that of the state, or a single one, or none.
         transposed: whether the matrices are (outputs, inputs), as torch has them, and not (inputs, outputs).
     """
@@ -151,6 +159,44 @@ class Recurrence:
         if len(state) != parts or any(part.shape != shape for part in state):
             shapes = [tuple(part.shape) for part in state]
             raise ValueError(f"a state of shapes {shapes}: should be {parts} of {shape}")
+
+    def check_layers(self, inputs: int) -> None:
+        """Checks that the parameters of the layers have the shapes that the specification asks for. Compiled code does
+        not check where it reads and writes.
+
+        Args:
+            inputs: of the lowest layer.
+
+        Raises:
+            ValueError: a parameter has another shape.
+        """
+        kind, H = self.specification, self.size
+        width = kind.blocks * H
+        for number, layer in enumerate(self.layers):
+            expected = H if number else inputs
+            if layer.inputs != expected:
+                raise ValueError(f"layer {number}: inputs={layer.inputs}; should be {expected}")
+            state = [(H,)] if kind.independent else [(H, width)] if kind.state_in_sums else []
+            allowed = [[(expected, width), *state], [(expected + H, width)]]
+            if layer.transposed:
+                allowed = [[shape[::-1] for shape in allowed[0]]]
+            elif state != [(H, width)]:
+                allowed.pop()
+            shapes = [tuple(matrix.shape) for matrix in layer.matrices]
+            if shapes not in allowed:
+                choices = " or ".join(str(choice) for choice in allowed)
+                raise ValueError(
+                    f"layer {number}: matrices of shapes {shapes}; should be {choices}, for inputs={expected}, H={H}, "
+                    f"{kind.blocks} block{'s' * (kind.blocks != 1)} and transposed={layer.transposed}"
+                )
+            biases = [tuple(bias.shape) for bias in layer.biases]
+            if len(biases) > 2 or any(shape != (width,) for shape in biases):
+                raise ValueError(f"layer {number}: biases of shapes {biases}; should be at most two of {(width,)}")
+
+
+def _check_choice(what: str, value: Any, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{what}={value!r}: must be one of {', '.join(get_args(choices))}")
 
 
 def recurrence_of(cell: Any) -> Recurrence | None:
@@ -190,6 +236,11 @@ def obstacle_to_compiling(module: str) -> str | None:
     if module in _registered:
         return f"{module} was registered after compiled code was first used, which is too late in this process"
     return f"{module} is not registered (see seqrnn.kernels.specification.register_compiled)"
+
+
+def is_from_outside(module: str) -> bool:
+    """Returns whether a compiled twin is not one of this package, whose tests compare its twins with torch."""
+    return module not in _OWN
 
 
 def _candidates() -> tuple[str, ...]:

@@ -19,9 +19,11 @@ from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.flat_influence import FlatInfluence
 from seqrnn.kernels.network import FlatNetwork
 from seqrnn.kernels.rtrl import train_updates_forward
+from seqrnn.kernels.specification import is_from_outside
 from seqrnn.kernels.steps import STEPS
 from seqrnn.kernels.update import apply_gradient, train_updates
 from seqrnn.losses import KNOWN, Loss, cross_entropy, half_mse, l1, mse
+from seqrnn.models.checks import check_twin
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.optimizers import light
@@ -91,7 +93,11 @@ class Compiled:
 
     def prepare(self, announce: Callable[[str], None]) -> None:
         first = self.engines[0]
-        recurrence.ready(first.flat.p.dtype, announce, gradients=False)
+        dtype = first.flat.p.dtype
+        is_checked = is_from_outside(self.network.cell.recurrence().specification.compiled)
+        recurrence.ready(dtype, announce, gradients=is_checked)
+        if is_checked:
+            check_twin(self.network.cell, self.data.sizes.data_format.input_size, dtype)
         empty = tuple(np.empty(0, kind) for kind in (first.dtype, first.dtype, np.int64, np.uint8, np.uint8))
         nothing = np.empty(0, np.int64), empty, np.empty(0)
         self._train_updates = first.entry.ready(
