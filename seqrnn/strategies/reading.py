@@ -16,7 +16,7 @@ from torch import Tensor
 from seqrnn.device import DeviceContext
 from seqrnn.models.unroll import Restarts, restarts_of
 from seqrnn.schedule import Schedule, Window
-from seqrnn.strategies.capture import place
+from seqrnn.strategies.capture import inputs_layout
 from seqrnn.strategies.protocol import WindowRanges
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch, Chunk
@@ -53,9 +53,7 @@ class WindowData:
         chosen = self.selection
         selection = (chosen.start, chosen.stop) if isinstance(chosen, slice) else len(chosen)
         restarts = tuple(step for step, _ in self.restarts)
-        # One input number makes products of one term, which are the same wherever it lies.
-        inputs = place(self.inputs) if self.inputs.shape[-1] > 1 else self.inputs.shape
-        return inputs, self.targets.shape, self.count, selection, restarts
+        return inputs_layout(self.inputs), self.targets.shape, self.count, selection, restarts
 
     def tensors(self) -> list[Tensor]:
         """Returns its tensors."""
