@@ -98,7 +98,7 @@ class Folded:
                     piece.starts[at],
                     window,
                     piece.all_valid,
-                    bool(piece.has_starts[at].any()),
+                    any(piece.has_starts[at]),
                 )
             )
         return columns
