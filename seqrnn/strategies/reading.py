@@ -181,7 +181,7 @@ class WindowReader:
         chunk = self.data_format.read(batch, start, stop)
         valid, starts = chunk.valid.cpu().numpy(), chunk.starts.numpy()
         chunk = self.context(chunk)
-        has_starts: list[bool] = starts.any(axis=1).tolist()
+        has_starts: list[bool] = np.any(starts, axis=1).tolist()
         return Piece(
             batch, start, stop, chunk.inputs, chunk.targets, valid, starts, has_starts, all_valid=bool(valid.all())
         )
