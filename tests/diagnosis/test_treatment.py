@@ -274,3 +274,20 @@ def test_runs_of_one_loss_are_judged_by_it_and_shown_with_the_metric_of_their_ta
     assert second.loss == pytest.approx(second.scores["mae"])
     assert second.relative_to(first) == second.loss / first.loss
     assert "of the validation loss; test mae" in " ".join(text.split())
+
+
+def test_a_damaged_run_of_an_earlier_treatment_is_named_and_left_out(
+    small: Path, advising: Callable[..., None]
+) -> None:
+    folder = small.parent / "run-treated"
+    for name, damaged in (("1", "weights.safetensors"), ("2", "summary.json")):
+        shutil.copytree(small, folder / name)
+        (folder / name / damaged).write_bytes(b"{")
+    (folder / "3").mkdir()  # killed before it wrote anything
+    advising([])
+    made, text = treated(small)
+    assert [step.directory for step in made.steps] == [small]
+    shown = "".join(text.split())
+    assert f"leftout:{folder}/1/weights.safetensors:" in shown
+    assert f"leftout:{folder}/2/summary.json:" in shown
+    assert "run-treated/3" not in shown
