@@ -15,6 +15,7 @@ from seqrnn.kernels.specification import CellSpecification, GateSpecification, L
 from seqrnn.models import checks
 
 H, INPUTS = 4, 3
+TWO_GATES = CellSpecification(gates=(GateSpecification("a", "sigmoid"), GateSpecification("b", "relu")))
 
 
 class Cell(nn.Module):
@@ -54,7 +55,9 @@ def check(cell: Cell) -> None:
 def test_a_sound_cell_passes_and_stays_as_it_was() -> None:
     cell, random = Cell(), torch.get_rng_state()
     check(cell)
-    assert cell.training and cell.noise.training and not cell.calls
+    assert cell.training
+    assert cell.noise.training
+    assert not cell.calls
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -68,13 +71,10 @@ def test_a_sound_cell_passes_and_stays_as_it_was() -> None:
         ({"returns": lambda outputs, state: outputs}, r"returns \(5, 3, 4\); should be \(outputs, state\)"),
         ({"starts": lambda streams: torch.zeros(1, streams, H)}, "should be a tuple of tensors"),
         ({"starts": lambda streams: (torch.zeros(streams, 1, H),)}, r"has shapes \[\(3, 1, 4\)\]"),
-        ({"layer": {"transposed": False}}, r"matrices of shapes \[\(4, 3\), \(4, 4\)\]; should be \[\(3, 4\), \(4, 4\)"),
+        ({"layer": {"transposed": False}}, r"matrices of shapes \[\(4, 3\), \(4, 4\)\]; should be \[\(3, 4\)"),
         ({"layer": {"inputs": 5}}, "inputs=5; should be 3"),
         ({"layer": {"biases": [nn.Parameter(torch.zeros(3))]}}, r"biases of shapes \[\(3,\)\]"),
-        (
-            {"specification": CellSpecification(gates=(GateSpecification("a", "sigmoid"), GateSpecification("b", "relu")))},
-            r"matrices of shapes .* should be \[\(8, 3\), \(8, 4\)\]",
-        ),
+        ({"specification": TWO_GATES}, r"matrices of shapes .* should be \[\(8, 3\), \(8, 4\)\]"),
         ({"specification": CellSpecification(state=("h", "c"))}, r"a state of shapes .* should be 2 of"),
         ({"specification": CellSpecification(independent=True)}, r"should be \[\(4, 3\), \(4,\)\]"),
     ],

@@ -161,8 +161,8 @@ class Recurrence:
             raise ValueError(f"a state of shapes {shapes}: should be {parts} of {shape}")
 
     def check_layers(self, inputs: int) -> None:
-        """Checks that the parameters of the layers have the shapes that the specification asks for. Compiled code does
-        not check where it reads and writes.
+        """Checks that the parameters of the layers have the shapes that the specification asks for. Compiled code
+        does not check where it reads and writes.
 
         Args:
             inputs: of the lowest layer.
@@ -186,8 +186,8 @@ class Recurrence:
             if shapes not in allowed:
                 choices = " or ".join(str(choice) for choice in allowed)
                 raise ValueError(
-                    f"layer {number}: matrices of shapes {shapes}; should be {choices}, for inputs={expected}, H={H}, "
-                    f"{kind.blocks} block{'s' * (kind.blocks != 1)} and transposed={layer.transposed}"
+                    f"layer {number}: matrices of shapes {shapes}; should be {choices}, for inputs={expected}, "
+                    f"H={H}, {kind.blocks} block{'s' * (kind.blocks != 1)} and transposed={layer.transposed}"
                 )
             biases = [tuple(bias.shape) for bias in layer.biases]
             if len(biases) > 2 or any(shape != (width,) for shape in biases):

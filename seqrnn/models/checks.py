@@ -14,7 +14,6 @@ from torch import Tensor
 from seqrnn import registry
 from seqrnn.errors import ConfigError
 from seqrnn.kernels.specification import CellSpecification, recurrence_of
-from seqrnn.models.protocol import State
 
 TIMESTEPS, STREAMS = 5, 3
 # The largest distance of a twin's results from torch's, by the norm of torch's. Another order of additions is 1000
@@ -75,8 +74,8 @@ def check_outputs(name: str, cell: Any, inputs: int) -> None:
         raise _problem(
             name,
             cell,
-            f"returns outputs of shape {_shapes(outputs)} for inputs {(TIMESTEPS, STREAMS, inputs)} (T, B, I); should "
-            f"be {expected} (T, B, output_size)",
+            f"returns outputs of shape {_shapes(outputs)} for inputs {(TIMESTEPS, STREAMS, inputs)} (T, B, I); "
+            f"should be {expected} (T, B, output_size)",
         )
     if not isinstance(after, tuple) or _shapes(after) != _shapes(before):
         raise _problem(
