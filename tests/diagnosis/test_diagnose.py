@@ -161,9 +161,7 @@ def test_a_summary_of_nonsense_is_refused(changes: dict[str, Any], small: Path, 
 def test_where_nothing_helps_for_certain_a_line_asks_for_more_time(small: Path, command: Command) -> None:
     _, out, _ = command(small, "--seconds", 0.01)
     line = f"python -m seqrnn.diagnose {small} --seconds 0.05"
-    assert f"No remedy is certain to help. With more time, more is measured and tried: {line}" in " ".join(
-        out.split()
-    )
+    assert f"With more time, more is measured and tried: {line}" in " ".join(out.split())
     assert "more time" not in command(small, "--seconds", 0)[1]
 
 
