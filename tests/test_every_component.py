@@ -52,10 +52,11 @@ def test_a_trained_run_is_predicted_with_described_and_diagnosed(
         assert err == ""
         return out
 
-    out = printed(predict.main)
-    for name, scores in {run.summary["model"]: run.summary["test"], **run.summary["baselines"]}.items():
-        row = next(line for line in out.splitlines() if line.startswith(name))
-        assert f"{scores['loss']:.4g}" in row
+    if task != "csv":  # whose runs predict tables: tests/prediction/test_predict_tables.py
+        out = printed(predict.main)
+        for name, scores in {run.summary["model"]: run.summary["test"], **run.summary["baselines"]}.items():
+            row = next(line for line in out.splitlines() if line.startswith(name))
+            assert f"{scores['loss']:.4g}" in row
 
     check_description(run)
 
@@ -66,7 +67,8 @@ def test_a_trained_run_is_predicted_with_described_and_diagnosed(
         monkeypatch.setattr(module, name, value)
     printed(diagnose.main, "--seconds", "0")
     found = json.loads((run.directory / "diagnosis.json").read_text(), parse_constant=pytest.fail)
-    assert found["missing"].keys() <= INAPPLICABLE, found["missing"]
+    without_gradient = {"truncation"} if model == "esn" else set()  # its cell has no parameters
+    assert found["missing"].keys() <= INAPPLICABLE | without_gradient, found["missing"]
     check_results(found["results"], run, model)
 
 
