@@ -161,7 +161,8 @@ class Stack:
         for begin in range(0, len(rows), most):
             part = slice(begin, begin + most)
             settings = Settings([row.group for row in rows[part]], rates[part], numbers[part], weights)
-            own_kept, own_scalars = ({key: value[part] for key, value in each.items()} for each in (kept, scalars))
+            own_kept = {key: value[part] for key, value in kept.items()}
+            own_scalars = {key: value[part] for key, value in scalars.items()}
             rows[0].rule.step(weights[part], gradient[part], own_kept, own_scalars, settings)
         if not is_all:
             self.weights[index] = weights
