@@ -6,7 +6,6 @@ The commands call the same functions. Mistakes are exceptions here (``seqrnn.Con
 from __future__ import annotations
 
 import math
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from seqrnn.checkpoints.init_from import start_from
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.components import Components
-from seqrnn.errors import UserError, printable
+from seqrnn.errors import explained, printable
 from seqrnn.monitor import Monitor, Progress
 from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
@@ -52,7 +51,6 @@ class Host:
 
 
 ALONE = Host()
-OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
 def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False) -> Run:
@@ -247,19 +245,11 @@ def _explained(directory: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+    except Exception as error:
+        found = explained(error, directory)
+        if found is error:
             raise
-        reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
-        raise UserError(
-            f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, schedule.window or "
-            "the task's sizes smaller"
-        ) from error
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = error.filename or directory
-        raise UserError(f"{where}: {error.strerror or error}; what was written before is there") from error
+        raise found from error
 
 
 @contextmanager

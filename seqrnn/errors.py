@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
+
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
 class UserError(Exception):
@@ -92,3 +96,21 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or repr(error)
+
+
+def explained(error: BaseException, directory: Path) -> BaseException:
+    """Returns an error of the machine, such as a full disk, as an error that says what to do; any other as it is.
+
+    Args:
+        directory: the run directory, for an error that names no file.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
+        reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+        return UserError(
+            f"out of memory: {reason or 'no more to be had'}; make the network, schedule.streams, schedule.window or "
+            "the task's sizes smaller"
+        )
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        where = error.filename or directory
+        return UserError(f"{where}: {error.strerror or error}; what was written before is there")
+    return error

@@ -17,7 +17,7 @@ from seqrnn import plots
 from seqrnn.checkpoints.init_from import check_weights, load_weights
 from seqrnn.components import build_network, check_model, network_without_values
 from seqrnn.device import Device, device_context
-from seqrnn.errors import DataError
+from seqrnn.errors import DataError, printable
 from seqrnn.models.network import Network
 from seqrnn.plots import facts
 from seqrnn.plugins import load_components
@@ -165,7 +165,7 @@ class Run:
         return Pictures([self.directory / name for name in PICTURES if self._reader.has(name)])
 
     def __repr__(self) -> str:
-        return f"<seqrnn run: {self._title}, {self._status}, {self.directory}>"
+        return printable(f"<seqrnn run: {self._title}, {self._status}, {self.directory}>")
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows: title, scores beside those of the baselines, and pictures."""
@@ -175,7 +175,10 @@ class Run:
 
     @cached_property
     def _title(self) -> str:
-        return facts.Facts(self.config, {}).name
+        try:
+            return facts.Facts(self.config, {}).name
+        except DataError:
+            return "damaged config"
 
     @property
     def _status(self) -> str:
@@ -218,9 +221,12 @@ def _table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _image(path: Path) -> str:
-    """Returns a PNG file as an HTML image that needs no other file."""
-    inside = bounded.resolve_inside(path.parent, path.name)
-    with bounded.opened(inside, MOST_PICTURE) as file:
-        content = base64.b64encode(file.read(MOST_PICTURE)).decode()
+    """Returns a PNG file as an HTML image that needs no other file; a line if it cannot be read."""
+    try:
+        inside = bounded.resolve_inside(path.parent, path.name)
+        with bounded.opened(inside, MOST_PICTURE) as file:
+            content = base64.b64encode(file.read(MOST_PICTURE)).decode()
+    except DataError as error:
+        return f"<p>{html.escape(str(error))}</p>"
     name = html.escape(path.stem, quote=True)
     return f'<img alt="{name}" style="max-width: 100%" src="data:image/png;base64,{content}">'

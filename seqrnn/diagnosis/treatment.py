@@ -26,9 +26,10 @@ from seqrnn.diagnosis.intervals import number
 from seqrnn.diagnosis.session import diagnose_run
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, changed
-from seqrnn.errors import DataError, Diverged, printable
+from seqrnn.errors import DataError, Diverged, UserError, printable
 from seqrnn.monitor import Progress
 from seqrnn.rundir.lock import refuse_links
+from seqrnn.rundir.names import SUMMARY
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest
 from seqrnn.training import validation_scorer
@@ -106,7 +107,10 @@ class Treatment:
         """
         self._add(self.directory, ["(as it was)"])
         for earlier in self._earlier():
-            self._add(earlier, ["(earlier treatment)"])
+            try:
+                self._add(earlier, ["(earlier treatment)"])
+            except UserError as error:
+                self._print(f"left out: {'; '.join(error.problems)}")
         reason = "it was interrupted"
         try:
             reason = self._rounds()
@@ -209,11 +213,13 @@ class Treatment:
     def _earlier(self) -> Iterator[Path]:
         """Yields the finished runs of earlier treatments, in order."""
         for path in sorted(self._numbered(), key=lambda path: int(path.name)):
+            if not (path / SUMMARY).is_file():
+                continue  # one that was killed before it wrote anything
             try:
                 if RunReader(path).summary().get("status") == "finished":
                     yield path
-            except DataError:
-                continue  # one that was killed before it wrote anything
+            except DataError as error:
+                self._print(f"left out: {'; '.join(error.problems)}")
 
     # --- What is shown
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqrnn import evaluation, plots
 from seqrnn.components import Components
-from seqrnn.errors import Diverged, UserError, reason_of
+from seqrnn.errors import Diverged, UserError, explained, reason_of
 from seqrnn.evaluation import Predictions
 from seqrnn.forecasting.report import Report
 from seqrnn.monitor import Monitor, Progress, Row
@@ -261,23 +261,23 @@ class Recorder:
         self.terminal.stop_progress(self.progress)
         with self.deferred():
             first = self._close(error)
-        if error is None and first is not None:
-            raise first
+        if first is not None and first is not error:
+            raise first from error
 
     def _close(self, error: BaseException | None) -> BaseException | None:
-        """Writes everything that is left, each step even if others fail; returns the first error."""
-        errors = [error] if error else []
+        """Writes everything that is left, each step even if others fail; returns the first error, explained."""
+        errors = [explained(error, self.directory)] if error else []
 
         def attempt(step: Callable[[], object]) -> None:
             try:
                 step()
             except BaseException as problem:
-                errors.append(problem)
+                errors.append(explained(problem, self.directory))
 
         if self.resuming and not self.has_begun:  # what an earlier process has written stays as it was
             attempt(self.writer.close)
             self._print_errors(errors)
-            return None
+            return errors[0] if errors else None
         attempt(self._write_rows)
         if type(error) is not KeyboardInterrupt:  # the second Ctrl-C: its user does not want to wait
             weights = self.best.weights if self.scored[0] == "best" else self.components.network.state_dict()

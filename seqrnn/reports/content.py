@@ -21,11 +21,11 @@ from seqrnn.reports.numbers import count_of, total_seconds
 from seqrnn.reports.ranking import Ranking, ranking_of
 from seqrnn.rundir.names import DIAGNOSIS, LOG
 from seqrnn.rundir.reader import RunReader
-from seqrnn.rundir.request import resume_command
+from seqrnn.rundir.request import SafeLine, safe_command, safe_line
 from seqrnn.sweeping.comparison import MOST_PICTURED, Result, conditions, differing
 from seqrnn.sweeping.directory import FAILED, JOB_LOG, SweepDirectory
 from seqrnn.sweeping.search_record import SearchRecord
-from seqrnn.sweeping.tables import label, repeat_command
+from seqrnn.sweeping.tables import label
 from seqrnn.sweeping.watching import duration
 
 MOST_PICTURES = 24  # of a page
@@ -43,7 +43,7 @@ class Unfinished:
     status: str
     reason: str
     logs: list[tuple[str, str]]
-    command: str
+    command: SafeLine
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Diagnosed:
     link: str
     headline: str
     causes: list[str]
-    command: str
+    command: SafeLine
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Content:
 
     title: str
     written: str
-    line: str
+    line: SafeLine | None
     resume: str
     counts: list[tuple[str, int]]
     rankings: list[Ranking]
@@ -134,21 +134,21 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
     )
 
 
-def _line(paths: Sequence[Path]) -> str:
+def _line(paths: Sequence[Path]) -> SafeLine | None:
     """Returns the line that made the sweep, if the report is of one."""
     if len(paths) != 1:
-        return ""
+        return None
     try:
         line = SweepDirectory(paths[0]).read_plan().line
     except UserError:
-        return ""
-    return printable(shlex.join(["python", "-m", "seqrnn.train", "-m", *line]))
+        return None
+    return safe_line(line, ["-m"])
 
 
 def _unfinished(result: Result, keys: Sequence[str], folder: Path) -> Unfinished:
     status = result.outcome.status
     repeats = status in FAILED or status == "waiting"
-    command = repeat_command(result) if repeats else resume_command(str(result.directory), result.job.values)
+    words = result.job.overrides if repeats else [f"resume={result.directory}"]
     logs = [name for name in (JOB_LOG, LOG) if (result.directory / name).is_file()]
     return Unfinished(
         label=printable(label(result, keys)),
@@ -156,7 +156,7 @@ def _unfinished(result: Result, keys: Sequence[str], folder: Path) -> Unfinished
         status=status,
         reason=printable(result.outcome.reason),
         logs=[(name, link_to(result.directory / name, folder)) for name in logs],
-        command=printable(command),
+        command=safe_line(words),
     )
 
 
@@ -171,7 +171,7 @@ def _diagnosed(result: Result, keys: Sequence[str], folder: Path, problems: dict
         link=link_to(result.directory, folder),
         headline=printable(verdict.headline),
         causes=[printable(cause.finding.title) for cause in verdict.causes],
-        command=printable(verdict.command or ""),
+        command=safe_command(verdict.command or ""),
     )
 
 

@@ -17,8 +17,9 @@ from seqrnn.reports.links import link_to
 from seqrnn.reports.numbers import count_of, total_seconds
 from seqrnn.reports.significance import LEVEL, Difference, by_seed, differences, notes_of
 from seqrnn.reports.thumbnails import try_thumbnail
+from seqrnn.rundir.request import SafeLine, safe_line
 from seqrnn.sweeping.comparison import Condition, Result, higher_is_better
-from seqrnn.sweeping.tables import repeat_command, short_names
+from seqrnn.sweeping.tables import short_names
 from seqrnn.sweeping.watching import duration
 
 PREDICTIONS = "predictions.png"
@@ -35,7 +36,7 @@ class RunLine:
     status: str
     updates: str
     seconds: str
-    command: str
+    command: SafeLine
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def _run_line(result: Result, form: Callable[[float | None], str], folder: Path)
         status=result.outcome.status,
         updates=f"{updates:,}" if isinstance(updates, int) else "",
         seconds=f"{seconds:.3g}" if isinstance(seconds, int | float) else "",
-        command=printable(repeat_command(result)),
+        command=safe_line(result.job.overrides),
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import secrets
+import socket
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +22,8 @@ def replacing(
     """Yields a temporary path beside ``path``, which replaces ``path`` when the block ends without an error.
 
     The temporary file has the suffix of ``path``, because some libraries choose the format by it. If ``path`` is a
-    link, the link is replaced, and the file that it leads to stays as it is.
+    link, the link is replaced, and the file that it leads to stays as it is. What a process that was killed has
+    left of the same file is removed.
 
     Args:
         durable: whether the file, under its name, must survive a power failure.
@@ -27,7 +32,8 @@ def replacing(
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f"{PREFIX}{secrets.token_hex(8)}-{path.name}")
+    _remove_left_behind(path)
+    temporary = path.with_name(f"{PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         if durable:
@@ -40,6 +46,37 @@ def replacing(
             temporary.unlink(missing_ok=True)
     if durable:
         sync_directory(path.parent)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Removes the temporary files of ``path`` whose processes were killed; those of other machines stay."""
+    if os.name != "posix":  # elsewhere, asking whether a process runs may end it
+        return
+    name = re.compile(rf"{re.escape(PREFIX + _machine())}-(\d+)-[0-9a-f]+-{re.escape(path.name)}")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            match = name.fullmatch(entry.name)
+            if match and _has_ended(int(match[1])):
+                Path(entry.path).unlink()
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns a name of all processes whose numbers can be compared: of a machine, or of a container."""
+    numbers = ""
+    with suppress(OSError):
+        numbers = str(Path("/proc/self/ns/pid").readlink())
+    return f"{zlib.crc32(f'{socket.gethostname()} {numbers}'.encode()):08x}"
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        return False
+    return False
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from seqrnn.errors import printable
+
+TRAIN = ("python", "-m", "seqrnn.train")
+OWN_LAUNCHER = re.compile(r"hydra/launcher=\w+")  # a name, which chooses a file of conf/
 TAKEOVER_SECONDS = 60.0  # that a requeued job waits for the process that it replaces
 
 
@@ -33,6 +38,44 @@ class RunRequest:
     def lock_timeout(self) -> float:
         """Seconds to wait at most for another process that still writes the directory."""
         return TAKEOVER_SECONDS if self.reason else 0.0
+
+
+class SafeLine(NamedTuple):
+    """A command line that runs no code of whoever has written its words, and the words that were left out for that,
+    both as they are shown."""
+
+    text: str
+    left_out: list[str]
+
+
+def safe_line(words: Sequence[str], flags: Sequence[str] = ()) -> SafeLine:
+    """Returns the command line that trains with overrides that may come from anyone, for somebody who pastes it:
+    without those that import modules (``plugins``), change what hydra runs or writes (its own keys), or are flags.
+
+    Args:
+        flags: of the command itself.
+    """
+    kept = [word for word in words if _is_safe(word)]
+    left_out = [printable(word) for word in words if not _is_safe(word)]
+    return SafeLine(printable(shlex.join([*TRAIN, *flags, *kept])), left_out)
+
+
+def safe_command(line: str) -> SafeLine:
+    """Returns a command line that may come from anyone, as ``safe_line`` does; an empty one if it is no training."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that does not end
+        words = []
+    if tuple(words[:3]) != TRAIN:
+        return SafeLine("", [printable(line)] if line else [])
+    return safe_line(words[3:])
+
+
+def _is_safe(word: str) -> bool:
+    if OWN_LAUNCHER.fullmatch(word):
+        return True
+    key = word.strip().lstrip("+~").strip()
+    return not key.startswith("-") and re.split(r"[=./@:]", key)[0].strip() not in ("hydra", "plugins")
 
 
 def resume_command(directory: str, values: Mapping[str, Any]) -> str:

@@ -175,3 +175,20 @@ def test_a_training_ends_with_the_time(small: Path, advising: Callable[..., None
     assert len(made.steps) == 1
     status = json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text())["status"]
     assert status != "finished"
+
+
+def test_a_damaged_run_of_an_earlier_treatment_is_named_and_left_out(
+    small: Path, advising: Callable[..., None]
+) -> None:
+    folder = small.parent / "run-treated"
+    for name, damaged in (("1", "weights.safetensors"), ("2", "summary.json")):
+        shutil.copytree(small, folder / name)
+        (folder / name / damaged).write_bytes(b"{")
+    (folder / "3").mkdir()  # killed before it wrote anything
+    advising([])
+    made, text = treated(small)
+    assert [step.directory for step in made.steps] == [small]
+    shown = "".join(text.split())
+    assert f"leftout:{folder}/1/weights.safetensors:" in shown
+    assert f"leftout:{folder}/2/summary.json:" in shown
+    assert "run-treated/3" not in shown
