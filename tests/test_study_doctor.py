@@ -206,6 +206,29 @@ def test_the_tables_count_what_the_results_say() -> None:
     assert len(section.tables[-1].rows) == 2
 
 
+def test_figures_of_several_states_of_the_diagnosis_are_shown_apart() -> None:
+    old = result(causes=["noise"], command="x", line=0.9)
+    new = result(causes=["window"], command="x", line=0.1).model_copy(update={"state": "1a2b3c4d"})
+    titles = [table.title for table in tables.section([old, old], "development", 90).tables]
+    (table,) = [table for table in tables.section([old, new], "development", 90).tables if table.title not in titles]
+    shares = [[cell.partition(":")[0] for cell in row] for row in table.rows]
+    assert shares == [
+        ["earlier, not recorded", "0 of 1", "0 of 1", "1 of 1", "no cases"],
+        ["`1a2b3c4d`", "1 of 1", "1 of 1", "0 of 1", "no cases"],
+    ]
+
+
+def test_a_state_is_that_of_the_code_of_the_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "DIAGNOSIS", tmp_path)
+    found = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        (tmp_path / "search.py").write_text(text)
+        measure.state.cache_clear()
+        found.append(measure.state())
+    measure.state.cache_clear()
+    assert found[0] == found[2] != found[1]
+
+
 def test_the_page_counts_what_there_is_and_has_a_place_for_every_half() -> None:
     page = " ".join((ROOT / "docs" / "doctor.md").read_text(encoding="utf-8").split())
     tasks, cells, optimizers = (

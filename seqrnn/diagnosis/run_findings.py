@@ -49,6 +49,11 @@ def is_cut_off(run: TrainedRun) -> bool:
     return run.updates_made < CUT_OFF * planned
 
 
+def is_overtrained(run: TrainedRun) -> bool:
+    """Whether the validation loss has risen while the training data was learned by heart."""
+    return any(_overtrained(run))
+
+
 def _finding(remedy: str, description: str, *more: str, evidence: Evidence | None = None) -> Finding:
     cause = CAUSES[remedy]
     return Finding(

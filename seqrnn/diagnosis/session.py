@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -14,10 +15,11 @@ from rich.markdown import Markdown
 from seqrnn.diagnosis import page, report
 from seqrnn.diagnosis.diagnosis import Diagnosis, Verdict
 from seqrnn.diagnosis.examination import examine
+from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.intervals import LEVEL
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trials import Trial
-from seqrnn.diagnosis.verdict import judge
+from seqrnn.diagnosis.trials import Key, Trial
+from seqrnn.diagnosis.verdict import REFUTING, judge
 from seqrnn.errors import printable
 from seqrnn.rundir.writer import write_diagnosis
 
@@ -53,15 +55,44 @@ def _print_failure(what: str, directory: Path, plugins: Sequence[str]) -> None:
     print(printable(f"the run is finished; its diagnosis {what}; repeat it with: {command}"), file=sys.stderr)
 
 
-def diagnose_run(run: TrainedRun, seconds: float, announce: Callable[[str], None]) -> tuple[Verdict, list[Trial]]:
+@dataclass
+class Earlier:
+    """What earlier diagnoses of a treatment have found; a diagnosis adds what it finds.
+
+    Args:
+        found: the examination of this run; None: it has not been examined.
+        losses: of the trials of this run.
+        refuted: names of remedies that brought nothing in long trials of this run or of those before it.
+    """
+
+    found: Examination | None = None
+    losses: dict[Key, float] = field(default_factory=dict)
+    refuted: set[str] = field(default_factory=set)
+
+    def add(self, verdict: Verdict) -> None:
+        """Adds what trials have refuted."""
+        tried = [*(one for cause in verdict.causes for one in cause.tried), *verdict.other_trials]
+        self.refuted |= {one.remedy for one in tried if one.part >= REFUTING and one.effect.value >= 1}
+
+
+def diagnose_run(
+    run: TrainedRun, seconds: float, announce: Callable[[str], None], earlier: Earlier | None = None
+) -> tuple[Verdict, list[Trial]]:
     """Diagnoses a run, and writes the diagnosis into its directory.
+
+    Args:
+        earlier: what is not measured and tried again.
 
     Returns:
         The verdict, and what is worth being followed (see ``seqrnn.diagnosis.verdict.judge``).
     """
     began = perf_counter()
-    found = examine(run, announce, *((EACH * seconds, EXAMINING * seconds) if seconds else ()))
-    verdict, followed = judge(found, run, max(0.0, seconds - DRAWING - (perf_counter() - began)), announce)
+    earlier = earlier or Earlier()
+    found = earlier.found or examine(run, announce, *((EACH * seconds, EXAMINING * seconds) if seconds else ()))
+    left = max(0.0, seconds - DRAWING - (perf_counter() - began))
+    verdict, followed = judge(found, run, left, announce, earlier.losses, earlier.refuted)
+    earlier.found = found
+    earlier.add(verdict)
     diagnosis = Diagnosis(
         task=run.values["task"]["name"],
         model=run.values["model"]["name"],

@@ -1,8 +1,14 @@
 """A treatment: a run is diagnosed, the advice is followed at full length, and what is better is diagnosed in turn.
 
-What is better is decided by the loss on the validation data, with the weights that a run is tested with. Each
-training is a run of its own, in a numbered directory beside the run that is treated; nothing is overwritten, and a
-treatment that is repeated continues from the best of the runs that are there.
+What is better is decided by the loss on the validation data, with the weights that a run is tested with; between runs
+that are trained by different losses, by the mean absolute error. Each training is a run of its own, in a numbered
+directory beside the run that is treated; nothing is overwritten, and a treatment that is repeated continues from the
+best of the runs that are there.
+
+The time is spent where it is expected to bring most. What is better is made longer at once, as long as that helps and
+takes no more time than a diagnosis would: a training at full length shows more than trials at a part of it. A second
+diagnosis of the same run continues from the measurements and trials of the first; and what had no effect in earlier
+trials is no suspect in later diagnoses, unless the run itself shows the fault.
 """
 
 from __future__ import annotations
@@ -22,8 +28,11 @@ from rich.table import Table
 from seqrnn import metrics
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import Verdict
-from seqrnn.diagnosis.intervals import number
-from seqrnn.diagnosis.session import diagnose_run
+from seqrnn.diagnosis.instruments.losses import METRIC
+from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.remedies import learning_rate
+from seqrnn.diagnosis.run_findings import is_overtrained
+from seqrnn.diagnosis.session import Earlier, diagnose_run
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Trial, changed
 from seqrnn.errors import DataError, Diverged, UserError, printable
@@ -38,6 +47,8 @@ SECONDS = 300.0
 DIAGNOSING, LONGEST = 0.3, 0.6  # of the time left, for a diagnosis; for one after which nothing has helped
 SHORTEST = 10.0  # seconds, below which no diagnosis is made
 BETTER = 0.98  # of the validation loss: what is kept must be lower than that
+FACTORS = (4.0, 2.0)  # times the length, of a run that is made longer: the first one for which there is time
+WORTH_MORE = 0.9  # of the validation loss: what a longer run must bring to be made still longer
 ATTEMPTS = 4  # trainings after a diagnosis: the advice, and the best single remedies
 TIME_OVER = "the time was over; allow more with --seconds"
 
@@ -52,16 +63,32 @@ class Step:
 
     Args:
         change: the overrides that it adds to those of an earlier one.
-        loss: on the validation data; infinite if it diverged.
-        metric: on the test data.
+        trained_by: the name of its loss.
+        scores: on the validation data; empty if it diverged.
+        tested: scores on the test data.
         seconds: of its training.
     """
 
     directory: Path
     change: Sequence[str]
-    loss: float
-    metric: float
+    trained_by: str
+    scores: Mapping[str, float]
+    tested: Mapping[str, float]
     seconds: float
+
+    @property
+    def loss(self) -> float:
+        """The loss on the validation data; infinite if it diverged."""
+        return self.score("loss")
+
+    def score(self, measure: str) -> float:
+        """Returns an error on the validation data; infinite if it diverged."""
+        return self.scores.get(measure, math.inf)
+
+    def relative_to(self, other: Step) -> float:
+        """Returns the validation loss by that of another run; errors where they are trained by different losses."""
+        measure = _measure([self, other])
+        return self.score(measure) / max(other.score(measure), 1e-30)
 
 
 @dataclass
@@ -90,7 +117,7 @@ class Treatment:
         self.folder = own.parent / f"{own.name}-treated"
         self.steps: list[Step] = []
         self.kept: list[Step] = []
-        self.metric_name = "loss"
+        self._kind = ""  # of the task
         self._trained: set[str] = set()  # command lines
 
     @property
@@ -119,37 +146,60 @@ class Treatment:
 
     def _rounds(self) -> str:
         """Diagnoses, and trains what the diagnosis recommends, until nothing helps; returns why it ended."""
-        share = DIAGNOSING
+        share, earlier = DIAGNOSING, Earlier()
         while self.remaining > SHORTEST:
             before = self.kept[-1]
+            run = TrainedRun(before.directory, self.plugins)
             with self.console.status("") as status:
 
                 def announce(text: str) -> None:
                     status.update(f"diagnosing: {text} …")
 
-                run = TrainedRun(before.directory, self.plugins)
-                verdict, followed = diagnose_run(run, max(SHORTEST, share * self.remaining), announce)
+                verdict, followed = diagnose_run(run, max(SHORTEST, share * self.remaining), announce, earlier)
             self._print(f"{_shown(before.directory)}: {_cause(verdict)}")
             if verdict.solved:
                 return "nothing is left to be mended"
             new = [trial for trial in followed if _line(run, trial) not in self._trained]
             fitting = [trial for trial in new if before.seconds * trial.cost <= self.remaining]
-            if new and not fitting:
-                return TIME_OVER
-            for trial in fitting[:ATTEMPTS]:
-                try:
+            try:
+                for trial in fitting[:ATTEMPTS]:
                     self._train(run, trial)
-                except _TimeIsOver:
-                    return TIME_OVER
-                if self.kept[-1] is not before:
-                    break
+                    if self.kept[-1] is not before:
+                        break
+                self._lengthen(DIAGNOSING if self.kept[-1] is not before else 1.0)
+            except _TimeIsOver:
+                return TIME_OVER
             if self.kept[-1] is not before:
-                share = DIAGNOSING
+                share, earlier = DIAGNOSING, Earlier(refuted=earlier.refuted)
+            elif new and not fitting:
+                return TIME_OVER
             elif share < LONGEST:
                 share = LONGEST  # trials are longer where there is more time for them
             else:
                 return f"no {'other ' * bool(self._trained)}remedy helped"
         return TIME_OVER
+
+    def _lengthen(self, share: float) -> None:
+        """Trains the best run for longer, as long as that helps.
+
+        Args:
+            share: of the time left, that each training may take.
+
+        Raises:
+            _TimeIsOver: the time was over before one finished.
+        """
+        while True:
+            before = self.kept[-1]
+            run = TrainedRun(before.directory, self.plugins)
+            fitting = [factor for factor in FACTORS if factor * before.seconds <= share * self.remaining]
+            if not fitting or learning_rate(run) is None or is_overtrained(run):
+                return
+            longer = _longer(fitting[0])
+            if _line(run, longer) in self._trained:
+                return
+            self._train(run, longer)
+            if not self.kept[-1].relative_to(before) < WORTH_MORE:
+                return
 
     def _train(self, run: TrainedRun, trial: Trial) -> None:
         """Trains with a remedy, in a new directory.
@@ -174,22 +224,27 @@ class Treatment:
             try:
                 self.make_run(RunRequest(values, directory, words), check)
             except Diverged:
-                self.steps.append(
-                    Step(directory, overrides_of(change, run), math.inf, math.nan, perf_counter() - began)
-                )
+                loss = str(values["task"].get("loss", run.components.task.loss))
+                self.steps.append(Step(directory, overrides_of(change, run), loss, {}, {}, perf_counter() - began))
                 return
         self._add(directory, overrides_of(change, run))
 
     def _add(self, directory: Path, change: Sequence[str]) -> None:
         """Adds a finished run, and keeps it if it is better than all before."""
         run = TrainedRun(directory, self.plugins)
-        loss = validation_scorer(run.components)()["loss"]
-        self.metric_name = metrics.headline(run.components.task.kind, run.components.task.loss)
-        tested: Mapping[str, Any] = run.summary.get("test") or {}
-        metric, spent = tested.get(self.metric_name), run.summary.get("train_seconds")
-        step = Step(directory, change, loss, _finite(metric), _finite(spent))
+        task, summary = run.components.task, run.summary
+        tested: Mapping[str, Any] = summary.get("test") or {}
+        step = Step(
+            directory,
+            change,
+            task.loss,
+            validation_scorer(run.components)(),
+            {name: _finite(value) for name, value in tested.items()},
+            _finite(summary.get("train_seconds")),
+        )
+        self._kind = task.kind
         self.steps.append(step)
-        if not self.kept or step.loss < BETTER * self.kept[-1].loss:
+        if not self.kept or step.relative_to(self.kept[-1]) < BETTER:
             self.kept.append(step)
 
     def _numbered(self) -> Iterator[Path]:
@@ -228,16 +283,18 @@ class Treatment:
 
     def _show(self, reason: str) -> None:
         """Prints a table of all runs, the best one, and the line that makes it."""
+        measure = _measure(self.steps)
+        metric = metrics.headline(self._kind, self.steps[0].trained_by) if measure == "loss" else measure
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("run", no_wrap=True)
         table.add_column("what was changed")
-        for name in ("validation loss", f"test {self.metric_name}", "", "seconds"):
+        for name in (f"validation {measure}", f"test {metric}", "", "seconds"):
             table.add_column(name, justify="left" if not name else "right")
         for place, step in enumerate(self.steps):
             is_kept = step in self.kept
-            outcome = "" if not place else "kept" if is_kept else "diverged" if math.isinf(step.loss) else "worse"
-            cells = [step.directory.name if place else "0", " ".join(step.change), number(step.loss)]
-            cells += [number(step.metric) if math.isfinite(step.metric) else "–", outcome, number(step.seconds)]
+            outcome = "" if not place else "kept" if is_kept else "diverged" if not step.scores else "worse"
+            cells = [step.directory.name if place else "0", " ".join(step.change), number(step.score(measure))]
+            cells += [_tested(step, metric), outcome, number(step.seconds)]
             table.add_row(*map(printable, cells), style="bold" if step is self.kept[-1] else None)
         self.console.print()
         self.console.print(table)
@@ -247,8 +304,8 @@ class Treatment:
             self._print(f"It ended after {spent:.0f} s: {reason}. Nothing was better than the run as it is.")
             return
         self._print(
-            f"It ended after {spent:.0f} s: {reason}. The best run has {number(best.loss / first.loss)} of the "
-            f"validation loss; test {self.metric_name} {number(best.metric)} instead of {number(first.metric)}:"
+            f"It ended after {spent:.0f} s: {reason}. The best run has {number(best.relative_to(first))} of the "
+            f"validation {measure}; test {metric} {_tested(best, metric)} instead of {_tested(first, metric)}:"
         )
         self.console.print(f"\n{_shown(best.directory)}", soft_wrap=True, markup=False, highlight=False)
         line = command({}, TrainedRun(best.directory, self.plugins))
@@ -258,6 +315,22 @@ class Treatment:
 def _line(run: TrainedRun, trial: Trial) -> str:
     """Returns the command line that trains a run with a remedy."""
     return command(lengthened(trial.change, trial.length, run), run)
+
+
+def _measure(steps: Sequence[Step]) -> str:
+    """Returns what runs are compared by: losses of different kinds cannot be."""
+    return "loss" if len({step.trained_by for step in steps}) == 1 else METRIC
+
+
+def _longer(factor: float) -> Trial:
+    """Returns a longer training as a remedy whose effect is not known."""
+    return Trial("longer training", {}, factor, 1.0, Interval(1.0, 0.0, math.inf), math.nan, 0, factor)
+
+
+def _tested(step: Step, metric: str) -> str:
+    """Returns a metric on the test data, as it is shown."""
+    value = step.tested.get(metric, math.nan)
+    return number(value) if math.isfinite(value) else "–"
 
 
 def _finite(value: Any) -> float:

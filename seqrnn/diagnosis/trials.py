@@ -125,6 +125,7 @@ class Trials:
         alterations: what makes another task of that of a trial, such as one with less data, by names that trainings
             ask for; that of the empty name is for all others.
         metric: by which a trial is judged, lower being better.
+        known: losses of earlier trainings of the same run, which are not made again; new ones are added.
 
     Attributes:
         timesteps: of the run, over all streams.
@@ -138,6 +139,7 @@ class Trials:
         seconds: float,
         alterations: Mapping[str, Callable[[Task], Task]] | None = None,
         metric: str = "loss",
+        known: dict[Key, float] | None = None,
     ) -> None:
         self.original, self.alterations, self.metric = run, alterations or {}, metric
         self.timesteps, self.updates = int(run.summary["timesteps"]), run.updates_made
@@ -151,7 +153,7 @@ class Trials:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         dropout = bool(run.values["model"].get("dropout"))  # drawn from the one generator of this process
         self.workers = 1 if dropout else min(4, cores)
-        self._known: dict[Key, float] = {}
+        self._known = {} if known is None else known
         self._paces: dict[str, Pace] = {}
         self._checked: set[str] = set()  # changes that make a sound config
         self._one_by_one = threading.Lock()

@@ -8,7 +8,7 @@ credited to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from seqrnn.diagnosis.causes import CAUSES, proven_by
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
@@ -22,7 +22,7 @@ from seqrnn.diagnosis.remedies import remedies_for
 from seqrnn.diagnosis.run_findings import RISEN, findings_of_run
 from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trials import Trial, Trials
+from seqrnn.diagnosis.trials import Key, Trial, Trials
 
 FIRST = (  # tried first, whatever was found
     "larger learning rate", "smaller learning rate", "carried state", "all inputs",
@@ -44,29 +44,42 @@ DOMINANT = 0.2  # of the loss: where another rate alone brings that, nothing tha
 
 
 def judge(
-    found: Examination, run: TrainedRun, seconds: float, announce: Callable[[str], None] = lambda text: None
+    found: Examination,
+    run: TrainedRun,
+    seconds: float,
+    announce: Callable[[str], None] = lambda text: None,
+    known: dict[Key, float] | None = None,
+    refuted: Collection[str] = (),
 ) -> tuple[Verdict, list[Trial]]:
     """Judges an examination; tries remedies for about so many ``seconds``, unless the task is solved.
 
+    Args:
+        known: losses of trials of this run that have been made; those that are made are added.
+        refuted: names of remedies that measurements alone do not make suspects, as earlier trials speak against them.
+
     Returns:
-        The verdict, and what is worth a training at full length: the advice, and then the single remedies whose
-        effect looks large, whether it is certain or not.
+        The verdict, and what is worth a training at full length: the advice, that of the trials if it is another one,
+        and then the single remedies whose effect looks large, whether it is certain or not.
     """
     is_low, of_run = is_solved(found), findings_of_run(run)
     findings = _merged([*of_run, *findings_of(found)])
-    memorised = any(finding.name == "memorised" for finding in findings)
-    search = Search(run, found, Trials(run, seconds), announce)
+    shown = {finding.name for finding in of_run}
+    search = Search(run, found, Trials(run, seconds, known=known), announce)
     remedies = []
     if seconds > 0 and not floor_of(found):
         suspects = [name for finding in of_run for name in finding.remedies[:MOST_OF_RUN]]
         names = suspects
         if not is_low:
-            suspects += [name for finding in findings for name in finding.remedies[:1]]
-            suspects += [name for finding in findings if finding.name == "memorised" for name in finding.remedies]
+            measured = [(one, name) for one in findings for name in one.remedies[:1]]
+            measured += [(one, name) for one in findings if one.name == "memorised" for name in one.remedies]
+            suspects += [name for one, name in measured if one.name in shown or name not in refuted]
             names = [*suspects, *FIRST, *(name for finding in findings for name in finding.remedies), *ALWAYS]
         remedies = remedies_for(names, found, run)
         if remedies:
-            search.search(remedies, suspects, memorised)
+            left = {remedy.name for remedy in remedies} - set(refuted)
+            memorised = [one for one in findings if one.name == "memorised"]
+            is_memorised = any(one.name in shown or left & set(one.remedies) for one in memorised)
+            search.search(remedies, suspects, is_memorised)
     results = search.results
     causes = _causes(findings, results, run, of_run)
     if is_low:  # what is still wrong is what a trial proves to be
@@ -77,7 +90,7 @@ def judge(
     asked = {tried.remedy for cause in causes for tried in cause.tried}
     best = followed = None if solved else search.best
     if causes and causes[0].finding.name == "loss" and (losses := found.get(Losses)):
-        best = as_trial(losses)  # judged by another measure than the search, and than what is followed
+        best = as_trial(losses)  # judged by another measure than the search
     baselines = found.get(Baselines)
     verdict = Verdict(
         headline=_headline(found, solved, causes),
@@ -98,7 +111,8 @@ def judge(
         ),
         key=lambda trial: trial.effect.value,
     )
-    return verdict, [*([followed] if followed else []), *singles]
+    of_loss = [best] if best and best is not followed else []
+    return verdict, [*of_loss, *([followed] if followed else []), *singles]
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:

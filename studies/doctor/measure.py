@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import math
 import shlex
@@ -14,12 +16,14 @@ from pydantic import BaseModel
 from rich.console import Console
 
 import seqrnn
+from seqrnn.diagnosis import session
 from seqrnn.diagnosis.diagnosis import read_diagnosis
 from seqrnn.diagnosis.session import diagnose
 from studies.doctor.cases import Case, Planting
 from studies.doctor.faults import HEALTHY
 from studies.doctor.training import PLUGIN, QUIET, as_overrides, train
 
+DIAGNOSIS = Path(session.__file__).parent
 PROOF = 1.25  # the loss with the fault ÷ that without it, at least, for each seed
 SEEDS = 2  # that this is proven on
 ENOUGH = 1e-3  # of the best trivial predictor's loss: what lies below counts as this
@@ -68,6 +72,7 @@ class Result(BaseModel):
         headline, causes, advice, command: of the verdict; causes are the names of findings, in its order.
         line: test loss of the command; None: there is none, or it diverged.
         given, seconds: that the diagnosis was given, and took.
+        state: of the diagnosis (see ``state``); empty: it was not recorded.
         failure: the error that the diagnosis ended with.
     """
 
@@ -86,6 +91,7 @@ class Result(BaseModel):
     line_seconds: float | None = None
     given: float = 0.0
     seconds: float = 0.0
+    state: str = ""
     failure: str | None = None
 
     @property
@@ -190,6 +196,15 @@ def _loss(summary: Mapping[str, Any] | None, measure: str) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+@functools.cache
+def state() -> str:
+    """Returns a short digest of the code of the diagnosis, so that figures of different states are told apart."""
+    digest = hashlib.sha256()
+    for path in sorted(DIAGNOSIS.rglob("*.py")):
+        digest.update(path.relative_to(DIAGNOSIS).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:8]
+
+
 def examine(planted: Result, folder: Path, seconds: float) -> Result:
     """Diagnoses the faulty run of a case, and trains the line that the diagnosis prints.
 
@@ -198,6 +213,7 @@ def examine(planted: Result, folder: Path, seconds: float) -> Result:
         seconds: that the diagnosis is given.
     """
     directory, began = folder / "faulty", perf_counter()
+    planted = planted.model_copy(update={"state": state()})
     try:
         diagnose(directory, seconds, [PLUGIN], Console(quiet=True))
     except seqrnn.UserError as error:

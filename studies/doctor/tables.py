@@ -74,6 +74,7 @@ def section(results: Sequence[Result], half: str, listed: int) -> Section:
     return Section(
         [
             Table("Four figures", ["", "share", "wanted"], _figures(planted, healthy), size),
+            *_by_state(planted, healthy),
             _confusion(planted, healthy),
             _by_fault(planted),
             *_failures(planted, healthy),
@@ -98,6 +99,22 @@ def _figures(planted: Sequence[Result], healthy: Sequence[Result]) -> list[list[
         ["false alarms on healthy runs", count(lambda result: result.is_false_alarm, healthy), "≤ 5 %"],
         ["healthy runs that were called anything", count(lambda result: bool(result.causes), healthy), ""],
     ]
+
+
+def _by_state(planted: Sequence[Result], healthy: Sequence[Result]) -> list[Table]:
+    """Returns the figures of each state of the diagnosis, if there are several."""
+    states = dict.fromkeys(result.state for result in [*planted, *healthy])
+    if len(states) == 1:
+        return []
+    rows = []
+    for state in sorted(states):
+        own = [result for result in planted if result.state == state]
+        others = [result for result in healthy if result.state == state]
+        figures = [row[1] for row in _figures(own, others)]
+        rows.append([f"`{state}`" if state else "earlier, not recorded", *(figures[place] for place in (0, 1, 4, 5))])
+    columns = ["state", "first cause right", f"line reaches {100 * measure.REACHED:g} % (config)", "worse"]
+    note = "The cases are of several states of the diagnosis: a state is a digest of its code."
+    return [Table("By state of the diagnosis", [*columns, "false alarms"], rows, note)]
 
 
 def _reaches(result: Result) -> bool:

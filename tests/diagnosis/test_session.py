@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Finished
 
 from seqrnn.diagnosis import session
+from seqrnn.diagnosis.diagnosis import TriedRemedy
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.errors import DataError
 
 Command = Callable[..., Finished]
@@ -64,3 +70,40 @@ def test_resuming_a_finished_run_without_diagnose_makes_no_diagnosis(command: Co
     command(*RUN)
     command("resume=run")
     assert not Path("run/diagnosis.json").exists()
+
+
+def test_a_second_diagnosis_continues_from_the_first(
+    diagnosed_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainedRun(
+        Path(shutil.copytree(diagnosed_run("task=sincos", "model=elman", "smoke=true"), tmp_path / "run"))
+    )
+    examined: list[str] = []
+    trials: list[tuple[dict[Any, float], set[str]]] = []
+
+    def examine(run: TrainedRun, *more: object) -> Examination:
+        examined.append(run.directory.name)
+        return Examination()
+
+    def judge(found: Examination, run: TrainedRun, seconds: float, announce: object, known: Any, refuted: Any) -> Any:
+        trials.append((dict(known), set(refuted)))
+        known["a training"] = 0.5
+        verdict = real(found, run, 0.0)[0]
+        of = [("useless", 1.0, 1.2), ("short", 0.1, 1.2), ("good", 1.0, 0.7)]
+        return verdict.model_copy(update={"other_trials": [tried(*one) for one in of]}), []
+
+    def tried(name: str, part: float, effect: float) -> TriedRemedy:
+        return TriedRemedy(remedy=name, overrides=[], length=1.0, part=part, effect=Interval(effect, 0.1, 2.0),
+                           loss=0.1, seeds=3, cost=1.0, helps=False)  # fmt: skip
+
+    real = session.judge
+    monkeypatch.setattr(session, "examine", examine)
+    monkeypatch.setattr(session, "judge", judge)
+    monkeypatch.setattr(session.page, "draw_diagnosis", lambda directory: None)
+    earlier = session.Earlier()
+    for _ in range(2):
+        session.diagnose_run(run, 30.0, lambda text: None, earlier)
+    assert examined == ["run"]
+    assert trials == [({}, set()), ({"a training": 0.5}, {"useless"})]
+    session.diagnose_run(run, 30.0, lambda text: None)
+    assert (len(examined), trials[2]) == (2, ({}, set()))

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from rich.console import Console
 
 from seqrnn import api
 from seqrnn.diagnosis import treatment
-from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.intervals import Interval, number
+from seqrnn.diagnosis.session import Earlier
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.treatment import Treatment
+from seqrnn.diagnosis.treatment import Step, Treatment
 from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import judge
 from seqrnn.errors import ConfigError, Diverged
@@ -37,18 +40,24 @@ def small(diagnosed_run: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def advising(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes diagnoses recommend these changes, one list for each diagnosis."""
+def advising(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, bool]]]:
+    """Makes diagnoses recommend these changes, one list for each diagnosis; returns a list that each diagnosis adds
+    the name of its run to, and whether it had been examined."""
 
-    def advise(*rounds: Sequence[Trial]) -> None:
+    def advise(*rounds: Sequence[Trial]) -> list[tuple[str, bool]]:
         left = chain(rounds, repeat([]))
+        seen: list[tuple[str, bool]] = []
 
-        def diagnose_run(run: TrainedRun, seconds: float, announce: object) -> tuple[Any, list[Trial]]:
-            from seqrnn.diagnosis.instrument import Examination
-
+        def diagnose_run(
+            run: TrainedRun, seconds: float, announce: object, earlier: Earlier
+        ) -> tuple[Any, list[Trial]]:
+            seen.append((run.directory.name, earlier.found is not None))
+            earlier.found = Examination()
             return judge(Examination(), run, 0.0)[0], list(next(left))
 
         monkeypatch.setattr(treatment, "diagnose_run", diagnose_run)
+        monkeypatch.setattr(treatment, "FACTORS", ())  # nothing is made longer
+        return seen
 
     return advise
 
@@ -127,10 +136,11 @@ def test_where_nothing_helps_that_is_said(small: Path, advising: Callable[..., N
 
 
 def test_after_a_failure_there_is_a_longer_diagnosis_and_nothing_is_trained_twice(
-    small: Path, advising: Callable[..., None]
+    small: Path, advising: Callable[..., list[tuple[str, bool]]]
 ) -> None:
-    advising([trial(WORSE)], [trial(WORSE), trial(BETTER)], [trial(WORSE)], [trial(WORSE)])
+    seen = advising([trial(WORSE)], [trial(WORSE), trial(BETTER)], [trial(WORSE)], [trial(WORSE)])
     made, text = treated(small)
+    assert seen == [("run", False), ("run", True), ("2", False), ("2", True)]  # a run is examined once
     assert [step.directory.name for step in made.steps] == ["run", "1", "2"]
     assert made.kept[-1].directory.name == "2"
     assert "no other remedy helped. The best run has" in " ".join(text.split())
@@ -175,6 +185,95 @@ def test_a_training_ends_with_the_time(small: Path, advising: Callable[..., None
     assert len(made.steps) == 1
     status = json.loads((small.parent / "run-treated" / "1" / "summary.json").read_text())["status"]
     assert status != "finished"
+
+
+def made_run(folder: Path, name: str, loss: float, seconds: float, trained_by: str = "mse", mae: float = 0.0) -> Step:
+    return Step(folder / name, [], trained_by, {"loss": loss, "mae": mae}, {"mae": mae}, seconds)
+
+
+@pytest.mark.parametrize(
+    ("losses", "left", "share", "factors"),
+    [
+        ([0.5, 0.3, 0.29, 0.1], 1000.0, 1.0, [4, 4, 4]),  # until it brings less than a tenth
+        ([0.5, 0.3, 0.1], 10.0, 1.0, [4]),  # until the time is over
+        ([0.5, 0.3], 3.0, 1.0, [2]),
+        ([0.5], 10.0, 0.3, [2]),
+        ([0.5], 10.0, 0.1, []),
+        ([1.1], 100.0, 1.0, [4]),
+    ],
+)
+def test_what_is_better_is_made_longer_as_long_as_that_helps_and_there_is_time(
+    losses: list[float],
+    left: float,
+    share: float,
+    factors: list[int],
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Runs of which the first takes a second, and each as long as its length says."""
+    made = Treatment(small, make_run, left, console=Console(quiet=True))
+    made.kept = [made_run(small.parent, "run", 1.0, 1.0)]
+    made.kept[0] = replace(made.kept[0], directory=small)
+    tried: list[float] = []
+    results = iter(losses)
+
+    def train(run: TrainedRun, remedy: Trial) -> None:
+        assert remedy.change == {}
+        tried.append(remedy.length)
+        before = made.kept[-1]
+        made.seconds -= before.seconds * remedy.length
+        step = replace(before, scores={"loss": next(results)}, seconds=before.seconds * remedy.length)
+        if step.relative_to(before) < treatment.BETTER:
+            made.kept.append(step)
+
+    monkeypatch.setattr(made, "_train", train)
+    made._lengthen(share)
+    assert tried == factors
+
+
+def test_what_learns_its_data_by_heart_is_not_made_longer(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Treatment(small, make_run, 100.0, console=Console(quiet=True))
+    made.kept = [replace(made_run(small, "", 1.0, 1.0), directory=small)]
+    monkeypatch.setattr(treatment, "is_overtrained", lambda run: True)
+    monkeypatch.setattr(made, "_train", lambda run, remedy: pytest.fail("it was made longer"))
+    made._lengthen(1.0)
+
+
+def test_where_nothing_helps_a_longer_training_may_take_all_the_time_that_is_left(
+    small: Path, advising: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(Treatment, "_lengthen", lambda self, share: shares.append(share))
+    advising([trial(BETTER)], [], [])
+    treated(small)
+    assert shares == [treatment.DIAGNOSING, 1.0, 1.0]
+
+
+def test_another_loss_is_followed_and_judged_by_the_mean_absolute_error(
+    small: Path, advising: Callable[..., Any]
+) -> None:
+    advising([trial({"task.loss": "l1", **BETTER})], [trial({"optimizer.lr": 0.03})])
+    made, text = treated(small)
+    first, second, third = made.steps
+    assert [step.trained_by for step in made.steps] == ["mse", "l1", "l1"]
+    assert second.relative_to(first) == second.scores["mae"] / first.scores["mae"]
+    assert third.relative_to(second) == third.loss / second.loss
+    assert second in made.kept
+    words = " ".join(text.split())
+    assert f"{number(made.kept[-1].scores['mae'] / first.scores['mae'])} of the validation mae; test mae" in words
+    assert "task.loss=l1" in words
+
+
+def test_runs_of_one_loss_are_judged_by_it_and_shown_with_the_metric_of_their_task(
+    diagnosed_run: Callable[..., Path], tmp_path: Path, advising: Callable[..., Any]
+) -> None:
+    run = Path(shutil.copytree(diagnosed_run(*SMALL, "task.loss=l1"), tmp_path / "run"))
+    advising([trial(BETTER)])
+    made, text = treated(run)
+    first, second = made.steps
+    assert second.loss == pytest.approx(second.scores["mae"])
+    assert second.relative_to(first) == second.loss / first.loss
+    assert "of the validation loss; test mae" in " ".join(text.split())
 
 
 def test_a_damaged_run_of_an_earlier_treatment_is_named_and_left_out(

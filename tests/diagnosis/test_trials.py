@@ -60,6 +60,11 @@ def test_no_training_is_made_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found.losses([one, one, two]) == [8.0, 8.0, 8.0]
     assert found.losses([two, own]) == [8.0, 8.0]
     assert made == [one, two, own]
+    known = {one.key: 3.0}
+    later = Trials(TrainedRun(run), 1e6, known=known)
+    assert later.losses([one, own]) == [3.0, 8.0]
+    assert made == [one, two, own, own]
+    assert known == {one.key: 3.0, own.key: 8.0}
 
 
 def test_a_training_from_the_weights_of_the_run_starts_there(run: Path) -> None:

@@ -12,8 +12,11 @@ from seqrnn.diagnosis import verdict
 from seqrnn.diagnosis.diagnosis import TriedRemedy
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.losses import Losses
 from seqrnn.diagnosis.intervals import Interval
+from seqrnn.diagnosis.remedies import Remedy
 from seqrnn.diagnosis.run_findings import RISEN
+from seqrnn.diagnosis.search import Search
 from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import _headline
 
@@ -165,3 +168,45 @@ def test_what_helps_no_more_than_the_time_that_it_takes_is_no_cause() -> None:
     assert first_causes([], *trials) == ["underfit"]
     assert first_causes([], trials[0]) == ["few_updates"]
     assert first_causes([], trial("fewer streams", 0.05, cost=3.0), trials[1])[0] == "few_updates"
+
+
+@pytest.mark.parametrize(
+    ("by_run", "refuted", "suspects", "by_heart"),
+    [
+        (False, [], {"more units", "best weights", "weight decay"}, True),
+        (False, ["best weights", "weight decay"], {"more units"}, False),
+        (False, ["best weights"], {"more units", "weight decay"}, True),
+        (True, ["best weights", "weight decay"], {"more units", "best weights", "weight decay"}, True),
+    ],
+)
+def test_what_earlier_trials_refuted_is_no_suspect_unless_the_run_itself_shows_it(
+    by_run: bool, refuted: list[str], suspects: set[str], by_heart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    heart = measured("memorised", "best weights", "weight decay")
+    monkeypatch.setattr(verdict, "findings_of_run", lambda run: [heart] * by_run)
+    monkeypatch.setattr(verdict, "findings_of", lambda found: [measured("few_units", "more units"), heart])
+    monkeypatch.setattr(verdict, "remedies_for", lambda names, *_: [Remedy(n, [{}]) for n in dict.fromkeys(names)])
+    monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
+    monkeypatch.setattr(Search, "search", lambda self, *given: asked.append(given))
+    monkeypatch.setattr(verdict, "_tried", lambda trial, run: tried(trial))
+    run: Any = SimpleNamespace()
+    verdict.judge(Examination(), run, 10.0, refuted=refuted)
+    ((remedies, found, memorised),) = asked
+    assert (set(found), memorised) == (suspects, by_heart)
+    assert {"best weights", "weight decay"} <= {remedy.name for remedy in remedies}  # tried with the others
+
+
+def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = Losses(loss="mse", share=Interval(0.8, 0.7, 0.9), effect=Interval(0.6, 0.5, 0.7), part=1.0, seeds=3)
+    outliers = measured("loss").model_copy(update={"effect": losses.effect})
+    monkeypatch.setattr(verdict, "findings_of_run", lambda run: [])
+    monkeypatch.setattr(verdict, "findings_of", lambda found: [outliers])
+    monkeypatch.setattr(verdict, "_tried", lambda trial, run: tried(trial))
+    monkeypatch.setattr(verdict, "lengthened", lambda change, length, run: change)
+    monkeypatch.setattr(verdict, "command", lambda change, run: f"{dict(change)}")
+    monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
+    run: Any = SimpleNamespace()
+    found, followed = verdict.judge(Examination({"losses": losses}, {}), run, 0.0)
+    assert found.command == "{'task.loss': 'l1'}"
+    assert [one.change for one in followed] == [{"task.loss": "l1"}]
