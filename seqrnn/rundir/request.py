@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqrnn.errors import printable
+from seqrnn.errors import printable, shell_quoted
 
 TRAIN = ("python", "-m", "seqrnn.train")
 OWN_LAUNCHER = re.compile(r"hydra/launcher=\w+")  # a name, which chooses a file of conf/
@@ -57,7 +57,7 @@ def safe_line(words: Sequence[str], flags: Sequence[str] = ()) -> SafeLine:
     """
     kept = [word for word in words if runs_no_code(word)]
     left_out = [printable(word) for word in words if not runs_no_code(word)]
-    return SafeLine(printable(shlex.join([*TRAIN, *flags, *kept])), left_out)
+    return SafeLine(printable(" ".join(map(shell_quoted, [*TRAIN, *flags, *kept]))), left_out)
 
 
 def safe_command(line: str) -> SafeLine:
