@@ -27,10 +27,10 @@ from seqrnn.errors import ConfigError, DataError
 from seqrnn.loop import TrainingCursor
 from seqrnn.optimizers import light
 from seqrnn.processes import helping, sharing
-from seqrnn.processes.environment import Place, place
-from seqrnn.processes.group import Lost, parts_of
+from seqrnn.processes.environment import ProcessEnvironment, process_environment
+from seqrnn.processes.group import Lost, shards_of
 from seqrnn.processes.leading import Leading
-from seqrnn.processes.sharing import StreamShare
+from seqrnn.processes.sharing import ShardUpdates
 from seqrnn.schedule import Schedule, WindowSampler
 from seqrnn.strategies.choice import choose
 
@@ -63,7 +63,9 @@ class ThreadGroup:
 
     def __init__(self, rank: int, exchange: Exchange) -> None:
         self.rank, self.size, self.exchange = rank, exchange.size, exchange
-        self.place = Place(rank, exchange.size, rank, exchange.size, "localhost", 1, True, False, False)
+        self.environment = ProcessEnvironment(
+            rank, exchange.size, rank, exchange.size, "localhost", 1, True, False, False
+        )
 
     def all(self, values: Any) -> list[Any]:
         self.exchange.values[self.rank] = values
@@ -160,7 +162,7 @@ def test_processes_that_share_streams_give_the_numbers_of_one(size: int, lengths
     runs = [stub_run(task, schedule) for _ in range(size)]
 
     def work(group: Any) -> Any:
-        return StreamShare(runs[group.rank], group)(ranges, factors)
+        return ShardUpdates(runs[group.rank], group)(ranges, factors)
 
     for stats, run in zip(in_threads(size, work), runs, strict=True):
         assert not isinstance(stats, BaseException), stats
@@ -177,7 +179,7 @@ def test_a_divergence_is_the_same_in_all_processes() -> None:
     batch.chunk.targets[5, 3] = torch.inf  # of the last process
     ranges = all_ranges(StubTask([[batch]]), schedule)
     runs = [stub_run(StubTask([[batch]]), schedule) for _ in range(2)]
-    found = in_threads(2, lambda group: StreamShare(runs[group.rank], group)(ranges, np.ones(5)))
+    found = in_threads(2, lambda group: ShardUpdates(runs[group.rank], group)(ranges, np.ones(5)))
     assert [stats.diverged for stats in found] == [True, True]
     assert [len(stats) for stats in found] == [3, 3]
     assert torch.equal(*(weights_of(run.network) for run in runs))
@@ -193,7 +195,7 @@ def test_an_error_of_one_process_ends_all() -> None:
         raise MemoryError("too little")
 
     runs[1] = replace(runs[1], loss=fail)
-    leader, helper = in_threads(2, lambda group: StreamShare(runs[group.rank], group)(ranges, np.ones(5)))
+    leader, helper = in_threads(2, lambda group: ShardUpdates(runs[group.rank], group)(ranges, np.ones(5)))
     assert isinstance(helper, MemoryError)
     assert isinstance(leader, Lost)
     assert "process 1" in str(leader)
@@ -204,7 +206,7 @@ def test_wrong_data_is_the_same_error_in_all_processes() -> None:
     batch.chunk.targets[5, 3] = 7
     task = StubTask([[batch]], loss="cross_entropy", kind="classification")
     ranges, runs = all_ranges(task, schedule), [stub_run(task, schedule) for _ in range(2)]
-    found = in_threads(2, lambda group: StreamShare(runs[group.rank], group)(ranges, np.ones(5)))
+    found = in_threads(2, lambda group: ShardUpdates(runs[group.rank], group)(ranges, np.ones(5)))
     assert [type(error) for error in found] == [DataError, DataError]
     assert str(found[0]) == str(found[1])
 
@@ -248,20 +250,26 @@ def test_a_leader_and_its_helper_train_stop_and_continue_as_one_process_does() -
 
 
 def test_streams_are_shared_out_as_evenly_as_can_be_and_process_0_has_some() -> None:
-    assert parts_of(5, 2) == [slice(0, 3), slice(3, 5)]
-    assert parts_of(1, 3) == [slice(0, 1), slice(1, 1), slice(1, 1)]
-    assert [part.stop - part.start for part in parts_of(64, 4)] == [16] * 4
+    assert shards_of(5, 2) == [slice(0, 3), slice(3, 5)]
+    assert shards_of(1, 3) == [slice(0, 1), slice(1, 1), slice(1, 1)]
+    assert [part.stop - part.start for part in shards_of(64, 4)] == [16] * 4
 
 
-def test_the_place_of_a_process_is_read_from_the_variables_of_torchrun_and_of_slurm() -> None:
-    assert place({}) is None
-    assert place({"WORLD_SIZE": "1", "RANK": "0"}) is None
-    found = place(TORCHRUN)
-    assert found == Place(1, 2, 1, 2, "node3", 29500, is_one_machine=True, has_agent=True, allots_gpus=False)
+def test_the_rank_of_a_process_is_read_from_the_variables_of_torchrun_and_of_slurm() -> None:
+    assert process_environment({}) is None
+    assert process_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    found = process_environment(TORCHRUN)
+    assert found == ProcessEnvironment(
+        1, 2, 1, 2, "node3", 29500, is_one_machine=True, has_agent=True, allots_gpus=False
+    )
     slurm = {"RANK": "5", "WORLD_SIZE": "8", "MASTER_ADDR": "node3", "MASTER_PORT": "29500", "SLURM_LOCALID": "1"}
-    assert place(slurm) == Place(5, 8, 1, 1, "node3", 29500, False, has_agent=False, allots_gpus=True)
+    assert process_environment(slurm) == ProcessEnvironment(
+        5, 8, 1, 1, "node3", 29500, False, has_agent=False, allots_gpus=True
+    )
     alone = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
-    assert place(alone) == Place(1, 2, 1, 2, "localhost", 29500, True, has_agent=False, allots_gpus=False)
+    assert process_environment(alone) == ProcessEnvironment(
+        1, 2, 1, 2, "localhost", 29500, True, has_agent=False, allots_gpus=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +283,7 @@ def test_the_place_of_a_process_is_read_from_the_variables_of_torchrun_and_of_sl
 )
 def test_variables_that_are_missing_or_wrong_are_named(changes: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        place({**TORCHRUN, **changes})
+        process_environment({**TORCHRUN, **changes})
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def test_all_parameters_stepped_as_one_get_the_same_bits(name: str, clip_norm: f
         assert type(again) is FlatStep
         results.append(found + trained(network, again, 2))
     for one, other in zip(*results, strict=True):
-        assert torch.equal(one, other)
+        is_only_reported = clip_norm is None and not one.dim()  # the norm, which is then taken of all at once
+        torch.testing.assert_close(one, other, rtol=1e-6 if is_only_reported else 0, atol=0)
 
 
 class Halved(torch.nn.Module):

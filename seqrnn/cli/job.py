@@ -17,8 +17,7 @@ from omegaconf import DictConfig
 from seqrnn import config_files, resuming
 from seqrnn.cli import arguments, key_help, reporting, workers
 from seqrnn.errors import ConfigError
-from seqrnn.processes import environment
-from seqrnn.processes.environment import Place
+from seqrnn.processes.environment import ProcessEnvironment, process_environment
 from seqrnn.rundir.request import RunRequest
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def train(config: DictConfig) -> float:
         overrides = api.typed_overrides(context)
         settings.refuse_sweep_options(overrides)
         if _group is not None and context.mode != RunMode.RUN:
-            raise _one_run_only(_group.place)
+            raise _one_run_only(_group.environment)
         request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides), host=_host())
         if request.directory != directory:  # the config names the directory of a run to be resumed
             reporting.remove_if_new_and_empty(directory)
@@ -81,25 +80,25 @@ def show_help() -> None:
 def command() -> None:
     """Does what the command line asks for."""
     flags, overrides = arguments.split(sys.argv[1:])
-    place = environment.place()
-    if place is None:
+    environment = process_environment()
+    if environment is None:
         _do(flags, overrides)
         return
     is_only_shown = {"--version", "--help", "-h", *arguments.INFORMATIVE} & {*flags}
     if is_only_shown or arguments.value_of(flags, "--cfg", "-c"):
-        if place.rank == 0:
+        if environment.rank == 0:
             _do(flags, overrides)
         return
     if {"-m", "--multirun"} & {*flags}:
-        if place.rank == 0:
-            raise _one_run_only(place)
+        if environment.rank == 0:
+            raise _one_run_only(environment)
         sys.exit(ConfigError.exit_code)
     with reporting.importing():
         from seqrnn.processes import group, helping
-    if place.rank:
-        sys.exit(helping.help_leader(place))
+    if environment.rank:
+        sys.exit(helping.help_leader(environment))
     global _group
-    _group = group.Group(place)
+    _group = group.Group(environment)
     try:
         _do(flags, overrides)
     except BaseException as error:
@@ -108,10 +107,10 @@ def command() -> None:
     _group.leave(0)
 
 
-def _one_run_only(place: Place) -> ConfigError:
+def _one_run_only(environment: ProcessEnvironment) -> ConfigError:
     return ConfigError(
-        f"-m: {place.size} processes share one run, and a sweep is many; start the sweep in one process (without "
-        "torchrun); its runs can be made side by side (sweep.jobs=…, or a launcher)"
+        f"-m: {environment.size} processes share one run, and a sweep is many; start the sweep in one process "
+        "(without torchrun); its runs can be made side by side (sweep.jobs=…, or a launcher)"
     )
 
 

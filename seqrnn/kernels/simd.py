@@ -16,7 +16,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 from seqrnn.kernels.target import TARGET
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I32, I64 = ir.IntType(32), ir.IntType(64)
 UNALIGNED = 1  # byte: the alignment of rows, which may begin anywhere
 
 

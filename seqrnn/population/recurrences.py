@@ -96,9 +96,9 @@ class _TorchStack:
 
     def __init__(self, stack: nn.RNNBase) -> None:
         self.layers, self.has_bias = stack.num_layers, stack.bias
-        kinds: dict[type, Any] = {nn.GRU: _GRU, nn.LSTM: _LSTM}
-        is_relu = isinstance(stack, nn.RNN) and stack.nonlinearity == "relu"
-        self.kind = kinds.get(type(stack), _ReLU if is_relu else _Tanh)
+        kinds: dict[type, Any] = {nn.RNN: _Simple, nn.GRU: _GRU, nn.LSTM: _LSTM}
+        self.kind = kinds[type(stack)]
+        self.settings = (stack.nonlinearity == "relu",) if isinstance(stack, nn.RNN) else ()
 
     def __call__(self, weights: Weights, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         if self.kind is _LSTM and inputs.device.type == "cpu" and inputs.shape[2] > LSTM_STREAMS:
@@ -110,7 +110,8 @@ class _TorchStack:
             members, timesteps, streams, _ = inputs.shape
             sums = joint_linear(inputs.flatten(1, 2), w, b).view(members, timesteps, streams, -1)
             start = tuple(part[:, layer] for part in state)
-            inputs, *end = self.kind.apply(sums, u, c, *start)  # outputs (N, T, B, H), parts of the state (N, B, H)
+            # outputs (N, T, B, H), and parts of the state (N, B, H)
+            inputs, *end = self.kind.apply(sums, u, c, *start, *self.settings)
             ends.append(end)
         return inputs, tuple(torch.stack(parts, dim=1) for parts in zip(*ends, strict=True))
 
@@ -151,77 +152,35 @@ def _biased(bias: Tensor | None, like: Tensor) -> Tensor:
 
 
 class _Simple(torch.autograd.Function):
-    """h_t = φ(s_t + U h_{t−1} + c), where s (N, T, B, H) are the sums W x + b."""
+    """h_t = φ(s_t + U h_{t−1} + c), where s (N, T, B, H) are the sums W x + b, and φ is tanh or max(·, 0)."""
 
     @staticmethod
-    def activate(h: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    @staticmethod
-    def slope(h: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    @classmethod
-    def run(cls, ctx: Any, sums: Tensor, u: Tensor, bias: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, sums: Tensor, u: Tensor, bias: Tensor | None, h: Tensor, is_relu: bool
+    ) -> tuple[Tensor, Tensor]:
         members, timesteps, streams, size = sums.shape
         states = sums.new_empty(members, timesteps + 1, streams, size)
         states[:, 0] = h
         sums = sums if bias is None else sums + bias[:, None, None]
+        activate = torch.relu_ if is_relu else _tanh_
         for t in range(timesteps):
-            h = states[:, t + 1].copy_(cls.activate(torch.baddbmm(sums[:, t], states[:, t], u.mT)))
+            h = states[:, t + 1].copy_(activate(torch.baddbmm(sums[:, t], states[:, t], u.mT)))
         ctx.save_for_backward(u, bias, states)
+        ctx.is_relu = is_relu
         return states[:, 1:], h.clone()
 
-    @classmethod
-    def back(cls, ctx: Any, d_outputs: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
+    @staticmethod
+    def backward(ctx: Any, d_outputs: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
         u, bias, states = ctx.saved_tensors
         d_sums, d_h = torch.empty_like(d_outputs), d_end
         for t in reversed(range(d_outputs.shape[1])):
-            d = torch.mul(d_outputs[:, t] + d_h, cls.slope(states[:, t + 1]))
+            h = states[:, t + 1]
+            slope = (h > 0).to(h.dtype) if ctx.is_relu else 1 - h * h
+            d = torch.mul(d_outputs[:, t] + d_h, slope)
             d_sums[:, t] = d
             d_h = torch.bmm(d, u)
         d_u, d_bias = _weight_gradients(d_sums, states[:, :-1], bias)
-        return d_sums, d_u, d_bias, d_h
-
-
-class _Tanh(_Simple):
-    """φ = tanh."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, u: Tensor, bias: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
-        return _Tanh.run(ctx, sums, u, bias, h)
-
-    @staticmethod
-    def backward(ctx: Any, d_outputs: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
-        return _Tanh.back(ctx, d_outputs, d_end)
-
-    @staticmethod
-    def activate(h: Tensor) -> Tensor:
-        return _tanh_(h)
-
-    @staticmethod
-    def slope(h: Tensor) -> Tensor:
-        return 1 - h * h
-
-
-class _ReLU(_Simple):
-    """φ(x) = max(x, 0)."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, u: Tensor, bias: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
-        return _ReLU.run(ctx, sums, u, bias, h)
-
-    @staticmethod
-    def backward(ctx: Any, d_outputs: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
-        return _ReLU.back(ctx, d_outputs, d_end)
-
-    @staticmethod
-    def activate(h: Tensor) -> Tensor:
-        return h.relu_()
-
-    @staticmethod
-    def slope(h: Tensor) -> Tensor:
-        return (h > 0).to(h.dtype)
+        return d_sums, d_u, d_bias, d_h, None
 
 
 class _GRU(torch.autograd.Function):

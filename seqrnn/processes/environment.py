@@ -1,4 +1,7 @@
-"""Which of several processes this one is, as torchrun tells it. Imports the standard library alone."""
+"""Reads from the environment variables of torch.distributed which of several processes this one is.
+
+Imports the standard library alone.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class Place:
-    """The place of this process among those that share a run.
+class ProcessEnvironment:
+    """Which process this is of those that share a run, by the environment variables of torch.distributed.
 
     Args:
         rank: its number; process 0 writes and prints.
@@ -38,8 +41,8 @@ class Place:
     allots_gpus: bool
 
 
-def place(variables: Mapping[str, str] | None = None) -> Place | None:
-    """Returns the place of this process from its environment variables; None: it is on its own.
+def process_environment(variables: Mapping[str, str] | None = None) -> ProcessEnvironment | None:
+    """Returns what the environment variables say of this process; None: it is on its own.
 
     Raises:
         ConfigError: some of the variables are missing or wrong.
@@ -64,7 +67,7 @@ def place(variables: Mapping[str, str] | None = None) -> Place | None:
         local_rank = _number(variables, "SLURM_LOCALID" if on_slurm else "LOCAL_RANK", 0)
     if "LOCAL_WORLD_SIZE" in variables:
         local_size = _number(variables, "LOCAL_WORLD_SIZE", 1)
-    return Place(
+    return ProcessEnvironment(
         rank,
         size,
         local_rank,

@@ -25,7 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from seqrnn.checkpoints import file
 from seqrnn.errors import ConfigError, UserError, reason_of
-from seqrnn.processes.environment import Place
+from seqrnn.processes.environment import ProcessEnvironment
 
 JOIN_TIMEOUT = timedelta(minutes=5)  # in which all processes must have started
 TIMEOUT = timedelta(minutes=30)  # that a process waits for another, as during an evaluation
@@ -49,13 +49,13 @@ class Group:
         UserError: the others cannot be reached.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.rank, self.size = place, place.rank, place.size
-        if place.is_one_machine:  # else by the address of the machine's name
+    def __init__(self, environment: ProcessEnvironment) -> None:
+        self.environment, self.rank, self.size = environment, environment.rank, environment.size
+        if environment.is_one_machine:  # else by the address of the machine's name
             name = "lo0" if sys.platform == "darwin" else "lo"
             for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(variable, name)
-        where = f"MASTER_ADDR={place.address} MASTER_PORT={place.port}"
+        where = f"MASTER_ADDR={environment.address} MASTER_PORT={environment.port}"
         try:
             self._store = PrefixStore("seqrnn", self._connect())
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
@@ -74,15 +74,15 @@ class Group:
 
     def _connect(self) -> Store:
         """Returns the store by which processes find one another. torchrun has one; else process 0 makes it."""
-        place = self.place
-        if place.has_agent or not place.is_one_machine:
+        environment = self.environment
+        if environment.has_agent or not environment.is_one_machine:
             store: Store = next(rendezvous("env://", timeout=JOIN_TIMEOUT))[0]
             return store
         listening = None
-        if place.rank == 0:  # torch would listen on all addresses of the machine
-            listening = socket.create_server(("127.0.0.1", place.port)).detach()
+        if environment.rank == 0:  # torch would listen on all addresses of the machine
+            listening = socket.create_server(("127.0.0.1", environment.port)).detach()
         return TCPStore(
-            "127.0.0.1", place.port, place.size, place.rank == 0, JOIN_TIMEOUT, wait_for_workers=False,
+            "127.0.0.1", environment.port, self.size, self.rank == 0, JOIN_TIMEOUT, wait_for_workers=False,
             master_listen_fd=listening,
         )  # fmt: skip
 
@@ -185,7 +185,7 @@ class Group:
                     self.dismiss()
             dist.destroy_process_group()
             self._count("left")
-            if self.rank == 0 and not self.place.has_agent and exit_code != LOST:
+            if self.rank == 0 and not self.environment.has_agent and exit_code != LOST:
                 with suppress(TimeoutError):
                     self._wait_for("left", self.size, LEAVE_SECONDS)
 
@@ -201,24 +201,24 @@ class Group:
             raise self.failure() from None
 
 
-def use_gpu(place: Place) -> None:
+def use_gpu(environment: ProcessEnvironment) -> None:
     """Chooses the GPU of this process.
 
     Raises:
         ConfigError: there are fewer GPUs than processes.
     """
-    gpus, number = torch.cuda.device_count(), place.local_rank
-    if place.allots_gpus and gpus == 1:
+    gpus, number = torch.cuda.device_count(), environment.local_rank
+    if environment.allots_gpus and gpus == 1:
         number = 0
     if number >= gpus:
         raise ConfigError(
-            f"device=cuda: {place.local_size} processes on a machine with {gpus} GPU{'s' * (gpus != 1)}; start one "
-            "process for each GPU, or use device=cpu"
+            f"device=cuda: {environment.local_size} processes on a machine with {gpus} GPU{'s' * (gpus != 1)}; start "
+            "one process for each GPU, or use device=cpu"
         )
     torch.cuda.set_device(number)
 
 
-def parts_of(streams: int, size: int) -> Sequence[slice]:
+def shards_of(streams: int, size: int) -> Sequence[slice]:
     """Returns the streams of each of ``size`` processes: as many for each, or one more for the first ones."""
     ends = [-(-streams * rank // size) for rank in range(size + 1)]
     return [slice(begin, end) for begin, end in pairwise(ends)]

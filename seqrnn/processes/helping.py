@@ -1,4 +1,4 @@
-"""The processes beside process 0: they compute their parts of the updates, and write and print nothing."""
+"""The processes beside process 0: they compute their share of the updates, and write and print nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from seqrnn import plugins, settings
 from seqrnn.checkpoints.signals import HANDLED
 from seqrnn.components import Components
-from seqrnn.processes.environment import Place
+from seqrnn.processes.environment import ProcessEnvironment
 from seqrnn.processes.group import Group, Lost
-from seqrnn.processes.sharing import StreamShare, build_components
+from seqrnn.processes.sharing import ShardUpdates, build_components
 from seqrnn.schedule import WindowRange
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.protocol import Batch
 
 
-def help_leader(place: Place) -> int:
+def help_leader(environment: ProcessEnvironment) -> int:
     """Does what process 0 says until it needs nothing more; returns the exit code.
 
     Raises:
@@ -33,7 +33,7 @@ def help_leader(place: Place) -> int:
 
     for signum in HANDLED:  # process 0 decides what is done; a terminal sends Ctrl-C to it as well
         signal.signal(signum, signal.SIG_IGN if signum == signal.SIGINT else receive)
-    group = Group(place)
+    group = Group(environment)
     exit_code = 0
     try:
         _follow(group, received)
@@ -70,12 +70,12 @@ def _follow(group: Group, received: list[int]) -> None:
 
 
 class Helper:
-    """Computes the part of this process."""
+    """Computes this process's share of the updates, as process 0 asks for it."""
 
     def __init__(self, run: Components, group: Group) -> None:
         self.task, self.network, self.group = run.task, run.network, group
         self.streams = run.schedule.streams
-        self.own = StreamShare(run, group)
+        self.own = ShardUpdates(run, group)
         self._epoch = -1
         self._batches: Sequence[Batch] = ()  # of that epoch
         self._kept: dict[tuple[int, int], Batch] = {}  # those of the last updates, by epoch and number

@@ -1,4 +1,4 @@
-"""The strategy of process 0, which has the others compute their parts of the updates."""
+"""The strategy of process 0, which has the others compute their share of the updates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqrnn.components import Components
 from seqrnn.processes.group import Group
-from seqrnn.processes.sharing import StreamShare
+from seqrnn.processes.sharing import ShardUpdates
 from seqrnn.schedule import split_updates
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState, cpu_copy
@@ -31,7 +31,7 @@ class Leading:
 
     def __init__(self, run: Components, group: Group) -> None:
         self.network, self.schedule, self.group = run.network, run.schedule, group
-        self.own = StreamShare(run, group)
+        self.own = ShardUpdates(run, group)
         self.name = f"torch in {group.size} processes"
         group.send({"do": "build", "values": run.values})
         group.largest(0)  # all have built the objects of the run
@@ -76,7 +76,7 @@ class Leading:
         """Returns a part of a carried state (…, B, …) of all streams."""
         parts = [own]
         for rank in range(1, self.group.size):
-            which = self.own.part_of(streams, rank)
+            which = self.own.shard_of(streams, rank)
             if which.stop > which.start:
                 shape = (own.shape[0], which.stop - which.start, *own.shape[2:])
                 parts.append(self.group.take(own.new_empty(shape), rank))

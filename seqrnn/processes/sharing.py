@@ -16,7 +16,7 @@ from seqrnn import components, device
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
 from seqrnn.models.network import Network
-from seqrnn.processes.group import Group, parts_of, use_gpu
+from seqrnn.processes.group import Group, shards_of, use_gpu
 from seqrnn.schedule import Schedule
 from seqrnn.strategies.choice import torch_gradients
 from seqrnn.strategies.folded import obstacle_to_folding
@@ -55,18 +55,18 @@ def check_shareable(values: dict[str, Any], size: int) -> None:
 
 
 def build_components(values: dict[str, Any], group: Group) -> Components:
-    """Builds the objects of a run, of which this process computes its part.
+    """Builds the objects of a run, of which this process computes a share of the streams.
 
     Raises:
         ConfigError: everything for which several processes cannot share it.
     """
     check_shareable(values, group.size)
     if device.uses_gpu(values["device"]):
-        use_gpu(group.place)
+        use_gpu(group.environment)
     run = components.build_components(values)
-    own = parts_of(run.schedule.streams, group.size)[0]
+    own = shards_of(run.schedule.streams, group.size)[0]
     work = values["model"].get("hidden_size", 0) * (own.stop - own.start)
-    cores = max(1, device.available_cores() // group.place.local_size)
+    cores = max(1, device.available_cores() // group.environment.local_size)
     torch.set_num_threads(device.threads_for(run.settings.threads, work, cores))
     obstacle = obstacle_to_folding(run.network, run.task.input_size, run.context)
     if obstacle:
@@ -78,8 +78,8 @@ def build_components(values: dict[str, Any], group: Group) -> Components:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some streams of a batch; a batch itself."""
+class StreamShard:
+    """The streams of a batch that one process computes; a batch itself."""
 
     batch: Batch
     which: slice
@@ -160,44 +160,45 @@ class SummedGradients:
         return losses, count, None
 
 
-class StreamShare:
-    """The part of a strategy that a process computes: updates of its own streams."""
+class ShardUpdates:
+    """Computes the updates of this process's streams."""
 
     def __init__(self, run: Components, group: Group) -> None:
         gradients = SummedGradients(torch_gradients(run), run.network, group)
         self.group, self.network, self.schedule = group, run.network, run.schedule
         self.plain = Plain(run.network, run.optimizer, run.schedule, gradients)
         self.data_format = DataFormat.of(run.task)
-        self._parts: list[Part] = []
+        self._shards: list[StreamShard] = []
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
-        """Makes the updates of ``ranges``, of which each process computes its part. Timesteps are its own."""
-        parts: list[Part] = []
+        """Makes the updates of ``ranges``, of which each process computes its own streams. Timesteps are counted over
+        these."""
+        shards: list[StreamShard] = []
         own = []
         for each in ranges:
-            known = next((part for part in (*parts[-1:], *self._parts) if part.batch is each.batch), None)
+            known = next((one for one in (*shards[-1:], *self._shards) if one.batch is each.batch), None)
             if known is None:
-                which = parts_of(each.batch.streams, self.group.size)[self.group.rank]
-                known = Part(each.batch, which, self.data_format)
-            parts.append(known)
+                which = shards_of(each.batch.streams, self.group.size)[self.group.rank]
+                known = StreamShard(each.batch, which, self.data_format)
+            shards.append(known)
             own.append(replace(each, batch=known))
-        self._parts = parts
+        self._shards = shards
         return self.plain(own, factors)
 
     def state(self, streams: int, pending_carries: Sequence[int]) -> StrategyState:
-        """Returns the state of this process's part; see ``seqrnn.strategies.protocol.Strategy``."""
-        own = self.part_of(streams, self.group.rank)
+        """Returns the state of this process's streams; see ``seqrnn.strategies.protocol.Strategy``."""
+        own = self.shard_of(streams, self.group.rank)
         return self.plain.state(own.stop - own.start, pending_carries if own.stop > own.start else ())
 
     def restore(self, state: StrategyState) -> None:
-        """Continues with this process's part of a state of all streams."""
+        """Continues with this process's streams of a state of all."""
         carried = {}
         for before, parts in state.carried.items():
-            own = self.part_of(parts[0].shape[1], self.group.rank)
+            own = self.shard_of(parts[0].shape[1], self.group.rank)
             if own.stop > own.start:
                 carried[before] = tuple(part[:, own].contiguous() for part in parts)
         self.plain.restore(replace(state, carried=carried))
 
-    def part_of(self, streams: int, rank: int) -> slice:
+    def shard_of(self, streams: int, rank: int) -> slice:
         """Returns the streams of a process, of a batch of so many."""
-        return parts_of(streams, self.group.size)[rank]
+        return shards_of(streams, self.group.size)[rank]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
+from seqrnn.schedule import Window
 
 WARM_UP = 2  # updates of a layout that are computed as usual before one is captured
 MOST_LAYOUTS = 16  # that are captured; each holds memory
@@ -358,6 +359,18 @@ class CapturedUpdates:
     def _last_origin(inputs: Sequence[WindowInput]) -> int:
         """Returns the timestep from which those of the last batch of an update are counted."""
         return 0 if any(each.begins_batch for each in inputs) else inputs[0].start
+
+
+def timesteps_layout(window: Window, origin: int) -> Hashable:
+    """Returns where the timesteps of a window lie, counted from ``origin``."""
+    start, fresh, stop, keep = window
+    return start == 0, fresh == 0, start - origin, fresh - start, stop - start, keep - start
+
+
+def inputs_layout(inputs: Tensor) -> Hashable:
+    """Returns what the computation of a window depends on besides the numbers in its inputs (T, B, I)."""
+    # One input number makes products of one term, which are the same wherever it lies.
+    return place(inputs) if inputs.shape[-1] > 1 else inputs.shape
 
 
 def place(tensor: Tensor) -> Hashable:

@@ -23,7 +23,7 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.models.unroll import restarts_of, unroll_between
 from seqrnn.schedule import Window, group_by_extent
-from seqrnn.strategies.capture import place
+from seqrnn.strategies.capture import inputs_layout, timesteps_layout
 from seqrnn.strategies.plain import Windows
 from seqrnn.strategies.reading import Flags, WindowReader, select, selected
 from seqrnn.tasks.checks import DataFormat
@@ -98,7 +98,7 @@ class Folded:
                     piece.starts[at],
                     window,
                     piece.all_valid,
-                    bool(piece.has_starts[at].any()),
+                    any(piece.has_starts[at]),
                 )
             )
         return columns
@@ -199,13 +199,10 @@ class Columns:
         return self.window.fresh == 0
 
     def layout(self, origin: int) -> Hashable:
-        start, fresh, stop, keep = self.window
-        at = (start == 0, fresh == 0, start - origin, fresh - start, stop - start, keep - start)
         valid = None if self.all_valid else self.valid.tobytes()
         starts = self.starts.tobytes() if self.has_starts else None
-        # One input number makes products of one term, which are the same wherever it lies.
-        inputs = place(self.inputs) if self.inputs.shape[-1] > 1 else self.inputs.shape
-        return at, inputs, self.targets.shape, valid, starts
+        timesteps = timesteps_layout(self.window, origin)
+        return timesteps, inputs_layout(self.inputs), self.targets.shape, valid, starts
 
     def tensors(self) -> list[Tensor]:
         return [self.inputs, self.targets]

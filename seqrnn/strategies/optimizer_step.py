@@ -269,9 +269,11 @@ class FlatStep:
         torch._foreach_copy_(self.gradients, gradients)  # type: ignore[arg-type]
         if targets > 1:
             flat.div_(targets)
-        # As torch.nn.utils.clip_grad_norm_ does it.
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
-        if self.clip_norm is not None:
+        norm: Tensor
+        if self.clip_norm is None:  # the norm is only reported
+            norm = torch.linalg.vector_norm(flat)
+        else:  # as torch.nn.utils.clip_grad_norm_ does it
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
             flat.mul_((self.clip_norm / (norm + 1e-6)).clamp_(max=1.0))
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient

@@ -19,7 +19,7 @@ from seqrnn.models.protocol import State
 from seqrnn.models.unroll import unroll_between
 from seqrnn.schedule import Schedule, Window, split_updates
 from seqrnn.strategies import strategy_state
-from seqrnn.strategies.capture import CapturedUpdates, Engine
+from seqrnn.strategies.capture import CapturedUpdates, Engine, timesteps_layout
 from seqrnn.strategies.optimizer_step import OptimizerStep, ParameterStep, optimizer_step
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.reading import WindowData, WindowReader, selected
@@ -262,9 +262,7 @@ class WindowInput:
         return self.window.fresh == 0
 
     def layout(self, origin: int) -> Hashable:
-        start, fresh, stop, keep = self.window
-        at = (start == 0, fresh == 0, start - origin, fresh - start, stop - start, keep - start)
-        return at, self.streams, self.is_carried, self.data.layout
+        return timesteps_layout(self.window, origin), self.streams, self.is_carried, self.data.layout
 
     def tensors(self) -> list[Tensor]:
         return self.data.tensors()

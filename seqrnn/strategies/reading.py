@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqrnn.device import DeviceContext
-from seqrnn.models.unroll import Restarts, restarts_of
+from seqrnn.models.unroll import Restarts
 from seqrnn.schedule import Schedule, Window
-from seqrnn.strategies.capture import place
+from seqrnn.strategies.capture import inputs_layout
 from seqrnn.strategies.protocol import WindowRanges
 from seqrnn.tasks.checks import DataFormat
 from seqrnn.tasks.protocol import Batch, Chunk
@@ -53,9 +53,7 @@ class WindowData:
         chosen = self.selection
         selection = (chosen.start, chosen.stop) if isinstance(chosen, slice) else len(chosen)
         restarts = tuple(step for step, _ in self.restarts)
-        # One input number makes products of one term, which are the same wherever it lies.
-        inputs = place(self.inputs) if self.inputs.shape[-1] > 1 else self.inputs.shape
-        return inputs, self.targets.shape, self.count, selection, restarts
+        return inputs_layout(self.inputs), self.targets.shape, self.count, selection, restarts
 
     def tensors(self) -> list[Tensor]:
         """Returns its tensors."""
@@ -83,7 +81,7 @@ class Piece:
     targets: Tensor
     valid: Flags
     starts: Flags
-    has_starts: Flags  # (T,): in any stream
+    has_starts: Sequence[bool]  # (T,): in any stream
     all_valid: bool
     windows: dict[Window, WindowData] = field(default_factory=dict)
 
@@ -99,10 +97,11 @@ class Piece:
     def _cut(self, window: Window) -> WindowData:
         begin, fresh, end = window.start - self.start, window.fresh - self.start, window.stop - self.start
         targets = self.targets[fresh:end]
-        restarts: Restarts = ()
-        if self.has_starts[begin:end].any():
-            found = restarts_of(self.starts[begin:end])
-            restarts = [(step, streams.to(targets.device)) for step, streams in found]
+        restarts = [
+            (step, torch.from_numpy(self.starts[begin + step]).to(targets.device))
+            for step, has_start in enumerate(self.has_starts[begin:end])
+            if has_start
+        ]
         if self.all_valid:
             count = (end - fresh) * self.valid.shape[1]
             return WindowData(self.inputs[begin:end], restarts, EVERYTHING, targets.flatten(0, 1), count)
@@ -149,7 +148,7 @@ class WindowReader:
         for each in ranges:
             timesteps = each.batch.timesteps
             first = schedule.window_at(timesteps, each.first)
-            last = schedule.window_at(timesteps, each.first + each.count - 1)
+            last = first if each.count == 1 else schedule.window_at(timesteps, each.first + each.count - 1)
             self._coming.append((each.batch, first.start, last.stop))
         batches = [each.batch for each in ranges]
         self._pieces = [piece for piece in self._pieces if any(piece.batch is batch for batch in batches)]
@@ -182,7 +181,7 @@ class WindowReader:
         chunk = self.data_format.read(batch, start, stop)
         valid, starts = chunk.valid.cpu().numpy(), chunk.starts.numpy()
         chunk = self.context(chunk)
-        has_starts: Flags = np.any(starts, axis=1)
+        has_starts: list[bool] = np.any(starts, axis=1).tolist()
         return Piece(
             batch, start, stop, chunk.inputs, chunk.targets, valid, starts, has_starts, all_valid=bool(valid.all())
         )
