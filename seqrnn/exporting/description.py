@@ -13,9 +13,9 @@ from seqrnn.exporting.formats import Names
 from seqrnn.exporting.interface import Column, Interface
 from seqrnn.exporting.programs import Timesteps
 from seqrnn.forecasting.intervals import Intervals
-from seqrnn.kernels.specification import recurrence_of
 from seqrnn.metrics import headline
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import specification_of
 from seqrnn.results import Run, Which
 from seqrnn.rundir.bounded import ByName, Name, check, read_model, resolve_inside
 from seqrnn.rundir.formats import Scores, SummaryValues
@@ -195,5 +195,5 @@ def names_of(network: Network) -> Names:
                 "the initial state of this cell is not one of parts (layers, streams, units) that are the same for "
                 "every stream; such a state cannot be described to other programs"
             )
-    recurrence = recurrence_of(network.cell)
-    return Names(recurrence.specification.state if recurrence else [str(number) for number in range(len(one))])
+    specification = specification_of(network.cell)
+    return Names(specification.state if specification else [str(number) for number in range(len(one))])
