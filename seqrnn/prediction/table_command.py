@@ -73,6 +73,13 @@ def _predict(
     elif np.isnan(ends.lower).any():
         known = int(np.isfinite(ends.lower).all(axis=1).sum())
         line(screen, f"  note       intervals were calibrated for {known} of {steps} steps; the others have none")
+    left_out = sum(int(each.interpolated.sum()) for each in data.encoded)
+    if left_out:
+        line(
+            screen,
+            f"  note       nothing is predicted from {counted(left_out, 'timestep')}, where a missing input lies on "
+            "a line to a later value (task.missing=interpolate)",
+        )
     written = [each.latest(preprocessing) for each in made] if is_latest else made
     if preprocessing.ahead and any(each.positions[-1, -1] >= len(each.sequence) for each in written):
         names = ", ".join(feature.column for feature in preprocessing.ahead)
