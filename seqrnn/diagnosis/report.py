@@ -120,7 +120,7 @@ def _page(diagnosis: Diagnosis) -> Iterator[str]:
     yield "![What was measured](diagnosis.png)"
     for name, result in diagnosis.results.items():
         yield ""
-        yield f"### {name.capitalize()}"
+        yield f"### {name.capitalize().replace('_', ' ')}"
         yield ""
         yield "| | |"
         yield "|---|---|"

@@ -73,6 +73,13 @@ def _predict(
     elif np.isnan(ends.lower).any():
         known = int(np.isfinite(ends.lower).all(axis=1).sum())
         line(screen, f"  note       intervals were calibrated for {known} of {steps} steps; the others have none")
+    left_out = sum(int(each.interpolated.sum()) for each in data.encoded)
+    if left_out:
+        line(
+            screen,
+            f"  note       nothing is predicted from {counted(left_out, 'timestep')}, where a missing input lies on "
+            "a line to a later value (task.missing=interpolate)",
+        )
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         line(screen, f"  note       beyond the last row, {names} stays as it is there")

@@ -29,11 +29,11 @@ class SequencePredictions:
 
     Args:
         predicted: (T, H, K) in units of the table: of the steps after each timestep (of a regression: of the timestep
-            itself, H = 1).
+            itself, H = 1); NaN where an input was interpolated, so that it knows the future.
         actual: (T, H, K), what came there; NaN where that is not known.
         origins: (T, K), the last known value at each timestep.
         positions: (T, H), the timesteps of the sequence that are predicted, beyond its end too.
-        usable: (T,) False where an input was interpolated, which knows the future: such a prediction is not judged.
+        usable: (T,) see ``seqrnn.tables.encoding.Encoded``: where it is False, a prediction is not judged.
     """
 
     sequence: Sequence
@@ -104,6 +104,7 @@ def predict_sequence(
     else:
         outputs = outputs_of(network, encoded, context)
         predicted = preprocessing.to_units(outputs[:, None], origins[:, None])[:, 0, :horizon]
+    predicted[encoded.interpolated] = np.nan
     actual = _actual(preprocessing, sequence, positions)
     return SequencePredictions(sequence, predicted, actual, origins, positions, encoded.usable)
 
@@ -134,7 +135,7 @@ def _recursive(
         def later(distance: int) -> list[Array]:
             inputs: list[Array] = []
             if encoded.ahead.shape[1]:
-                inputs.append(encoded.ahead[np.minimum(rows + distance + 1, len(encoded) - 1)])
+                inputs.append(encoded.known(distance + 1)[rows])
             if clock is not None:
                 inputs.append(preprocessing.phases(clock[kept[rows] + distance]))
             return inputs
