@@ -1,8 +1,10 @@
-"""What sweeps cost: python -m benchmarks.sweeps thousand | speedup | killed [--jobs N] [OVERRIDE ...].
+"""What sweeps cost: python -m benchmarks.sweeps thousand | speedup | population | killed [--jobs N] [OVERRIDE ...].
 
 thousand  so many short jobs (sine_online): seconds, seconds of CPU time for a job, and memory while they run; with
           sweep.plots=all, each draws its pictures
 speedup   jobs that train about ten seconds, in two processes and in one: the share of the time
+population  jobs that torch computes, one after another and as a population, with evaluations, files and pictures: the
+          time and the CPU time of both
 killed    a sweep, of which every 14th job fails, is killed with SIGKILL half-way, repeated, and repeated with two
           more jobs
 """
@@ -29,6 +31,9 @@ SHORT = ("experiment=sine_online", "sweep.report=false")
 # About ten seconds on one core.
 TEN_SECONDS = ("task=integral", "schedule=online", "model=elman", "kernel=torch", "device=cpu", "plots.draw=false",
                "task.train_timesteps=29000", "task.sequence_length=1000", "sweep.report=false")  # fmt: skip
+
+POPULATION = ("experiment=integral_forgetting", "schedule.max_updates=5000", "device=cpu", "threads=1",
+              "kernel=torch", "sweep.report=false")  # fmt: skip
 
 
 class Memory:
@@ -119,6 +124,25 @@ def speedup(folder: Path, jobs: int, words: Sequence[str]) -> None:
     print(f"the weights are {'the same' if same else 'DIFFERENT'}, bit for bit")
 
 
+def population(folder: Path, jobs: int, words: Sequence[str]) -> None:
+    """Prints what jobs cost one after another and as a population."""
+    found = []
+    for name, how in {"serial": "sweep.jobs=1", "population": "hydra/launcher=population"}.items():
+        before, began = os.times(), time.perf_counter()
+        process = start(folder, *(words or POPULATION), f"seed=range({jobs})", f"hydra.sweep.dir={name}", how)
+        printed, _ = process.communicate()
+        if process.returncode:
+            sys.exit(printed[-2000:])
+        seconds, after = time.perf_counter() - began, os.times()
+        used = sum(after[2:4]) - sum(before[2:4])  # of processes that have ended
+        found.append((seconds, used))
+        print(f"{how}: {seconds:.1f} s for {jobs} jobs, {used:.1f} s of CPU time")
+    (serial, serial_used), (together, together_used) = found
+    print(
+        f"a population is {serial / together:.2f} times as fast, by CPU time {serial_used / together_used:.2f} times"
+    )
+
+
 def killed(folder: Path, jobs: int, words: Sequence[str]) -> None:
     """Prints how a sweep ends that was killed half-way and repeated, and what a longer one adds."""
     failing = range(7, jobs, 14)
@@ -167,11 +191,16 @@ def finished(sweep: Path) -> dict[str, int]:
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
-    parser.add_argument("what", choices=("thousand", "speedup", "killed"))
-    parser.add_argument("--jobs", type=int, help="default: 1000, 8 and 100")
+    parser.add_argument("what", choices=("thousand", "speedup", "population", "killed"))
+    parser.add_argument("--jobs", type=int, help="default: 1000, 8, 32 and 100")
     parser.add_argument("words", nargs="*", help="overrides, such as plots.draw=false or hydra/launcher=joblib")
     options = parser.parse_intermixed_args()
-    functions = {"thousand": (thousand, 1000), "speedup": (speedup, 8), "killed": (killed, 100)}
+    functions = {
+        "thousand": (thousand, 1000),
+        "speedup": (speedup, 8),
+        "population": (population, 32),
+        "killed": (killed, 100),
+    }
     function, jobs = functions[options.what]
     with tempfile.TemporaryDirectory() as folder:
         function(Path(folder), options.jobs or jobs, options.words)
