@@ -29,11 +29,11 @@ class SequencePredictions:
 
     Args:
         predicted: (T, H, K) in units of the table: of the steps after each timestep (of a regression: of the timestep
-            itself, H = 1).
+            itself, H = 1); NaN where an input was interpolated, so that it knows the future.
         actual: (T, H, K), what came there; NaN where that is not known.
         origins: (T, K), the last known value at each timestep.
         positions: (T, H), the timesteps of the sequence that are predicted, beyond its end too.
-        usable: (T,) False where an input was interpolated, which knows the future: such a prediction is not judged.
+        usable: (T,) see ``seqrnn.tables.encoding.Encoded``: where it is False, a prediction is not judged.
     """
 
     sequence: Sequence
@@ -48,11 +48,23 @@ class SequencePredictions:
         """(T, H, K): the actual values that predictions are judged by; NaN where one is not."""
         return np.where(self.usable[:, None, None], self.actual, np.nan)
 
-    @property
-    def latest(self) -> SequencePredictions:
-        """The predictions from the last timestep alone."""
+    def latest(self, preprocessing: Preprocessing) -> SequencePredictions:
+        """Returns the forecasts from the last observed timestep alone: rows at the end that hold nothing but times
+        and what is known in advance are the future."""
+        present = self.positions[:, 0] - 1
+        observed = np.flatnonzero(_observed(preprocessing, self.sequence)[present])
+        last = int(observed[-1]) if observed.size else len(present) - 1
         names = ("predicted", "actual", "origins", "positions", "usable")
-        return replace(self, **{name: getattr(self, name)[-1:] for name in names})
+        return replace(self, **{name: getattr(self, name)[last : last + 1] for name in names})
+
+
+def _observed(preprocessing: Preprocessing, sequence: Sequence) -> NDArray[np.bool_]:
+    """Returns (T,) whether a row has any value of a column that is not known in advance."""
+    ahead = {feature.column for feature in preprocessing.ahead}
+    columns = [~np.isnan(values) for name, values in sequence.numbers.items() if name not in ahead]
+    columns += [codes >= 0 for name, codes in sequence.codes.items() if name not in ahead]
+    found: NDArray[np.bool_] = np.logical_or.reduce(columns)
+    return found
 
 
 def check_horizon(preprocessing: Preprocessing, horizon: int | None) -> int:
@@ -104,6 +116,7 @@ def predict_sequence(
     else:
         outputs = outputs_of(network, encoded, context)
         predicted = preprocessing.to_units(outputs[:, None], origins[:, None])[:, 0, :horizon]
+    predicted[encoded.interpolated] = np.nan
     actual = _actual(preprocessing, sequence, positions)
     return SequencePredictions(sequence, predicted, actual, origins, positions, encoded.usable)
 
@@ -134,7 +147,7 @@ def _recursive(
         def later(distance: int) -> list[Array]:
             inputs: list[Array] = []
             if encoded.ahead.shape[1]:
-                inputs.append(encoded.ahead[np.minimum(rows + distance + 1, len(encoded) - 1)])
+                inputs.append(encoded.known(distance + 1)[rows])
             if clock is not None:
                 inputs.append(preprocessing.phases(clock[kept[rows] + distance]))
             return inputs

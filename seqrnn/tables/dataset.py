@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from seqrnn.bounds import Natural
-from seqrnn.tables.encoding import gather
+from seqrnn.tables.encoding import join_inputs
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.splits import (
     NAMES,
@@ -128,7 +128,12 @@ class Dataset:
 
     def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inputs (…, I) at ``rows`` (…)."""
-        return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, self.last_of(rows))
+        last, clock = self.last_of(rows), None if self.clock is None else self.clock[rows]
+
+        def known(distance: int) -> NDArray[np.float32]:
+            return self.ahead[np.minimum(rows + distance, last)]
+
+        return join_inputs(self.preprocessing, self.here[rows], known, clock)
 
     def outputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns what the network should output at ``rows`` (…), (…, O); NaN where one of several values is

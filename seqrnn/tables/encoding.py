@@ -5,7 +5,7 @@ T timesteps, N sequences, I inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +26,14 @@ class Encoded:
 
     Args:
         here: (T, ·) float32: the inputs that are read at the present timestep.
-        ahead: (T, ·) float32: those that a forecast reads at the timesteps to be predicted.
+        ahead: (T', ·) float32: those that a forecast reads at the timesteps to be predicted, of all timesteps of the
+            sequence: also of those that are left out.
         clock: (T,) what a clock shows, in nanoseconds; None: there are no calendar cycles.
         targets: (T, targets) in the network's space before scaling (after ``log``); NaN where one is missing.
         levels: (T, targets) the same, with the last known value where one is missing.
         starts: (T,) whether a new sequence begins.
-        usable: (T,) False where an input was interpolated, which knows the future.
+        usable: (T,) False where a missing input was filled, by a value that may come from the future.
+        interpolated: (T,) True where an input lies on a line to a later value, so that it does come from the future.
         kept: (T,) the timestep of the sequence that each is; None: all are there.
         unknown: by column, how many of its categories were not in the training rows, and are encoded as none.
     """
@@ -44,6 +46,7 @@ class Encoded:
     levels: NDArray[np.float64]
     starts: NDArray[np.bool_]
     usable: NDArray[np.bool_]
+    interpolated: NDArray[np.bool_]
     kept: NDArray[np.int64] | None = None
     unknown: Mapping[str, int] = field(default_factory=dict)
 
@@ -57,29 +60,32 @@ class Encoded:
 
     def inputs(self) -> NDArray[np.float32]:
         """Returns the inputs of all timesteps, (T, I). Beyond the end, what is known in advance is taken to stay."""
-        rows = np.arange(len(self))
-        return gather(self.preprocessing, self.here, self.ahead, self.clock, rows, np.full(len(self), len(self) - 1))
+        return join_inputs(self.preprocessing, self.here, self.known, self.clock)
+
+    def known(self, distance: int) -> NDArray[np.float32]:
+        """Returns what is known in advance of the timesteps (T, ·) that come so many after each."""
+        timesteps = np.arange(len(self)) if self.kept is None else self.kept
+        return self.ahead[np.minimum(timesteps + distance, len(self.ahead) - 1)]
 
 
-def gather(
+def join_inputs(
     preprocessing: Preprocessing,
     here: NDArray[np.float32],
-    ahead: NDArray[np.float32],
+    known: Callable[[int], NDArray[np.float32]],
     clock: NDArray[np.int64] | None,
-    rows: NDArray[np.int64],
-    last: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Returns the inputs (…, I) at ``rows`` (…).
+    """Returns the inputs (…, I) of timesteps.
 
     Args:
-        here, ahead, clock: of one sequence or several, see ``Encoded``.
-        last: (…) the last row of the sequence that each row belongs to.
+        here: (…, ·) what is read at each.
+        known: returns what is known in advance (…, ·) of the timestep that comes so many after each.
+        clock: (…) what a clock shows at each.
     """
-    parts = [here[rows]]
-    if ahead.shape[1]:
-        parts += [ahead[np.minimum(rows + distance, last)] for distance in range(1, preprocessing.steps_ahead + 1)]
+    parts = [here]
+    if preprocessing.ahead:
+        parts += [known(distance) for distance in range(1, preprocessing.steps_ahead + 1)]
     if preprocessing.calendar and clock is not None:
-        parts.append(preprocessing.phases(clock[rows]))
+        parts.append(preprocessing.phases(clock))
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
@@ -92,6 +98,16 @@ def _interpolated(values: NDArray[np.float64]) -> NDArray[np.float64]:
     filled = values.copy()
     filled[missing] = np.interp(np.flatnonzero(missing), present, values[present], left=np.nan)
     return filled
+
+
+def _before_known(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns where (T,) a value is missing, and there is one before it and one behind it."""
+    present = np.flatnonzero(~missing)
+    if not len(present):
+        return np.zeros_like(missing)
+    timesteps = np.arange(len(missing))
+    found: NDArray[np.bool_] = missing & (timesteps > present[0]) & (timesteps < present[-1])
+    return found
 
 
 def transformed_target(preprocessing: Preprocessing, sequence: Sequence, name: str) -> NDArray[np.float64]:
@@ -124,6 +140,7 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, regions: Any = None
     predicted = preprocessing.targets if has_targets and preprocessing.kind != "classification" else ()
     columns = {name: transformed_target(preprocessing, sequence, name) for name in predicted}
     usable = np.ones(count, bool)
+    interpolated = np.zeros(count, bool)
     dropped = np.zeros(count, bool)
     here = np.zeros((count, sum(each.width for each in preprocessing.here)), np.float32)
     ahead = np.zeros((count, sum(each.width for each in preprocessing.ahead)), np.float32)
@@ -145,6 +162,8 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, regions: Any = None
                     if preprocessing.missing == "interpolate":
                         values = _by_region(values, regions)
                         usable &= ~missing
+                        if array is here:
+                            interpolated |= _before_known(missing)
                     else:
                         values = last_known(values)
                 _scale(values, feature, feature.role == "target" and preprocessing.difference, out=part[:, 0])
@@ -160,7 +179,7 @@ def encode(preprocessing: Preprocessing, sequence: Sequence, regions: Any = None
     clock = sequence.clock(preprocessing.time.timezone) if preprocessing.calendar else None
     starts = np.zeros(count, bool)
     starts[:1] = True
-    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable, None, unknown)
+    encoded = Encoded(preprocessing, here, ahead, clock, targets, levels, starts, usable, interpolated, None, unknown)
     if preprocessing.missing == "drop" and dropped.any():
         return _without(encoded, dropped)
     return encoded
@@ -238,6 +257,6 @@ def _without(encoded: Encoded, dropped: NDArray[np.bool_]) -> Encoded:
     starts[1:] |= np.diff(kept) > 1
     clock = encoded.clock[kept] if encoded.clock is not None else None
     return Encoded(
-        encoded.preprocessing, encoded.here[kept], encoded.ahead[kept], clock, encoded.targets[kept],
-        encoded.levels[kept], starts, encoded.usable[kept], kept, encoded.unknown,
+        encoded.preprocessing, encoded.here[kept], encoded.ahead, clock, encoded.targets[kept],
+        encoded.levels[kept], starts, encoded.usable[kept], encoded.interpolated[kept], kept, encoded.unknown,
     )  # fmt: skip

@@ -87,6 +87,10 @@ class Source:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is no gzip file, or is damaged; a file that is not packed should not be named .gz"
+    if isinstance(error, EOFError):
+        return "the packed file ends too early; copy or download it once more"
     return printable(str(getattr(error, "strerror", None) or error))
 
 

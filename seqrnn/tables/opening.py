@@ -22,7 +22,7 @@ from seqrnn.tables.fitting import fit, label_of
 from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Preprocessing
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
-from seqrnn.tables.sequences import Sequence, filled, gaps_of, resampled, sequences_of
+from seqrnn.tables.sequences import Sequence, averaging, filled, gaps_of, resampled, sequences_of
 from seqrnn.tables.settings import TableSettings
 from seqrnn.tables.splits import (
     NAMES,
@@ -146,9 +146,9 @@ def _make_regular(
     if settings.gaps == "error" or (settings.gaps == "auto" and missing > SHARE_OF_GAPS * before):
         more = " and more" if missing > len(lines) else ""
         raise DataError(
-            f"{sequences[0].source.name}: {what}{more}; fill them with missing "
-            "values with task.gaps=fill, take the rows as they come with task.gaps=ignore, or average over longer "
-            f"steps with task.resample{_how_read(settings, roles)}"
+            f"{sequences[0].source.name}: {what}{more}; fill them with missing values with task.gaps=fill, or take "
+            f"the rows as they come with task.gaps=ignore{averaging(sequences[0], 'longer steps')}"
+            f"{_how_read(settings, roles)}"
         )
     sequences[:] = [filled(each, step) for each in sequences]
     notes.append(f"{what}; they are filled with missing values (task.gaps)")
@@ -165,16 +165,17 @@ def _how_read(settings: TableSettings, roles: Roles) -> str:
 def _split(
     settings: TableSettings, roles: Roles, sequences: Many[Sequence], seed: int, notes: list[str]
 ) -> list[Regions]:
-    keys = [each.key for each in sequences]
+    keys, file = [each.key for each in sequences], sequences[0].source.name
     if not settings.splits_groups:
         horizon = settings.horizon if settings.kind == "forecast" else 1
         by_date = _split_at_dates(settings, sequences, horizon, notes) if settings.split != "time" else None
         if by_date is not None:
             return by_date
-        return split_in_time([len(each) for each in sequences], keys, settings.validation, settings.test, horizon)
+        lengths = [len(each) for each in sequences]
+        return split_in_time(lengths, keys, settings.validation, settings.test, horizon, file)
     is_classification = settings.kind == "classification"
     classes = [label_of(each, roles.targets[0]) if is_classification else "" for each in sequences]
-    parts = split_sequences(classes, keys, settings.validation, settings.test, seed)
+    parts = split_sequences(classes, keys, settings.validation, settings.test, seed, file)
     return [np.full(len(each), part, np.int8) for each, part in zip(sequences, parts, strict=True)]
 
 
@@ -326,7 +327,7 @@ def _joined(
     return Dataset(
         preprocessing,
         _concatenated([each.here for each in encoded]),
-        _concatenated([each.ahead for each in encoded]),
+        _concatenated([each.ahead if each.kept is None else each.ahead[each.kept] for each in encoded]),
         _concatenated_or_none([each.clock for each in encoded]),
         _concatenated([each.targets for each in encoded]),
         _concatenated([each.levels for each in encoded]),

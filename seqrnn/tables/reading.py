@@ -18,7 +18,7 @@ from seqrnn.tables.numbers import number_of
 from seqrnn.tables.times import TimeFormat
 
 MOST_COLUMNS = 10_000
-FIRST_ROOM = 2**20  # rows
+FIRST_ROOM = 2**12  # rows
 BYTES_PER_NUMBER = 24  # at the peak of reading and preparing: three times a number in double precision
 
 

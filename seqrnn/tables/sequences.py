@@ -194,7 +194,7 @@ def _check_order(sequence: Sequence, differences: NDArray[Any], time_format: Tim
         raise sequence.error(
             index, name, show(times[index], is_number),
             f"comes twice{_more(len(repeated))}; each time should come once{_within(sequence)}: "
-            f"{_naming_a_group(sequence)}, or average with task.resample{local}",
+            f"{_naming_a_group(sequence)}{averaging(sequence, 'regular steps')}{local}",
         )  # fmt: skip
 
 
@@ -219,6 +219,11 @@ def _count_ordered_groups(sequence: Sequence, column: NDArray[Any]) -> int:
     is_same = np.diff(column[order]) == 0
     ascends = bool((np.diff(times[order])[is_same] > 0).all())
     return int((~is_same).sum()) + 1 if ascends else 0
+
+
+def averaging(sequence: Sequence, steps: str, example: str = "") -> str:
+    """Returns the end of an advice: to average over such steps, unless times are numbers, which are not resampled."""
+    return f", or average over {steps} with task.resample{example}" if sequence.has_dates else ""
 
 
 def _within(sequence: Sequence) -> str:
@@ -249,8 +254,8 @@ def gaps_of(sequence: Sequence, step: Step) -> tuple[int, list[str]]:
         clocks = sequence.has_dates and step.timezone is None and step.nominal >= DAY
         raise DataError(
             f"{sequence.source.name}: most rows are {step.length} apart{_within(sequence)}, and {len(wrong):,} are "
-            f"not: {'; '.join(lines)}; average over regular steps with task.resample, such as task.resample=1h, or "
-            f"take the rows as they come with task.gaps=ignore"
+            f"not: {'; '.join(lines)}; take the rows as they come with task.gaps=ignore"
+            f"{averaging(sequence, 'regular steps', ', such as task.resample=1h')}"
             f"{', or set task.timezone if it is summer time that makes the difference' if clocks else ''}"
         )
     found = np.flatnonzero(distances > 1.5)
@@ -277,7 +282,7 @@ def filled(sequence: Sequence, step: Step) -> Sequence:
     if count > MOST_INSERTED * len(sequence):
         raise DataError(
             f"{sequence.source.name}: {count - len(sequence):,} timesteps are missing between {len(sequence):,} rows"
-            f"{_within(sequence)}; average over longer steps with task.resample, or set task.gaps=ignore"
+            f"{_within(sequence)}; set task.gaps=ignore{averaging(sequence, 'longer steps')}"
         )
     numbering = np.full(count, INSERTED)
     own = sequence.numbering
@@ -316,6 +321,7 @@ def resampled(sequence: Sequence, rule: str, timezone: str | None = None) -> Seq
     assert sequence.times is not None
     index = with_offsets(sequence.times, timezone)
     try:
+        _check_count(sequence, rule, _estimated_count(sequence.times, rule))  # before so many are made
         bins = pd.Series(np.arange(len(sequence)), index).resample(rule)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise DataError(
@@ -323,11 +329,7 @@ def resampled(sequence: Sequence, rule: str, timezone: str | None = None) -> Seq
             "does, such as 15min, 1h, 1D, 7D or MS"
         ) from None
     last = bins.last()
-    if len(last) > MOST_INSERTED * len(sequence):
-        raise DataError(
-            f"task.resample={printable(rule)}: {len(sequence):,} rows would become {len(last):,} timesteps; take "
-            "longer ones"
-        )
+    _check_count(sequence, rule, len(last))
     has_rows = last.notna().to_numpy()
     rows = last.fillna(0).to_numpy().astype(np.int64)
     own = sequence.numbering
@@ -342,3 +344,23 @@ def resampled(sequence: Sequence, rule: str, timezone: str | None = None) -> Seq
         times=last.index.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64),
         numbering=np.where(has_rows, numbering, INSERTED),
     )
+
+
+def _estimated_count(times: NDArray[Any], rule: str) -> int:
+    """Returns how many timesteps of equal length lie between the first time and the last one; 0 where those of the
+    rule are not equal, as months are, or have no length."""
+    import pandas as pd
+
+    try:
+        length = int(pd.tseries.frequencies.to_offset(rule).nanos)
+    except (ValueError, AttributeError):
+        return 0
+    return (int(times.max()) - int(times.min())) // length if length > 0 else 0
+
+
+def _check_count(sequence: Sequence, rule: str, count: int) -> None:
+    if count > MOST_INSERTED * len(sequence):
+        raise DataError(
+            f"task.resample={printable(rule)}: {len(sequence):,} rows would become {count:,} timesteps; take longer "
+            "ones"
+        )

@@ -16,7 +16,7 @@ Regions = NDArray[np.int8]  # (T,): TRAINING, VALIDATION or TEST
 
 
 def split_in_time(
-    lengths: Sequence[int], keys: Sequence[str], validation: float, test: float, horizon: int
+    lengths: Sequence[int], keys: Sequence[str], validation: float, test: float, horizon: int, file: str
 ) -> list[Regions]:
     """Returns the part that each timestep belongs to: in each sequence the last share is test data, the share before
     it validation data.
@@ -25,6 +25,7 @@ def split_in_time(
         lengths: timesteps of each sequence.
         keys: its name, for errors.
         horizon: timesteps of a prediction, which must fit into each part.
+        file: the name of the first file, for errors.
 
     Raises:
         DataError: a sequence is too short.
@@ -36,17 +37,23 @@ def split_in_time(
         trained_on = length - held_out - chosen_by
         if min(held_out, chosen_by) < horizon or trained_on < horizon + 1:
             short = sum(_is_short(each, validation, test, horizon) for each in lengths)
-            others = f" (and {short - 1:,} more sequences)" if short > 1 else ""
+            others = f" ({short:,} sequences are too short)" if short > 1 else ""
+            own = f"sequence {key} of {file} has {_counted(length, 'timestep')}{others}"
+            shorter = "take a shorter horizon, or" if horizon > 1 else "give it"
             raise DataError(
-                f"task.horizon={horizon}: {key} has {length:,} timesteps{others}, of which {max(trained_on, 0):,} "
-                f"are trained on, {chosen_by:,} validated on and {held_out:,} tested on; each part should hold the "
-                "horizon, and the training part one more: take a shorter horizon, or more rows"
+                f"task.horizon={horizon}: {own}, of which {max(trained_on, 0):,} would be trained on, {chosen_by:,} "
+                f"validated on and {held_out:,} tested on; each part should hold the horizon, and the training part "
+                f"one more: {shorter} more rows{', or leave such sequences out' if len(lengths) > 1 else ''}"
             )
         regions = np.full(length, TRAINING, np.int8)
         regions[trained_on:] = VALIDATION
         regions[length - held_out :] = TEST
         found.append(regions)
     return found
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _is_short(length: int, validation: float, test: float, horizon: int) -> bool:
@@ -80,7 +87,7 @@ def holds_all_parts(regions: Regions, horizon: int) -> bool:
 
 
 def split_sequences(
-    classes: Sequence[str], keys: Sequence[str], validation: float, test: float, seed: int
+    classes: Sequence[str], keys: Sequence[str], validation: float, test: float, seed: int, file: str
 ) -> list[int]:
     """Returns the part that each whole sequence belongs to. Each class is divided in the same shares, as far as whole
     sequences can be: of each, at least one is trained on and one tested on.
@@ -88,14 +95,15 @@ def split_sequences(
     Args:
         classes: of each sequence; the same one throughout where there are none.
         keys: its name, for errors.
+        file: the name of the first file, for errors.
 
     Raises:
         DataError: a class has one sequence only, or there are too few sequences.
     """
     if len(classes) < 3:
         raise DataError(
-            f"{len(classes)} sequences: at least three are needed, to train, validate and test on; tell sequences "
-            "apart with task.group, or give several files"
+            f"{file}: {_counted(len(classes), 'sequence')}, and at least three are needed, to train, validate and "
+            "test on; tell sequences apart with task.group, or give several files"
         )
     rng = np.random.Generator(np.random.Philox(seed))
     parts = np.full(len(classes), TRAINING)
@@ -103,8 +111,8 @@ def split_sequences(
         members = np.array([number for number, each in enumerate(classes) if each == label])
         if len(members) == 1:
             raise DataError(
-                f"class {label!r} has one sequence only, {keys[members[0]]}; it cannot be both trained on and tested "
-                "on: give more sequences of this class, or leave it out"
+                f"{file}: class {label!r} has one sequence only, {keys[members[0]]}; it cannot be both trained on "
+                "and tested on: give more sequences of this class, or leave it out"
             )
         members = rng.permutation(members)
         tested = max(1, round(len(members) * test))
@@ -112,5 +120,7 @@ def split_sequences(
         parts[members[:tested]] = TEST
         parts[members[tested : tested + max(0, validated)]] = VALIDATION
     if not (parts == VALIDATION).any():
-        raise DataError("no sequence is left to validate on; each class should have at least three sequences")
+        raise DataError(
+            f"{file}: no sequence is left to validate on; each class should have at least three sequences"
+        )
     return [int(part) for part in parts]

@@ -147,6 +147,14 @@ def test_a_summary_of_nonsense_is_refused(changes: dict[str, Any], small: Path, 
 
 
 @pytest.mark.long
+@pytest.mark.long
+def test_where_nothing_helps_for_certain_a_line_asks_for_more_time(small: Path, command: Command) -> None:
+    _, out, _ = command(small, "--seconds", 0.01)
+    line = f"python -m seqrnn.diagnose {small} --seconds 0.05"
+    assert f"With more time, more is measured and tried: {line}" in " ".join(out.split())
+    assert "more time" not in command(small, "--seconds", 0)[1]
+
+
 @pytest.mark.parametrize("status", ["diverged", pytest.param("running", marks=pytest.mark.long)])
 def test_a_run_that_did_not_finish_is_diagnosed_as_it_is(status: str, small: Path, command: Command) -> None:
     edit_summary(small, status=status, test={}, baselines={})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
 import random
 import zipfile
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 
 NUMBERS = (
     "0", "-0.0", "1e308", "-1e308", "1e-320", "1e400", "-inf", "NaN", "1,5", "1.234,56", "1'077.5", "12 %", "$5",
-    "0x1F", "1_000", "+7", "5-", "(5)", ".", "-", "1e", "1e5e5", "−5", "１２", "١٢", "9" * 400,
+    "0x1F", "0x10", "1_000", "inf", "Infinity", "nan(1)", "1e-400", "0.1e+308", "1.", ".5",
+    "1,234", "1.234", "007", "+7", "5-", "(5)", ".", "-", "1e", "1e5e5", "−5", "１２", "١٢", "9" * 400,
     "18446744073709551616", "9007199254740993", "True", "=1+1", "1\u00a0000", "1/2", "--5", "0-1", "1 2",
 )  # fmt: skip
 TIMES = (
@@ -22,6 +25,7 @@ TIMES = (
     "0001-01-01", "9999-12-31", "10000-01-01", "-0044-03-15", "2020-01-01T00:00:00Z", "2020-01-01T00:00+14:00",
     "2020-01-01T00:00:00+99:99", "2020-01-01 00:00:00 Europe/Berlin", "2020-10-25 02:30", "2020-03-29 02:30",
     "2020-01-01T00:00:00.123456789123", "Jan 1 2020", "1. Januar 2020", "12:30", "12:30 PM", "now", "today",
+    "31.12.2020", "12/31/2020", "31/12/2020", "2020-12-31T12", "2020-01-01T00:00:00-05:00", "2020-01-01 UTC",
     "Q1 2020", "2020-01-01T00:00:00\u2212\u003005:00", "43831.5", "2020-01-01\u202e", "%Y-%m-%d",
 )  # fmt: skip
 TEXTS = (
@@ -35,7 +39,10 @@ NAMES = (
     "y", "Y", "x", "wind", "id", "label", "date", "time", "year", "month", "day", "hour", "row", "step", "origin",
     "index", "start", "value", "target", "sequence", "skipped", "error", "y_predicted", "auto", "null", "true", "1",
     "1.5", "nan", "", " ", "__proto__", "task.path", "${oc.env:HOME}", "a=b", "[a]", "{a: b}", "a.b", "a'b", 'a""b',
-    "<b>", "\x1b[2J", "\u202ey", "日本", "é", "e\u0301", "ﬁ", "n" * 3_000, "=y", "-y", "--out", "y\ty", "$y$",
+    "task.target", "model.hidden_size=3", "seed", "hydra.run.dir", "+x", "~y", "a,b", "a\nb",
+    "y_lower_90", "y is missing", "sine of the day", "inputs",
+    "<b>", "\x1b[2J", "\u202ey", "日本", "é", "e\u0301", "ﬁ", "n" * 3_000, "=y", "-y", "--out", "y\ty",
+    "$y$",
 )  # fmt: skip
 ENCODINGS = (
     "utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1",
@@ -44,8 +51,9 @@ ENCODINGS = (
 MARKS = (",", ",", ",", ",", ";", "\t", "|", " ", ":", "\x1f", "'", "é")
 ENDS = ("\n", "\n", "\n", "\r\n", "\r", "\n\n", "\x0b", "\x85", "\u2028", "\n\r")
 ATTACKS = (
-    "few", "many columns", "header", "columns", "times", "cells", "ragged", "order", "ends", "quotes", "bytes",
-    "beginning", "delimiter", "encoding", "packing", "file", "settings", "settings", "settings",
+    "few", "many columns", "header", "columns", "times", "clock", "groups", "empty", "notation", "notation", "cells",
+    "ragged", "order", "ends", "quotes", "bytes", "beginning", "delimiter", "encoding", "packing", "file", "settings",
+    "settings", "settings",
 )  # fmt: skip
 FILES = ("a b", "é", "a'b", "a=b", "[a]", "a*", "$x$", "<a>", "\x1b[31ma", "{a}", "-a", "~")
 SUFFIXES = (".csv.gz", ".csv.gz", ".zip", ".zip", ".tsv", ".txt", ".parquet", ".gz", ".CSV", "")
@@ -80,6 +88,19 @@ def _times(rng: random.Random, rows: int, is_hostile: bool) -> list[str]:
         return [str(time) for time in times]
 
 
+def _clock(rng: random.Random, rows: int) -> list[str]:
+    """Returns what a clock shows while summer time begins or ends, with offsets, without, or some of both."""
+    zone = zoneinfo.ZoneInfo(
+        rng.choice(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu"])
+    )
+    first = datetime.datetime(rng.choice([2019, 2020, 2021]), rng.choice([3, 4, 10]), 20, tzinfo=datetime.UTC)
+    each = datetime.timedelta(minutes=rng.choice([15, 30, 60, 60, 60, 24 * 60]))
+    times = [(first + n * each).astimezone(zone) for n in range(rows)]
+    form = rng.choice(["%Y-%m-%dT%H:%M:%S", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M"])
+    offsets = rng.choice([0.0, 0.0, 1.0, 1.0, 0.99])
+    return [time.strftime(form + ("%z" if rng.random() < offsets else "")) for time in times]
+
+
 def _column(rng: random.Random, rows: int, kind: int) -> list[str]:
     """Returns numbers of a wave, or what is none, by a number below 14."""
     wave = [f"{np.sin(n) * 10 ** rng.choice([0, 0, 0, 1]):.4g}" for n in range(rows)]
@@ -96,25 +117,56 @@ def _column(rng: random.Random, rows: int, kind: int) -> list[str]:
     }.get(kind, wave)
 
 
+def _in_notation(rng: random.Random, cell: str) -> str:
+    """Returns a number a thousand times as large, with points between thousands and a decimal comma; signs, blanks
+    and zeros as they come."""
+    try:
+        number = float(cell) * 1000
+    except ValueError:
+        return cell
+    if not abs(number) < 1e15:
+        return cell
+    digits = f"{abs(number):,.{rng.choice([0, 1, 7])}f}".translate(str.maketrans(",.", ".,"))
+    if rng.random() < 0.2:
+        digits = f"{abs(number):.17e}".replace(".", ",")
+    sign = "-" if number < 0 else rng.choice(["", "", "+"])
+    return rng.choice(["", "", " "]) + sign + digits + rng.choice(["", "", " "])
+
+
 def _cells(rng: random.Random, attacks: set[str]) -> list[list[str]]:
     """Returns the rows of a table, the header first."""
     rows = rng.choice([0, 1, 2, 3, 10]) if "few" in attacks else rng.choice([40, 60, 120, 400])
-    count = rng.choice([300, 12_000]) if "many columns" in attacks else rng.choice([1, 1, 2, 3, 5])
+    count = rng.choice([300, 300, 5_000, 12_000]) if "many columns" in attacks else rng.choice([1, 1, 2, 3, 5])
     rows = min(rows, 3) if count > 100 else rows
     names = NAMES if "header" in attacks else NAMES[:6]
     header = [rng.choice(["date", "date", "time", "a"])]
     header += [rng.choice(names) + ("" if "header" in attacks else str(n)) for n in range(count)]
     kinds = range(14) if "columns" in attacks else range(6)
-    columns = [_times(rng, rows, "times" in attacks), *(_column(rng, rows, rng.choice(kinds)) for _ in range(count))]
+    times = _clock(rng, rows) if "clock" in attacks else _times(rng, rows, "times" in attacks)
+    columns = [times, *(_column(rng, rows, rng.choice(kinds)) for _ in range(count))]
     table = [header, *(list(row) for row in zip(*columns, strict=True))]
+    if "notation" in attacks:
+        table[1:] = [[row[0], *(_in_notation(rng, cell) for cell in row[1:])] for row in table[1:]]
     for _ in range(rng.choice([1, 1, 2, 30]) if "cells" in attacks else 0):
         row = rng.choice(table[1:] or table)
         row[rng.randrange(len(row))] = rng.choice([*NUMBERS, *TIMES, *TEXTS])
     if "ragged" in attacks:
         row = rng.choice(table)
         row[:] = rng.choice([row[:-1], [*row, ""], row * 2, []])
+    if "groups" in attacks:  # the same times in each; of one row, of several, of different lengths
+        size = rng.choice([1, 1, 7, 50])
+        table = [["shop", *header], *([f"s{n // size}", *row] for n, row in enumerate(table[1:]))]
+        if size > 1 and rng.random() < 0.7:
+            table[1:] = [[row[0], str(times[n % size]), *row[2:]] for n, row in enumerate(table[1:])]
+    for _ in range(rng.choice([1, 2, 30]) if "empty" in attacks else 0):
+        empty = rng.choice([[""] * len(table[0]), [], [" "]])  # of one column: a missing value
+        table.insert(rng.choice([1, len(table), rng.randrange(len(table) + 1)]), empty)
     if "order" in attacks:
-        rng.shuffle(table)
+        rows_of_data = table[1:]
+        rng.shuffle(rows_of_data)
+        table[1:] = rows_of_data
+        if rng.random() < 0.2:
+            table.reverse()
     return table
 
 
@@ -127,7 +179,17 @@ def _bytes(rng: random.Random, table: list[list[str]], mark: str, encoding: str,
         place = rng.randrange(len(data) + 1)
         piece = rng.choice([b"\0", b'"', b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b",", b"\x1b", b"\xed\xa0\x80", b""])
         data = data[:place] + piece + data[place + rng.choice([0, 1, 5]) :]
-    beginnings = [b"\xef\xbb\xbf", b"\n", b"PAR1", b"\x1f\x8b\x08", b" ", b"sep=;\n", b"# note\n"]
+    beginnings = [
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xfe\xff",
+        b"\n",
+        b"PAR1",
+        b"\x1f\x8b\x08",
+        b" ",
+        b"sep=;\n",
+        b"# note\n",
+    ]
     return rng.choice(beginnings) + data if "beginning" in attacks else data
 
 
@@ -150,13 +212,19 @@ def _packed(rng: random.Random, data: bytes, suffix: str) -> bytes:
 def hostile_file(rng: random.Random, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Writes a file into a folder; returns its path and settings of task=csv for it, of which most are usual."""
     attacks = set(rng.choices(ATTACKS, k=rng.choice([1, 1, 1, 2, 2, 3, 6])))
-    mark = rng.choice(MARKS) if "delimiter" in attacks else ","
+    mark = rng.choice(MARKS) if "delimiter" in attacks else ";" if "notation" in attacks else ","
     encoding = rng.choice(ENCODINGS) if "encoding" in attacks else "utf-8"
     table = _cells(rng, attacks)
     suffix = rng.choice(SUFFIXES) if "packing" in attacks else ".csv"
     path = folder / f"{rng.choice(FILES) if 'file' in attacks else 'a'}{suffix}"
     path.write_bytes(_packed(rng, _bytes(rng, table, mark, encoding, attacks), suffix))
     settings = _settings(rng, table[0], 0.15 if "settings" in attacks else 0.02)
+    if "notation" in attacks and rng.random() < 0.9:
+        settings |= {"decimal": ",", "thousands": "."}
+    if "groups" in attacks and rng.random() < 0.8:
+        settings["group"] = "shop"
+    if "clock" in attacks and rng.random() < 0.3:
+        settings["timezone"] = "Europe/Berlin"
     if mark != "," and rng.random() < 0.8:
         settings["delimiter"] = mark.replace("\t", "\\t")
     if encoding != "utf-8" and rng.random() < 0.8:

@@ -52,7 +52,9 @@ def test_a_header_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_too_few_rows(tmp_path: Path, rows: int) -> None:
-    assert f"a has {rows} timesteps" in refusal(daily(tmp_path / "a.csv", rows))
+    found = refusal(daily(tmp_path / "a.csv", rows))
+    assert f"sequence a of {tmp_path}/a.csv has {rows} timestep{'s' * (rows > 1)}, of which" in found
+    assert found.endswith("the training part one more: give it more rows")  # a horizon of 1 cannot be shorter
 
 
 @pytest.mark.parametrize(("line", "cells"), [("2020-01-04,1,2", 3), ("2020-01-04", 1)])
@@ -180,6 +182,13 @@ def test_very_many_columns_are_refused_at_once(tmp_path: Path) -> None:
     assert "row 1: 11,000 columns; at most 10,000 are read" in refusal(path)
 
 
+def test_steps_that_are_far_too_many_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    rows = [f"{1700 + 5 * n}-01-01,{n % 7}" for n in range(60)]
+    path = write_csv(tmp_path / "a.csv", "date,y", rows)
+    assert "task.resample=1ns: 60 rows would become 9,309," in refusal(path, resample="1ns")
+    assert len(make_csv(path, resample="YS").data.here) == 5 * 59 + 1
+
+
 def test_steps_of_no_length(tmp_path: Path) -> None:
     assert "task.resample=0D: " in refusal(daily(tmp_path / "a.csv"), resample="0D")
 
@@ -293,6 +302,27 @@ def test_irregular_times(tmp_path: Path) -> None:
     assert len(make_csv(path, resample="1h").data.here) == 200
 
 
+@pytest.mark.parametrize(
+    ("times", "settings", "found"),
+    [
+        ([*range(40), 40.5], {}, "most rows are 1 apart, and 1 are not"),
+        ([*range(41), 40, 41], {}, "comes twice"),
+        ([*range(40), 50], {"gaps": "error"}, "10 timesteps are missing"),
+        ([*range(40), 900], {"gaps": "fill"}, "860 timesteps are missing"),
+    ],
+)
+def test_numbers_that_are_times_cannot_be_averaged_over(
+    tmp_path: Path, times: list[float], settings: dict[str, Any], found: str
+) -> None:
+    path = write_csv(tmp_path / "a.csv", "step,y", (f"{time},{n % 7}" for n, time in enumerate(times)))
+    error = refusal(path, time="step", **settings)
+    assert found in error
+    assert "task.resample" not in error
+    days_of = (np.datetime64("2020-01-01T00") + np.timedelta64(int(2 * time), "h") for time in times)
+    dated = write_csv(tmp_path / "b.csv", "step,y", (f"{time},{n % 7}" for n, time in enumerate(days_of)))
+    assert "task.resample" in refusal(dated, time="step", **settings)
+
+
 def test_a_constant_column(tmp_path: Path) -> None:
     assert "column y: the target is 5 in every training row" in refusal(daily(tmp_path / "a.csv", value=lambda n: 5))
     rows = [f"{day},{value},7" for day, value in zip(days(60), WAVE, strict=True)]
@@ -311,13 +341,17 @@ def test_a_target_that_is_also_an_input(tmp_path: Path) -> None:
 
 
 def test_a_horizon_longer_than_the_data(tmp_path: Path) -> None:
-    assert "task.horizon=30: a has 100 timesteps" in refusal(daily(tmp_path / "a.csv"), horizon=30)
+    found = refusal(daily(tmp_path / "a.csv"), horizon=30)
+    assert f"task.horizon=30: sequence a of {tmp_path}/a.csv has 100 timesteps" in found
+    assert "take a shorter horizon, or more rows" in found
 
 
 def test_groups_that_are_too_short(tmp_path: Path) -> None:
     rows = [f"a,{n},{n % 7}" for n in range(100)] + [f"b,{n},{n % 5}" for n in range(4)]
     path = write_csv(tmp_path / "a.csv", "id,time,y", rows)
-    assert "task.horizon=2: b has 4 timesteps" in refusal(path, group="id", horizon=2)
+    found = refusal(path, group="id", horizon=2)
+    assert f"task.horizon=2: sequence b of {path} has 4 timesteps" in found
+    assert found.endswith("or more rows, or leave such sequences out")
 
 
 def test_a_class_that_appears_once(tmp_path: Path) -> None:

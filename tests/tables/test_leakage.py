@@ -170,7 +170,7 @@ def test_a_column_of_the_future_tells_nothing_whatever_the_settings_are(tmp_path
         "resample": "1D" if hourly else None,
         "difference": bool(rng.integers(2)),
         "log": bool(rng.integers(2)),
-        "missing": rng.choice(["mask", "interpolate"]),
+        "missing": rng.choice(["mask", "interpolate", "drop"]),
         "split": rng.choice(["time", "date"]),
         "unknown_categories": "ignore",
     }
@@ -197,12 +197,36 @@ def test_a_column_of_the_future_tells_nothing_whatever_the_settings_are(tmp_path
         data = read_tables(one.preprocessing, [Path(task.settings.path or "")])
         made.append(
             [
-                (predict_sequence(network, sequence, encoded, horizon, CPU64), encoded.usable)
+                predict_sequence(network, sequence, encoded, horizon, CPU64)
                 for sequence, encoded in zip(data.sequences, data.encoded, strict=True)
             ]
         )
-    for (mine, usable), (others, also) in zip(*made, strict=True):
-        before = np.flatnonzero((usable & also)[:after])  # others were interpolated, and are not judged
-        assert len(before) > 0.7 * after
-        np.testing.assert_array_equal(mine.predicted[before], others.predicted[before])
-        assert not np.array_equal(mine.predicted[after:], others.predicted[after:])
+    for mine, others in zip(*made, strict=True):
+        before = [each.predicted[each.positions[:, 0] <= after] for each in (mine, others)]
+        np.testing.assert_array_equal(*before)
+        assert np.isfinite(before[0]).all(axis=(1, 2)).sum() > 0.6 * after
+        assert not np.array_equal(mine.predicted[-10:], others.predicted[-10:])
+
+
+def test_what_is_known_in_advance_is_read_at_its_own_timesteps_before_rows_that_are_left_out(tmp_path: Path) -> None:
+    def file(name: str, missing: set[int]) -> Path:
+        values = [f"{day},{'' if n in missing else n % 7},{n}" for n, day in enumerate(days(ROWS))]
+        return write_csv(tmp_path / name, "date,y,plan", values)
+
+    task = make_csv(file("a.csv", {20}), target="y", known=["plan"], horizon=2, missing="drop", difference=False)
+    plans = [name for name in task.preprocessing.input_names if name.startswith("plan")]
+    assert plans == ["plan (t+1)", "plan (t+2)"]
+    for missing in ({100}, {100, 101, 102}):
+        (encoded,) = read_tables(task.preprocessing, [file("b.csv", missing)]).encoded
+        (feature,) = task.preprocessing.ahead
+        read = encoded.inputs()[:, 1:3] * feature.scale + feature.mean
+        np.testing.assert_allclose(read[98:100], [[99, 100], [100, 101]], rtol=1e-5)  # of the days 98 and 99
+
+
+def test_nothing_is_predicted_where_an_input_is_drawn_from_a_later_value(tmp_path: Path) -> None:
+    rows = [f"{day},{'' if n in (0, 90, 91, 198, 199) else n % 7}" for n, day in enumerate(days(ROWS))]
+    task = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), missing="interpolate", difference=False)
+    data = read_tables(task.preprocessing, [tmp_path / "a.csv"])
+    network = make_network("gru", task.input_size, task.output_size).eval()
+    made = predict_sequence(network, data.sequences[0], data.encoded[0], 1, CPU64)
+    assert np.flatnonzero(np.isnan(made.predicted)).tolist() == [90, 91]

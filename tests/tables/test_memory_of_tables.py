@@ -1,15 +1,29 @@
-"""A large file trains an epoch in memory that is a small multiple of its numbers."""
+"""What tables take of memory: as much as their numbers need, and little more."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from tables import days, make_csv, write_csv
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def test_many_columns_take_no_room_for_rows_that_are_not_there(tmp_path: Path) -> None:
+    names = [f"x{n}" for n in range(400)]
+    rows = [f"{day}," + ",".join(str((n + number) % 7) for number in range(400)) for n, day in enumerate(days(40))]
+    path = write_csv(tmp_path / "a.csv", "date," + ",".join(names), rows)
+    tracemalloc.start()
+    try:
+        assert make_csv(path).input_size == 400 + 2  # and the phase of the week
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.long
