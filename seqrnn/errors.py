@@ -71,10 +71,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def shell_quoted(text: str) -> str:
     """Returns a word as it is typed in a shell; what holds single quotes, as overrides do, is in double ones."""
-    quoted = shlex.quote(text)
-    if "'" in text and not any(sign in text for sign in ('"', "$", "`", "!", r"\\")):
+    has_meaning = any(sign in text for sign in ('"', "$", "`", "!", r"\\", "\n"))  # within double quotes
+    if "'" in text and not has_meaning and not text.endswith("\\"):
         return f'"{text}"'
-    return quoted
+    return shlex.quote(text)
 
 
 def printable(text: str) -> str:

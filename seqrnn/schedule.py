@@ -157,8 +157,8 @@ class Schedule(BaseModel, frozen=True, extra="forbid", strict=True):
     that are computed forwards in time, by real-time recurrent learning (Williams & Zipser 1989).
 
     What would reach back beyond the start of a sequence reaches back to its start. The last stride of a sequence may
-    be short; it counts as a whole one towards update_every. Wherever updates are counted, an update without any valid
-    target counts, although the optimizer makes no step.
+    be short; it counts as a whole one towards update_every. Wherever a schedule counts updates, one without any valid
+    target counts, although the optimizer makes no step; ``updates`` in metrics and summaries are steps.
 
     Gradients that are computed forwards reach back to where the state was last reset, whatever the window is. Their
     windows follow one another without overlap, and are only what update_every counts.

@@ -140,3 +140,19 @@ def test_what_a_killed_process_has_left_of_a_file_is_removed_when_the_file_is_wr
             second.write_text("second")  # two writers at once do not take each other's files
     assert path.read_text() == "first"
     assert {*names(path.parent)} == {path.name, elsewhere.name, *left}
+
+
+@pytest.mark.parametrize("where", ["open", "write", "replace"])
+def test_an_error_names_the_file_and_not_the_temporary_one(where: str, tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "run.json" if where == "open" else tmp_path / "run.json"
+
+    def write() -> None:
+        with replacing(path) as temporary:
+            if where == "write":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            if where == "open":
+                temporary.write_text("")
+
+    with pytest.raises(OSError, match=r"'\S*/run\.json'") as caught:
+        write()
+    assert caught.value.filename == str(path)

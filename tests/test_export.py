@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,9 +260,11 @@ def test_no_text_of_a_run_directory_becomes_markup(run: Path) -> None:
         baselines=dict.fromkeys(HOSTILE, scores),
         versions={text: text for text in HOSTILE},
     )
-    (run / "overrides.yaml").write_text(json.dumps(HOSTILE))
+    (run / "overrides.yaml").write_text(json.dumps([*HOSTILE, "plugins=[evil]"]))
     session.export(run, "torch")
     text = (run / "model_card.md").read_text()
+    assert not re.search(r"^    python.*plugins", text, re.MULTILINE)
+    assert "plugins=&#91;evil&#93;, which can run code" in " ".join(text.split())
     assert all(line.isprintable() for line in text.splitlines())
     parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(["table", "strikethrough"])
     kinds = {child.type for token in parser.parse(text) for child in (token, *(token.children or []))}

@@ -161,7 +161,7 @@ def test_a_run_on_a_cpu_imports_no_compiler_that_it_does_not_use(arguments: list
         "from seqrnn.train import main\n"
         "main()\n"
         "slow = {'torch._dynamo', 'torch._inductor', 'sympy', 'torchvision', 'tensorboard', 'matplotlib.pyplot'}\n"
-        "slow |= {'pandas', 'pyarrow'}\n"
+        "slow |= {'pandas', 'pyarrow', 'seqrnn.processes.group'}\n"
         "slow |= {'scipy.stats', 'scipy.optimize', 'scipy.signal', 'sklearn', 'statsmodels', 'plotly', 'onnx'}\n"
         "slow |= {'jinja2', 'matplotlib.animation', 'torch.utils.tensorboard', 'ray', 'submitit', 'joblib'}\n"
         f"slow |= {unused}\n"

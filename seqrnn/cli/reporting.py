@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.errors import HydraException
 
@@ -34,12 +34,13 @@ def run(command: Callable[[], Any]) -> None:
             stream.reconfigure(errors="replace")  # some terminals lack letters
     try:
         command()
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", INTERRUPTED))
     except UserError as error:
         _fail([] if error.shown else error.problems, error.exit_code)
     except BrokenPipeError:  # the reader of our output has ended: `seqrnn-train --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output(sys.stdout)
         sys.exit(1)
     except OSError as error:
         if wants_traceback():
@@ -150,11 +151,20 @@ def remove_if_new_and_empty(directory: Path) -> None:
 def _fail(problems: Sequence[str], exit_code: int) -> None:
     """Prints problems to stderr, and ends the process."""
     try:
+        sys.stdout.flush()
+    except OSError:  # its file is full
+        _drop_output(sys.stdout)
+    try:
         if len(problems) == 1:
             print(f"error: {printable(problems[0])}", file=sys.stderr)
         elif problems:
             print(f"{len(problems)} problems:", *map(printable, problems), sep="\n  ", file=sys.stderr)
         sys.stderr.flush()
     except OSError:  # the reader of stderr has ended; the exit code is left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _drop_output(sys.stderr)
     sys.exit(exit_code)
+
+
+def _drop_output(stream: TextIO) -> None:
+    """Lets what a stream holds and is given be lost, so that Python does not fail to write it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, spread
 from seqrnn.diagnosis.state_records import Gate, Units
 from seqrnn.diagnosis.trajectories import Steps
-from seqrnn.kernels.specification import Activation, Layer, Recurrence
+from seqrnn.kernels.specification import Activation, CellSpecification, Recurrence, recurrence_of
+from seqrnn.models.protocol import specification_of
 
 SATURATED = 0.95
 ALWAYS = 0.95  # of the time
@@ -33,10 +35,10 @@ IN_SATURATION: dict[str, Callable[[Tensor], Tensor]] = {  # by the activation in
 }
 
 
-def layers_of(steps: Steps, recurrence: Recurrence | None) -> list[tuple[str, Tensor]]:
-    """Returns names and activations (N, H) of the layers. Of a cell without ``recurrence()``, only the outputs are
+def layers_of(steps: Steps, specification: CellSpecification | None) -> list[tuple[str, Tensor]]:
+    """Returns names and activations (N, H) of the layers. Of a cell without a specification, only the outputs are
     known to be activations."""
-    if recurrence is None:
+    if specification is None:
         return [("outputs", steps.outputs)]
     hidden = steps.after[0]
     return [(f"layer {number + 1}", h) for number, h in enumerate(hidden)]
@@ -173,15 +175,18 @@ def _ranks(covariance: Numbers) -> tuple[float, float]:
     return rank, float(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
 
 
-def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
+def gates_of(cell: Any, steps: Steps) -> list[Gate]:
     """Returns every gate of every layer that is limited: one without limits is neither open nor closed."""
+    specification = specification_of(cell)
+    if specification is None:
+        return []
     hidden, below = steps.before[0], steps.inputs
     groups = steps.groups.numpy()
     timesteps = np.bincount(groups)
     found = []
-    for number, layer in enumerate(recurrence.layers):
-        values_of_gates = _gate_values(layer, recurrence, below, hidden[number])
-        for gate in recurrence.specification.gates:
+    for number, h in enumerate(hidden):
+        values_of_gates = gate_values(cell, number, below, h)
+        for gate in specification.gates:
             if gate.name not in values_of_gates:
                 continue
             values = values_of_gates[gate.name]
@@ -205,27 +210,37 @@ def gates_of(recurrence: Recurrence, steps: Steps) -> list[Gate]:
     return found
 
 
-def _gate_values(layer: Layer, recurrence: Recurrence, inputs: Tensor, h: Tensor) -> dict[str, Tensor]:
+def gate_values(cell: Any, layer: int, inputs: Tensor, h: Tensor) -> dict[str, Tensor]:
     """Returns the gates (N, H) with limits, by name, of a layer with inputs (N, I) and state h (N, H) before the
-    timestep."""
-    specification = recurrence.specification
+    timestep, of a cell with a specification."""
+    recurrence, specification = recurrence_of(cell), specification_of(cell)
+    assert specification is not None
     gates = specification.gates
     if not gates:
         return {}
-    matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
-    if not specification.state_in_sums:
-        matrices.append(h.new_zeros(len(gates) * recurrence.size, h.shape[1]))
-    from_inputs, from_state = (
-        matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
-    )
-    biases = [bias.detach() for bias in layer.biases]
-    inputs_part = inputs @ from_inputs.T + (biases[0] if biases else 0.0)  # (N, G · H)
-    state_part = h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)
+    if recurrence is None:
+        sums = cell.gate_sums(layer, inputs, h).detach()
+        parts = [torch.split(sums, h.shape[1], dim=1), [h.new_zeros(()) for _ in gates]]
+    else:
+        parts = [torch.split(part, h.shape[1], dim=1) for part in _sums(recurrence, layer, inputs, h)]
     values: dict[str, Tensor] = {}
-    parts = (torch.split(part, recurrence.size, dim=1) for part in (inputs_part, state_part))
     for gate, of_inputs, of_state in zip(gates, *parts, strict=True):
         if gate.state_scale is not None:
             of_state = values[gate.state_scale] * of_state
         if gate.activation in LIMITED:
             values[gate.name] = LIMITED[gate.activation](of_inputs + of_state)
     return values
+
+
+def _sums(recurrence: Recurrence, number: int, inputs: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what inputs (N, I) and state (N, H) add to the sums of the gates of a layer, (N, G · H) each."""
+    layer, specification = recurrence.layers[number], recurrence.specification
+    matrices = [matrix.detach() if layer.transposed else matrix.detach().T for matrix in layer.matrices]
+    if not specification.state_in_sums:
+        matrices.append(h.new_zeros(len(specification.gates) * recurrence.size, h.shape[1]))
+    from_inputs, from_state = (
+        matrices if len(matrices) == 2 else torch.split(matrices[0], [layer.inputs, h.shape[1]], dim=1)
+    )
+    biases = [bias.detach() for bias in layer.biases]
+    inputs_part = inputs @ from_inputs.T + (biases[0] if biases else 0.0)
+    return inputs_part, h @ from_state.T + (biases[1] if len(biases) == 2 else 0.0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import TypeVar
 
+from seqrnn.diagnosis.intervals import number
 from seqrnn.errors import UserError
 
 T = TypeVar("T")
@@ -72,5 +73,5 @@ class Budget:
     def too_slow(self) -> TooSlow:
         """Returns the error."""
         return TooSlow(
-            f"it would take longer than the {self.seconds:g} s that a measurement may take on this machine"
+            f"it would take longer than the {number(self.seconds)} s that a measurement may take on this machine"
         )

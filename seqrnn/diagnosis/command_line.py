@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from seqrnn import config_files
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change
+from seqrnn.rundir.request import runs_no_code
 from seqrnn.schedule import Schedule
 
 KEPT = (  # by another cell
@@ -104,9 +105,12 @@ def command(change: Change, run: TrainedRun) -> str:
         text
         for text in run.overrides
         if (key := text.lstrip("+~").partition("=")[0]) not in keys
-        and not key.startswith(("hydra.", "hydra/"))
+        and runs_no_code(text)
+        and not key.startswith("hydra/")
         and not ("model" in keys and key.partition(".")[0] == "model" and key.removeprefix("model.") not in KEPT)
     ]
+    modules = run.values.get("plugins")  # which the user has named, too
+    kept += [f"plugins=[{','.join(modules)}]"] if modules else []
     return shlex.join(["python", "-m", "seqrnn.train", *kept, *new])
 
 

@@ -43,6 +43,9 @@ class TriedRemedy(Record):
     helps: bool
 
 
+NOTHING_TO_TRY = "None were made: there is nothing about this run's training that could be changed."
+
+
 class Cause(Record):
     """A finding, and the trials of its remedies."""
 

@@ -78,7 +78,10 @@ class Panel:
             self.write(self.tag, QUESTION, VERMILLION, "bold", left=width_of(self.question, QUESTION, "bold") + 0.12)
             self.top += QUESTION * LINE
         self.write(self.question, QUESTION, INK, "bold")
-        for line in wrapped(answer, self.width, SMALL)[:ANSWER_LINES]:
+        lines = wrapped(answer, self.width, SMALL)
+        if len(lines) > ANSWER_LINES:
+            lines[ANSWER_LINES - 1 :] = [fitted(" ".join(lines[ANSWER_LINES - 1 :]), self.width, SMALL)]
+        for line in lines:
             self.write(line, SMALL, GREY)
         self.top -= 0.05
 

@@ -16,6 +16,7 @@ from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change
 from seqrnn.kernels.specification import recurrence_of
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import specification_of
 
 STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
@@ -145,10 +146,10 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         yield Remedy("looser clipping", [{"schedule.clip_norm": 1.0}])
     if (model.get("init_std") or {}) != (usual := usual_start(run)):
         yield Remedy("usual start", [{"model.init_std": usual}])
-    if model.get("recurrent_init") == "default":
+    if model.get("recurrent_init") == "default" and len(components.network.cell.recurrent_weights()):
         yield Remedy("orthogonal start", [{"model.recurrent_init": "orthogonal"}])
-    recurrence = recurrence_of(components.network.cell)
-    if "hidden_size" in model and not (recurrence and recurrence.specification.gates):
+    specification = specification_of(components.network.cell)
+    if "hidden_size" in model and not (specification and specification.gates):
         yield Remedy("gated cell", [{"model": another_cell("gru", model)}])
 
 

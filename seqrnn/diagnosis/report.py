@@ -120,7 +120,7 @@ def _page(diagnosis: Diagnosis) -> Iterator[str]:
     yield "![What was measured](diagnosis.png)"
     for name, result in diagnosis.results.items():
         yield ""
-        yield f"### {name.capitalize()}"
+        yield f"### {name.capitalize().replace('_', ' ')}"
         yield ""
         yield "| | |"
         yield "|---|---|"
@@ -129,7 +129,7 @@ def _page(diagnosis: Diagnosis) -> Iterator[str]:
         yield ""
         yield "## What was not measured"
         yield ""
-        yield from (f"- {name}: {reason}" for name, reason in diagnosis.missing.items())
+        yield from (f"- {name.replace('_', ' ')}: {reason}" for name, reason in diagnosis.missing.items())
 
 
 def _rows(record: Record, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from seqrnn.diagnosis import page, report
-from seqrnn.diagnosis.diagnosis import Diagnosis, Verdict
+from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Diagnosis, Verdict
 from seqrnn.diagnosis.examination import examine
 from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.intervals import LEVEL
@@ -25,6 +25,7 @@ from seqrnn.rundir.writer import write_diagnosis
 
 SECONDS = 60.0  # of a diagnosis
 EACH, EXAMINING = 0.12, 0.35  # of the time, that each instrument may take, and all of them together
+MORE = 5  # times the time, where it brought no advice
 DRAWING = 2.0  # seconds of it, for the picture
 
 
@@ -50,9 +51,13 @@ def diagnose_finished_run(
 
 
 def _print_failure(what: str, directory: Path, plugins: Sequence[str]) -> None:
-    allowed = [word for plugin in plugins for word in ("--plugins", plugin)]
-    command = shlex.join(["python", "-m", "seqrnn.diagnose", str(directory), *allowed])
+    command = _command(directory, plugins)
     print(printable(f"the run is finished; its diagnosis {what}; repeat it with: {command}"), file=sys.stderr)
+
+
+def _command(directory: Path, plugins: Sequence[str], *options: str) -> str:
+    allowed = [word for plugin in plugins for word in ("--plugins", plugin)]
+    return shlex.join(["python", "-m", "seqrnn.diagnose", str(directory), *allowed, *options])
 
 
 @dataclass
@@ -122,6 +127,7 @@ def diagnose(
         UserError: it is no run directory, something in it is damaged, or it cannot be written to.
     """
     began = perf_counter()
+    seconds = SECONDS if seconds is None else seconds
     console = console or Console()
     with console.status("reading the run") as status:
 
@@ -129,12 +135,16 @@ def diagnose(
             status.update(f"{text} …")
 
         run = TrainedRun(directory, plugins)
-        verdict = diagnose_run(run, SECONDS if seconds is None else seconds, announce)[0]
+        verdict = diagnose_run(run, seconds, announce)[0]
     console.print(Markdown(report.summary(verdict)))
     if verdict.command and verdict.advice:
         console.print(f"\n{report.trial_of_advice(verdict.advice)}")
         console.print(verdict.command, soft_wrap=True, markup=False, highlight=False, style="bold")
         if reminder := report.config_reminder(verdict):
             console.print(reminder, soft_wrap=True, markup=False, highlight=False)
+    elif seconds and not verdict.solved and verdict.trials_note != NOTHING_TO_TRY:
+        console.print("\nNo line to run next was found. With more time, more is measured and tried:")
+        command = printable(_command(directory, plugins, "--seconds", f"{MORE * seconds:g}"))
+        console.print(command, soft_wrap=True, markup=False, highlight=False, style="bold")
     path = printable(str(directory / "diagnosis.md"))
     console.print(f"\n{path} ({perf_counter() - began:.0f} s)", soft_wrap=True, markup=False, highlight=False)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from seqrnn.diagnosis.causes import CAUSES, proven_by
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
-from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy, Verdict
+from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
@@ -136,7 +136,7 @@ def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> s
     if seconds <= 0:
         return "None were made: the time for trials was 0 s."
     if not has_remedies:
-        return "None were made: there is nothing about this run's training that could be changed."
+        return NOTHING_TO_TRY
     if not search.results:
         return "None were made: there was not enough time; allow more with --seconds."
     parts = {trial.part for trial in search.results.values()}

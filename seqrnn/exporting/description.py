@@ -8,18 +8,19 @@ import torch
 from pydantic import BaseModel
 
 from seqrnn import __version__
-from seqrnn.errors import ConfigError, shell_quoted
+from seqrnn.errors import ConfigError
 from seqrnn.exporting.formats import Names
 from seqrnn.exporting.interface import Column, Interface
 from seqrnn.exporting.programs import Timesteps
 from seqrnn.forecasting.intervals import Intervals
-from seqrnn.kernels.specification import recurrence_of
 from seqrnn.metrics import headline
 from seqrnn.models.network import Network
+from seqrnn.models.protocol import specification_of
 from seqrnn.results import Run, Which
 from seqrnn.rundir.bounded import ByName, Name, check, read_model, resolve_inside
 from seqrnn.rundir.formats import Scores, SummaryValues
 from seqrnn.rundir.names import INTERVALS, SUMMARY
+from seqrnn.rundir.request import safe_line
 
 
 class StatePart(BaseModel):
@@ -51,7 +52,8 @@ class Description(BaseModel):
         scores: on the test data; None where they were measured with other weights than these.
         headline: the score that stands for the run in one number.
         intervals: to be added to outputs, for intervals that hold an actual value with a given confidence.
-        command: that trained the network.
+        command: that trained the network, without overrides that can run code.
+        left_out: these overrides.
         data: where the data is from, with its hash.
         trained_with: versions of packages.
         exported_with: versions of packages.
@@ -86,6 +88,7 @@ class Description(BaseModel):
     headline: Name
     intervals: Intervals | None
     command: str
+    left_out: list[str]
     seed: int
     git_revision: Name | None = None
     trained_with: ByName[Name]
@@ -125,6 +128,7 @@ def describe(
     origin = _Origin(**run.summary)
     dtype = next(network.parameters()).dtype
     are_measured = which == "tested" or origin.scored == "best"
+    line = safe_line(run.overrides)
     return Description(
         task=summary.task,
         kind=summary.kind,
@@ -152,7 +156,8 @@ def describe(
         baselines=summary.baselines,
         headline=summary.headline or headline(summary.kind, summary.loss),
         intervals=_intervals(run) if are_measured else None,
-        command=" ".join(map(shell_quoted, ["python", "-m", "seqrnn.train", *run.overrides])),
+        command=line.text,
+        left_out=line.left_out,
         seed=origin.seed,
         git_revision=origin.git_revision,
         trained_with=origin.versions,
@@ -190,5 +195,5 @@ def names_of(network: Network) -> Names:
                 "the initial state of this cell is not one of parts (layers, streams, units) that are the same for "
                 "every stream; such a state cannot be described to other programs"
             )
-    recurrence = recurrence_of(network.cell)
-    return Names(recurrence.specification.state if recurrence else [str(number) for number in range(len(one))])
+    specification = specification_of(network.cell)
+    return Names(specification.state if specification else [str(number) for number in range(len(one))])

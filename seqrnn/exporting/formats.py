@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,10 @@ class Torch:
     packages: Sequence[str] = ()
 
     def write(self, program: ExportedProgram, names: Names, timesteps: Timesteps, metadata: str, path: Path) -> None:
+        content = io.BytesIO()  # where torch cannot write a file to its end, it ends the process
         with quiet():
-            torch.export.save(program, path, extra_files={METADATA: metadata})
+            torch.export.save(program, content, extra_files={METADATA: metadata})
+        path.write_bytes(content.getbuffer())
 
     def load(self, path: Path) -> Function:
         with quiet():

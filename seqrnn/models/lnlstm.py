@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Real, Size
+from seqrnn.kernels.specification import CellSpecification, GateSpecification
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, run_layers, uniform
 from seqrnn.registry import register
@@ -30,6 +31,16 @@ class LayerNormLSTM(nn.Module):
     in ±1/√H; ``forget_bias`` is that part of b which belongs to f, before training (None: random as the others).
     ``dropout`` acts on the outputs of every layer but the last.
     """
+
+    specification = CellSpecification(
+        gates=(
+            GateSpecification("input", "sigmoid"),
+            GateSpecification("forget", "sigmoid"),
+            GateSpecification("candidate", "tanh"),
+            GateSpecification("output", "sigmoid"),
+        ),
+        state=("h", "c"),
+    )
 
     def __init__(
         self,
@@ -63,18 +74,23 @@ class LayerNormLSTM(nn.Module):
         return run_layers(self._layer, inputs, state, self.dropout, self.training)
 
     def _layer(self, number: int, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        gates, H = (4 * self.output_size,), (self.output_size,)
         U, alpha_h = self.U[number], self.alpha_h[number]
-        alpha_c, beta_c = self.alpha_c[number], self.beta_c[number]
-        from_inputs = F.linear(inputs, self.W[number], self.a[number])  # (T, B, 4H)
-        sums = F.layer_norm(from_inputs, gates, self.alpha_x[number]) + self.b[number]
+        H, alpha_c, beta_c = (self.output_size,), self.alpha_c[number], self.beta_c[number]
         (h, c), outputs = state, []  # (B, H) each
-        for from_input in torch.unbind(sums):  # (B, 4H)
-            i, f, g, o = (F.layer_norm(F.linear(h, U), gates, alpha_h) + from_input).chunk(4, dim=-1)
+        for from_input in torch.unbind(self._from_inputs(number, inputs)):  # (B, 4H)
+            i, f, g, o = (scaled(F.linear(h, U), alpha_h) + from_input).chunk(4, dim=-1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(F.layer_norm(c, H, alpha_c, beta_c))
             outputs.append(h)
         return torch.stack(outputs), (h, c)  # (T, B, H), (B, H) each
+
+    def _from_inputs(self, layer: int, inputs: Tensor) -> Tensor:
+        """Returns LN(W x + a; α_x) + b (…, 4H) of inputs (…, I)."""
+        sums: Tensor = scaled(F.linear(inputs, self.W[layer], self.a[layer]), self.alpha_x[layer]) + self.b[layer]
+        return sums
+
+    def gate_sums(self, layer: int, inputs: Tensor, h: Tensor) -> Tensor:
+        return scaled(F.linear(h, self.U[layer]), self.alpha_h[layer]) + self._from_inputs(layer, inputs)
 
     def initial_state(self, streams: int) -> State:
         h = zeros(self.U[0], self.num_layers, streams, self.output_size)
@@ -82,3 +98,9 @@ class LayerNormLSTM(nn.Module):
 
     def recurrent_weights(self) -> Sequence[Tensor]:
         return [block for U in self.U for block in U.data.split(self.output_size)]
+
+
+def scaled(sums: Tensor, alpha: Tensor) -> Tensor:
+    """Returns LN(v; α) of sums v (…, N)."""
+    normalised: Tensor = F.layer_norm(sums, alpha.shape, alpha)
+    return normalised

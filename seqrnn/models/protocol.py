@@ -6,10 +6,12 @@ T timesteps, B streams, I inputs, H hidden units, L layers; time comes first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from seqrnn.kernels.specification import CellSpecification, recurrence_of
 
 State = tuple[Tensor, ...]  # tensors (L, B, H): all that a recurrence remembers, one entry per stream along B
 
@@ -24,6 +26,15 @@ class Cell(Protocol):
     It returns the specification of the cell's kind and the parameters of its layers. Compiled code needs it (if the
     specification names a compiled twin), and so do the parts of the diagnosis that look at gates and saturation.
     ``__call__`` must compute the same by torch's own operations.
+
+    A cell with gates whose sums are not those of a specification, because they are normalised for instance, has two
+    other members instead, which the diagnosis reads:
+
+        specification: seqrnn.kernels.specification.CellSpecification
+        def gate_sums(self, layer: int, inputs: Tensor, h: Tensor) -> Tensor
+
+    The method returns the sums (N, G · H) that the G gates of a layer act on, one gate beside another in the order of
+    the specification, from N inputs (N, I) of the layer and its outputs (N, H) of the timestep before.
     """
 
     output_size: int  # H of the last layer
@@ -37,6 +48,13 @@ class Cell(Protocol):
     def recurrent_weights(self) -> Sequence[Tensor]:
         """Returns the matrices (H, H) that act on the previous state, one per gate and layer, as views to write to.
         There are none where each unit receives only itself from the state."""
+
+
+def specification_of(cell: Any) -> CellSpecification | None:
+    """Returns the specification of a cell's kind, if the cell has one: of its ``recurrence``, or as an attribute."""
+    recurrence = recurrence_of(cell)
+    found: CellSpecification | None = recurrence.specification if recurrence else getattr(cell, "specification", None)
+    return found
 
 
 def zeros(parameter: Tensor, layers: int, streams: int, size: int) -> Tensor:

@@ -35,10 +35,14 @@ class LineParser:
     Args:
         check_columns: raises DataError for names that are no columns.
         list_columns: the columns of a JSON list.
+        delimiter: what separates the cells of a line of CSV.
     """
 
-    def __init__(self, check_columns: Callable[[Sequence[str]], None], list_columns: Sequence[str]) -> None:
+    def __init__(
+        self, check_columns: Callable[[Sequence[str]], None], list_columns: Sequence[str], delimiter: str = ","
+    ) -> None:
         self._check_columns, self._list_columns = check_columns, list(list_columns)
+        self._delimiter = delimiter
         self._header: list[str] | None = None
 
     def parse(self, line: bytes | None) -> dict[str, Any] | None:
@@ -75,19 +79,29 @@ class LineParser:
 
     def _csv(self, text: str) -> dict[str, Any] | None:
         try:
-            cells = next(csv.reader([text], strict=True))
+            cells = next(csv.reader([text], delimiter=self._delimiter, strict=True))
         except csv.Error as error:
             raise DataError(f"no CSV: {error}") from None
         if self._header is None:
             names = [cell.strip() for cell in cells]
             if len(set(names)) < len(names):
                 raise DataError("a header that names a column twice")
-            self._check_columns(names)
+            self._check_header(names)
             self._header = names
             return None
         if len(cells) != len(self._header):
             raise DataError(f"{len(cells)} cells; should be {len(self._header)}: {_listed(self._header)}")
         return {name: cell.strip() or None for name, cell in zip(self._header, cells, strict=True)}
+
+    def _check_header(self, names: Sequence[str]) -> None:
+        try:
+            self._check_columns(names)
+        except DataError as error:
+            if len(names) > 1:
+                raise
+            raise DataError(
+                *error.problems, f"the cells of a line should be separated by {self._delimiter!r}, as in training"
+            ) from None
 
 
 def _listed(names: Sequence[str]) -> str:

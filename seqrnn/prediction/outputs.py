@@ -63,7 +63,8 @@ def _write(path: Path, columns: Columns, exact: Collection[str]) -> None:
     import pandas  # late: it takes half a second
 
     if path.suffix.lower() == ".parquet":
-        pandas.DataFrame(dict(columns)).to_parquet(path, index=False)
+        with path.open("wb") as file:  # its errors are Python's, which say what is wrong
+            pandas.DataFrame(dict(columns)).to_parquet(file, index=False)
         return
     table = {as_text(name): _cells(values, name in exact) for name, values in columns.items()}
     pandas.DataFrame(table).to_csv(path, index=False)

@@ -90,7 +90,7 @@ def learn(trained: TrainedRun, directory: Path, rate: float | None) -> None:
             announce(f"note: {trained.run.directory} has no checkpoint: its optimizer begins anew, with a warm-up")
         with Signals() as signals:
             try:
-                answer_lines(stream, signals, kept.write_if_due)
+                answer_lines(stream, signals, _delimiter(trained), kept.write_if_due)
             except Interrupted:
                 with signals.deferred():
                     _end_learning(kept)
@@ -128,11 +128,16 @@ def serve(trained: TrainedRun, state: Path | None) -> None:
         announce(f"continues from {state}")
     with Signals() as signals:
         try:
-            answer_lines(stream, signals)
+            answer_lines(stream, signals, _delimiter(trained))
         finally:
             if state is not None:
                 with signals.deferred():
                     save_state(stream, state)
+
+
+def _delimiter(trained: TrainedRun) -> str:
+    """Returns what separates cells in the tables of the run."""
+    return trained.preprocessing().read.delimiter if trained.reads_tables else ","
 
 
 def open_stream(trained: TrainedRun) -> SavedStream:
@@ -174,17 +179,20 @@ def save_state(stream: SavedStream, path: Path) -> None:
         raise UserError(f"--state {path}: cannot be written: {error.strerror or error}") from None
 
 
-def answer_lines(stream: RowStream, signals: Signals, pause: Callable[[], None] = lambda: None) -> None:
+def answer_lines(
+    stream: RowStream, signals: Signals, delimiter: str, pause: Callable[[], None] = lambda: None
+) -> None:
     """Answers the lines of standard input until it ends, or until nobody reads the answers any more. A line that
     cannot be used is answered by its number and the reason.
 
     Args:
+        delimiter: what separates the cells of a line of CSV.
         pause: called after each answer.
 
     Raises:
         Interrupted: a signal asked for an end; the line that was being answered has been.
     """
-    parser = LineParser(stream.check_columns, stream.list_columns)
+    parser = LineParser(stream.check_columns, stream.list_columns, delimiter)
     if sys.stdin.isatty():
         announce(f"type rows, such as [{', '.join(stream.list_columns[:3])}], and Ctrl-D to end")
     with _ending_with_the_reader():

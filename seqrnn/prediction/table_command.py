@@ -37,7 +37,7 @@ def predict_on_tables(
     """Predicts the values or classes of new tables; prints the scores where the true values are there.
 
     Args:
-        is_latest: whether only the forecasts from the last timestep of each sequence are written.
+        is_latest: whether only the forecasts from the last observed timestep of each sequence are written.
     """
     preprocessing = trained.preprocessing()
     steps = table_predictions.check_horizon(preprocessing, horizon)
@@ -80,13 +80,18 @@ def _predict(
             f"  note       nothing is predicted from {counted(left_out, 'timestep')}, where a missing input lies on "
             "a line to a later value (task.missing=interpolate)",
         )
-    if preprocessing.ahead:
+    written = [each.latest(preprocessing) for each in made] if is_latest else made
+    if preprocessing.ahead and any(each.positions[-1, -1] >= len(each.sequence) for each in written):
         names = ", ".join(feature.column for feature in preprocessing.ahead)
-        line(screen, f"  note       beyond the last row, {names} stays as it is there")
+        line(
+            screen,
+            f"  note       beyond the last row, {names} stays as it is there; if it is known, append rows with it "
+            "and without a target",
+        )
     if data.has_targets:
         _print_scores(screen, trained, preprocessing, data, made, ends)
     if is_latest:
-        return _columns(preprocessing, data, [each.latest for each in made], ends, has_targets=False)
+        return _columns(preprocessing, data, written, ends, has_targets=False)
     return _columns(preprocessing, data, made, ends, data.has_targets)
 
 

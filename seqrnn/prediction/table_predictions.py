@@ -48,11 +48,23 @@ class SequencePredictions:
         """(T, H, K): the actual values that predictions are judged by; NaN where one is not."""
         return np.where(self.usable[:, None, None], self.actual, np.nan)
 
-    @property
-    def latest(self) -> SequencePredictions:
-        """The predictions from the last timestep alone."""
+    def latest(self, preprocessing: Preprocessing) -> SequencePredictions:
+        """Returns the forecasts from the last observed timestep alone: rows at the end that hold nothing but times
+        and what is known in advance are the future."""
+        present = self.positions[:, 0] - 1
+        observed = np.flatnonzero(_observed(preprocessing, self.sequence)[present])
+        last = int(observed[-1]) if observed.size else len(present) - 1
         names = ("predicted", "actual", "origins", "positions", "usable")
-        return replace(self, **{name: getattr(self, name)[-1:] for name in names})
+        return replace(self, **{name: getattr(self, name)[last : last + 1] for name in names})
+
+
+def _observed(preprocessing: Preprocessing, sequence: Sequence) -> NDArray[np.bool_]:
+    """Returns (T,) whether a row has any value of a column that is not known in advance."""
+    ahead = {feature.column for feature in preprocessing.ahead}
+    columns = [~np.isnan(values) for name, values in sequence.numbers.items() if name not in ahead]
+    columns += [codes >= 0 for name, codes in sequence.codes.items() if name not in ahead]
+    found: NDArray[np.bool_] = np.logical_or.reduce(columns)
+    return found
 
 
 def check_horizon(preprocessing: Preprocessing, horizon: int | None) -> int:

@@ -347,7 +347,7 @@ def chosen(names: Sequence[str], quick: bool) -> list[Figure]:
     if problems:
         raise ConfigError(*problems)
     named = {name for found in wanted.values() for name in found}
-    found = [figure for figure in FIGURES if (figure.name in named if names else figure.length != "slow")]
+    found = [figure for figure in FIGURES if (figure.name in named if names else not figure.is_slow)]
     found = [figure for figure in found if figure.length == "quick" or not quick]
     if not found:
         raise ConfigError(f"{', '.join(names)}: nothing of it takes only seconds; leave out --quick")

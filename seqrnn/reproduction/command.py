@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.control import Control
+from rich.segment import ControlType
 from rich.text import Text
 
 from seqrnn.errors import UserError, printable
@@ -17,6 +19,7 @@ from seqrnn.reproduction.measuring import Result
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.strict_json import to_json
 
+ERASED = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))  # the line of a terminal
 RUNS, RESULTS = "runs", "results.json"  # in the folder of results
 
 
@@ -60,9 +63,11 @@ def reproduce(
             result = _measure(figure, folder, data_directory, screen, place)
         except UserError as error:
             problems.append(f"{figure.name}: {'; '.join(error.problems)}")
+            screen.control(ERASED)
             screen.print(Text(f"{place}: could not be run"))
             continue
         results[figure.name] = result
+        screen.control(ERASED)
         screen.print(Text(f"{place}: {result.verdict}"))
     screen.print()
     screen.print(presentation.table(figures, results))
@@ -94,7 +99,9 @@ def _measure(figure: Figure, folder: Path, data_directory: Path | None, screen: 
 
     def announce(seed: int) -> None:
         if screen.is_terminal:
-            screen.print(Text(f"{place}: seed {seed} of {figure.seeds - 1}"), end="\r")
+            screen.control(ERASED)
+            # A run that prints what every training prints begins on the next line.
+            screen.print(Text(f"{place}: run {seed + 1} of {figure.seeds}"), end="\n" if figure.is_slow else "")
 
     measuring.make(figure, folder / RUNS, others, announce)
     result = measuring.result_of(figure, folder / RUNS)

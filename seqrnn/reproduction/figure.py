@@ -56,6 +56,11 @@ class Figure:
     wrong: str = ""
     deviations: str = ""
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether its runs take so long that they print what every training prints, with the time that is left."""
+        return self.length == "slow"
+
     def command(self, *others: str) -> str:
         """Returns the line that makes the same runs as a sweep."""
         seeds = "seed=" + ",".join(map(str, range(self.seeds)))

@@ -55,7 +55,7 @@ def make(figure: Figure, folder: Path, others: Sequence[str], announce: Callable
         where = f"hydra.run.dir={quoted(str(directory))}"
         overrides = [*figure.overrides, *ALWAYS, *others, f"seed={seed}", "resume=auto", where]
         try:
-            seqrnn.run(overrides, quiet=True)
+            seqrnn.run(overrides, quiet=not figure.is_slow)
         except Diverged:
             continue  # summary.json says so
 

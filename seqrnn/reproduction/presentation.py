@@ -38,7 +38,7 @@ def table(figures: Mapping[str, Figure], results: Results) -> Table:
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     made.add_column("figure", no_wrap=True)
     made.add_column("published", justify="right", no_wrap=True)
-    made.add_column("ours, 95 % interval")
+    made.add_column("ours, 95 % interval", no_wrap=True)
     made.add_column("verdict")
     made.add_column("s", justify="right", no_wrap=True)
     for name, figure in figures.items():

@@ -30,7 +30,7 @@ def replacing(
         check: called with the temporary path before it replaces ``path``; what it raises leaves ``path`` as it was.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; it names ``path``.
     """
     _remove_left_behind(path)
     temporary = path.with_name(f"{PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
@@ -41,6 +41,10 @@ def replacing(
                 os.fsync(file.fileno())
         check(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)  # which the user knows
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

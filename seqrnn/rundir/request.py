@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqrnn.errors import printable
+from seqrnn.errors import printable, shell_quoted
 
 TRAIN = ("python", "-m", "seqrnn.train")
 OWN_LAUNCHER = re.compile(r"hydra/launcher=\w+")  # a name, which chooses a file of conf/
@@ -50,14 +50,14 @@ class SafeLine(NamedTuple):
 
 def safe_line(words: Sequence[str], flags: Sequence[str] = ()) -> SafeLine:
     """Returns the command line that trains with overrides that may come from anyone, for somebody who pastes it:
-    without those that import modules (``plugins``), change what hydra runs or writes (its own keys), or are flags.
+    without those that can run code (see ``runs_no_code``).
 
     Args:
         flags: of the command itself.
     """
-    kept = [word for word in words if _is_safe(word)]
-    left_out = [printable(word) for word in words if not _is_safe(word)]
-    return SafeLine(printable(shlex.join([*TRAIN, *flags, *kept])), left_out)
+    kept = [word for word in words if runs_no_code(word)]
+    left_out = [printable(word) for word in words if not runs_no_code(word)]
+    return SafeLine(printable(" ".join(map(shell_quoted, [*TRAIN, *flags, *kept]))), left_out)
 
 
 def safe_command(line: str) -> SafeLine:
@@ -71,7 +71,9 @@ def safe_command(line: str) -> SafeLine:
     return safe_line(words[3:])
 
 
-def _is_safe(word: str) -> bool:
+def runs_no_code(word: str) -> bool:
+    """Returns whether an override that may come from anyone imports no module (``plugins``), changes nothing of what
+    hydra runs or writes (its own keys), and is no flag."""
     if OWN_LAUNCHER.fullmatch(word):
         return True
     key = word.strip().lstrip("+~").strip()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +14,7 @@ from torch import Tensor, nn
 
 from seqrnn.diagnosis.instruments import drift
 from seqrnn.diagnosis.instruments.drift import Drift
-from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.errors import DataError
-from seqrnn.rundir.strict_json import to_json
 from seqrnn.tasks.protocol import Stored, stored
 
 LENGTH = 50
@@ -183,23 +178,3 @@ def test_the_integral_goes_on_with_new_sequences() -> None:
     for batch in (*of.train(0, 3), *of.validation(), *of.test()):
         other = batch.read(0, 50).inputs
         assert not torch.equal(other[:, 0], chunk.inputs[:50, 0])
-
-
-# --- Every task and cell
-
-
-@pytest.mark.covering(1)
-@pytest.mark.parametrize("task", ["sine", "sincos", "integral", "mnist"])
-@pytest.mark.parametrize("model", ["elman", "rnn", "gru", "lstm", "indrnn"])
-def test_every_task_and_cell_has_numbers_for_a_report(
-    task: str, model: str, diagnosed_run: Callable[..., Path]
-) -> None:
-    run = TrainedRun(diagnosed_run(f"task={task}", f"model={model}", "smoke=true"))
-    if task == "mnist":
-        with pytest.raises(DataError, match="have an end"):
-            drift.DriftInstrument().measure(run)
-        return
-    report = json.loads(to_json(drift.DriftInstrument().measure(run).model_dump()))
-    assert report["growth"]["value"] > 0
-    assert report["growth"]["low"] is not None
-    assert len(report["times"]) == len(report["losses"]) == 40

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 import pytest
-from test_configs import composed
+from test_configs import GROUPS, composed
 
 from seqrnn.components import build_components, problems_of
 from seqrnn.diagnosis import command_line
@@ -101,6 +101,19 @@ def test_every_remedy_changes_something(overrides: tuple[str, ...]) -> None:
             change = lengthened(variant, remedy.length, trained)
             assert overrides_of(change, trained), remedy.name
             assert changed(trained.values, change) != trained.values
+
+
+@pytest.mark.first(2)
+@pytest.mark.parametrize("model", sorted(GROUPS["model"], key=lambda name: name not in ("lnlstm", "lru")))
+def test_every_remedy_exists_for_the_cell(model: str) -> None:
+    trained = run_of("task=integral", f"model={model}", *(["optimizer=ridge"] if model == "esn" else []))
+    offered = remedies_for(NAMES, found_with(40), trained)
+    assert offered
+    for remedy in offered:
+        for variant in remedy.variants:
+            assert problems_of(changed(trained.values, variant)) == [], remedy.name
+    has_gates = model in ("gru", "lnlstm", "lstm", "mingru", "minlstm")
+    assert ("gated cell" in [remedy.name for remedy in offered]) == (not has_gates and model != "esn")
 
 
 def test_without_a_change_the_line_is_that_of_the_run_itself() -> None:

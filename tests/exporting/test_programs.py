@@ -220,3 +220,12 @@ def test_verification_notices_an_export_that_is_wrong_one_timestep_at_a_time() -
 
     with pytest.raises(DataError, match="differs"):
         verify(run, network, nn.Identity(), data, "any")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    network = network_of("elman", torch.float32, num_layers=1)
+    path = tmp_path / "model.pt2"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        FORMATS["torch"].write(trace(network, 2, Units(), "one"), names_of(network), "one", "{}", path)

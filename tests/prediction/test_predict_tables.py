@@ -142,6 +142,25 @@ def test_the_latest_forecasts_are_the_future_of_each_sequence(
     )
 
 
+def test_rows_that_are_only_known_in_advance_are_the_future(forecast: Run, command: Command) -> None:
+    frame = table(40, seed=2)
+    frame.loc[37:, ["weather", "sales"]] = None
+    frame.to_csv("future.csv", index=False)
+    every = predicted(command, forecast, "future.csv")
+    note = "promotion stays as it is there"
+    result = command(forecast.directory, "--data", "future.csv", "--latest", "--out", "week.csv")
+    latest = pandas.read_csv("week.csv")
+    assert list(latest["origin"]) == ["2024-02-06"] * 3
+    assert list(latest["day"]) == ["2024-02-07", "2024-02-08", "2024-02-09"]
+    expected = every[every["origin"] == "2024-02-06"]
+    assert latest["sales_predicted"].to_list() == expected["sales_predicted"].to_list()
+    assert note not in " ".join(result.out.split())
+    frame[:39].to_csv("future.csv", index=False)  # one day short of the horizon
+    assert note in " ".join(
+        command(forecast.directory, "--data", "future.csv", "--latest", "--out", "week.csv").out.split()
+    )
+
+
 def test_predictions_have_at_most_9_digits_and_the_values_of_the_table_all_of_theirs(
     trained: MakeRun, command: Command, tmp_path: Path
 ) -> None:

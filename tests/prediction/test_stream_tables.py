@@ -95,6 +95,17 @@ def test_each_row_is_answered_as_in_a_file(
     assert sum("skipped" in answer for answer in result.answers) == (4 if variant == "left out" else 0)
 
 
+def test_lines_of_csv_have_the_format_of_the_table(make: Any, command: Command, folder: Path) -> None:
+    table(60).to_csv(folder / "european.csv", index=False, sep=";", decimal=",")
+    run = make("task.delimiter=';'", "task.decimal=','", name="european.csv")
+    text = (folder / "european.csv").read_text()
+    answers = command(run.directory, "--stream", stdin="\ufeff" + text).answers
+    assert command(run.directory, "--data", folder / "european.csv", "--out", "p.csv").code == 0
+    np.testing.assert_allclose(predictions(answers), pandas.read_csv("p.csv")["sales_predicted"], rtol=1e-5)
+    (error,) = command(run.directory, "--stream", stdin="day,weather,promotion,sales\n").answers
+    assert error["error"].endswith("the cells of a line should be separated by ';', as in training")
+
+
 def test_sequences_of_a_table_have_states_of_their_own(
     make: Any, command: Command, folder: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from seqrnn.components import problems_of
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.errors import ConfigError
 from seqrnn.plugins import load_components
+from seqrnn.recording.terminal import Screen
 from seqrnn.reproduction import catalogue, command, measuring, presentation
 from seqrnn.reproduction.figure import Figure, last_losses, score, squared_error
 from seqrnn.reproduction.measuring import Result
@@ -167,6 +169,29 @@ def test_finished_runs_are_not_repeated_and_the_page_and_the_exit_code_tell(
     assert code == 1
     assert "not reproduced" in out
     assert "error: small: not reproduced" in err
+
+
+def test_a_terminal_shows_one_line_for_each_figure_and_all_that_a_slow_one_prints(
+    run: Callable[..., Called], one_figure: Callable[..., Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "Screen", partial(Screen, force_terminal=True, color_system=None))
+    one_figure()
+    line = run("small")[1].split("\n")[0]
+    assert [part.strip() for part in line.split("\x1b[2K")[1:]] == [
+        "1/1  small: run 1 of 2", "1/1  small: run 2 of 2", "1/1  small: reproduced",
+    ]  # fmt: skip
+    one_figure(length="slow", seeds=1, overrides=(*SMALL.overrides, "model.bias=false"))
+    code, out, _ = run("small")
+    assert code == 0
+    assert "small: run 1 of 1\n" in out
+    assert "finished after" in out
+
+
+def test_the_table_breaks_no_interval(capfd: pytest.CaptureFixture[str]) -> None:
+    ours = Interval(0.0003987, 4.461e-05, 0.0007534)
+    found = Result((0.1,) * 3, ours, "published figure is wrong", 1234.0, None)
+    Screen(width=80).print(presentation.table({"integral-accumulated": SMALL}, {"integral-accumulated": found}))
+    assert "0.000399 [4.46e-05, 0.000753]" in capfd.readouterr().out
 
 
 def test_after_an_interruption_only_what_is_missing_is_run(tmp_path: Path) -> None:

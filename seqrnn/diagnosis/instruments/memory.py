@@ -35,7 +35,7 @@ from pydantic import model_validator
 from seqrnn.diagnosis import panel as drawing
 from seqrnn.diagnosis.budget import TooSlow
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
-from seqrnn.diagnosis.intervals import Interval, Numbers, resampled, spread
+from seqrnn.diagnosis.intervals import Interval, Numbers, number, resampled, spread
 from seqrnn.diagnosis.panel import Panel, curve, fitted, legend, mark
 from seqrnn.diagnosis.record import Items, Name, Number, Record, require_equal_lengths
 from seqrnn.plots import style
@@ -346,8 +346,9 @@ def draw(panel: Panel, result: MemoryCapacity, found: Examination) -> None:
     if needed:
         parts.append(f"the task needs {needed:,}")
     if capacity:
-        parts.append(f"of random inputs, it holds {capacity.total}")
-    panel.write_heading("; ".join(parts))
+        parts.append(f"it holds {number(capacity.total.value)} random inputs")
+    answer = "; ".join(parts)
+    panel.write_heading(answer[:1].upper() + answer[1:])
     if not decoding and not capacity:
         panel.write_reason("There is too little data, or too little time, to decode anything, and no input varies.")
         return

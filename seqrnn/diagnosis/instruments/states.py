@@ -13,8 +13,9 @@ duplicate   units that vary like another one: |correlation| > 0.99, counted with
 rank        the effective rank of Roy & Vetterli (2007), eq. 2 and 3, of the centred states: exp of the entropy of the
             singular values as shares of their sum; and the participation ratio (Σλ)² / Σλ² of the covariance's
             eigenvalues λ, in which small directions count less.
-gates       those of the cell's specification, computed from the parameters of ``cell.recurrence()``. "Below" and
-            "above" mean 0.05 and 0.95 for a gate whose activation is the sigmoid, −0.95 and 0.95 for tanh.
+gates       those of the cell's specification, computed from the parameters of ``cell.recurrence()``, or from the
+            sums that ``cell.gate_sums`` returns. "Below" and "above" mean 0.05 and 0.95 for a gate whose activation
+            is the sigmoid, −0.95 and 0.95 for tanh.
 
 Intervals are over independent sequences (Student's t; for counts and ranks the bootstrap), or over blocks of time
 where there are few sequences. The Jacobian is described in ``seqrnn.diagnosis.jacobian``.
@@ -79,19 +80,19 @@ class StatesInstrument:
     def measure(self, run: TrainedRun) -> States:
         from seqrnn.diagnosis import activations, jacobian
         from seqrnn.diagnosis.trajectories import sampled_steps
-        from seqrnn.kernels.specification import recurrence_of
+        from seqrnn.models.protocol import specification_of
 
         steps = sampled_steps(run)
-        recurrence = recurrence_of(run.network.cell)
-        activation = recurrence.specification.activation if recurrence else None
+        specification = specification_of(run.network.cell)
+        activation = specification.activation if specification else None
         return States(
             steps=len(steps.inputs),
             independent=steps.independent,
             layers=[
                 activations.units_of(name, h, steps.groups, activation, run.budget)
-                for name, h in activations.layers_of(steps, recurrence)
+                for name, h in activations.layers_of(steps, specification)
             ],
-            gates=activations.gates_of(recurrence, steps) if recurrence else [],
+            gates=activations.gates_of(run.network.cell, steps),
             state_size=run.state_size,
             jacobian=jacobian.along(run.network, steps),
         )
