@@ -43,7 +43,7 @@ class TriedRemedy(Record):
     helps: bool
 
 
-NOTHING_TO_TRY = "None were made: there is nothing about this run's training that could be changed."
+NOTHING_TO_TRY = "No trials were made: there is nothing about this run's training that could be changed."
 
 
 class Cause(Record):

@@ -113,7 +113,7 @@ def _page(diagnosis: Diagnosis) -> Iterator[str]:
             yield ""
         yield trial_of_advice(verdict.advice)
         yield ""
-    yield f"Brackets hold {diagnosis.level:.0%} confidence intervals. Trials: {verdict.trials_note}"
+    yield f"Brackets hold {diagnosis.level:.0%} confidence intervals. {verdict.trials_note}"
     yield ""
     yield "## What was measured"
     yield ""

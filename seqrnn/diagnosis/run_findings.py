@@ -151,7 +151,7 @@ def _overtrained(run: TrainedRun) -> Iterator[Finding]:
     least, last = float(losses.min()), float(losses[-1])
     known = float(trained[-max(1, round(TAIL * len(trained))) :].mean())
     place = (int(losses.argmin()) + 1) / len(losses)
-    if place > EARLY or not last > max(OVERTRAINED * least, HEART * known) or not known < _trivial_loss(run):
+    if place > EARLY or not last > max(OVERTRAINED * least, HEART * known) or not known < trivial_loss(run)[0]:
         return
     yield Finding(
         name="memorised",
@@ -163,11 +163,11 @@ def _overtrained(run: TrainedRun) -> Iterator[Finding]:
     )
 
 
-def _trivial_loss(run: TrainedRun) -> float:
-    """Returns the loss of the best trivial predictor on the test data; infinite if there is none."""
+def trivial_loss(run: TrainedRun) -> tuple[float, str]:
+    """Returns the test loss, in the summary, of the best trivial predictor, and its name; infinite: there is none."""
     baselines: Any = run.summary.get("baselines") or {}
-    losses = [scores.get("loss") for name, scores in baselines.items() if not name.startswith("floor")]
-    return min((loss for loss in losses if isinstance(loss, float)), default=math.inf)
+    losses = [(scores.get("loss"), name) for name, scores in baselines.items() if not name.startswith("floor")]
+    return min((pair for pair in losses if isinstance(pair[0], float)), default=(math.inf, ""))
 
 
 def _logged(run: TrainedRun, name: str) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_le
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.instruments.losses import Losses, as_trial
-from seqrnn.diagnosis.intervals import part_of_length, percent
+from seqrnn.diagnosis.intervals import number, part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
-from seqrnn.diagnosis.run_findings import RISEN, findings_of_run
+from seqrnn.diagnosis.run_findings import RISEN, findings_of_run, trivial_loss
 from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Key, Trial, Trials
@@ -93,7 +93,7 @@ def judge(
         best = as_trial(losses)  # judged by another measure than the search
     baselines = found.get(Baselines)
     verdict = Verdict(
-        headline=_headline(found, solved, causes),
+        headline=_headline(found, solved, causes, run),
         solved=solved,
         loss_ratio=baselines.ratio if baselines else None,
         causes=causes,
@@ -132,18 +132,19 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> str:
     if solved and not search.results:
-        return "None were made: the task is solved."
+        return "No trials were made: the task is solved."
     if seconds <= 0:
-        return "None were made: the time for trials was 0 s."
+        return "No trials were made: the time for trials was 0 s."
     if not has_remedies:
         return NOTHING_TO_TRY
     if not search.results:
-        return "None were made: there was not enough time; allow more with --seconds."
+        return "No trials were made: there was not enough time; allow more with --seconds."
     parts = {trial.part for trial in search.results.values()}
     least, most = part_of_length(min(parts)), part_of_length(max(parts))
+    share = least if least == most else f"{least} to {most}"
     note = (
-        f"Each is a training from scratch, of {least if least == most else f'{least} to {most}'} of the run, or of a "
-        "multiple where timesteps are cheaper; effects are of pairs on the same seeds."
+        f"Each trial is a training from scratch, of {share} of the run, or of a multiple where timesteps are cheaper; "
+        "effects are of pairs on the same seeds."
     )
     if search.untried:
         note += f" Not tried: {', '.join(f'{name} ({reason})' for name, reason in search.untried.items())}."
@@ -265,10 +266,11 @@ def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
     )
 
 
-def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
+def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: TrainedRun) -> str:
     baselines = found.get(Baselines)
     if baselines is None or baselines.ratio is None:
-        return "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
+        then = "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
+        return f"{_scores_of_summary(run)}{then}"
     loss = f"its loss is {baselines.ratio} of that of {baselines.best}, the best trivial predictor"
     if not math.isfinite(baselines.ratio.value):
         loss = f"its loss, compared with that of {baselines.best}, the best trivial predictor, {baselines.ratio}"
@@ -295,3 +297,12 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause]) -> str:
     if baselines.ratio.high >= 1:
         return f"It is not certain that it has learned anything: {loss}.{then}"
     return f"It has learned a part: {loss}.{then}"
+
+
+def _scores_of_summary(run: TrainedRun) -> str:
+    """Returns a sentence on the scores that the run ended with, for a diagnosis without time to compare them; nothing
+    if they are not known."""
+    (trivial, name), tested = trivial_loss(run), (run.summary.get("test") or {}).get("loss")
+    if not isinstance(tested, float) or not 0 < trivial < math.inf:
+        return ""
+    return f"At its end, its test loss was {number(tested / trivial)} of that of {name}, the best trivial predictor. "

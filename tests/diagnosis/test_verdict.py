@@ -37,7 +37,22 @@ def test_a_headline_is_as_sure_as_its_interval(ratio: Interval, causes: list[str
     )  # fmt: skip
     found = Examination({"baselines": baselines}, {})
     named: Any = [SimpleNamespace(finding=SimpleNamespace(name=name)) for name in causes]
-    assert _headline(found, False, named).startswith(says)
+    assert _headline(found, False, named, SimpleNamespace()).startswith(says)  # type: ignore[arg-type]
+
+
+def test_without_time_to_compare_the_headline_has_the_scores_of_the_summary() -> None:
+    run: Any = SimpleNamespace(summary={
+        "test": {"loss": 0.5},
+        "baselines": {"mean": {"loss": 4.0}, "persistence": {"loss": 2.0}, "floor": {"loss": 0.1}},
+    })  # fmt: skip
+    assert _headline(Examination({}, {}), False, [], run) == (
+        "At its end, its test loss was 0.250 of that of persistence, the best trivial predictor. "
+        "No cause was found with confidence."
+    )
+    unknown: list[Any] = [{}, {"baselines": {"mean": {"loss": 2.0}}}, {"test": {"loss": 1.0}}]
+    for summary in unknown:
+        run.summary = summary
+        assert _headline(Examination({}, {}), False, [], run) == "No cause was found with confidence."
 
 
 def trial(name: str, effect: float, cost: float = 1.0, **change: Any) -> Trial:
@@ -190,7 +205,7 @@ def test_what_earlier_trials_refuted_is_no_suspect_unless_the_run_itself_shows_i
     monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
     monkeypatch.setattr(Search, "search", lambda self, *given: asked.append(given))
     monkeypatch.setattr(verdict, "_tried", lambda trial, run: tried(trial))
-    run: Any = SimpleNamespace()
+    run: Any = SimpleNamespace(summary={})
     verdict.judge(Examination(), run, 10.0, refuted=refuted)
     ((remedies, found, memorised),) = asked
     assert (set(found), memorised) == (suspects, by_heart)
@@ -206,7 +221,7 @@ def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(verdict, "lengthened", lambda change, length, run: change)
     monkeypatch.setattr(verdict, "command", lambda change, run: f"{dict(change)}")
     monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
-    run: Any = SimpleNamespace()
+    run: Any = SimpleNamespace(summary={})
     found, followed = verdict.judge(Examination({"losses": losses}, {}), run, 0.0)
     assert found.command == "{'task.loss': 'l1'}"
     assert [one.change for one in followed] == [{"task.loss": "l1"}]
