@@ -357,7 +357,7 @@ def test_a_plugin_that_ends_the_process_is_named_instead(
     monkeypatch.syspath_prepend(tmp_path)
     finished = command("plugins=[leaves]")
     assert finished.exit_code == 2
-    assert "plugins=leaves: cannot be imported: 7" in finished.err
+    assert "plugins=leaves: cannot be imported: SystemExit: 7" in finished.err
 
 
 def test_damaged_test_data_is_found_before_training(command: Command, tmp_path: Path) -> None:

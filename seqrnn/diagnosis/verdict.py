@@ -143,7 +143,7 @@ def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> s
     least, most = part_of_length(min(parts)), part_of_length(max(parts))
     share = least if least == most else f"{least} to {most}"
     note = (
-        f"Each trial is a training from scratch, of {share} of the run, or of a multiple where timesteps are cheaper; "
+        f"Each trial is a training from scratch, of {share} of the run, or a multiple where timesteps are cheaper; "
         "effects are of pairs on the same seeds."
     )
     if search.untried:
