@@ -17,6 +17,7 @@ from seqrnn.keys import flattened
 
 Values = dict[str, Any]
 Kernel = Literal["auto", "torch", "compiled"]
+OF_SWEEPS = ("sweep.", "sweep=", "hydra/launcher=", "hydra/sweeper=")  # how overrides begin that single runs refuse
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 Duration = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[smh]$")]
 
@@ -122,12 +123,12 @@ def logger_names(setting: Any) -> list[str]:
 
 
 def refuse_sweep_options(overrides: Sequence[str]) -> None:
-    """Refuses ``sweep.*`` and ``sweep=…`` among the overrides of a run that is not a job of a sweep.
+    """Refuses ``sweep.*``, ``sweep=…``, launchers and sweepers among the overrides of a run that is alone.
 
     Raises:
         ConfigError: there is one.
     """
-    found = [text for text in overrides if text.startswith(("sweep.", "sweep="))]
+    found = [text for text in overrides if text.startswith(OF_SWEEPS)]
     if found:
         raise ConfigError(
             *(f"{text}: is for sweeps, which are asked for with -m (hydra/sweeper=seqrnn)" for text in found)

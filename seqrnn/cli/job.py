@@ -37,7 +37,8 @@ def train(config: DictConfig) -> float:
         with reporting.importing(directory):  # late, so that --help, --cfg and tab completion do not wait for torch
             from seqrnn import api, settings
         overrides = api.typed_overrides(context)
-        settings.refuse_sweep_options(overrides)
+        of_hydra = context.overrides.hydra if context.mode == RunMode.RUN else ()
+        settings.refuse_sweep_options([*overrides, *of_hydra])
         if _group is not None and context.mode != RunMode.RUN:
             raise _one_run_only(_group.environment)
         request, loss = api.carry_out(RunRequest(settings.plain(config), directory, overrides), host=_host())

@@ -179,10 +179,11 @@ def test_what_is_wrong_with_a_sweep_is_said_before_it_starts(
     assert not Path("sweep").exists()
 
 
-def test_a_single_run_refuses_what_is_for_sweeps(command: Command) -> None:
-    finished = command(*QUICK, "sweep.on_failure=stop")
+@pytest.mark.parametrize("option", ["sweep.on_failure=stop", "hydra/launcher=joblib"])
+def test_a_single_run_refuses_what_is_for_sweeps(option: str, command: Command) -> None:
+    finished = command(*QUICK, option)
     assert finished.exit_code == 2
-    assert "sweep.on_failure=stop: is for sweeps" in finished.err
+    assert f"{option}: is for sweeps" in finished.err
     assert not finished.directory.exists()
 
 
