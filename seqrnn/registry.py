@@ -72,7 +72,7 @@ def find(kind: str, name: Any) -> Callable[..., Any]:
     if not isinstance(name, str) or name not in _components[kind]:
         raise ConfigError(
             f"{kind}.name={name}: no such {kind}{did_you_mean(str(name), names(kind))} "
-            f"(there are: {', '.join(names(kind))})"
+            f"(there are: {', '.join(names(kind))}; name the module of one of your own with plugins=[MODULE])"
         )
     return _components[kind][name]
 
