@@ -108,7 +108,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> Explanation:
     """Explains why hydra raised ``error`` for a command line's ``arguments``.
 
     In a sweep over groups, hydra requires every key in the config that the sweep starts from, although
-    ``-m experiment=mnist_lstm,mnist_lstm_best task.data_dir=DIR`` makes sense. Where a key exists in some of the
+    ``-m experiment=A,B task.data_dir=DIR`` makes sense. Where a key exists in some of the
     sweep's configs, the override becomes one that adds the key; a job that has no such key reports it by its own
     checks.
     """

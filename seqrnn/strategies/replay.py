@@ -35,7 +35,7 @@ class Operation:
 
     def __init__(self, function: Any, arguments: Any, keywords: Any, returned: list[Tensor]) -> None:
         self.function, self.arguments, self.keywords, self.returned = function, arguments, keywords, returned
-        self.grad_enabled = torch.is_grad_enabled()  # torch.nn.LSTM saves numbers only where it is
+        self.grad_enabled = torch.is_grad_enabled()  # some layers save numbers only where it is
         self.reads = {_memory(tensor) for tensor in _tensors((arguments, keywords))}
         self.writes: set[int] = set()
         for number, name in _written(function):
