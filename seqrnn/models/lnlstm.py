@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqrnn.bounds import BelowOne, Layers, Real, Size
-from seqrnn.kernels.specification import CellSpecification, GateSpecification
+from seqrnn.kernels.specification import CellSpecification
+from seqrnn.models import lstm
 from seqrnn.models.protocol import State, zeros
 from seqrnn.models.stack import check_dropout, run_layers, uniform
 from seqrnn.registry import register
@@ -32,15 +33,7 @@ class LayerNormLSTM(nn.Module):
     ``dropout`` acts on the outputs of every layer but the last.
     """
 
-    specification = CellSpecification(
-        gates=(
-            GateSpecification("input", "sigmoid"),
-            GateSpecification("forget", "sigmoid"),
-            GateSpecification("candidate", "tanh"),
-            GateSpecification("output", "sigmoid"),
-        ),
-        state=("h", "c"),
-    )
+    specification = CellSpecification(gates=lstm.SPECIFICATION.gates, state=lstm.SPECIFICATION.state)
 
     def __init__(
         self,

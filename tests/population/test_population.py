@@ -14,7 +14,7 @@ from helpers import CPU64, StubTask, make_network, make_schedule, plain, random_
 from seqrnn.components import Components
 from seqrnn.losses import loss_of
 from seqrnn.models.network import Network
-from seqrnn.population import recurrences
+from seqrnn.population import recurrences, stack
 from seqrnn.population.members import Member, Population, Turn, Turns
 from seqrnn.schedule import WindowSampler
 from seqrnn.strategies.protocol import Numbers, Strategy, UpdateStats
@@ -118,8 +118,12 @@ def check(runs: Runs, updates: int, tolerance: float = 1e-9) -> None:
                 )  # fmt: skip
 
 
+@pytest.mark.parametrize("at_once", [stack.STEP_AT_ONCE, 1], ids=["together", "one by one"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_each_optimizer_makes_the_steps_of_torch(optimizer: str) -> None:
+def test_each_optimizer_makes_the_steps_of_torch(
+    optimizer: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack, "STEP_AT_ONCE", at_once)
     check(Runs("rnn", optimizer, window=4, stride=4), 9)
 
 
