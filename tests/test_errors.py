@@ -220,6 +220,11 @@ def test_a_second_sweep_of_hydras_own_into_a_directory_is_refused_or_resumed(com
     assert resumed.out.count("nothing to do") == 2
 
 
+SOUND = (
+    "loss = 'mse'; kind = 'regression'; input_size = output_size = 1\n"
+    "    metrics = train = validation = baselines = test = lambda self: 0\n"
+    "    def __init__(self, seed, *, length: int): ..."
+)
 PLUGIN_MISTAKES = {
     "a setting without a type": (
         "def __init__(self, seed, *, length): ...",
@@ -248,6 +253,16 @@ PLUGIN_MISTAKES = {
         "    def __init__(self, seed, *, length: int): ...",
         "task.name=slip: slips.Slip: its kind is 'guess'; should be 'regression' or 'classification'",
     ),
+    "a picture that there is not": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='pionts')\n    " + SOUND,
+        "slips.Slip: its picture is 'pionts'; should be a seqrnn.rundir.formats.Picture with the name of one for a "
+        "regression: sequences, points, pieces",
+    ),
+    "a picture of the other kind": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='text')\n    " + SOUND,
+        "slips.Slip: its picture is 'text'; should be",
+    ),
+    "a picture by its name alone": ("picture = 'points'\n    " + SOUND, "slips.Slip: its picture is 'points'; should"),
 }
 
 
