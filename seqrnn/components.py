@@ -274,8 +274,8 @@ def _picture_problems(task: Task) -> list[str]:
         return []
     found = picture.name if isinstance(picture, Picture) else picture
     return [
-        f"its picture is {found!r}; should be a seqrnn.rundir.formats.Picture with the name of one for a {task.kind}: "
-        f"{', '.join(names)}"
+        f"its picture is {found!r}; should be a seqrnn.rundir.formats.Picture with the name of one for a "
+        f"{task.kind}: {', '.join(names)}"
     ]
 
 

@@ -44,6 +44,15 @@ MISTAKES = {
         ["hydra.run.dir=dür: hydra reads such a value only in quotes; write \"hydra.run.dir='dür'\""],
     ),
     "misspelt experiment": (["experiment=sine_onlin"], ["did you mean sine_online?"]),
+    "misspelt key of hydra's": (["hydra.run.dri=x"], ["hydra.run.dri: no such key; did you mean hydra.run.dir?"]),
+    "misspelt key of a launcher": (
+        ["task=sine", "hydra/launcher=slurm", "hydra.launcher.memgb=1", "-m", "seed=1,2"],
+        ["hydra.launcher.memgb: no such key; did you mean hydra.launcher.mem_gb?"],
+    ),
+    "misspelt launcher": (
+        ["-m", "hydra/launcher=slrum"],
+        ["hydra/launcher=slrum: no such hydra/launcher; did you mean slurm? (there are: basic, joblib, population"],
+    ),
     "misspelt choice in a sweep": (["-m", "model=gru,lstmm"], ["model=lstmm: no such model; did you mean lstm?"]),
     "no override at all": (["task"], ["task"]),
     "wrong type": (["model.hidden_size=many"], ["model.hidden_size=many: should be a valid integer"]),
@@ -262,7 +271,10 @@ PLUGIN_MISTAKES = {
         "from seqrnn.rundir.formats import Picture; picture = Picture(name='text')\n    " + SOUND,
         "slips.Slip: its picture is 'text'; should be",
     ),
-    "a picture by its name alone": ("picture = 'points'\n    " + SOUND, "slips.Slip: its picture is 'points'; should"),
+    "a picture by its name alone": (
+        "picture = 'points'\n    " + SOUND,
+        "slips.Slip: its picture is 'points'; should",
+    ),
 }
 
 
