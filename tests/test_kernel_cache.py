@@ -124,6 +124,23 @@ def test_a_damaged_file_is_announced_and_compiled_again_wherever_the_damage_is(t
         assert path.read_bytes() == sound
 
 
+@only_posix
+@pytest.mark.parametrize("what", ["pipe", "directory", "huge"])
+def test_what_is_no_file_of_code_is_neither_read_nor_waited_for(tmp_path: Path, what: str) -> None:
+    path = CodeFile(tmp_path, "forward", KEY).path
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    else:
+        path.touch(mode=0o600)
+        os.truncate(path, 2**36)
+    process = Process(tmp_path)
+    assert process.fetch() == CODE
+    assert process.printed.startswith(f"{path}: is no file of compiled code; discarded, to be compiled again")
+    assert "for this process only" in process.printed or Process(tmp_path, b"").fetch() == CODE
+
+
 def test_the_code_of_one_function_is_not_taken_for_that_of_another(tmp_path: Path) -> None:
     Process(tmp_path).fetch()
     other = CodeFile(tmp_path, "forward", b"another key")

@@ -27,6 +27,7 @@ from seqrnn.rundir.atomic import has_ended, replacing
 
 Announce = Callable[[str], None]
 CHECKSUM_BYTES = 32
+MOST_BYTES = 2**28  # of a file, a hundred times the largest one
 SILENT_SECONDS = 1.5  # a shorter wait needs no announcement
 LONGEST_WAIT = 600.0  # seconds; the slowest machine that was tried, an emulated one, compiles for 120
 REMEDY = "set SEQRNN_CACHE_DIR to a folder of your own"
@@ -209,6 +210,9 @@ class CodeFile:
             OSError: the file cannot be read, or what it holds must not be run.
         """
         try:
+            found = self.path.stat()  # before it is opened: a pipe would wait for whoever writes to it
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+                raise OSError(0, "is no file of compiled code", str(self.path))
             with self.path.open("rb") as file:
                 _check_private(self.path, os.fstat(file.fileno()))
                 content = file.read()
