@@ -73,7 +73,7 @@ def _not_compiled(function: Any, kinds: Sequence[Any], error: Exception) -> str:
     whose own messages have a page and describe the calls that led to it."""
     code = function.__code__
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    reason = []
+    reason: list[str] = []
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith(AROUND) and reason:
             break
