@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from seqrnn.diagnosis.seen_data import Seen
     from seqrnn.diagnosis.trained_run import TrainedRun
 
-LEAST = 0.02  # share of targets
+LEAST, MOST = 0.02, 0.5  # share of targets; where most contradict the network, it has not learned the others
 LEARNED = {"classification": 0.7, "regression": 0.3}  # a network that has more has not learned the others
 ALIKE = 0.6  # share of contradicted ones among the surest, by that among all
 BLIND = 0.05  # r²
@@ -147,6 +147,7 @@ class LabelsInstrument:
     def symptoms(self, result: Labels) -> Iterator[Finding]:
         if (
             result.contradicted.low < LEAST
+            or result.contradicted.high > MOST
             or result.learned > LEARNED[result.kind]
             or result.surest < ALIKE
             or result.foreseen > BLIND
