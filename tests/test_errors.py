@@ -20,6 +20,7 @@ from mnist_files import write_mnist
 
 import seqrnn
 from seqrnn import registry
+from seqrnn.cli import reporting
 from seqrnn.errors import ConfigError
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.writer import RunWriter
@@ -396,6 +397,19 @@ def test_output_into_a_full_disk_is_an_error_with_an_exit_code(ends_with: str) -
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: why" if "why" in ends_with else "error: No space left on device")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be removed there")
+def test_a_current_directory_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        reporting.run(Path.cwd)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the current directory: No such file or directory; ")
 
 
 def test_divergence_keeps_everything_up_to_there(command: Command) -> None:

@@ -206,7 +206,11 @@ def has_approximation(network: Network) -> bool:
     """Whether gradients can be computed forwards in time from the influence of parameters on their own unit alone,
     and that is another gradient than the exact one."""
     recurrence = recurrence_of(network.cell)
-    return recurrence is not None and len(recurrence.layers) == 1 and not recurrence.specification.hears_itself_alone
+    return (
+        recurrence is not None
+        and len(recurrence.layers) == 1
+        and not recurrence.specification.has_diagonal_recurrence
+    )
 
 
 def _more_streams(run: TrainedRun) -> Change:

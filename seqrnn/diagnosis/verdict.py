@@ -15,7 +15,7 @@ from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.baselines import Baselines, beats_a_constant
 from seqrnn.diagnosis.instruments.losses import Losses, as_trial
 from seqrnn.diagnosis.intervals import number, part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
@@ -309,6 +309,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: Tr
         )
     if has_learned_by_heart(found):
         return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
+    if not has_learned(found) and beats_a_constant(baselines):
+        return f"It has learned less than a trivial predictor knows: {loss}.{then}"
     if not has_learned(found):
         return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
     if baselines.ratio.high >= 1:

@@ -11,8 +11,9 @@ import pytest
 
 from seqrnn.diagnosis import verdict
 from seqrnn.diagnosis.diagnosis import TriedRemedy
+from seqrnn.diagnosis.findings import findings_of
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
 from seqrnn.diagnosis.instruments.losses import Losses
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.diagnosis.remedies import Remedy
@@ -39,6 +40,29 @@ def test_a_headline_is_as_sure_as_its_interval(ratio: Interval, causes: list[str
     found = Examination({"baselines": baselines}, {})
     named: Any = [SimpleNamespace(finding=SimpleNamespace(name=name)) for name in causes]
     assert _headline(found, False, named, SimpleNamespace()).startswith(says)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("by_constant", "is_constant", "knows"),
+    [(0.656, True, "less than a trivial predictor knows"), (0.95, True, "nothing"), (0.656, False, "nothing")],
+)
+def test_what_is_better_than_a_constant_has_learned_something(
+    by_constant: float, is_constant: bool, knows: str
+) -> None:
+    others = {"linear": (4.23, False), "mean": (by_constant, is_constant)}
+    ratios = {name: Interval(ratio, 0.99 * ratio, 1.01 * ratio) for name, (ratio, _) in others.items()}
+    baselines = Baselines(
+        sequences=9, all_sequences=9, independent="9 sequences", loss=ratios["mean"], metric=1.0, metric_name="mae",
+        baselines=[
+            Baseline(name=name, loss=ratios[name], metric=1.0, ratio=ratios[name], is_constant=constant)
+            for name, (_, constant) in others.items()
+        ],
+        best="linear", ratio=ratios["linear"],
+    )  # fmt: skip
+    found = Examination({"baselines": baselines}, {})
+    headline = _headline(found, False, [], SimpleNamespace())  # type: ignore[arg-type]
+    assert headline.startswith(f"It has learned {knows}: its loss is 4.23 [4.19, 4.27] of that of linear")
+    assert [one.title for one in findings_of(found)] == [f"It has learned {knows}"]
 
 
 def test_without_time_to_compare_the_headline_has_the_scores_of_the_summary() -> None:

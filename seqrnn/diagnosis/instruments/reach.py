@@ -29,6 +29,7 @@ from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
 from seqrnn.diagnosis.intervals import Interval, bootstrapped, number
 from seqrnn.diagnosis.panel import Panel
 from seqrnn.diagnosis.record import Items, Number, Record, require_equal_lengths
+from seqrnn.errors import DataError
 from seqrnn.plots import style
 from seqrnn.plots.style import BLUE, GREEN, GREY, VERMILLION
 from seqrnn.registry import register
@@ -83,8 +84,14 @@ class ReachInstrument:
     result_type = Reach
 
     def measure(self, run: TrainedRun) -> Reach:
+        """
+        Raises:
+            DataError: the cell has no parameters that a gradient could train.
+        """
         from seqrnn.diagnosis.gradients import decay_rate, gradient_norms, half_life, reach_curve
 
+        if not any(True for _ in run.network.cell.parameters()):
+            raise DataError("the cell has no parameters, so it learns nothing by gradients that flow back")
         segments = run.segments()
         timesteps, count = run.affordable(
             *segments.inputs.shape[:2], gradients=True, least=(FEWEST_TIMESTEPS, FEWEST_SEGMENTS)
