@@ -128,7 +128,7 @@ def test_an_effect_that_is_not_sure_is_neither_green_nor_red() -> None:
     "name",
     [*(pytest.param(name, marks=pytest.mark.long) for name, one in instruments().items() if one.pictures()), "all"],
 )
-def test_what_was_not_measured_says_why(name: str) -> None:
+def test_what_was_not_measured_has_its_reason(name: str) -> None:
     values = made()
     for instrument in instruments() if name == "all" else [name]:
         del values["results"][instrument]
