@@ -55,6 +55,7 @@ class Reach(Record):
         needed_lag: the lag of the first input that the task's targets depend on, if the task has a ``reach``.
         reach_at_needed_lag: reach at that lag.
         segments, sequences: how many were looked at.
+        receptive_field: how many of the latest inputs an output of the cell depends on; None: on all.
     """
 
     curve: Items[Number]
@@ -68,6 +69,7 @@ class Reach(Record):
     reach_at_needed_lag: Interval | None
     segments: int
     sequences: int
+    receptive_field: int | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Reach:
@@ -119,6 +121,7 @@ class ReachInstrument:
             reach_at_needed_lag=reach_at(needed) if needed is not None and needed <= last else None,
             segments=count,
             sequences=segments.sequences,
+            receptive_field=getattr(run.network.cell, "receptive_field", None),
         )
 
     def symptoms(self, result: Reach) -> Iterator[Finding]:
@@ -135,7 +138,18 @@ def vanishing(result: Reach) -> Iterator[Finding]:
         lag, reach = result.needed_lag, result.reach_at_needed_lag
     elif result.reach_at_window is not None and result.window is not None:
         lag, reach = result.window, result.reach_at_window
-    if reach.high < VANISHED:
+    field = result.receptive_field
+    if field is not None and lag >= field:
+        yield Finding(
+            name="receptive_field",
+            title="The cell does not look back far enough",
+            description=f"An output depends on the latest {field:,} timesteps alone, and {lag + 1:,} are wanted: "
+            "what is older changes nothing. More blocks (model.num_layers) or a larger kernel (model.kernel_size) "
+            "make it look back farther.",
+            evidence=[Evidence(quantity=f"reach at lag {lag}", interval=reach)],
+            remedies=["more blocks"],
+        )
+    elif reach.high < VANISHED:
         yield Finding(
             name="vanishing",
             title="Gradients vanish",
