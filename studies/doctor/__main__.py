@@ -1,9 +1,9 @@
 """python -m studies.doctor: plants faults, lets the doctor find them, and counts what it got right.
 
-Results go to outputs/studies/doctor, a folder for each case, and a case that is there is not repeated. The lists of
-cases are drawn once and for all, in three sets. The diagnosis was tuned on "development", and later, when figures had
-been taken from it, on "first"; before that, "second" was drawn for the final figures. Without --seconds, what is there
-is counted.
+Results go to outputs/studies/doctor, a folder for each case, and a case that is there is not repeated. The cases are
+drawn once and for all, in three sets. The diagnosis was tuned on "development", and later, after figures had been
+taken from it, on "first"; before that, "second" was drawn for the final figures. Without --seconds, what is there is
+counted.
 """
 
 from __future__ import annotations

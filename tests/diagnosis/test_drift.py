@@ -134,6 +134,13 @@ def test_without_a_rollout_the_test_sequences_are_used_and_only_valid_targets_co
     )
 
 
+def test_test_sequences_that_are_no_longer_than_those_of_training_say_nothing() -> None:
+    """Of task=copy, the beginning of a sequence has targets that are always the same, and its end has symbols."""
+    head = nn.Linear(2, 2)
+    with pytest.raises(DataError, match="60 timesteps, no more than the 60"):
+        measured(Linear(torch.zeros(2, 2), torch.zeros(2, 2)), head, StubTask([[random_batch(60, 3)]]))
+
+
 def test_sequences_that_end_are_not_applicable() -> None:
     for name, changes in (("mnist", {}), ("sincos", {"continuous": False})):
         of = make_task(name, **changes)
