@@ -45,6 +45,15 @@ MISTAKES = {
         ["hydra.run.dir=dür: hydra reads such a value only in quotes; write \"hydra.run.dir='dür'\""],
     ),
     "misspelt experiment": (["experiment=sine_onlin"], ["did you mean sine_online?"]),
+    "misspelt key of hydra's": (["hydra.run.dri=x"], ["hydra.run.dri: no such key; did you mean hydra.run.dir?"]),
+    "misspelt key of a launcher": (
+        ["task=sine", "hydra/launcher=slurm", "hydra.launcher.memgb=1", "-m", "seed=1,2"],
+        ["hydra.launcher.memgb: no such key; did you mean hydra.launcher.mem_gb?"],
+    ),
+    "misspelt launcher": (
+        ["-m", "hydra/launcher=slrum"],
+        ["hydra/launcher=slrum: no such hydra/launcher; did you mean slurm? (there are: basic, joblib, population"],
+    ),
     "misspelt choice in a sweep": (["-m", "model=gru,lstmm"], ["model=lstmm: no such model; did you mean lstm?"]),
     "no override at all": (["task"], ["task"]),
     "wrong type": (["model.hidden_size=many"], ["model.hidden_size=many: should be a valid integer"]),
@@ -221,6 +230,11 @@ def test_a_second_sweep_of_hydras_own_into_a_directory_is_refused_or_resumed(com
     assert resumed.out.count("nothing to do") == 2
 
 
+SOUND = (
+    "loss = 'mse'; kind = 'regression'; input_size = output_size = 1\n"
+    "    metrics = train = validation = baselines = test = lambda self: 0\n"
+    "    def __init__(self, seed, *, length: int): ..."
+)
 PLUGIN_MISTAKES = {
     "a setting without a type": (
         "def __init__(self, seed, *, length): ...",
@@ -248,6 +262,19 @@ PLUGIN_MISTAKES = {
         "    metrics = train = validation = baselines = test = lambda self: 0\n"
         "    def __init__(self, seed, *, length: int): ...",
         "task.name=slip: slips.Slip: its kind is 'guess'; should be 'regression' or 'classification'",
+    ),
+    "a picture that there is not": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='pionts')\n    " + SOUND,
+        "slips.Slip: its picture is 'pionts'; should be a seqrnn.rundir.formats.Picture with the name of one for a "
+        "regression: sequences, points, pieces",
+    ),
+    "a picture of the other kind": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='text')\n    " + SOUND,
+        "slips.Slip: its picture is 'text'; should be",
+    ),
+    "a picture by its name alone": (
+        "picture = 'points'\n    " + SOUND,
+        "slips.Slip: its picture is 'points'; should",
     ),
 }
 

@@ -61,7 +61,7 @@ def test_pending_pictures_are_drawn_once_and_the_summary_is_as_if_the_run_had_dr
     assert not (directory / "loss.png").exists()
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_as_the_run_tells_it(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_drawn_is_reported_as_the_run_reports_it(tmp_path: Path) -> None:
     directory = make(tmp_path / "run", "something else")
     with (directory / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         metrics.write("damaged\n")

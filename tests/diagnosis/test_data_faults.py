@@ -288,7 +288,7 @@ def test_noise_outliers_and_hard_places_are_not_wrong_numbers() -> None:
         assert not list(LabelsInstrument().symptoms(labels_of(Given(inputs, targets))))
 
 
-def test_wrong_classes_are_told_from_hard_ones() -> None:
+def test_wrong_classes_are_distinguished_from_hard_ones() -> None:
     inputs = drawn()
     classes = (earlier(inputs, 1)[..., 0] > 0).long()
     weights = (0.0, 4.0, 0.0, 0.0)  # sure where the input was far from 0
@@ -347,7 +347,7 @@ def test_an_input_that_is_left_out_is_found(weight: float, name: list[str], monk
 @pytest.mark.parametrize(
     ("effect", "name"), [(1.6, ["little_data"]), (1.05, []), pytest.param(None, [], marks=pytest.mark.long)]
 )
-def test_little_data_is_told_from_a_training_that_is_too_long(
+def test_little_data_is_distinguished_from_a_training_that_is_too_long(
     effect: float | None, name: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = drawn()

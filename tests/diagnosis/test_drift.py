@@ -162,7 +162,7 @@ def test_a_single_stream_has_intervals_over_pieces_of_its_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["sine", "sincos"])
-def test_a_wave_goes_on_as_it_began(name: str) -> None:
+def test_a_wave_continues_as_it_began(name: str) -> None:
     of = make_task(name)
     trained = of.train(0, 1)[0]
     longer = of.rollout(3 * trained.timesteps, 16)
@@ -178,7 +178,7 @@ def test_a_wave_goes_on_as_it_began(name: str) -> None:
         torch.testing.assert_close(chunk.inputs**2 + chunk.targets**2, torch.ones_like(chunk.inputs))
 
 
-def test_the_integral_goes_on_with_new_sequences() -> None:
+def test_the_integral_continues_with_new_sequences() -> None:
     of = make_task("integral")
     chunk = of.rollout(300, 3).read(0, 300)
     assert chunk.inputs.shape == (300, 3, 1)

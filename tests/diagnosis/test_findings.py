@@ -181,7 +181,7 @@ def test_a_state_from_which_nothing_can_be_decoded_is_described_in_words() -> No
     ]  # fmt: skip
 
 
-def test_a_network_with_dead_or_duplicate_units_is_told() -> None:
+def test_a_network_with_dead_or_duplicate_units_is_reported() -> None:
     assert "unused" in names(examined(states=units(layer(), layer(dead=0.5))))
     assert "unused" in names(examined(states=units(layer(duplicate=0.5))))
     assert "unused" not in names(examined(states=units(layer(dead=0.2, duplicate=0.2))))
