@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -36,6 +37,7 @@ UNKNOWN: dict[str, Any] = {  # of a summary that lacks what is always asked for
     "status": "unknown", "model": "", "loss": "", "input_size": 0, "output_size": 0, "updates": 0, "test": {},
     "baselines": {},
 }  # fmt: skip
+COUNTS = {"timesteps", "updates", "epoch"}  # columns of the metrics
 Which = Literal["tested", "best"]
 NETWORKS = {"tested": WEIGHTS, "best": BEST}
 
@@ -73,8 +75,11 @@ class Run:
     @property
     def metrics(self) -> Any:
         """The rows of metrics.jsonl: a pandas DataFrame where pandas is installed, else a dictionary of columns, each
-        a NumPy array; NaN where a row has no value."""
-        columns = self._reader.metrics()
+        a NumPy array; NaN where a row has no value. Counts (timesteps, updates, epoch) are whole numbers."""
+        columns: dict[str, NDArray[Any]] = dict(self._reader.metrics())
+        for name in COUNTS & columns.keys():
+            if (np.mod(columns[name], 1) == 0).all() and (np.abs(columns[name]) < 2**53).all():
+                columns[name] = columns[name].astype(np.int64)
         if find_spec("pandas") is None:
             return columns
         import pandas
