@@ -6,7 +6,6 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,16 +73,14 @@ class Run:
 
     @property
     def metrics(self) -> Any:
-        """The rows of metrics.jsonl: a pandas DataFrame where pandas is installed, else a dictionary of columns, each
-        a NumPy array; NaN where a row has no value. Counts (timesteps, updates, epoch) are whole numbers."""
+        """The rows of metrics.jsonl as a pandas DataFrame; NaN where a row has no value. Counts (timesteps, updates,
+        epoch) are whole numbers."""
+        import pandas
+
         columns: dict[str, NDArray[Any]] = dict(self._reader.metrics())
         for name in COUNTS & columns.keys():
             if (np.mod(columns[name], 1) == 0).all() and (np.abs(columns[name]) < 2**53).all():
                 columns[name] = columns[name].astype(np.int64)
-        if find_spec("pandas") is None:
-            return columns
-        import pandas
-
         return pandas.DataFrame(columns)
 
     @property
