@@ -121,6 +121,19 @@ def test_scores_of_one_target_are_in_its_units_and_of_several_in_their_deviation
     assert persistence[both]["rmse"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_several_targets_of_a_regression_are_scored_as_those_of_a_forecast(table: Path) -> None:
+    task = make_csv(table, target=["a", "b"], kind="regression", inputs=["a"])
+    rng = np.random.default_rng(0)
+    actual = rng.standard_normal((50, 1, 2))
+    made = actual + rng.standard_normal((50, 1, 2)) * [1, 9]
+    actual[:20, 0, 1] = np.nan
+    scores = task.metrics(made, actual)
+    each = [scores["rmse_a"], scores["rmse_b"]] / series()[:210].std(axis=0)
+    assert scores["rmse"] == pytest.approx(each.mean())
+    actual[:, 0, 1] = np.nan  # nothing to be judged by
+    assert task.metrics(made, actual)["rmse"] == pytest.approx(each[0])
+
+
 def test_a_run_reports_its_forecasts_in_files_summary_and_terminal(table: Path, command: Any) -> None:
     finished: Finished = command("task=csv", f"task.path={table}", "task.target=[a,b]", "task.horizon=3", *TRAIN)
     assert finished.exit_code == 0, finished.err
