@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import machine, measure, report
 
-SECTIONS = ("experiments", "kernels", "growth", "memory", "startup", "compile")
+SECTIONS = ("experiments", "limit", "kernels", "growth", "memory", "startup", "compile")
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "performance.md"
 

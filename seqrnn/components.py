@@ -18,6 +18,7 @@ from seqrnn.models.checks import check_description, check_outputs
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import Cell
 from seqrnn.optimizers import tensors_remembered
+from seqrnn.rundir.formats import PICTURES, Picture
 from seqrnn.schedule import Schedule
 from seqrnn.settings import Kernel, Settings, Values, logger_names
 from seqrnn.tasks.protocol import Suggestions, Task, missing_targets
@@ -262,8 +263,20 @@ def _try_task(values: Values) -> None:
         if task.loss not in LOSSES:
             nearest = did_you_mean(str(task.loss), LOSSES)
             problems.append(f"{where}: its loss is {task.loss!r}{nearest} (there are: {', '.join(LOSSES)})")
+        problems += [f"{where}: {problem}" for problem in _picture_problems(task)]
     if problems:
         raise ConfigError(*problems)
+
+
+def _picture_problems(task: Task) -> list[str]:
+    picture, names = getattr(task, "picture", None), PICTURES.get(task.kind, ())
+    if picture is None or not names or (isinstance(picture, Picture) and picture.name in names):
+        return []
+    found = picture.name if isinstance(picture, Picture) else picture
+    return [
+        f"its picture is {found!r}; should be a seqrnn.rundir.formats.Picture with the name of one for a "
+        f"{task.kind}: {', '.join(names)}"
+    ]
 
 
 def _try_network(values: Values) -> None:

@@ -9,6 +9,7 @@ Imports nothing that is slow, so that --help and errors come at once.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -117,7 +118,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> Explanation:
     for flags in (("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp"), ("--package", "-p")):
         parser.add_argument(*flags)
     parser.add_argument("--multirun", "-m", action="store_true")
-    known, _ = parser.parse_known_args([argument for argument in arguments if argument != "--"])
+    known, _ = parser.parse_known_intermixed_args([argument for argument in arguments if argument != "--"])
     if known.config_dir is not None and not Path(known.config_dir).expanduser().is_dir():
         return Explanation([f"--config-dir {known.config_dir}: there is no such directory"], [*arguments])
     try:
@@ -155,7 +156,7 @@ def _try_each(
 ) -> tuple[list[str], list[str]]:
     """Returns problems, and the overrides that apply to some configs of a sweep, or to all but the one that it starts
     from."""
-    groups = set(loader.list_groups(""))
+    groups = _groups(loader)
     problems, partial = [], []
     start = extra  # what hydra composes first: without the groups that are swept over
     bases = [extra]  # a choice of groups for each value that one of them is swept over
@@ -176,6 +177,11 @@ def _try_each(
         elif errors or (start not in bases and _error_of(name, [*start, choices[0]])):
             partial.append(override)
     return problems, partial
+
+
+def _groups(loader: ConfigLoader) -> set[str]:
+    """Returns the groups of config files, those of hydra's own part, such as ``hydra/launcher``, included."""
+    return {*loader.list_groups(""), *(f"hydra/{group}" for group in loader.list_groups("hydra"))}
 
 
 def _error_of(name: str, overrides: list[str]) -> Exception | None:
@@ -212,7 +218,7 @@ def _unreadable(override: str, error: Exception) -> str:
 
 def _explain_override(loader: ConfigLoader, name: str, base: list[str], override: str, error: Exception) -> str:
     """Returns what is wrong with an override that can be parsed and not applied."""
-    key, groups = _key(override), loader.list_groups("")
+    key, groups = _key(override), _groups(loader)
     if isinstance(error, MissingConfigException):
         if key not in groups:
             return _first_lines(error)
@@ -223,8 +229,12 @@ def _explain_override(loader: ConfigLoader, name: str, base: list[str], override
         return f"{override}: should be one of {', '.join(loader.get_group_options(key))}"
     if "=" not in override:
         return f"{override}: not an override; write key=value"
-    keys = [*groups, *_keys(OmegaConf.to_container(hydra.compose(name, base), resolve=False))]
-    if key not in keys and not override.startswith("+") and key.partition(".")[0] != "hydra":
+    is_hydras = key.partition(".")[0] == "hydra"
+    config = hydra.compose(name, base, return_hydra_config=is_hydras)
+    keys = [*sorted(groups), *_keys(OmegaConf.to_container(config, resolve=False))]
+    if is_hydras and key not in keys and (nearest := _nearest_of_hydra(key, keys)):
+        return f"{key}: no such key{nearest}"
+    if key not in keys and not override.startswith("+") and not is_hydras:
         return f"{key}: no such key{_nearest_keys(key, keys) or '; --cfg job shows them all'}"
     return f"{override}: {_first_lines(error)}"
 
@@ -236,6 +246,17 @@ def _nearest_keys(key: str, keys: Sequence[str]) -> str:
     if same:
         return f"; did you mean {' or '.join(same)}?"
     return did_you_mean(key, keys) or did_you_mean(last, keys)
+
+
+def _nearest_of_hydra(key: str, keys: Sequence[str]) -> str:
+    """Returns the same for a key of hydra's own part, whose long beginnings make all of its keys alike."""
+    group, _, last = key.rpartition(".")
+    if group not in keys:
+        return did_you_mean(key, keys)
+    nearest = difflib.get_close_matches(
+        last, [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == group], n=1
+    )
+    return f"; did you mean {group}.{nearest[0]}?" if nearest else ""
 
 
 def _key(override: str) -> str:

@@ -39,7 +39,7 @@ class DataError(UserError):
 
 
 class Diverged(UserError):
-    """The loss, or an output of the network, became NaN or infinite."""
+    """The loss, a gradient or an output of the network became NaN or infinite."""
 
     exit_code = 3
 

@@ -51,6 +51,7 @@ class Monitor:
         record: called with each row of metrics.
         observe: called after each block of updates.
         evaluated: called after each evaluation; an exception that it raises ends the run.
+        block_seconds: that a block of updates takes at most, about.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Monitor:
         record: Callable[[Row], None] = lambda row: None,
         observe: Callable[[Progress], None] = lambda progress: None,
         evaluated: Callable[[Progress], None] = lambda progress: None,
+        block_seconds: float = BLOCK_SECONDS,
     ) -> None:
         self.progress = Progress(planned_updates)
         self.evaluate_every = evaluate_every or max(1, planned_updates // EVALUATIONS)
@@ -75,7 +77,8 @@ class Monitor:
         self._targets, self._since_row, self._without_improvement = 0, 0, 0
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
-        self._block_limit = 1  # updates that take about BLOCK_SECONDS
+        self._block_seconds = block_seconds
+        self._block_limit = 1  # updates that take about so many seconds
         self._block_ends: list[int] = []
         self.evaluation_is_due = False
         self._clock: float | None = None
@@ -121,7 +124,7 @@ class Monitor:
     @property
     def block_size(self) -> int:
         """How many updates to make in one block: up to the end of the run, the next evaluation or another multiple at
-        which a block must end, and no more than take ``BLOCK_SECONDS``."""
+        which a block must end, and no more than take ``block_seconds``."""
         position = self.progress.position
         limits = [self.progress.planned_updates - position, self._block_limit]
         limits += [every - position % every for every in (self.evaluate_every, *self._block_ends)]
@@ -185,8 +188,8 @@ class Monitor:
         )
 
     def _updates_in_time(self, count: int, seconds: float) -> int:
-        """Returns how many updates take ``BLOCK_SECONDS``, if ``count`` updates took ``seconds``."""
-        return max(1, min(8 * self._block_limit, int(BLOCK_SECONDS * count / max(seconds, 1e-9))))
+        """Returns how many updates take ``block_seconds``, if ``count`` updates took ``seconds``."""
+        return max(1, min(8 * self._block_limit, int(self._block_seconds * count / max(seconds, 1e-9))))
 
     def evaluate(self) -> float:
         """Evaluates the network, writes a row, and returns the loss.

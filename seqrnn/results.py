@@ -6,7 +6,6 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,14 +71,10 @@ class Run:
 
     @property
     def metrics(self) -> Any:
-        """The rows of metrics.jsonl: a pandas DataFrame where pandas is installed, else a dictionary of columns, each
-        a NumPy array; NaN where a row has no value."""
-        columns = self._reader.metrics()
-        if find_spec("pandas") is None:
-            return columns
+        """The rows of metrics.jsonl as a pandas DataFrame; NaN where a row has no value."""
         import pandas
 
-        return pandas.DataFrame(columns)
+        return pandas.DataFrame(self._reader.metrics())
 
     @property
     def predictions(self) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from faults import contents
@@ -77,12 +76,6 @@ def test_a_run_has_its_parts(drawn: Path) -> None:
     assert isinstance(run.metrics, pandas.DataFrame)
     assert list(run.metrics["updates"])[-1] == 4
     assert run.predictions["outputs"].shape == run.predictions["targets"].shape
-
-
-def test_metrics_are_columns_where_there_is_no_pandas(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqrnn.results.find_spec", lambda name: None)
-    metrics = seqrnn.load(drawn).metrics
-    assert isinstance(metrics["train_loss"], np.ndarray)
 
 
 def test_a_network_predicts_what_the_run_did(drawn: Path) -> None:

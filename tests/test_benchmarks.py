@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import cells, data, implementation, measure, plots, report, seqrnn_implementation
+from benchmarks import cells, data, implementation, limit, measure, plots, report, seqrnn_implementation
 from benchmarks.cells import Size
 from benchmarks.plain import integral_accumulated, integral_forgetting, sincos_lstm, sine_online
 from seqrnn.plugins import load_components
+from seqrnn.training import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = {
@@ -138,3 +142,21 @@ def test_pictures_are_drawn(tmp_path: Path) -> None:
         plots.growth(growth, tmp_path / "growth.png"),
     ):
         assert path.stat().st_size > 1000
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_arithmetic_in_c_trains_the_networks_of_the_experiments() -> None:
+    """A lower bound that computed something else would be none."""
+    load_components()
+    with limit.library() as code:
+        assert code is not None
+        for experiment in limit.EXPERIMENTS:
+            run, rows = limit.prepared(experiment), list[dict[str, Any]]()
+            _, trained, losses = limit.by_hand(code, experiment, limit.prepared(experiment))
+            progress = fit(run, record=rows.append)
+            assert len(losses) == progress.updates
+            for ours, theirs in zip(run.network.parameters(), trained, strict=True):
+                np.testing.assert_allclose(theirs, ours.detach().numpy(), atol=2e-3)
+            logged = len(losses) // (len(rows) - 1)  # updates of a row
+            np.testing.assert_allclose(losses[-logged:].mean(), rows[-1]["train_loss"], rtol=5e-3)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_network
 from torch import Tensor, nn
 
 from seqrnn.errors import ConfigError
+from seqrnn.kernels import dispatch, specification
+from seqrnn.kernels.compiler import Entry
 from seqrnn.kernels.specification import CellSpecification, GateSpecification, Layer, Recurrence
 from seqrnn.models import checks
 
@@ -110,3 +115,68 @@ def test_a_twin_that_computes_something_else_is_refused_with_what_differs(monkey
         ConfigError, match=r"compiled twin does not compute what .*GRU.* outputs by .*weight_hh_l0 by"
     ):
         checks.check_twin(cell, INPUTS, torch.float64)
+
+
+TWIN = """
+from seqrnn.kernels.compiler import kernel
+from seqrnn.kernels.simd import load
+@kernel
+def forward({arguments}):
+    {body}
+@kernel
+def backward(w, layer, row, rows, through_time):
+    pass
+"""
+
+
+@pytest.fixture
+def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Returns a function that writes a twin into a module, and returns the name of the module."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(arguments: str = "p, w, layer, row, rows", body: str = "pass") -> str:
+        name = f"twin_{abs(hash((tmp_path, arguments, body)))}"
+        (tmp_path / f"{name}.py").write_text(TWIN.format(arguments=arguments, body=body))
+        monkeypatch.setattr(specification, "_compiled", (*specification.compiled_modules(), name))
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("layer.nosuch", r"Unknown attribute .nosuch. of type .*\.py, line 6\)"),
+        ("tahn(row)", "NameError: name 'tahn' is not defined"),
+        ("load(w, row)", r"load\(\) missing 1 required positional argument: 'remaining'"),
+        ("layer[0] = {1: row}", r"No implementation of function .*setitem.*\.py, line 6\)"),
+    ],
+    ids=range(4),
+)
+def test_a_kernel_of_a_twin_that_cannot_be_compiled_is_named_in_a_sentence(
+    body: str, message: str, twin: Any
+) -> None:
+    name = twin(body=body)
+    forward = importlib.import_module(name).forward
+
+    def call(w, layer):  # type: ignore[no-untyped-def]
+        forward(w, w, layer, 0, 1)
+
+    with pytest.raises(
+        ConfigError, match=rf"^{name}\.forward\(p: .*layer: .*row: int64.*cannot be compiled: {message}"
+    ) as raised:
+        Entry(call).ready(np.zeros(4, np.float32), np.zeros(9, np.int64))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
+
+
+def test_a_twin_whose_kernels_take_other_arguments_is_refused(twin: Any, tmp_path: Path) -> None:
+    dispatch._twin(twin())
+    with pytest.raises(
+        ConfigError, match=r"has forward\(w, p, layer, row\); should be forward\(p, w, layer, row, rows\)"
+    ):
+        dispatch._twin(twin("w, p, layer, row"))
+    (tmp_path / "no_kernel.py").write_text("def forward(p, w, layer, row, rows): ...\n")
+    with pytest.raises(ConfigError, match=r"has a forward that is no kernel") as raised:
+        dispatch._twin("no_kernel")
+    assert "has no backward(w, layer, row, rows, through_time)" in str(raised.value)

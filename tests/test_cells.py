@@ -161,6 +161,18 @@ def test_a_temporal_convolution_computes_its_equations(inputs: int, layers: int,
     np.testing.assert_allclose(found[:, 0], x, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize(("layers", "size"), [(1, 2), (2, 3), (3, 2)])
+def test_a_temporal_convolution_looks_back_as_far_as_it_says(layers: int, size: int) -> None:
+    cell = make_network("tcn", 2, num_layers=layers, kernel_size=size).cell
+    for parameter in cell.parameters():
+        parameter.data.abs_()  # so that no relu is 0
+    sequence = torch.ones(40, 1, 2, dtype=torch.float64, requires_grad=True)
+    cell(sequence, cell.initial_state(1))[0][-1].sum().backward()
+    assert sequence.grad is not None
+    reached = sequence.grad.abs().sum(dim=(1, 2)).flip(0)  # by how many timesteps back
+    assert (reached > 0).nonzero().max() + 1 == cell.receptive_field
+
+
 @pytest.mark.parametrize("name", ["mingru", "minlstm", "lru", "cornn", "lnlstm", "tcn", "esn"])
 def test_gradients_are_those_of_small_differences(name: str) -> None:
     cell = make_network(name, 2, num_layers=2, hidden_size=3).cell

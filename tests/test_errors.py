@@ -20,6 +20,7 @@ from mnist_files import write_mnist
 
 import seqrnn
 from seqrnn import registry
+from seqrnn.cli import reporting
 from seqrnn.errors import ConfigError
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.writer import RunWriter
@@ -44,6 +45,15 @@ MISTAKES = {
         ["hydra.run.dir=dür: hydra reads such a value only in quotes; write \"hydra.run.dir='dür'\""],
     ),
     "misspelt experiment": (["experiment=sine_onlin"], ["did you mean sine_online?"]),
+    "misspelt key of hydra's": (["hydra.run.dri=x"], ["hydra.run.dri: no such key; did you mean hydra.run.dir?"]),
+    "misspelt key of a launcher": (
+        ["task=sine", "hydra/launcher=slurm", "hydra.launcher.memgb=1", "-m", "seed=1,2"],
+        ["hydra.launcher.memgb: no such key; did you mean hydra.launcher.mem_gb?"],
+    ),
+    "misspelt launcher": (
+        ["-m", "hydra/launcher=slrum"],
+        ["hydra/launcher=slrum: no such hydra/launcher; did you mean slurm? (there are: basic, joblib, population"],
+    ),
     "misspelt choice in a sweep": (["-m", "model=gru,lstmm"], ["model=lstmm: no such model; did you mean lstm?"]),
     "no override at all": (["task"], ["task"]),
     "wrong type": (["model.hidden_size=many"], ["model.hidden_size=many: should be a valid integer"]),
@@ -220,6 +230,11 @@ def test_a_second_sweep_of_hydras_own_into_a_directory_is_refused_or_resumed(com
     assert resumed.out.count("nothing to do") == 2
 
 
+SOUND = (
+    "loss = 'mse'; kind = 'regression'; input_size = output_size = 1\n"
+    "    metrics = train = validation = baselines = test = lambda self: 0\n"
+    "    def __init__(self, seed, *, length: int): ..."
+)
 PLUGIN_MISTAKES = {
     "a setting without a type": (
         "def __init__(self, seed, *, length): ...",
@@ -247,6 +262,19 @@ PLUGIN_MISTAKES = {
         "    metrics = train = validation = baselines = test = lambda self: 0\n"
         "    def __init__(self, seed, *, length: int): ...",
         "task.name=slip: slips.Slip: its kind is 'guess'; should be 'regression' or 'classification'",
+    ),
+    "a picture that there is not": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='pionts')\n    " + SOUND,
+        "slips.Slip: its picture is 'pionts'; should be a seqrnn.rundir.formats.Picture with the name of one for a "
+        "regression: sequences, points, pieces",
+    ),
+    "a picture of the other kind": (
+        "from seqrnn.rundir.formats import Picture; picture = Picture(name='text')\n    " + SOUND,
+        "slips.Slip: its picture is 'text'; should be",
+    ),
+    "a picture by its name alone": (
+        "picture = 'points'\n    " + SOUND,
+        "slips.Slip: its picture is 'points'; should",
     ),
 }
 
@@ -396,6 +424,19 @@ def test_output_into_a_full_disk_is_an_error_with_an_exit_code(ends_with: str) -
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: why" if "why" in ends_with else "error: No space left on device")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be removed there")
+def test_a_current_directory_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        reporting.run(Path.cwd)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the current directory: No such file or directory; ")
 
 
 def test_divergence_keeps_everything_up_to_there(command: Command) -> None:

@@ -78,7 +78,7 @@ def test_the_first_process_compiles_and_says_so_and_the_next_one_reads(tmp_path:
         f"compiling forward for this processor (once; will be kept in {tmp_path})\ncompiled forward in N s"
     )
     assert not second.lines
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not [*tmp_path.glob(".tmp-*"), *tmp_path.glob("*.tmp")]
 
 
 def test_a_detail_is_announced_once_in_a_process(tmp_path: Path) -> None:
@@ -122,6 +122,23 @@ def test_a_damaged_file_is_announced_and_compiled_again_wherever_the_damage_is(t
             f"  {path}: damaged (its checksum does not match); discarded, to be compiled again"
         )
         assert path.read_bytes() == sound
+
+
+@only_posix
+@pytest.mark.parametrize("what", ["pipe", "directory", "huge"])
+def test_what_is_no_file_of_code_is_neither_read_nor_waited_for(tmp_path: Path, what: str) -> None:
+    path = CodeFile(tmp_path, "forward", KEY).path
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    else:
+        path.touch(mode=0o600)
+        os.truncate(path, 2**36)
+    process = Process(tmp_path)
+    assert process.fetch() == CODE
+    assert process.printed.startswith(f"{path}: is no file of compiled code; discarded, to be compiled again")
+    assert "for this process only" in process.printed or Process(tmp_path, b"").fetch() == CODE
 
 
 def test_the_code_of_one_function_is_not_taken_for_that_of_another(tmp_path: Path) -> None:
@@ -205,24 +222,14 @@ def test_a_function_whose_source_is_unknown_is_compiled_in_each_process(kept: Pa
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-@pytest.mark.parametrize("when", ["open", "write", "replace"])
+@pytest.mark.parametrize("when", ["touch", "write_bytes", "replace"])
 def test_code_that_cannot_be_written_is_used_and_the_reason_announced_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, number: int
 ) -> None:
-    real = cache.tempfile.NamedTemporaryFile
-
     def fail(*arguments: Any, **more: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    def open_failing_file(*arguments: Any, **more: Any) -> Any:
-        file = real(*arguments, **more)
-        file.write = fail
-        return file
-
-    if when == "replace":
-        monkeypatch.setattr(Path, "replace", fail)
-    else:
-        monkeypatch.setattr(cache.tempfile, "NamedTemporaryFile", fail if when == "open" else open_failing_file)
+    monkeypatch.setattr(Path, when, fail)
     process = Process(tmp_path)
     assert process.fetch("forward") == process.fetch("backward") == CODE
     assert process.compiled == 2
@@ -232,6 +239,20 @@ def test_code_that_cannot_be_written_is_used_and_the_reason_announced_once(
         "compiled backward in N s, for this process only",
     ]
     assert {path.suffix for path in tmp_path.iterdir()} == {".lock"}
+
+
+@only_posix
+def test_what_a_process_left_that_was_killed_while_it_wrote_code_is_removed_by_the_next(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        Path.replace = lambda *arguments: os._exit(9)  # type: ignore[method-assign]  # as SIGKILL: nothing is cleaned up
+        Process(tmp_path).fetch()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(tmp_path.glob("*tmp*"))) == 1
+    assert Process(tmp_path).fetch() == CODE
+    assert not list(tmp_path.glob("*tmp*"))
+    assert Process(tmp_path, b"").fetch() == CODE
 
 
 @pytest.fixture
@@ -252,7 +273,7 @@ def test_a_full_disk_keeps_no_code_and_the_old_code_stays_readable(disk: Path) -
     assert large.fetch("backward") == bytes(2**17)
     assert "for this process only: it cannot be kept" in large.printed
     assert "No space left on device" in large.printed
-    assert not list(disk.glob("*.tmp"))
+    assert not list(disk.glob(".tmp-*"))
     assert Process(disk, b"").fetch() == CODE
 
 

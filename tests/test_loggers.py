@@ -88,7 +88,7 @@ def test_a_logger_gets_the_rows_of_the_metrics_and_the_test_scores(command: Comm
 
 
 @pytest.mark.parametrize("fails_at", ["record", "close"])
-def test_a_logger_that_fails_is_named_once_and_the_run_goes_on(
+def test_a_logger_that_fails_is_named_once_and_the_run_continues(
     fails_at: str, command: Command, logger: type[Recording]
 ) -> None:
     logger.fails_at = fails_at

@@ -670,17 +670,16 @@ def test_a_divergence_is_raised_before_it_reaches_the_weights_and_says_when(
 @pytest.mark.parametrize("good_updates", [0, 1, 20, 29])
 @pytest.mark.parametrize("log_every", [1, 4])
 def test_the_updates_before_a_divergence_are_counted_and_written_whatever_the_size_of_blocks(
-    good_updates: int, log_every: int, monkeypatch: pytest.MonkeyPatch
+    good_updates: int, log_every: int
 ) -> None:
     script = [(2.0, 2, 0.01)] * good_updates + [(math.nan, 2, 0.01)] + [(2.0, 2, 0.01)] * 20
     batches = [random_batch(3, 2, seed=seed) for seed in range(len(script))]
     ends = []
     for seconds in (0.0, 1e9):  # blocks of one update; blocks of 1, 8, 64, … updates
-        monkeypatch.setattr("seqrnn.monitor.BLOCK_SECONDS", seconds)
         network, rows = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64), []
         torch.nn.init.ones_(network.weight)
         task, schedule = StubTask([batches]), make_schedule(evaluate_every=1000)
-        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append)
+        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append, block_seconds=seconds)
         gradients = Scripted(network.parameters(), script)
         strategy = Plain(network, torch.optim.SGD(network.parameters(), lr=1.0), schedule, gradients)  # type: ignore[arg-type]
         cursor = loop.TrainingCursor(task, schedule, monitor.progress.planned_updates)

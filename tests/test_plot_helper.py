@@ -61,7 +61,7 @@ def test_pending_pictures_are_drawn_once_and_the_summary_is_as_if_the_run_had_dr
     assert not (directory / "loss.png").exists()
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_as_the_run_tells_it(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_drawn_is_reported_as_the_run_reports_it(tmp_path: Path) -> None:
     directory = make(tmp_path / "run", "something else")
     with (directory / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         metrics.write("damaged\n")
@@ -144,14 +144,15 @@ def test_where_no_process_can_be_started_this_process_draws(tmp_path: Path, monk
     ]
 
 
+def process_of(script: str) -> Any:
+    """A process in place of the helper."""
+    command = [sys.executable, "-c", script]
+    return subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def asleep() -> Any:
     """A process in place of the helper, which never answers."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"],
-        bufsize=0,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    return process_of("import sys; sys.stdin.read()")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot interrupt itself there")
@@ -172,7 +173,7 @@ def test_whoever_interrupts_the_wait_ends_the_process_and_the_run_says_how_it_is
     assert left(directory) == [pending_line(directory)]
 
 
-def test_a_run_waits_for_the_pictures_of_earlier_ones_only_if_many_are_pending(
+def test_where_the_process_is_behind_this_process_draws_at_once_and_the_others_are_drawn_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Path] = []
@@ -182,11 +183,29 @@ def test_a_run_waits_for_the_pictures_of_earlier_ones_only_if_many_are_pending(
     with Helper(lines.append) as pictures:
         for number in range(helper.MOST_WAITING):
             pictures.draw(make(tmp_path / str(number)))
+        assert not drawn
+        late = make(tmp_path / "late")
+        pictures.draw(late)
+        assert drawn == [late]
         assert pictures._process is not None
         pictures._process.kill()
-        assert not drawn
-    assert len(drawn) == helper.MOST_WAITING
+    assert len(drawn) == helper.MOST_WAITING + 1
     assert len(lines) == 1
+
+
+def test_a_run_that_the_process_has_drawn_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process answers; then it gets the next run, and this process draws none."""
+    drawn: list[Path] = []
+    monkeypatch.setattr(helper, "draw_or_explain", noting(drawn))
+    answering = "import os, sys\nfor line in sys.stdin.buffer: os.write(1, b'.')"
+    monkeypatch.setattr(helper, "_start", lambda: process_of(answering))
+    with Helper(pytest.fail) as pictures:
+        for number in range(helper.MOST_WAITING + 3):
+            directory = make(tmp_path / str(number))
+            pictures.draw(directory)
+            helper.settle(directory, [])  # as the process would
+        assert len(pictures._waiting) == 1
+    assert not drawn
 
 
 @pytest.mark.long

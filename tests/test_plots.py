@@ -28,6 +28,7 @@ from seqrnn.plots.pictures import classes as classes_picture
 from seqrnn.plots.pictures import pieces, points
 from seqrnn.plots.pictures import sequences as sequences_picture
 from seqrnn.recording.arrays import samples as sample_arrays
+from seqrnn.rundir.formats import PICTURES
 from seqrnn.rundir.writer import RunWriter
 from seqrnn.tasks.protocol import Chunk
 
@@ -233,20 +234,14 @@ def test_a_name_that_is_no_picture_of_the_kind_gives_the_default_of_the_kind(nam
 
 
 def test_every_picture_is_a_file_that_draws_and_animates() -> None:
-    for path in Path(pictures.__file__).parent.glob("[!_]*.py"):
-        kind = "classification" if path.stem in ("classes", "text") else "regression"
-        found = picture.find(facts(kind=kind, picture={"name": path.stem}))
-        assert getattr(found, "__file__", None) == str(path)
-        assert kind == found.KIND
-        assert callable(found.draw)
-        assert callable(found.animate)
-
-
-def test_a_picture_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text("KIND = 'regression'\ndef draw(arrays, facts): return 'mine'\n")
-    monkeypatch.setattr(pictures, "__path__", [*pictures.__path__, str(tmp_path)])
-    found = picture.find(facts(picture={"name": "mine"}))
-    assert found.draw({}, facts()) == "mine"  # type: ignore[comparison-overlap]
+    files = {path.stem: path for path in Path(pictures.__file__).parent.glob("[!_]*.py")}
+    assert sorted(files) == sorted(name for names in PICTURES.values() for name in names)
+    for kind, names in PICTURES.items():
+        for name in names:
+            found = picture.find(facts(kind=kind, picture={"name": name}))
+            assert getattr(found, "__file__", None) == str(files[name])
+            assert callable(found.draw)
+            assert callable(found.animate)
 
 
 # Odd shapes and values

@@ -121,7 +121,7 @@ def test_the_baselines_on_the_validation_data_are_recorded_before_the_training(c
     assert summary["picture"]["name"] == "points"
 
 
-def test_the_git_revision_is_that_of_the_source_whatever_repository_git_is_told_to_use(
+def test_the_git_revision_is_that_of_the_source_whatever_repository_git_is_set_to_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provenance.git_revision.cache_clear()

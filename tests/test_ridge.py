@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from seqrnn import loop, registry
 from seqrnn.components import Components
+from seqrnn.diagnosis.instruments.reach import ReachInstrument
 from seqrnn.diagnosis.instruments.truncation import TruncationInstrument
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.losses import LOSSES
@@ -159,10 +160,9 @@ def test_the_command_fits_and_resumes_bit_for_bit(command: Any, tmp_path: Path) 
     assert (resumed.directory / "weights.safetensors").read_bytes() == expected
 
 
-def test_a_cell_without_parameters_has_no_gradient_to_compare() -> None:
-    run = SimpleNamespace(
-        components=components_of(StubTask([[random_batch(6, 2)]]), make_schedule()),
-        budget=SimpleNamespace(check=None),
-    )
-    with pytest.raises(DataError, match="the cell has no parameters, so there is no gradient that could be cut"):
-        TruncationInstrument().measure(cast(Any, run))
+@pytest.mark.parametrize("instrument", [ReachInstrument, TruncationInstrument])
+def test_a_cell_without_parameters_has_no_gradient_to_measure(instrument: Any) -> None:
+    components = components_of(StubTask([[random_batch(6, 2)]]), make_schedule())
+    run = SimpleNamespace(components=components, network=components.network, budget=SimpleNamespace(check=None))
+    with pytest.raises(DataError, match="the cell has no parameters, so"):
+        instrument().measure(run)

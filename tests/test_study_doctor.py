@@ -19,7 +19,7 @@ from seqrnn.components import check_config
 from seqrnn.plugins import load_components
 from studies.doctor import __main__ as command
 from studies.doctor import measure, tables
-from studies.doctor.cases import ATTEMPTS, HALVES, HEALTHY_CASES, Case, Planting, draw
+from studies.doctor.cases import ATTEMPTS, DRAWS, SETS, Case, Planting, all_cases
 from studies.doctor.faults import BY_NAME, FAULTS, HEALTHY, SEVERE, SEVERITIES
 from studies.doctor.measure import Attempt, Result
 from studies.doctor.planted import FAR, TASKS
@@ -30,28 +30,32 @@ ROOT = Path(__file__).resolve().parent.parent
 RNN = next(recipe for recipe in RECIPES if recipe.name == "sincos rnn sgd")
 
 
-def test_the_list_of_cases_is_as_it_was_drawn() -> None:
-    draw.cache_clear()
-    first = draw()
-    draw.cache_clear()
-    assert draw() == first
-    fixed = [("input_scale-0", "kept_back"), ("few_units-4", "development"), ("shifted_target-2", "kept_back")]
-    assert [(case.name, case.half) for case in first[:3]] == fixed  # for good: the doctor was tuned on one half
+def test_the_lists_of_cases_are_as_they_were_drawn() -> None:
+    all_cases.cache_clear()
+    cases = all_cases()
+    all_cases.cache_clear()
+    assert all_cases() == cases
+    drawn = [(case.name, case.case_set) for case in cases]
+    fixed = [("input_scale-0", "first"), ("few_units-4", "development"), ("shifted_target-2", "first")]
+    assert drawn[:3] == fixed  # for good: the diagnosis was tuned on both sets, one after the other
+    assert drawn[180:183] == [(name, "second") for name in ("healthy-49", "missing_input-6", "init_small-6")]
+    assert [draw.seed for draw in DRAWS] == [20_261_122, 20_261_123]
 
 
-def test_halves_are_disjoint_and_alike() -> None:
-    cases = draw()
-    assert len({case.name for case in cases}) == len(cases) >= 100
-    for fault in BY_NAME.values():
-        halves = [[case for case in cases if case.fault is fault and case.half == half] for half in HALVES]
-        assert len(halves[0]) == len(halves[1]) >= 3
-    plantings = [{planting for case in cases if case.half == half for planting in case.plantings} for half in HALVES]
-    assert not plantings[0] & plantings[1]
-    assert len({planting.recipe.task for planting in plantings[1]}) >= 8
+def test_sets_are_disjoint_and_alike() -> None:
+    cases = all_cases()
+    assert len({case.name for case in cases}) == len(cases) == 270
+    for case_set in SETS:
+        own = [case for case in cases if case.case_set == case_set]
+        assert len(own) == 90
+        assert [sum(case.fault is fault for case in own) for fault in (*FAULTS, HEALTHY)] == [3] * 24 + [18]
+        assert len({planting.recipe.task for case in own for planting in case.plantings}) >= 8
+    plantings = [planting for case in cases for planting in case.plantings]
+    assert len(set(plantings)) == len(plantings)
 
 
 def test_a_fault_is_only_planted_where_it_applies_and_changes_something() -> None:
-    for case in draw():
+    for case in all_cases():
         assert len(case.plantings) == (1 if case.fault is HEALTHY else ATTEMPTS)
         for planting in case.plantings:
             assert planting.fault.applies(planting.recipe)
@@ -157,7 +161,7 @@ def attempt(faulty: list[float | None], healthy: list[float | None]) -> Attempt:
 def result(fault: str = "window", before: float = 0.4, undone: float = 0.1, **values: Any) -> Result:
     attempts = [attempt([before, before], [undone, undone])]
     return Result(
-        case=f"{fault}-0", half="development", fault=fault, measure="loss", attempts=attempts, **values
+        case=f"{fault}-0", fault=fault, measure="loss", attempts=attempts, **values
     )  # fmt: skip
 
 
@@ -229,19 +233,20 @@ def test_a_state_is_that_of_the_code_of_the_diagnosis(tmp_path: Path, monkeypatc
     assert found[0] == found[2] != found[1]
 
 
-def test_the_page_counts_what_there_is_and_has_a_place_for_every_half() -> None:
+def test_the_page_counts_what_there_is_and_has_a_place_for_every_set() -> None:
     page = " ".join((ROOT / "docs" / "doctor.md").read_text(encoding="utf-8").split())
     tasks, cells, optimizers = (
         len({getattr(recipe, key) for recipe in RECIPES}) for key in ("task", "cell", "optimizer")
     )
     assert f"{tasks} tasks, {cells} cells and {optimizers} optimizers in {len(RECIPES)} combinations" in page
-    assert f"each of {len(FAULTS)} faults, and {HEALTHY_CASES} healthy runs" in page
-    for half in HALVES:
-        assert f"<!-- study: {half} -->" in page
+    for draw, number in zip(DRAWS, ("six", "three"), strict=True):
+        assert f"{number} cases of each of {len(FAULTS)} faults, and {draw.healthy} healthy runs" in page
+    for case_set in SETS:
+        assert f"<!-- study: {case_set} -->" in page
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["--cases", "windw"], "no such case or fault: windw"), (["--half", "x"], "invalid choice")]
+    ("words", "says"), [(["--cases", "windw"], "no such case or fault: windw"), (["--set", "x"], "invalid choice")]
 )
 def test_a_wrong_command_line_is_refused(
     words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

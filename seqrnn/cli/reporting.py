@@ -45,7 +45,9 @@ def run(command: Callable[[], Any]) -> None:
     except OSError as error:
         if wants_traceback():
             raise
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        # Of the calls that name no file, only those that ask for the current directory find that one is missing.
+        place = error.filename or ("the current directory" if isinstance(error, FileNotFoundError) else "")
+        what = f"{place}: {error.strerror or error}" if place else str(error.strerror or error)
         _fail([f"{what}; is the path right, may it be written, and is there room?"], 2)
 
 

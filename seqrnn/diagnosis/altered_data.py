@@ -22,7 +22,7 @@ from seqrnn.errors import DataError
 from seqrnn.schedule import distinct
 from seqrnn.tasks.protocol import Batch, Chunk, Predicted, Stored, Task
 
-SEEDS, FEWEST = 3, 2
+SEEDS, MORE_SEEDS, FEWEST = 3, 6, 2  # more of them where there is time at the whole length
 SHARE = 0.6  # of the time of an instrument that its trials may be expected to take
 MOST_NUMBERS = 2**26  # of training data that is held in memory
 FEW = 4  # sequences, from which on some of them are left out; of fewer, their ends are
@@ -219,6 +219,7 @@ def compare(
     base: Alter = lambda task: task,
     metric: str = "loss",
     least: float = 0.0,
+    shared: Change | None = None,
 ) -> dict[str, Compared]:
     """Trains on altered data, and on the data as it is, on the same seeds, at a part of the run's length for which
     ``run.budget`` has time.
@@ -228,6 +229,7 @@ def compare(
         base: what it is compared with.
         metric: by which it is judged.
         least: part of the run's length, that the trainings must have at least.
+        shared: change of the config in all trainings.
 
     Returns:
         The outcomes by name; those that there was time for.
@@ -238,7 +240,9 @@ def compare(
     allowed = SHARE * run.budget.remaining
     alterations = {"": base, **{name: alter for name, (alter, _) in altered.items()}}
     trials = Trials(run, run.budget.remaining, alterations, metric)
-    count = SEEDS * (1 + len(altered))
+    shared = shared or {}
+    seeds = MORE_SEEDS if trials.seconds_of({}, 1.0, MORE_SEEDS * (1 + len(altered))) <= allowed else SEEDS
+    count = seeds * (1 + len(altered))
     part = 1.0
     while part / 2 >= max(least, trials.shortest) and trials.seconds_of({}, part, count) > allowed:
         part /= 2
@@ -246,10 +250,10 @@ def compare(
         raise run.budget.too_slow()
     asked = [
         [
-            Training({}, part, seed),
-            *(Training(change, part, seed, data=name) for name, (_, change) in altered.items()),
+            Training(shared, part, seed),
+            *(Training({**shared, **change}, part, seed, data=name) for name, (_, change) in altered.items()),
         ]
-        for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
     ]
     made = iter(trials.finished_losses([training for row in asked for training in row]))
     losses = [[next(made) for _ in row] for row in asked]  # (seeds, 1 + altered)

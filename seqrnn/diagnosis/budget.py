@@ -33,7 +33,8 @@ class Budget:
         return self.started + self.seconds - self.clock()
 
     def check(self) -> None:
-        """
+        """Checks that time is left.
+
         Raises:
             TooSlow: the time is over.
         """

@@ -36,6 +36,7 @@ CAUSES = {
     "all inputs": Proven("missing_input", "An informative input is left out"),
     "longer training": Proven("underfit", "Training is too short"),
     "shorter training": Proven("memorised", "It learns its training data by heart"),
+    "more blocks": Proven("receptive_field", "The cell does not look back far enough"),
     "more units": Proven("few_units", "The network is too small"),
     "fewer units": Proven("many_units", "The network is larger than its data allows"),
     "clipped gradients": Proven("exploding", "Single gradients are too large"),

@@ -73,7 +73,8 @@ def part_of_length(part: float) -> str:
 def percent(share: Interval) -> str:
     """Returns an interval of shares in percent."""
     value, low, high = (
-        f"{100 * part:.0f}" if abs(part) < 10 else number(100 * part) for part in (share.value, share.low, share.high)
+        f"{round(100 * part)}" if abs(part) < 10 else number(100 * part)
+        for part in (share.value, share.low, share.high)
     )
     return f"{value} % [{low}, {high}]" if share.low < share.high else f"{value} %"
 

@@ -15,6 +15,8 @@ give all rows of J.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,29 +36,31 @@ DRAWN = 4  # points whose eigenvalues are kept for a picture
 
 
 def along(network: Network, steps: Steps) -> Jacobian | None:
-    """Returns it at points spread evenly over the steps; None if the state is larger than ``MOST_NUMBERS``."""
+    """Returns it at steps that are drawn at random; None if the state is larger than ``MOST_NUMBERS``."""
     numbers = sum(part.shape[0] * part.shape[2] for part in steps.before)
     if numbers > MOST_NUMBERS:
         return None
     inside = (~steps.starts).nonzero().flatten()  # no state is carried to where a sequence begins
     candidates = inside if len(inside) else torch.arange(len(steps.starts))
     points = max(FEWEST_POINTS, min(POINTS, int(WORK / numbers**3)))
-    if len(candidates) > points:
-        candidates = candidates[torch.linspace(0, len(candidates) - 1, points).long()]
+    if len(candidates) > points:  # at even distances, all of them could be of one sequence
+        chosen = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0))[:points]
+        candidates = candidates[chosen.sort().values]
     matrices = torch.cat([_at(network, steps, part) for part in torch.split(candidates, max(1, 4096 // numbers))])
     eigenvalues = torch.linalg.eigvals(matrices).numpy()  # (P, S)
     radii, norms = np.abs(eigenvalues).max(axis=1), torch.linalg.matrix_norm(matrices, 2).numpy()
     groups = steps.groups[candidates].numpy()
 
-    def mean(values: NDArray[np.float64]) -> Interval:
-        return of_mean([values[groups == group].mean() for group in np.unique(groups)])
+    def mean(values: NDArray[np.float64], most: float = math.inf) -> Interval:
+        found = of_mean([values[groups == group].mean() for group in np.unique(groups)])
+        return Interval(found.value, max(0.0, found.low), min(most, found.high))
 
     drawn = eigenvalues[np.linspace(0, len(eigenvalues) - 1, min(DRAWN, len(eigenvalues))).astype(int)]
     return Jacobian(
         points=len(matrices),
         spectral_radius=mean(radii),
         largest_singular_value=mean(norms),
-        share_above_one=mean((radii > 1).astype(np.float64)),
+        share_above_one=mean((radii > 1).astype(np.float64), most=1.0),
         eigenvalues=[[[float(value.real), float(value.imag)] for value in point] for point in drawn],
     )
 

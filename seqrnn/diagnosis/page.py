@@ -181,8 +181,8 @@ def _draw_trials(panel: Panel, verdict: Verdict) -> None:
         panel.write_reason(verdict.trials_note)
         return
     helpful = sum(effect.high < 1 for effect in effects.values())
-    lower = "lowers" if helpful == 1 else "lower"
-    answer = f"{helpful or 'None'} of {len(effects)} remedies {lower} the loss with certainty"
+    lower, remedies = "lowers" if helpful == 1 else "lower", "remedy" if len(effects) == 1 else "remedies"
+    answer = f"{helpful} of {len(effects)} {remedies} {lower} the loss with certainty"
     panel.write_heading(f"{answer}{' (green)' if helpful else ''}; 1 = as it is")
     ordered = sorted(effects, key=lambda name: (np.nan_to_num(effects[name].value, nan=np.inf), name))
     shown = [name for place, name in enumerate(ordered) if place < MOST_ROWS or (advice and name == advice.remedy)]

@@ -11,7 +11,7 @@ from seqrnn.diagnosis.command_line import another_cell, usual_start
 from seqrnn.diagnosis.instrument import Examination
 from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.instruments.truncation import Truncation
-from seqrnn.diagnosis.run_findings import FEW_STREAMS, MANY_STREAMS, is_cut_off
+from seqrnn.diagnosis.run_findings import FEW_STREAMS, MANY_STREAMS, is_clipped_often, is_cut_off
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Change
 from seqrnn.kernels.specification import recurrence_of
@@ -21,6 +21,7 @@ from seqrnn.models.protocol import specification_of
 STREAMS = 16  # instead of fewer; more are quadrupled
 ACCUMULATED = 50  # timesteps of an update
 UNITS = 32  # at least, instead of fewer; more are doubled
+MOST_BLOCKS = 12  # of a temporal convolution
 FEW_UNITS = 8  # that are not made fewer
 LONGER, MUCH_LONGER = 4.0, 16.0  # times, of a longer training; of one that was cut off early
 SHORTER = 0.25  # times
@@ -90,6 +91,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         units = int(model["hidden_size"])
         enlarged = max(UNITS, 4 * units) if units < UNITS else 2 * units
         yield Remedy("more units", [{"model.hidden_size": enlarged}])
+    if blocks := _more_blocks(run):
+        yield Remedy("more blocks", [{"model.num_layers": blocks}])
     if everything := getattr(components.task, "all_inputs", {}):
         yield Remedy("all inputs", [{f"task.{key}": value for key, value in everything.items()}])
     if lr is None:
@@ -142,8 +145,8 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
         yield Remedy("dropout", [{"model.dropout": 0.2}])
     if schedule.clip_norm is None or schedule.clip_norm > 1:
         yield Remedy("clipped gradients", [{"schedule.clip_norm": 1.0}, {"schedule.clip_norm": 0.1}])
-    elif schedule.clip_norm < 1:
-        yield Remedy("looser clipping", [{"schedule.clip_norm": 1.0}])
+    if schedule.clip_norm is not None and (schedule.clip_norm < 1 or is_clipped_often(run)):
+        yield Remedy("looser clipping", [{"schedule.clip_norm": max(1.0, 10 * schedule.clip_norm)}])
     if (model.get("init_std") or {}) != (usual := usual_start(run)):
         yield Remedy("usual start", [{"model.init_std": usual}])
     if model.get("recurrent_init") == "default" and len(components.network.cell.recurrent_weights()):
@@ -151,6 +154,20 @@ def _of_others(found: Examination, run: TrainedRun) -> Iterator[Remedy]:
     specification = specification_of(components.network.cell)
     if "hidden_size" in model and not (specification and specification.gates):
         yield Remedy("gated cell", [{"model": another_cell("gru", model)}])
+
+
+def _more_blocks(run: TrainedRun) -> int | None:
+    """Returns how many blocks of a temporal convolution look back as far as the task depends on its past, or as its
+    windows are long; None if those that it has do, or it is another cell."""
+    cell, schedule = run.components.network.cell, run.components.schedule
+    field = getattr(cell, "receptive_field", None)
+    if field is None or not {"num_layers", "kernel_size"} <= set(run.values["model"]):
+        return None
+    needed = getattr(run.components.task, "reach", None) or schedule.reach or run.data.longest_batch_timesteps
+    blocks = int(run.values["model"]["num_layers"])
+    while field < needed and blocks < MOST_BLOCKS:
+        field, blocks = field + 2 * (int(run.values["model"]["kernel_size"]) - 1) * 2**blocks, blocks + 1
+    return blocks if blocks > int(run.values["model"]["num_layers"]) else None
 
 
 def learning_rate(run: TrainedRun) -> float | None:
@@ -189,7 +206,11 @@ def has_approximation(network: Network) -> bool:
     """Whether gradients can be computed forwards in time from the influence of parameters on their own unit alone,
     and that is another gradient than the exact one."""
     recurrence = recurrence_of(network.cell)
-    return recurrence is not None and len(recurrence.layers) == 1 and not recurrence.specification.hears_itself_alone
+    return (
+        recurrence is not None
+        and len(recurrence.layers) == 1
+        and not recurrence.specification.has_diagonal_recurrence
+    )
 
 
 def _more_streams(run: TrainedRun) -> Change:

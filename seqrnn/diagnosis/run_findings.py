@@ -54,6 +54,17 @@ def is_overtrained(run: TrainedRun) -> bool:
     return any(_overtrained(run))
 
 
+def is_clipped_often(run: TrainedRun) -> bool:
+    """Whether clipping decides about the size of most steps."""
+    return _norm_by_clip_norm(run) > CLIPPED
+
+
+def _norm_by_clip_norm(run: TrainedRun) -> float:
+    """Returns the median norm of gradients by the one that they are scaled down to; 0: they are not, or unknown."""
+    norms, clip_norm = _logged(run, "gradient_norm"), run.components.schedule.clip_norm
+    return float(np.median(norms)) / clip_norm if clip_norm and len(norms) else 0.0
+
+
 def _finding(remedy: str, description: str, *more: str, evidence: Evidence | None = None) -> Finding:
     cause = CAUSES[remedy]
     return Finding(
@@ -80,8 +91,8 @@ def _too_little_learning(run: TrainedRun) -> Iterator[Finding]:
             f"learning rate came to {number(100 * reached)} % of optimizer.lr.",
             evidence=_exact("highest learning rate by optimizer.lr", reached),
         )
-    norms = _logged(run, "gradient_norm")
-    if schedule.clip_norm and len(norms) and (times := float(np.median(norms)) / schedule.clip_norm) > CLIPPED:
+    if is_clipped_often(run):
+        times = _norm_by_clip_norm(run)
         yield _finding(
             "looser clipping",
             f"Gradients are scaled down to a norm of {schedule.clip_norm:g}, and half of them have more than "

@@ -34,6 +34,8 @@ from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Change, Training, Trial, Trials
 
 CONFIRMED, SURER = 3, 6  # seeds; more of them for what may help and is not certain
+SUREST = 24  # seeds, of a suspect that may help and is not certain, as far as there is time
+NOISE = 2.0  # standard deviations between seeds by which a suspect may be worse in its first trial
 SUSPECTING, SCREENING, CONFIRMING, COMBINING = 0.4, 0.35, 0.3, 0.5  # of the time that is left
 EXPLAINED = 0.3  # of the loss: a suspect that brings that, at half the length or more, explains the failure
 NEGLIGIBLE = 0.001  # of the loss of the best trivial predictor
@@ -53,12 +55,17 @@ SPARE = 0.85  # of the time left that a stage may be expected to take
 
 @dataclass(frozen=True)
 class Screened:
-    """The outcome of the first trials of a remedy: its best variant, and loss with it by loss without it."""
+    """The outcome of the first trials of a remedy: its best variant, and loss with it by loss without it.
+
+    Args:
+        noise: standard deviation between seeds, of the logarithm of the loss without it.
+    """
 
     remedy: Remedy
     change: Change
     length: float
     effect: float
+    noise: float
 
 
 @dataclass
@@ -187,7 +194,8 @@ class Search:
                 continue
             loss, change = _chosen(own)
             base = float(np.exp(np.log(bases).mean()))
-            screened.append(Screened(remedy, change, length, loss / base))
+            noise = float(np.log(bases).std(ddof=1)) if len(bases) > 1 else 0.0
+            screened.append(Screened(remedy, change, length, loss / base, noise))
             self.results[remedy.name] = self._trial(remedy.name, change, length, part, [loss], [base])
             self.untried.pop(remedy.name, None)
         return sorted(screened, key=lambda one: one.effect), part
@@ -195,7 +203,7 @@ class Search:
     def _confirm(self, screened: Sequence[Screened], part: float) -> None:
         """Measures the effects of promising remedies on other seeds."""
         trials = self.trials
-        chosen = [one for one in screened if one.effect < max(PROMISING, self.worth)][:MOST_CONFIRMED]
+        chosen = [one for one in screened if one.effect < self._promising(one)][:MOST_CONFIRMED]
         allowed = CONFIRMING * trials.budget.remaining
 
         def seconds(part: float) -> float:
@@ -210,18 +218,32 @@ class Search:
             return
         self.announce(f"measuring the effects of {len(chosen)} remedies")
         trained = self._measure([(one.remedy.name, one.change, one.length) for one in chosen], part, CONFIRMED)
-        unsure = [
-            (one.name, one.change, one.length) for one in trained if not one.helps and one.effect.value < self.worth
-        ]
-        seconds_more = sum(trials.seconds_of(change, part * length) for _, change, length in [*unsure, ("", {}, 1.0)])
-        if unsure and (SURER - CONFIRMED) * seconds_more / trials.workers < allowed:
-            surer = {trial.name: trial for trial in self._measure(unsure, part, SURER)}
+        count = CONFIRMED
+        while count < SUREST:
+            unsure = [
+                (one.name, one.change, one.length)
+                for one in trained
+                if not one.helps and one.effect.value < self.worth
+                and (2 * count <= SURER or one.name in self.suspects)
+            ]  # fmt: skip
+            asked = [*unsure, ("", {}, 1.0)]
+            seconds_more = count * sum(trials.seconds_of(change, part * length) for _, change, length in asked)
+            if not unsure or seconds_more / trials.workers >= min(allowed, CONFIRMING * trials.budget.remaining):
+                break
+            count *= 2
+            surer = {trial.name: trial for trial in self._measure(unsure, part, count)}
             trained = [surer.get(trial.name, trial) for trial in trained]
         self.results |= {trial.name: trial for trial in trained}
         known = [*trained, *([self.best] if self.best else [])]
         helpful = [one for one in known if one.helps]
         likely = [one for one in known if one.effect.value < self.worth]
         self.best = min(helpful or likely, key=_for_its_cost, default=None)  # more time is added later
+
+    def _promising(self, first: Screened) -> float:
+        """Returns the effect of a first trial below which it is repeated on other seeds: a single one does not refute
+        a suspect that is worse by no more than seeds differ."""
+        least = max(PROMISING, self.worth)
+        return least * math.exp(NOISE * first.noise) if first.remedy.name in self.suspects else least
 
     def _combine(self, remedies: dict[str, Remedy]) -> None:
         """Adds other remedies to the best one, as long as they improve it, and a longer training at the end."""

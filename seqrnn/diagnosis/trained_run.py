@@ -135,7 +135,8 @@ class TrainedRun:
         self.budget = Budget(SECONDS)
 
     def _check_outputs(self) -> None:
-        """
+        """Checks the outputs of the network on the validation data.
+
         Raises:
             DataError: they are NaN or infinite, although the weights are not.
         """

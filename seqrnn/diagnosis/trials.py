@@ -43,8 +43,8 @@ TAIL, EVALUATIONS = 0.1, 4  # part of a training in which it is evaluated so oft
 BEST_OF = 16  # evaluations of a training of which the best one counts
 LONGEST_FACTOR = 64  # how many times as many timesteps a training that is cheaper may have
 STRUCTURE = (  # keys on which the time for a timestep depends
-    "model", "model.hidden_size", "schedule.streams", "schedule.window", "schedule.stride", "schedule.update_every",
-    "schedule.gradient",
+    "model", "model.hidden_size", "model.num_layers", "schedule.streams", "schedule.window", "schedule.stride",
+    "schedule.update_every", "schedule.gradient",
 )  # fmt: skip
 TIMED = 0.001  # of the time for all trainings, for measuring the pace of one
 PROBED = 0.01  # of the timesteps for measuring a pace, which are trained on first

@@ -15,12 +15,12 @@ from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.baselines import Baselines, beats_a_constant
 from seqrnn.diagnosis.instruments.losses import Losses, as_trial
 from seqrnn.diagnosis.intervals import number, part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
 from seqrnn.diagnosis.run_findings import RISEN, findings_of_run, trivial_loss
-from seqrnn.diagnosis.search import WORTH, Search
+from seqrnn.diagnosis.search import EXPLAINED, WORTH, Search
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import Key, Trial, Trials
 
@@ -33,6 +33,7 @@ ALWAYS = (  # tried after the remedies of what was found
     "wider batch", "weight decay", "clipped gradients", "longer accumulation",
 )  # fmt: skip
 RATES = ("larger learning rate", "smaller learning rate")
+RATES_WRONG = ("small_steps", "large_steps")  # shown by trainings, and so tried where the loss is low as well
 CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a cause
 COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
 COSTLY = 2.0  # times the time
@@ -68,6 +69,7 @@ def judge(
     remedies = []
     if seconds > 0 and not floor_of(found):
         suspects = [name for finding in of_run for name in finding.remedies[:MOST_OF_RUN]]
+        suspects += [name for finding in findings if finding.name in RATES_WRONG for name in finding.remedies[:1]]
         names = suspects
         if not is_low:
             measured = [(one, name) for one in findings for name in one.remedies[:1]]
@@ -146,6 +148,11 @@ def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> s
         f"Each trial is a training from scratch, of {share} of the run, or a multiple where timesteps are cheaper; "
         "effects are of pairs on the same seeds."
     )
+    if short := [name for name in search.results if name in search.suspects and search.results[name].part < 1]:
+        note += (
+            f" Of what stands out, {', '.join(short)} {'was' if len(short) == 1 else 'were'} tried at a part of the "
+            "length alone, and may do more at the whole: allow more with --seconds."
+        )
     if search.untried:
         note += f" Not tried: {', '.join(f'{name} ({reason})' for name, reason in search.untried.items())}."
     return note
@@ -160,7 +167,8 @@ def _causes(
     Args:
         of_run: those of the findings that stand out in the run's config and metrics. Their own remedies undo them and
             nothing else, while a larger rate or a longer training helps against almost everything: so they come first
-            unless another one brings much more.
+            unless another one brings much more. One that explains the failure at no cost comes before all that take
+            several times as long.
     """
     by_rate = min([1.0, *(results[name].effect.value for name in RATES if name in results)])
     undoing = {(one.name, remedy) for one in of_run for remedy in one.remedies if _undoes(remedy, one)}
@@ -213,22 +221,31 @@ def _causes(
     proven = [finding for trial in results.values() if is_proof(trial) and (finding := proven_by(trial))]
     measured = {finding.name: finding for finding in findings}
     known = {**{finding.name: finding for finding in reversed(proven)}, **measured}
-    causes: list[tuple[tuple[float, bool], Cause]] = []
+    causes: list[tuple[float, bool, float, Cause]] = []
+    explained = 0.0  # the largest gain of undoing, at no cost, what explains the failure alone
     for finding in known.values():
         names = dict.fromkeys([*finding.remedies, *(one.remedies[0] for one in proven if one.name == finding.name)])
         tried = [results[name] for name in names if name in results]
-        best = max(filter(is_proof, tried), key=lambda trial: gain(trial, finding), default=None)
+        proofs = [one for one in tried if is_proof(one) or (finding.name == "memorised" and one.helps)]
+        best = max(proofs, key=lambda trial: gain(trial, finding), default=None)
         shown = max(_shown_by_run(finding), _shown_by_data(finding))
         is_refuted = any(map(is_refutation, tried)) and not any(map(has_large_effect, tried))
         is_setting = finding.name in settings and not finding.evidence and best is None
-        if finding.effect is None and (not names or is_setting or (is_refuted and not shown)):
+        if finding.effect is None and (not names or is_setting or (is_refuted and not shown and best is None)):
             continue  # an observation, or not confirmed by trials that were long enough to tell, or a mere setting
         is_another = best is not None and CAUSES.get(best.name, (finding.name,))[0] != finding.name
         size = max(gain(best, finding) if best else -math.inf, shown)
-        causes.append(
-            ((-size or math.inf, is_another), Cause(finding=finding, tried=[_tried(one, run) for one in tried]))
-        )
-    return [cause for _, cause in sorted(causes, key=lambda pair: pair[0])]
+        if best and (finding.name, best.name) in undoing and best.cost <= COSTLY and best.effect.value <= EXPLAINED:
+            explained = max(explained, size)
+        cause = Cause(finding=finding, tried=[_tried(one, run) for one in tried])
+        causes.append((size, is_another, best.cost if best else 1.0, cause))
+
+    def place(entry: tuple[float, bool, float, Cause]) -> tuple[float, bool, bool]:
+        size, is_another, cost, _ = entry
+        is_costly = cost > COSTLY and explained > 0
+        return (-min(size, explained) if is_costly else -size) or math.inf, is_costly, is_another
+
+    return [entry[-1] for entry in sorted(causes, key=place)]
 
 
 def _undoes(remedy: str, finding: Finding) -> bool:
@@ -292,6 +309,8 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: Tr
         )
     if has_learned_by_heart(found):
         return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
+    if not has_learned(found) and beats_a_constant(baselines):
+        return f"It has learned less than a trivial predictor knows: {loss}.{then}"
     if not has_learned(found):
         return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
     if baselines.ratio.high >= 1:

@@ -12,7 +12,6 @@ import math
 import os
 import socket
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from seqrnn.rundir.atomic import has_ended, replacing
+
 Announce = Callable[[str], None]
 CHECKSUM_BYTES = 32
+MOST_BYTES = 2**28  # of a file, a hundred times the largest one
 SILENT_SECONDS = 1.5  # a shorter wait needs no announcement
 LONGEST_WAIT = 600.0  # seconds; the slowest machine that was tried, an emulated one, compiles for 120
 REMEDY = "set SEQRNN_CACHE_DIR to a folder of your own"
@@ -163,7 +165,7 @@ def _compile_and_keep(
         try:
             file.write(code)
         except OSError as error:
-            problem = describe(error, file.path.parent)
+            problem = f"{file.path.parent}: {error.strerror or error}"
             _tell(announce, f"{seconds}, for this process only", f": it cannot be kept, {problem}; {REMEDY}")
             return
     _tell(announce, seconds)
@@ -208,6 +210,9 @@ class CodeFile:
             OSError: the file cannot be read, or what it holds must not be run.
         """
         try:
+            found = self.path.stat()  # before it is opened: a pipe would wait for whoever writes to it
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+                raise OSError(0, "is no file of compiled code", str(self.path))
             with self.path.open("rb") as file:
                 _check_private(self.path, os.fstat(file.fileno()))
                 content = file.read()
@@ -229,22 +234,14 @@ class CodeFile:
         return None
 
     def write(self, code: bytes) -> None:
-        """Replaces the file.
+        """Replaces the file; removes what processes that were killed have left of it.
 
         Raises:
             OSError: it is as it was.
         """
-        temporary = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".tmp", delete=False) as file:
-                temporary = Path(file.name)
-                file.write(self._checksum(code) + code)
-            temporary.replace(self.path)
-        except BaseException:
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink()
-            raise
+        with replacing(self.path) as temporary:
+            temporary.touch(mode=0o600)  # whatever the umask is: a file that others can write is not read
+            temporary.write_bytes(self._checksum(code) + code)
 
     @contextmanager
     def locked(self, announce: Announce | None) -> Iterator[None]:
@@ -302,19 +299,7 @@ class CodeFile:
             return "another process", False
         if host != socket.gethostname():
             return f"process {pid} on {host}", False
-        return f"process {pid}", _has_ended(pid)
+        return f"process {pid}", has_ended(pid)
 
     def _checksum(self, code: bytes) -> bytes:
         return hashlib.sha256(hashlib.sha256(self.key).digest() + code).digest()
-
-
-def _has_ended(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end the process there
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False

@@ -7,9 +7,11 @@ code that is older than itself.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -26,12 +28,14 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from seqrnn.errors import ConfigError
 from seqrnn.kernels.cache import Announce, Folder, describe, fetch, find_folder
-from seqrnn.kernels.specification import compiled_modules
+from seqrnn.kernels.specification import compiled_modules, is_from_outside
 
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
 # Settings of numba's that change what it makes of a function.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")
+AROUND = ("During:", "File ", "There are ", "Enable logging")  # lines of numba's messages that follow the reason
 _depth = 0  # how many kernels are being compiled for the sake of another
 
 
@@ -40,16 +44,50 @@ def kernel(function: Any) -> Any:
 
     It is compiled for the types of its arguments, but not once more for each number that it is called with, and
     optimised only as part of what calls it.
+
+    Raises, when what calls it is compiled:
+        ConfigError: it is part of the compiled twin of a cell from outside this package, and cannot be compiled.
     """
     compiled = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     resolve = compiled.get_call_template
 
     def resolve_for_any_number(arguments: Any, keywords: Any) -> Any:
-        with _as_a_part():
-            return resolve(tuple(types.unliteral(argument) for argument in arguments), keywords)  # type: ignore[attr-defined]
+        kinds = tuple(types.unliteral(argument) for argument in arguments)  # type: ignore[attr-defined]
+        try:
+            with _as_a_part():
+                return resolve(kinds, keywords)
+        except ConfigError:  # of a kernel that this one calls
+            raise
+        except Exception as error:  # numba's own errors, and TypeErrors of the functions that it calls
+            module = function.__module__
+            if module not in compiled_modules() or not is_from_outside(module):
+                raise
+            raise ConfigError(_not_compiled(function, kinds, error)) from error
 
     compiled.get_call_template = resolve_for_any_number
     return compiled
+
+
+def _not_compiled(function: Any, kinds: Sequence[Any], error: Exception) -> str:
+    """Returns which kernel of a twin cannot be compiled, for arguments of which types, where, and what numba says,
+    whose own messages have a page and describe the calls that led to it."""
+    code = function.__code__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    reason: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith(AROUND) and reason:
+            break
+        if not line.startswith((*AROUND, "Failed in nopython mode")):
+            reason.append(line.removeprefix(">>> "))
+    file = re.escape(Path(code.co_filename).name)
+    place = re.search(rf'File "(?:[^"\n]*/)?{file}", line (\d+)', text)
+    names = inspect.signature(function).parameters
+    arguments = ", ".join(f"{name}: {kind}" for name, kind in zip(names, kinds, strict=False))
+    return (
+        f"{function.__module__}.{function.__name__}({arguments}): this kernel of a compiled twin cannot be compiled: "
+        f"{' '.join(reason) or type(error).__name__} "
+        f"({code.co_filename}, line {place[1] if place else code.co_firstlineno}); mend it, or set kernel=torch"
+    )
 
 
 @contextmanager

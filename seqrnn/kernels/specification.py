@@ -104,7 +104,7 @@ class CellSpecification:
         return self.blocks + self.scaled if self.saved is None else self.saved
 
     @property
-    def hears_itself_alone(self) -> bool:
+    def has_diagonal_recurrence(self) -> bool:
         """Whether each unit receives only itself from the state of its own layer."""
         return self.independent or not self.state_in_sums
 

@@ -20,8 +20,8 @@ class CoRNN(nn.Module):
 
     Rusch & Mishra (2021), "Coupled Oscillatory Recurrent Neural Network (coRNN)", arXiv:2010.00951, eq. 3, with the
     damping taken at z_{t−1}, as in the authors' code. Each unit is an oscillator y with the velocity z, driven by
-    the inputs and by the other oscillators. ``gamma`` sets the frequency of a unit that is left alone, which turns by
-    about Δt √γ radians per timestep, and ``epsilon`` how fast it comes to rest.
+    the inputs and by the other oscillators. ``gamma`` is the stiffness of a unit and ``epsilon`` its damping: left
+    alone, it turns by about Δt √(γ − ε²/4) radians per timestep, or comes to rest without turning where γ < ε²/4.
 
     The output is y; the state is (y, z). Weights start uniform in ±1/√(I + 2H), as in the authors' code. ``dropout``
     acts on the outputs of every layer but the last.

@@ -35,6 +35,11 @@ class Cell(Protocol):
 
     The method returns the sums (N, G · H) that the G gates of a layer act on, one gate beside another in the order of
     the specification, from N inputs (N, I) of the layer and its outputs (N, H) of the timestep before.
+
+    A cell that looks back a fixed number of timesteps has that number, the present timestep included, which the
+    diagnosis reads:
+
+        receptive_field: int
     """
 
     output_size: int  # H of the last layer

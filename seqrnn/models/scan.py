@@ -9,8 +9,8 @@ from torch import Tensor
 def linear_scan(factors: Tensor, terms: Tensor, start: Tensor) -> Tensor:
     """Returns h_t = a_t ⊙ h_{t−1} + b_t for all timesteps, (T, B, H).
 
-    It takes log₂ T steps, in each of which every timestep includes as many earlier ones again (Hillis & Steele 1986,
-    "Data parallel algorithms", Communications of the ACM 29), and equals the loop over timesteps to rounding.
+    It takes ⌈log₂ T⌉ steps, each of which reaches twice as far back as the one before (Hillis & Steele 1986, "Data
+    parallel algorithms", Communications of the ACM 29), and equals the loop over timesteps to rounding.
 
     Args:
         factors: a, (T, B, H).

@@ -64,6 +64,11 @@ class TCN(nn.Module):
         self.b = nn.ParameterList(uniform((kernel_size * size) ** -0.5, hidden_size) for size in self.sizes)
         self.adapt = nn.Identity() if input_size == hidden_size else nn.Linear(input_size, hidden_size)
 
+    @property
+    def receptive_field(self) -> int:
+        """How many of the latest inputs an output depends on."""
+        return 1 + 2 * (self.kernel_size - 1) * ((1 << len(self.sizes) // 2) - 1)
+
     def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         ends: list[Tensor] = []
         for block in range(len(self.v) // 2):

@@ -73,16 +73,16 @@ def draw(
     problems: list[str] = []
     pictures: list[Callable[[], list[Path]]] = [losses, forecasts, predictions, animated, samples]
     pictures += [partial(other, directory) for other in others]
-    for draw_one in pictures:
-        try:
-            with style.defaults():
+    with style.defaults():
+        for draw_one in pictures:
+            try:
                 drawn = draw_one()
-        except survive as error:  # a damaged file keeps only its own picture from being drawn
-            problems += error.problems if isinstance(error, DataError) else [_described(directory, error)]
-        else:
-            for path in drawn:
-                announce(path)
-            paths += drawn
+            except survive as error:  # a damaged file keeps only its own picture from being drawn
+                problems += error.problems if isinstance(error, DataError) else [_described(directory, error)]
+            else:
+                for path in drawn:
+                    announce(path)
+                paths += drawn
     if problems:
         raise DataError(*problems)
     return paths

@@ -29,7 +29,7 @@ from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import drawing_command
 from seqrnn.rundir.strict_json import to_json
 
-MOST_WAITING = 4  # runs whose pictures are not drawn yet; with more, the next run waits
+MOST_WAITING = 4  # runs that the helper has not drawn yet; beyond them, its parent draws, too
 DRAWN = b"."  # the helper's answer when it is done with a run
 PENDING = "pictures: not drawn yet when this was written"
 # The helper imports from where its parent does, whatever the current directory and the environment are.
@@ -101,7 +101,8 @@ def settle(directory: Path, not_drawn: Sequence[str]) -> None:
 class Helper:
     """A process that draws pictures. It starts with the first run; leaving the ``with`` block waits for the last one.
 
-    If the process cannot start, or is killed, this process draws the pictures itself.
+    Where runs are shorter than drawing, this process draws some of the pictures; all of them, if the other cannot
+    start or is killed.
 
     Args:
         announce: called with a line for the user if that happens.
@@ -114,20 +115,29 @@ class Helper:
         self._is_lost = False
 
     def draw(self, directory: Path) -> None:
-        """Has the pictures of a run drawn, if they are pending. Waits only if ``MOST_WAITING`` runs are before it."""
+        """Has the pictures of a run drawn, if they are pending: by the process, or here if ``MOST_WAITING`` runs are
+        before it."""
         if not is_pending(_summary(directory)):
             return
-        self._waiting.append(directory.absolute())
+        while self._waiting and not is_pending(_summary(self._waiting[0])):
+            self._wait_for_one()  # its answer is on its way
+        if self._is_lost or len(self._waiting) == MOST_WAITING:
+            draw_pending(directory)
+        else:
+            self._hand_over(directory.absolute())
+        while self._is_lost and self._waiting:
+            self._wait_for_one()
+
+    def _hand_over(self, directory: Path) -> None:
+        """Gives a run to the process, which starts with the first one."""
+        self._waiting.append(directory)
         try:
-            if self._process is None and not self._is_lost:
+            if self._process is None:
                 self._process = _start()
-            if self._process is not None:
-                assert self._process.stdin is not None
-                self._process.stdin.write(json.dumps(str(self._waiting[-1])).encode() + b"\n")
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(str(directory)).encode() + b"\n")
         except OSError as error:
             self._take_over(reason_of(error))
-        while len(self._waiting) > (0 if self._is_lost else MOST_WAITING):
-            self._wait_for_one()
 
     def _wait_for_one(self) -> None:
         """Waits until the pictures of the first waiting run are drawn."""

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import LayoutEngine
-from matplotlib.transforms import Bbox
+from matplotlib.spines import Spine
 
 PAD = 0.08, 0.05  # inches around axes with their labels, horizontally and vertically
 USUAL = (0.7, 0.35), (0.45, 0.25)  # inches of labels left and right, below and above: those of the first placement
@@ -21,7 +21,8 @@ Margins = list[tuple[float, float]]  # of each column (left, right) or row (belo
 
 class GridLayout(LayoutEngine):
     """Gives the axes of each part of a page the room that their labels leave. The axes of a part are in one grid,
-    none spans several cells, and none has a fixed aspect. Titles of parts are not supported."""
+    none spans several cells, and none has a fixed aspect. Titles of parts, and ticks at the right or above, are not
+    supported."""
 
     _adjust_compatible = False
     _colorbar_gridspec = True
@@ -35,7 +36,7 @@ class GridLayout(LayoutEngine):
                 continue
             usual = [[tuple(fig.dpi * inches for inches in side) for side in USUAL]] * len(axes)
             _place(part, axes, usual)
-            _place(part, axes, [_around(ax, ax.get_tightbbox(renderer)) for ax in axes])
+            _place(part, axes, [_around(ax, renderer) for ax in axes])
 
 
 def _parts(figure: Figure | SubFigure) -> Iterator[SubFigure]:
@@ -47,13 +48,16 @@ def _parts(figure: Figure | SubFigure) -> Iterator[SubFigure]:
             yield part
 
 
-def _around(ax: Axes, outer: Bbox | None) -> list[tuple[float, ...]]:
-    """Returns how far the labels of axes reach: left and right, below and above."""
+def _around(ax: Axes, renderer: Any) -> list[tuple[float, ...]]:
+    """Returns how far the ticks and labels of axes reach: left and right, below and above."""
+    # Each spine would look for the ticks of its axis once more.
+    others = [artist for artist in ax.get_default_bbox_extra_artists() if not isinstance(artist, Spine)]
     inner = ax.bbox
-    outer = outer or inner
+    outer = ax.get_tightbbox(renderer, bbox_extra_artists=others) or inner
+    across, up = (axis.get_tick_padding() * ax.figure.dpi / 72 for axis in (ax.yaxis, ax.xaxis))
     return [
-        (max(0.0, inner.x0 - outer.x0), max(0.0, outer.x1 - inner.x1)),
-        (max(0.0, inner.y0 - outer.y0), max(0.0, outer.y1 - inner.y1)),
+        (max(across, inner.x0 - outer.x0), max(0.0, outer.x1 - inner.x1)),
+        (max(up, inner.y0 - outer.y0), max(0.0, outer.y1 - inner.y1)),
     ]
 
 

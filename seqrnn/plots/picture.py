@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, Protocol, cast
 
 from matplotlib.figure import Figure, SubFigure
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from seqrnn.plots import pictures
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import Array
+from seqrnn.rundir.formats import PICTURES
 
-DEFAULTS = {"regression": "sequences", "classification": "classes"}
 Arrays = Mapping[str, NDArray[Any]]
 ShowFrame = Callable[[Array], str]
 
@@ -22,8 +21,6 @@ ShowFrame = Callable[[Array], str]
 class PredictionsPicture(Protocol):
     """What a file in ``seqrnn/plots/pictures`` has. It may also have ``AXES``, the axes of the arrays that it is
     drawn from (``seqrnn.plots.arrays``); without it, they are those of its kind of task."""
-
-    KIND: str  # of the tasks that it can draw: regression or classification
 
     def draw(self, arrays: Arrays, facts: Facts) -> Figure:
         """Draws predictions.png.
@@ -47,10 +44,6 @@ class PredictionsPicture(Protocol):
 
 def find(facts: Facts) -> PredictionsPicture:
     """Returns the picture that the task of a run asks for; the default of its kind, if there is none of that name."""
-    known = {module.name for module in iter_modules(pictures.__path__)}
-    for name in (facts.picture.name, DEFAULTS[facts.kind]):
-        if name in known:  # only then: the name may come from a received file
-            picture = cast(PredictionsPicture, import_module(f"{pictures.__name__}.{name}"))
-            if facts.kind == picture.KIND:
-                return picture
-    raise AssertionError(f"no picture for {facts.kind}")
+    names = PICTURES[facts.kind]
+    name = facts.picture.name if facts.picture.name in names else names[0]  # it may come from a received file
+    return cast(PredictionsPicture, import_module(f"{pictures.__name__}.{name}"))

@@ -36,6 +36,7 @@ DPI = 130
 TITLE, TEXT, SMALL = 12.5, 9.5, 8.5  # points
 LINE = 1.5 / 72  # inches of a line per point of its letters
 MOST_POINTS = 4000  # in a line
+COMPRESSION = 3  # of 9: a tenth larger than with zlib's usual 6, in three quarters of the time
 Array = NDArray[np.float64]
 
 
@@ -99,11 +100,11 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> Path:
             only a few colours and their shades, and takes half the space so.
     """
     figure.canvas.draw()  # once; savefig would draw it twice
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
     if colours is not None:
         image = _reduced(image, colours)
     with replacing(path) as temporary:
-        image.save(temporary, dpi=(DPI, DPI), optimize=colours is not None)
+        image.save(temporary, dpi=(DPI, DPI), optimize=colours is not None, compress_level=COMPRESSION)
     return path
 
 

@@ -81,7 +81,8 @@ def process_environment(variables: Mapping[str, str] | None = None) -> ProcessEn
 
 
 def _number(variables: Mapping[str, str], name: str, least: int) -> int:
-    """
+    """Returns the whole number in a variable.
+
     Raises:
         ConfigError: the variable is not a whole number, or less than ``least``.
     """

@@ -191,7 +191,8 @@ class Group:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """
+        """Turns an error of torch's messages within its block into one that says which process has failed.
+
         Raises:
             Lost: another process has failed or ended.
         """

@@ -1,1 +1,1 @@
-"""What a run says while it lasts and leaves behind."""
+"""What a run prints while it lasts, and what it writes."""

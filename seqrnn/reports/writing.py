@@ -45,5 +45,7 @@ def write_after_sweep(directory: Path) -> str:
         return f"report: {write_report([directory])}"
     except UserError as error:
         return f"no report: {'; '.join(map(printable, error.problems))}; then: {again}"
+    except OSError as error:
+        return f"no report: {printable(str(error.filename or directory))}: {error.strerror or error}; then: {again}"
     except Exception as error:
         return f"no report: {type(error).__name__}: {printable(str(error))}; to see where: HYDRA_FULL_ERROR=1 {again}"

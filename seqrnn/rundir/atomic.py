@@ -54,13 +54,11 @@ def replacing(
 
 def _remove_left_behind(path: Path) -> None:
     """Removes the temporary files of ``path`` whose processes were killed; those of other machines stay."""
-    if os.name != "posix":  # elsewhere, asking whether a process runs may end it
-        return
     name = re.compile(rf"{re.escape(PREFIX + _machine())}-(\d+)-[0-9a-f]+-{re.escape(path.name)}")
     with suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             match = name.fullmatch(entry.name)
-            if match and _has_ended(int(match[1])):
+            if match and has_ended(int(match[1])):
                 Path(entry.path).unlink()
 
 
@@ -73,12 +71,15 @@ def _machine() -> str:
     return f"{zlib.crc32(f'{socket.gethostname()} {numbers}'.encode()):08x}"
 
 
-def _has_ended(process: int) -> bool:
+def has_ended(process: int) -> bool:
+    """Returns whether a process of this machine is known to have ended."""
+    if os.name != "posix":  # elsewhere, asking whether a process runs may end it
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):  # another user's; no number of a process
+    except (OSError, OverflowError):  # another user's; no number of a process
         return False
     return False
 

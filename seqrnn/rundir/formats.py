@@ -16,12 +16,16 @@ Scores = ByName[float | None]  # by metric; None where a score is not finite
 Drawn = Annotated[float, Field(ge=-1e15, le=1e15)]  # where neighbouring numbers still differ by less than 1
 
 
+# The pictures of predictions by the kind of task, the default first; each is a file in seqrnn/plots/pictures.
+PICTURES = {"regression": ("sequences", "points", "pieces"), "classification": ("classes", "text")}
+
+
 class Picture(BaseModel, frozen=True):
     """The picture of a task's predictions, which the task chooses and the summary records.
 
     Args:
-        name: a file in ``seqrnn/plots/pictures``: ``points``, ``pieces``, ``sequences``, ``classes`` or ``text``. For
-            any other name, the default of the kind of task is drawn: ``sequences`` or ``classes``.
+        name: one of ``PICTURES`` for the kind of the task. A config with another one is refused; where a summary that
+            was received has another one, the default is drawn.
         axis: the label of the x-axis.
         start: where the x-axis has the first timestep (``points``).
         step: the distance between timesteps on it (``points``).

@@ -14,7 +14,8 @@ from seqrnn.errors import ConfigError
 
 
 def refuse_links(paths: Iterable[Path]) -> None:
-    """
+    """Refuses to write through links.
+
     Raises:
         ConfigError: one of the paths is a link: what is written would be written where it leads.
     """

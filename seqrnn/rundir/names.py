@@ -10,6 +10,7 @@ diagnosis.md       the report of a diagnosis      diagnosis.json      everything
 *.png, *.gif       pictures (seqrnn.plots)        best.safetensors    the weights of the best evaluation
 preprocessing.json what is done to a table before the network reads it (task=csv)
 data.json          what was read of it, and its checksum (task=csv)
+loggers.json       by which name each logger knows the run
 checkpoints/       what a run is resumed from (seqrnn.checkpoints)
 """
 

@@ -241,7 +241,8 @@ class RunWriter:
 
 
 def _refuse_another_run(directory: Path) -> None:
-    """
+    """Refuses a directory that holds a run already.
+
     Raises:
         ConfigError: the directory holds a run.
     """

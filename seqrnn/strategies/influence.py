@@ -83,7 +83,7 @@ def influence_of(network: Network, gradient: Gradient) -> Influence:
         one_layer = "" if recurrence is None else " or model.num_layers=1"
         raise ConfigError(f"schedule.gradient=snap1: {reason}; set schedule.gradient=rtrl{one_layer}")
     own_unit = gradient == "snap1" or (
-        recurrence is not None and recurrence.specification.hears_itself_alone and len(recurrence.layers) == 1
+        recurrence is not None and recurrence.specification.has_diagonal_recurrence and len(recurrence.layers) == 1
     )
     state = network.initial_state(1)
     rows = len(state) if own_unit else sum(part.numel() for part in state)

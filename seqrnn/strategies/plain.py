@@ -130,10 +130,10 @@ class Plain:
             self._take_step(figures, factors[len(updates) - 1])
         elif restore is not None and diverged + 1 < len(updates):
             restore()
-            again = Figures()
+            kept = Figures()
             for number, update in enumerate(updates[:diverged]):
-                self._gradient(update, again)
-                self._take_step(again, factors[number])
+                self._gradient(update, kept)
+                self._take_step(kept, factors[number])
         count = len(updates) if diverged is None else diverged + 1
         return figures.stats(count, self.rates[0] * factors[:count])
 

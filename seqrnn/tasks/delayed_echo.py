@@ -17,7 +17,7 @@ from seqrnn.tasks.protocol import Chunk
 
 
 @register("task", "delayed_echo")
-class Echo:
+class DelayedEcho:
     """The input is one of ``symbols`` symbols, one-hot, each with equal probability. The target is the symbol of
     ``delay`` timesteps ago, and is valid from timestep ``delay`` on.
 

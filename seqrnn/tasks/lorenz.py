@@ -41,6 +41,7 @@ class Lorenz:
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.series)
     headline = "nrmse"
+    is_forecast = True
 
     reach = None  # a few past values are enough to infer y and z, and more make it easier
 

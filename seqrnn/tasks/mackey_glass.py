@@ -40,6 +40,7 @@ class MackeyGlass:
     kind: Literal["regression"] = "regression"
     metrics = staticmethod(metrics.series)
     headline = "nrmse"
+    is_forecast = True
 
     smoke: ClassVar = {
         "length": 40,

@@ -77,7 +77,6 @@ class Result(BaseModel):
     """
 
     case: str
-    half: str
     fault: str
     measure: str
     attempts: list[Attempt]
@@ -148,7 +147,7 @@ def plant(case: Case, folder: Path) -> Result:
             break
     overrides = [*as_overrides(planting.faulty()), *QUIET, f"seed={planting.seed}"]
     return Result(
-        case=case.name, half=case.half, fault=case.fault.name, measure=case.fault.measure, attempts=attempts,
+        case=case.name, fault=case.fault.name, measure=case.fault.measure, attempts=attempts,
         overrides=overrides,
     )  # fmt: skip
 

@@ -53,8 +53,8 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of}: {100 * count / of:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
 
 
-def section(results: Sequence[Result], half: str, listed: int) -> Section:
-    """Returns the tables of one half."""
+def section(results: Sequence[Result], case_set: str, listed: int) -> Section:
+    """Returns the tables of one set."""
     planted = [result for result in results if result.is_case and result.fault != HEALTHY.name]
     healthy = [result for result in results if result.fault == HEALTHY.name]
     failed = [result for result in results if result.failure]
@@ -63,7 +63,7 @@ def section(results: Sequence[Result], half: str, listed: int) -> Section:
     spent = [result.seconds for result in results if result.is_case]
     given = sorted({result.given for result in results if result.is_case})
     size = (
-        f"The {half.replace('_', '-')} half: {len(results)} of its {listed} cases were run: {len(planted)} planted "
+        f'The set "{case_set}": {len(results)} of its {listed} cases were run: {len(planted)} planted '
         f"failures on {len({result.attempts[-1].recipe.split()[0] for result in planted})} tasks and {len(healthy)} "
         f"healthy runs. {redrawn + sum(len(result.attempts) for result in empty)} plantings did no harm and were "
         f"drawn anew; {len(empty)} of the cases were left empty after {ATTEMPTS} of them. A diagnosis was "

@@ -62,6 +62,7 @@ def test_a_network_that_says_what_a_baseline_says_has_a_ratio_of_one() -> None:
     assert found.ratio is not None
     assert [found.ratio.value, found.ratio.low, found.ratio.high] == pytest.approx([1, 1, 1])
     assert [baseline.name for baseline in found.baselines] == ["one", "three", "floor (the target)"]
+    assert [baseline.is_constant for baseline in found.baselines] == [True, True, False]
 
 
 def test_ratios_and_losses_are_those_of_all_targets() -> None:

@@ -74,7 +74,7 @@ def test_continued_training_equals_an_uninterrupted_one(
     ("decay", "factor"),
     [("constant", 1.0), ("cosine", 0.0), ("step", 0.25), ("plateau", 0.25)],
 )
-def test_it_goes_on_at_the_rate_of_the_last_update(decay: str, factor: float, tmp_path: Path) -> None:
+def test_it_continues_at_the_rate_of_the_last_update(decay: str, factor: float, tmp_path: Path) -> None:
     overrides = (*INTEGRAL, "schedule.streams=2", "schedule.window=5", f"schedule.lr_decay={decay}")
     never = "schedule.evaluate_every=4", "optimizer.lr=1e-300" if decay == "plateau" else "seed=0"
     steps = (

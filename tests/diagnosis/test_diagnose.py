@@ -219,7 +219,7 @@ class Echo:
 
 
 @pytest.mark.long
-def test_a_window_of_one_on_a_task_that_needs_ten_is_told_so_with_the_right_remedy(
+def test_a_window_of_one_on_a_task_that_needs_ten_is_found_with_the_right_remedy(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from test_configs import composed

@@ -134,6 +134,13 @@ def test_without_a_rollout_the_test_sequences_are_used_and_only_valid_targets_co
     )
 
 
+def test_test_sequences_that_are_no_longer_than_those_of_training_say_nothing() -> None:
+    """Of task=copy, the beginning of a sequence has targets that are always the same, and its end has symbols."""
+    head = nn.Linear(2, 2)
+    with pytest.raises(DataError, match="60 timesteps, no more than the 60"):
+        measured(Linear(torch.zeros(2, 2), torch.zeros(2, 2)), head, StubTask([[random_batch(60, 3)]]))
+
+
 def test_sequences_that_end_are_not_applicable() -> None:
     for name, changes in (("mnist", {}), ("sincos", {"continuous": False})):
         of = make_task(name, **changes)
@@ -155,7 +162,7 @@ def test_a_single_stream_has_intervals_over_pieces_of_its_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["sine", "sincos"])
-def test_a_wave_goes_on_as_it_began(name: str) -> None:
+def test_a_wave_continues_as_it_began(name: str) -> None:
     of = make_task(name)
     trained = of.train(0, 1)[0]
     longer = of.rollout(3 * trained.timesteps, 16)
@@ -171,7 +178,7 @@ def test_a_wave_goes_on_as_it_began(name: str) -> None:
         torch.testing.assert_close(chunk.inputs**2 + chunk.targets**2, torch.ones_like(chunk.inputs))
 
 
-def test_the_integral_goes_on_with_new_sequences() -> None:
+def test_the_integral_continues_with_new_sequences() -> None:
     of = make_task("integral")
     chunk = of.rollout(300, 3).read(0, 300)
     assert chunk.inputs.shape == (300, 3, 1)

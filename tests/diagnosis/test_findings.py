@@ -10,7 +10,7 @@ import pytest
 
 from seqrnn.diagnosis import findings
 from seqrnn.diagnosis.findings import findings_of, is_solved
-from seqrnn.diagnosis.instrument import Examination
+from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments import baselines, drift, forgetting, reach, states
 from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
 from seqrnn.diagnosis.instruments.drift import Drift
@@ -160,21 +160,28 @@ def test_windows_that_begin_with_nothing_are_to_be_carried_into() -> None:
 
 
 def test_a_state_from_which_nothing_can_be_decoded_is_described_in_words() -> None:
-    def description(reach: float) -> str:
+    def found(reach: float) -> Finding:
         decoding = Decoding(
-            quantity="targets", measure="r2", independent="9 sequences", lags=[], scores=[], autocorrelation=None,
-            threshold=0.5, reach=exact(reach),
+            quantity="targets", measure="r2", independent="9 sequences", lags=[0], scores=[exact(0.2)],
+            autocorrelation=None, threshold=0.5, reach=exact(reach),
         )  # fmt: skip
         memory = MemoryCapacity(capacity=None, decoding=decoding, needed_timesteps=61)
-        return findings_of(examined(memory=memory))[0].description
+        return findings_of(examined(memory=memory))[0]
 
-    assert description(-1.0) == "Not even the present targets can be decoded from its state; the task depends on 61."
-    assert description(8.0) == (
+    nothing, some = found(-1.0), found(8.0)
+    assert nothing.description == (
+        "Not even the present targets can be decoded from its state; the task depends on 61."
+    )
+    assert some.description == (
         "The targets can be decoded from its state up to 8 timesteps back; the task depends on 61."
     )
+    # The verdict leaves out findings without evidence: they are mere settings.
+    assert [(one.quantity, one.interval.value) for one in (*nothing.evidence, *some.evidence)] == [
+        ("r2 of the present targets", 0.2), ("timesteps back that targets can be decoded", 8.0),
+    ]  # fmt: skip
 
 
-def test_a_network_with_dead_or_duplicate_units_is_told() -> None:
+def test_a_network_with_dead_or_duplicate_units_is_reported() -> None:
     assert "unused" in names(examined(states=units(layer(), layer(dead=0.5))))
     assert "unused" in names(examined(states=units(layer(duplicate=0.5))))
     assert "unused" not in names(examined(states=units(layer(dead=0.2, duplicate=0.2))))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqrnn.diagnosis.intervals import Interval, bootstrapped, in_blocks, number, of_mean, of_ratio, resampled, spread
+from seqrnn.diagnosis.intervals import (
+    Interval,
+    bootstrapped,
+    in_blocks,
+    number,
+    of_mean,
+    of_ratio,
+    percent,
+    resampled,
+    spread,
+)
 
 REPETITIONS = 400
 FEWER = 120  # of what is slow
@@ -206,3 +216,8 @@ def test_an_interval_is_written_with_its_bounds(value: float, low: float, high: 
 def test_a_bound_that_is_no_number_is_none() -> None:
     found = Interval(1.0, math.nan, math.nan)
     assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_no_percent_are_not_less_than_none() -> None:
+    assert percent(Interval(0.0, -0.001, 0.001)) == "0 % [0, 0]"
+    assert percent(Interval(-0.163, -0.202, -0.121)) == "-16 % [-20, -12]"

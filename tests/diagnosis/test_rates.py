@@ -64,6 +64,8 @@ def test_a_difference_that_does_not_matter_is_none() -> None:
         ratio=Interval(1.1, 1.0, 1.2), updates=50, seeds=3,
     )  # fmt: skip
     assert list(RatesInstrument().symptoms(flat)) == []
+    unsure = flat.model_copy(update={"ratio": Interval(2.0, 0.9, 4.0)})  # is tried, and not shown unless that helps
+    assert [finding.evidence for finding in RatesInstrument().symptoms(unsure)] == [[]]
     unknown = flat.model_copy(update={"ratio": Interval(math.nan, 0.0, 1.0)})
     assert list(RatesInstrument().symptoms(unknown)) == []
 

@@ -83,6 +83,18 @@ def test_the_reach_of_a_delay_line_is_one_up_to_its_length() -> None:
     assert found.rate.value == pytest.approx(1.0)  # over the lags with a gradient
 
 
+def test_beyond_its_receptive_field_a_cell_is_not_said_to_vanish() -> None:
+    cell, task = delay_line(4), task_of()
+    cell.V = nn.Parameter(torch.eye(4, 2, dtype=torch.float64))
+    task.reach = 9  # type: ignore[attr-defined]
+    found = []
+    for field in (None, 20, 8):
+        cell.receptive_field = field
+        result = reach.ReachInstrument().measure(by_hand(cell, task))
+        found += [finding.name for finding in reach.vanishing(result)]
+    assert found == ["vanishing", "vanishing", "receptive_field"]
+
+
 def test_the_lag_that_a_task_needs_is_that_of_the_first_input_that_counts() -> None:
     """``reach = n`` inputs, the present one included, so the state n − 1 timesteps back holds the first of them."""
     units = 4

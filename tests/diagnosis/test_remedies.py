@@ -26,7 +26,7 @@ NAMES = (
     "longer window", "more streams", "wider batch", "longer accumulation", "decaying rate", "smaller learning rate",
     "larger learning rate", "longer training", "orthogonal start", "gated cell", "clipped gradients", "weight decay",
     "carried state", "fewer streams", "shorter accumulation", "exact gradients", "more units", "fewer units",
-    "best weights", "dropout", "looser clipping", "usual start", "no warm-up",
+    "best weights", "dropout", "looser clipping", "usual start", "no warm-up", "more blocks",
 )  # fmt: skip
 SETTLED = ("plots.draw=false", "device=cpu")
 
@@ -225,3 +225,24 @@ def test_updates_are_counted_anew_where_the_schedule_changes() -> None:
     trained = run_of("task=sincos", "schedule.max_updates=40", "schedule.streams=1")
     change = lengthened({"schedule.streams": 4}, 1.0, trained)
     assert change == {"schedule.streams": 4, "schedule.max_updates": 10}
+
+
+@pytest.mark.parametrize(("needed", "blocks"), [(20, 4), (200, 6), (None, 4)])
+def test_blocks_are_added_until_a_convolution_looks_back_as_far_as_the_task_needs(
+    needed: int | None, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four blocks with a kernel of 3 look back 61 timesteps, five 125, and six 253."""
+    trained = run_of("task=integral", "model=tcn", "schedule.window=60")
+    monkeypatch.setattr(type(trained.components.task), "reach", needed, raising=False)
+    trained.components.task.__dict__.pop("reach", None)
+    offered = remedies_for(["more blocks"], Examination(), trained)
+    assert [list(remedy.variants) for remedy in offered] == [[{"model.num_layers": blocks}]] * (blocks > 4)
+    assert remedies_for(["more blocks"], Examination(), run_of("task=integral", "model=gru")) == []
+
+
+def test_clipping_that_decides_about_most_steps_can_be_tried_looser() -> None:
+    trained = run_of("task=integral", "schedule.clip_norm=1")
+    assert remedies_for(["looser clipping"], Examination(), trained) == []
+    trained.metrics = {"gradient_norm": [9.0, 8.0, 7.0]}
+    (remedy,) = remedies_for(["looser clipping"], Examination(), trained)
+    assert remedy.variants == [{"schedule.clip_norm": 10.0}]

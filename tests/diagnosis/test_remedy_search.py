@@ -79,6 +79,28 @@ def test_an_effect_is_of_seeds_that_nothing_was_chosen_on(searched: Callable[...
     assert found.results["r"].seeds >= CONFIRMED
 
 
+def test_a_suspect_is_not_refuted_by_one_seed_where_seeds_differ_that_much(searched: Callable[..., Search]) -> None:
+    def loss(training: Training) -> float:
+        base = (0.2, 1.0, 5.0)[training.seed % 3]
+        unlucky = 9.0 if training.seed == FIRST_SEED else 0.1
+        return base * (unlucky if RATE in training.change else 1.0)
+
+    remedy = Remedy("r", [{RATE: 0.1}])
+    assert searched(loss, remedy).results["r"].seeds == 1
+    found = searched(loss, remedy, suspects=["r"])
+    assert found.results["r"].effect.value == pytest.approx(0.1)
+
+
+def test_what_seeds_leave_open_about_a_suspect_is_measured_on_more_of_them(searched: Callable[..., Search]) -> None:
+    def loss(training: Training) -> float:
+        return 0.6 * (1 / 3 if training.seed % 2 else 3) if RATE in training.change else 1.0
+
+    remedy = Remedy("r", [{RATE: 0.1}])
+    plain, suspect = (searched(loss, remedy, suspects=names).results["r"] for names in ((), ("r",)))
+    assert (plain.seeds, plain.helps) == (6, False)
+    assert (suspect.seeds, suspect.helps) == (24, True)
+
+
 def test_what_diverges_is_no_advice(searched: Callable[..., Search]) -> None:
     found = searched(of_change({None: 1.0, 0.1: HOPELESS}), Remedy("r", [{RATE: 0.1}]))
     assert found.best is None

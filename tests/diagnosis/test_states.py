@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.instruments import states
 from seqrnn.diagnosis.state_records import Gate, Units
 from seqrnn.diagnosis.trained_run import TrainedRun
-from seqrnn.diagnosis.trajectories import independent_groups, sampled_steps
+from seqrnn.diagnosis.trajectories import Steps, independent_groups, sampled_steps
 from seqrnn.kernels.specification import Activation
 
 T, B = 60, 20
@@ -211,6 +212,40 @@ def test_the_jacobian_of_a_cell_is_what_small_changes_of_its_state_make(name: st
     columns = [(step(flat + one) - step(flat - one)) / 2e-6 for one in nudge]
     expected = torch.stack(columns, dim=1).detach().numpy()
     np.testing.assert_allclose(jacobian.jacobians(trained.network, inputs, state)[2], expected, atol=1e-7)
+
+
+def test_the_points_of_the_jacobian_are_of_many_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 64 sequences of 50 timesteps and 50 points, every 64th step would be one of the same sequence."""
+
+    class Scaled(Linear):
+        def forward(self, inputs: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            outputs = inputs[:, :, :1] * state[0]  # (1, N, 1): the Jacobian is the input
+            return outputs, (outputs[-1:],)
+
+    streams = torch.arange(64, dtype=torch.float64).expand(50, 64)
+    starts = torch.zeros(50, 64, dtype=torch.bool)
+    starts[0] = True
+    before = torch.ones(1, 50 * 64, 1, dtype=torch.float64)
+    inputs = streams.reshape(-1, 1) / 32
+    steps = Steps(inputs, (before,), (before,), before[0], streams.long().flatten(), starts.flatten(), "64 sequences")
+    monkeypatch.setattr(jacobian, "POINTS", 50)
+    network = by_hand(Scaled(torch.ones(1, 1), torch.ones(1, 1)), task_of(1)).network
+    found = jacobian.along(network, steps)
+    assert found is not None
+    assert found.points == 50
+    assert found.spectral_radius.value == pytest.approx(1, abs=0.25)
+    assert 0.2 < found.share_above_one.low < 0.5 < found.share_above_one.high < 0.8
+
+
+def test_the_interval_of_a_share_is_one_of_shares() -> None:
+    trained = by_hand(make_network("elman", 2, 2).cell, task_of(2))
+    steps = sampled_steps(trained)
+    two = replace(steps, groups=torch.arange(len(steps.groups)) % 2)
+    found = jacobian.along(trained.network, two)
+    assert found is not None
+    for one in (found.share_above_one, found.spectral_radius, found.largest_singular_value):
+        assert 0 <= one.low <= one.value <= one.high
+    assert found.share_above_one.high <= 1
 
 
 def test_a_cell_that_forgets_everything_has_a_jacobian_of_zeros() -> None:

@@ -303,7 +303,7 @@ def test_a_strangers_words_that_are_no_overrides_are_not_printed_to_be_pasted(
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_run_that_is_being_trained_is_told_so(diagnosed_run: Run, tmp_path: Path) -> None:
+def test_a_run_that_is_being_trained_is_reported(diagnosed_run: Run, tmp_path: Path) -> None:
     shutil.copytree(diagnosed_run(*SMALL), tmp_path / "copy")
     (tmp_path / "copy" / "weights.safetensors").unlink()
     path = tmp_path / "copy" / "summary.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from seqrnn.diagnosis import verdict
 from seqrnn.diagnosis.diagnosis import TriedRemedy
+from seqrnn.diagnosis.findings import findings_of
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baselines
+from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
 from seqrnn.diagnosis.instruments.losses import Losses
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.diagnosis.remedies import Remedy
@@ -38,6 +40,29 @@ def test_a_headline_is_as_sure_as_its_interval(ratio: Interval, causes: list[str
     found = Examination({"baselines": baselines}, {})
     named: Any = [SimpleNamespace(finding=SimpleNamespace(name=name)) for name in causes]
     assert _headline(found, False, named, SimpleNamespace()).startswith(says)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("by_constant", "is_constant", "knows"),
+    [(0.656, True, "less than a trivial predictor knows"), (0.95, True, "nothing"), (0.656, False, "nothing")],
+)
+def test_what_is_better_than_a_constant_has_learned_something(
+    by_constant: float, is_constant: bool, knows: str
+) -> None:
+    others = {"linear": (4.23, False), "mean": (by_constant, is_constant)}
+    ratios = {name: Interval(ratio, 0.99 * ratio, 1.01 * ratio) for name, (ratio, _) in others.items()}
+    baselines = Baselines(
+        sequences=9, all_sequences=9, independent="9 sequences", loss=ratios["mean"], metric=1.0, metric_name="mae",
+        baselines=[
+            Baseline(name=name, loss=ratios[name], metric=1.0, ratio=ratios[name], is_constant=constant)
+            for name, (_, constant) in others.items()
+        ],
+        best="linear", ratio=ratios["linear"],
+    )  # fmt: skip
+    found = Examination({"baselines": baselines}, {})
+    headline = _headline(found, False, [], SimpleNamespace())  # type: ignore[arg-type]
+    assert headline.startswith(f"It has learned {knows}: its loss is 4.23 [4.19, 4.27] of that of linear")
+    assert [one.title for one in findings_of(found)] == [f"It has learned {knows}"]
 
 
 def test_without_time_to_compare_the_headline_has_the_scores_of_the_summary() -> None:
@@ -161,6 +186,23 @@ def test_undoing_what_stands_out_may_take_longer() -> None:
     assert first_causes([], *trials, of_run=[streams])[0] == "few_updates"
 
 
+def test_what_explains_the_failure_at_no_cost_comes_before_what_takes_longer() -> None:
+    streams, start = measured("noise", "more streams"), measured("initial_scale", "usual start")
+    trials = trial("more streams", 0.001, cost=8.0), trial("usual start", 0.2)
+    assert first_causes([], *trials, of_run=[streams, start]) == ["initial_scale", "noise"]
+    cheap = trial("more streams", 0.001)
+    assert first_causes([], cheap, trials[1], of_run=[streams, start]) == ["noise", "initial_scale"]
+    little = trial("usual start", 0.5)
+    assert first_causes([], trials[0], little, of_run=[streams, start]) == ["noise", "initial_scale"]
+
+
+def test_a_gap_to_the_training_loss_is_a_cause_where_a_remedy_helps_a_little() -> None:
+    gap = measured("memorised", "best weights", "shorter training")
+    assert first_causes([gap], trial("best weights", 0.8)) == ["memorised"]
+    assert first_causes([gap], trial("best weights", 1.1)) == []
+    assert first_causes([gap], trial("best weights", 0.8), trial("more units", 0.5)) == ["few_units", "memorised"]
+
+
 def test_curves_that_show_learning_by_heart_need_no_large_effect() -> None:
     """Errors in the validation data hide most of what stopping early brings."""
     shown = Evidence(quantity=RISEN, interval=Interval(1.2, 1.2, 1.2))
@@ -210,6 +252,34 @@ def test_what_earlier_trials_refuted_is_no_suspect_unless_the_run_itself_shows_i
     ((remedies, found, memorised),) = asked
     assert (set(found), memorised) == (suspects, by_heart)
     assert {"best weights", "weight decay"} <= {remedy.name for remedy in remedies}  # tried with the others
+
+
+def test_where_the_loss_is_low_a_rate_that_trainings_contradict_is_tried_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    found = [measured("large_steps", "smaller learning rate"), measured("window", "longer window")]
+    monkeypatch.setattr(verdict, "is_solved", lambda found: True)
+    monkeypatch.setattr(verdict, "findings_of_run", lambda run: [])
+    monkeypatch.setattr(verdict, "findings_of", lambda _: found)
+    monkeypatch.setattr(verdict, "remedies_for", lambda names, *_: [Remedy(n, [{}]) for n in dict.fromkeys(names)])
+    monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
+    monkeypatch.setattr(Search, "search", lambda self, *given: asked.append(given))
+    run: Any = SimpleNamespace(summary={})
+    made, _ = verdict.judge(Examination(), run, 10.0)
+    (((remedy,), _, _),) = asked
+    assert remedy.name == "smaller learning rate"
+    assert made.solved
+
+
+def test_a_suspect_that_was_tried_at_a_part_of_the_length_is_named() -> None:
+    results = {"usual start": trial("usual start", 0.9), "more units": trial("more units", 0.9)}
+    search: Any = SimpleNamespace(results=results, suspects={"usual start"}, untried={})
+    assert "of the length alone" not in verdict._note(search, False, 9.0, True)
+    search.results = {name: replace(one, part=0.25) for name, one in results.items()}
+    assert "what stands out, usual start was tried at a part of the length alone" in verdict._note(
+        search, False, 9.0, True
+    )
 
 
 def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ class Halves(nn.Module):
         return []
 
 
-def test_a_state_that_differs_from_stream_to_stream_cannot_be_told() -> None:
+def test_a_state_that_differs_from_stream_to_stream_is_not_exported() -> None:
     assert names_of(Network(Halves(), 1, **HEAD)).arguments == ["inputs", "state_0"]
     with pytest.raises(ConfigError, match="the same for every stream"):
         names_of(Network(Halves("random"), 1, **HEAD))

@@ -87,7 +87,7 @@ def test_the_residuals_of_a_forecast_that_forgets_a_step_are_correlated() -> Non
     assert residuals["band"] == pytest.approx(1.96 / 1000**0.5)
 
 
-def test_a_network_that_does_not_beat_the_linear_model_is_told_so_with_both_numbers() -> None:
+def test_a_network_that_does_not_beat_the_linear_model_is_reported_with_both_numbers() -> None:
     worse = forecasts(500, 0, noise=1.0)
     assert make_report(worse, worse, LABELS).verdict == verdict(worse.actual, worse.made, "network")
     error = {name: metrics.rmse(worse.actual, made, (0, 1, 2)).mean() for name, made in worse.made.items()}

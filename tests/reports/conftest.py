@@ -1,4 +1,4 @@
-"""Sweeps that were never trained, and a browser."""
+"""A browser for the report, and the path of benchmarks/, which makes up sweeps."""
 
 from __future__ import annotations
 

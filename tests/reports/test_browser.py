@@ -42,7 +42,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(5)
     ]
     trials.append(SearchTrial(number=5, job="x", state="pruned", value=None, parameters={}))
-    write_search(directory, SearchRecord(metric="mse", direction="minimize", trials=trials, importance={"a": 1.0}))
+    importance = {"model.hidden_size": 0.75, "task.a_key_that_is_as_long_as_a_narrow_window": 0.25}
+    write_search(directory, SearchRecord(metric="mse", direction="minimize", trials=trials, importance=importance))
     return write_report([directory])
 
 

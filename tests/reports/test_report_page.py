@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import hashlib
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -224,6 +226,17 @@ def test_a_bug_in_the_report_does_not_fail_the_sweep(sweep: Path, monkeypatch: p
     monkeypatch.setattr("seqrnn.reports.gathering.gather", broken)
     assert write_after_sweep(sweep).startswith("no report: ZeroDivisionError: x")
     assert writing.REPORT == "report.html"
+
+
+def test_a_full_disk_fails_no_sweep_and_the_report_that_was_not_written_is_named(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    reason = f"no report: {sweep / 'report.html'}: No space left on device"
+    assert write_after_sweep(sweep) == f"{reason}; then: python -m seqrnn.report {sweep}"
 
 
 def test_pictures_are_small_copies_and_bombs_are_refused(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from helpers import task_settings
 from numpy.typing import NDArray
 
 from seqrnn import registry
+from seqrnn.errors import DataError
 from seqrnn.tasks.csv import Csv
 
 
@@ -42,3 +44,18 @@ def everything(task: Csv) -> tuple[torch.Tensor, ...]:
     (batch,) = task.train(0, 1)
     chunk = batch.read(0, batch.timesteps)
     return chunk.inputs, chunk.targets, chunk.valid, chunk.starts
+
+
+def refusal(path: Path | str, **changes: Any) -> str:
+    """Returns the error of a file that is read."""
+    with pytest.raises(DataError) as error:
+        _ = make_csv(path, **changes).data
+    return str(error.value)
+
+
+def changed(path: Path, row: int, line: str, **changes: Any) -> str:
+    """Returns the error of a good daily file in which one row, numbered as an editor does, is another line."""
+    lines = daily(path).read_text().splitlines()
+    lines[row - 1] = line
+    path.write_text("\n".join(lines) + "\n")
+    return refusal(path, **changes)

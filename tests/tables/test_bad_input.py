@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import Finished
-from tables import daily, days, make_csv, write_csv
+from tables import changed, daily, days, make_csv, refusal, write_csv
 from test_configs import composed
 
 from seqrnn import device
@@ -24,21 +24,6 @@ from seqrnn.tables import blocks
 from seqrnn.tables.files import Source
 
 WAVE = [f"{np.sin(n):.3f}" for n in range(60)]
-
-
-def refusal(path: Path | str, **changes: Any) -> str:
-    """Returns the error of a file that is read."""
-    with pytest.raises(DataError) as error:
-        _ = make_csv(path, **changes).data
-    return str(error.value)
-
-
-def changed(path: Path, row: int, line: str, **changes: Any) -> str:
-    """Returns the error of a good daily file in which one row, numbered as an editor does, is another line."""
-    lines = daily(path).read_text().splitlines()
-    lines[row - 1] = line
-    path.write_text("\n".join(lines) + "\n")
-    return refusal(path, **changes)
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -227,117 +212,6 @@ def test_what_a_user_calls_missing_is_missing(tmp_path: Path) -> None:
     assert make_csv(path, missing_values=["?"]).data.summary.missing == {"y": 1}
 
 
-def test_dates_out_of_order(tmp_path: Path) -> None:
-    error = changed(tmp_path / "a.csv", 12, "2019-12-24,1")
-    assert "a.csv, row 12, column date: '2019-12-24' comes after 2020-01-10" in error
-    assert "task.sort=true" in error
-
-
-@pytest.mark.parametrize("shops", [("north", "south"), (1, 2)])
-@pytest.mark.parametrize("mixed", [False, True])
-def test_a_column_that_could_tell_series_apart_is_named(tmp_path: Path, mixed: bool, shops: tuple[Any, ...]) -> None:
-    rows = [(day, shop) for shop in shops for day in days(50)]
-    rows = sorted(rows) if mixed else rows
-    path = write_csv(
-        tmp_path / "a.csv", "date,shop,y", (f"{day},{shop},{n % 7}.5" for n, (day, shop) in enumerate(rows))
-    )
-    message = refusal(path)
-    assert "a.csv, row 3, column date" in message if mixed else "a.csv, row 52, column date" in message
-    assert "set task.group=shop, if shop tells sequences apart (within each shop, times ascend)" in message
-    assert make_csv(path, group="shop").data.summary.sequences == 2
-
-
-def test_rows_are_sorted_if_that_is_asked_for(tmp_path: Path) -> None:
-    path = daily(tmp_path / "a.csv", value=lambda n: n * n)
-    header, *rows = path.read_text().splitlines()
-    mixed = write_csv(tmp_path / "b.csv", header, [*rows[50:], *rows[:50]])
-    for one, other in zip(make_csv(path).data.targets, make_csv(mixed, sort=True).data.targets, strict=True):
-        assert one == other
-
-
-def test_dates_that_come_twice(tmp_path: Path) -> None:
-    error = changed(tmp_path / "a.csv", 12, "2020-01-10,1")
-    assert "a.csv, row 12, column date: '2020-01-10' comes twice" in error
-    assert "task.group" in error
-
-
-def test_dates_in_two_formats(tmp_path: Path) -> None:
-    error = changed(tmp_path / "a.csv", 12, "11/01/2020,1")
-    assert "a.csv, row 12, column date: '11/01/2020' is no time in the format of the first rows, ISO8601" in error
-
-
-def test_times_with_and_without_an_offset(tmp_path: Path) -> None:
-    hours = [f"2020-01-01T{n:02}:00+01:00,{n}" for n in range(20)]
-    hours[7] = "2020-01-01T07:00,1"
-    error = refusal(write_csv(tmp_path / "a.csv", "time,y", hours))
-    assert "row 9, column time: '2020-01-01T07:00' is a time without an offset from UTC" in error
-
-
-def test_summer_time(tmp_path: Path) -> None:
-    """At the end of summer time an hour comes twice; at its beginning one is missing."""
-    import pandas as pd
-
-    index = pd.date_range("2020-10-20", "2020-11-10", freq="h", tz="Europe/Berlin")
-    rows = [f"{time:%Y-%m-%d %H:%M},{n % 24}" for n, time in enumerate(index)]
-    path = write_csv(tmp_path / "a.csv", "time,y", rows)
-    error = refusal(path)
-    assert "comes twice" in error
-    assert "row 125, column time: '2020-10-25 02:00'" in error
-    assert "task.timezone" in error
-    data = make_csv(path, timezone="Europe/Berlin").data
-    assert set(np.diff(data.times)) == {3_600 * 10**9}
-    assert data.times[0] == np.datetime64("2020-10-19T22:00", "ns").astype(np.int64)
-    with_offsets = write_csv(
-        tmp_path / "b.csv", "time,y", (f"{time.isoformat()},{n % 24}" for n, time in enumerate(index))
-    )
-    np.testing.assert_array_equal(make_csv(with_offsets).data.times, data.times)
-    for zone in ("Europe/Atlantis", "", "..", "/etc/passwd"):
-        with pytest.raises(ConfigError, match="no such time zone"):
-            make_csv(path, timezone=zone)
-
-
-def test_gaps(tmp_path: Path) -> None:
-    header, *rows = daily(tmp_path / "a.csv").read_text().splitlines()
-    del rows[20:30]
-    path = write_csv(tmp_path / "b.csv", header, rows)
-    error = refusal(path)
-    assert "b.csv: 10 timesteps are missing (one day each): row 22: 2020-01-31 after 2020-01-20 (10 missing)" in error
-    assert "task.gaps=fill" in error
-    assert len(make_csv(path, gaps="fill").data.here) == 100
-    assert len(make_csv(path, gaps="ignore").data.here) == 90
-
-
-def test_irregular_times(tmp_path: Path) -> None:
-    times = [f"2020-01-{n // 24 + 1:02} {n % 24:02}:{17 if n == 33 else 0:02}" for n in range(200)]
-    path = write_csv(tmp_path / "a.csv", "time,y", (f"{time},{n % 5}" for n, time in enumerate(times)))
-    error = refusal(path)
-    assert "most rows are one hour apart" in error
-    assert "row 35: 2020-01-02 09:17 after 2020-01-02 08:00" in error
-    assert "task.resample" in error
-    assert len(make_csv(path, resample="1h").data.here) == 200
-
-
-@pytest.mark.parametrize(
-    ("times", "settings", "found"),
-    [
-        ([*range(40), 40.5], {}, "most rows are 1 apart, and 1 are not"),
-        ([*range(41), 40, 41], {}, "comes twice"),
-        ([*range(40), 50], {"gaps": "error"}, "10 timesteps are missing"),
-        ([*range(40), 900], {"gaps": "fill"}, "860 timesteps are missing"),
-    ],
-)
-def test_numbers_that_are_times_cannot_be_averaged_over(
-    tmp_path: Path, times: list[float], settings: dict[str, Any], found: str
-) -> None:
-    path = write_csv(tmp_path / "a.csv", "step,y", (f"{time},{n % 7}" for n, time in enumerate(times)))
-    error = refusal(path, time="step", **settings)
-    assert found in error
-    assert "task.resample" not in error
-    days_of = (np.datetime64("2020-01-01T00") + np.timedelta64(int(2 * time), "h") for time in times)
-    dated = write_csv(tmp_path / "b.csv", "step,y", (f"{time},{n % 7}" for n, time in enumerate(days_of)))
-    assert "task.resample" in refusal(dated, time="step", **settings)
-
-
 def test_a_constant_column(tmp_path: Path) -> None:
     assert "column y: the target is 5 in every training row" in refusal(daily(tmp_path / "a.csv", value=lambda n: 5))
     rows = [f"{day},{value},7" for day, value in zip(days(60), WAVE, strict=True)]
@@ -472,53 +346,10 @@ def test_what_is_wrong_with_the_settings_is_said_at_once(command: Callable[..., 
         assert key in finished.err + finished.out
 
 
-def revenues(path: Path, *cells: str) -> Path:
-    """Writes days, revenues of 1.077,33 and the like, and another column."""
-    made = [f"{1 + n % 3}.{n % 10}77,{n:02}" for n in range(60)]
-    rows = [f"{day};{cell};{n % 4}" for n, (day, cell) in enumerate(zip(days(60), made, strict=True))]
-    return write_csv(path, "date;revenue;promotion", [*rows, *cells])
-
-
-def test_separated_thousands(tmp_path: Path) -> None:
-    path = revenues(tmp_path / "a.csv")
-    for changes in ({}, {"target": "revenue"}, {"known": "revenue"}):
-        error = refusal(path, delimiter=";", decimal=",", **changes)
-        assert """a.csv, row 2, column revenue: '1.077,00' is not a number (and 59 more cells nearby)""" in error
-        assert error.endswith("""set "task.thousands='.'\"""")
-    error = refusal(path, delimiter=";")
-    assert error.endswith("""set "task.decimal=','" and set "task.thousands='.'\"""")
-    task = make_csv(path, delimiter=";", decimal=",", thousands=".", target="revenue")
-    np.testing.assert_allclose(task.data.targets[:3, 0], [1077.0, 2177.01, 3277.02])
-    assert task.preprocessing.read.thousands == "."
-
-
-@pytest.mark.parametrize("sign", ["'", " ", "\u00a0", "\u2019", ","])
-def test_signs_that_separate_thousands(tmp_path: Path, sign: str) -> None:
-    rows = [f"{day};{n % 7 + 1}{sign}077.5" for n, day in enumerate(days(60))]
-    path = write_csv(tmp_path / "a.csv", "date;y", rows)
-    chosen = {"\u00a0": " ", "\u2019": "'"}.get(sign, sign)
-    assert "task.thousands=" in refusal(path, delimiter=";")
-    np.testing.assert_allclose(make_csv(path, delimiter=";", thousands=chosen).data.targets[0], [1077.5])
-
-
-def test_a_point_is_no_decimal_mark_where_a_comma_is(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", "date;y", [f"{day};{n % 7}.500" for n, day in enumerate(days(60))])
-    error = refusal(path, delimiter=";", decimal=",")
-    assert "row 2, column y: '0.500' is not a number" in error
-    assert """set "task.decimal='.'\"""" in error
-    mixed = write_csv(tmp_path / "b.csv", "date;y", [f"{day};1.077" for day in days(60)] + ["2020-03-01;1.5"])
-    assert "row 62, column y: '1.5' is not a number" in refusal(mixed, delimiter=";", decimal=",", thousands=".")
-
-
 def test_a_named_target_that_is_no_number_is_named_with_its_row(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "date,y,x", [f"{day},,1" for day in days(3)] + ["2020-01-04,low,2"] * 9)
     error = refusal(path, target="y")
     assert "a.csv, row 5, column y: 'low' is not a number, and a forecast predicts numbers" in error
-
-
-def test_the_thousands_cannot_be_separated_by_the_decimal_mark(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"task.thousands=,: is the decimal mark"):
-        make_csv(tmp_path / "a.csv", decimal=",", thousands=",")
 
 
 def test_a_tab_may_be_written_as_it_is_typed(tmp_path: Path) -> None:

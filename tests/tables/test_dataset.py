@@ -307,7 +307,7 @@ def test_formats_of_times_are_guessed(texts: list[str | None], pattern: str | No
 
 @pytest.mark.parametrize("pattern", ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%Y %H:%M"])
 @pytest.mark.parametrize("frequency", ["MS", "QS", "W-MON", "D"])
-def test_days_and_months_are_told_apart_by_the_steps(pattern: str, frequency: str) -> None:
+def test_days_and_months_are_distinguished_by_the_steps(pattern: str, frequency: str) -> None:
     texts = list(pd.date_range("2006-02-01", periods=60, freq=frequency).strftime(pattern))
     assert guess_format(texts) == pattern
     assert other_format(texts) is None
@@ -406,7 +406,7 @@ def test_suggested_lengths_come_from_the_data(tmp_path: Path) -> None:
     assert large.epochs < small.epochs * small.streams * 10
 
 
-def test_what_is_read_is_told(tmp_path: Path) -> None:
+def test_what_is_read_is_reported(tmp_path: Path) -> None:
     import hashlib
 
     path = daily(tmp_path / "a.csv")
@@ -427,7 +427,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     assert make_csv(path).fingerprint() != before
 
 
-def test_what_does_not_count_is_told_with_its_reasons(tmp_path: Path) -> None:
+def test_what_does_not_count_is_reported_with_its_reasons(tmp_path: Path) -> None:
     absent = {*range(30, 37), 150}
     rows = (f"{day},{'' if n in absent else n % 7}" for n, day in enumerate(days(200)))
     task = make_csv(write_csv(tmp_path / "a.csv", "date,y", rows), horizon=6, difference=False)
@@ -442,7 +442,7 @@ def test_what_does_not_count_is_told_with_its_reasons(tmp_path: Path) -> None:
     assert sum(summary.targets.values()) + summary.skipped == 200
 
 
-def test_where_a_regression_has_no_target_is_told(tmp_path: Path) -> None:
+def test_where_a_regression_has_no_target_is_reported(tmp_path: Path) -> None:
     rows = (f"{day},{n % 11},{'' if n == 7 else n % 7}" for n, day in enumerate(days(100)))
     task = make_csv(write_csv(tmp_path / "a.csv", "date,x,y", rows), kind="regression")
     assert "1 of 100 timesteps predict nothing that counts: 1 because no value to be predicted is known" in task.notes

@@ -81,7 +81,7 @@ def test_smoke_needs_no_file_and_keeps_one_that_is_given(path: Path) -> None:
     assert registry.build("task", given["task"], 0).data_note.startswith("sales.csv")
 
 
-def test_the_diagnosis_is_told_which_setting_reads_all_columns(path: Path) -> None:
+def test_the_diagnosis_learns_which_setting_reads_all_columns(path: Path) -> None:
     assert csv_task(path).all_inputs == {}
     assert csv_task(path, inputs=[]).all_inputs == {"inputs": "auto"}
     assert csv_task(path).is_forecast

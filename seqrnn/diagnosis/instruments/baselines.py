@@ -46,6 +46,7 @@ class Baseline(Record):
 
     Args:
         is_conditional: of a floor: whether another setting of the task or the schedule allows a lower loss.
+        is_constant: whether its outputs are the same at all timesteps.
     """
 
     name: Name
@@ -53,6 +54,7 @@ class Baseline(Record):
     metric: Number
     ratio: Interval
     is_conditional: bool = False
+    is_constant: bool = False
 
 
 class Baselines(Record):
@@ -129,6 +131,7 @@ class BaselinesInstrument:
                 metric=float(scores[column][metric]),
                 ratio=ratio(0, column),
                 is_conditional=name in getattr(task, "conditional_floors", ()),
+                is_constant=_is_constant(predictions[column]),
             )
             for column, name in enumerate(names)
             if column
@@ -156,6 +159,13 @@ class BaselinesInstrument:
         return [Picture("Has it learned anything?", draw, frozenset({"nothing_learned"}))]
 
 
+def beats_a_constant(result: Baselines) -> bool:
+    """Returns whether the network is certainly better than a constant, and so has learned something."""
+    return any(
+        one.is_constant and one.ratio.high < NOTHING for one in result.baselines if not one.name.startswith("floor")
+    )
+
+
 def nothing_learned(result: Baselines) -> Iterator[Finding]:
     gain = result.metric_gain
     if result.ratio is None or result.ratio.low < NOTHING or (gain is not None and gain.low > 0):
@@ -163,9 +173,10 @@ def nothing_learned(result: Baselines) -> Iterator[Finding]:
     evidence = [Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)]
     if gain is not None:
         evidence.append(Evidence(quantity="accuracy above that of trivial predictors", interval=gain))
+    learned = "less than a trivial predictor knows" if beats_a_constant(result) else "nothing"
     yield Finding(
         name="nothing_learned",
-        title="It has learned nothing",
+        title=f"It has learned {learned}",
         description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial predictor.",
         evidence=evidence,
         remedies=[],
@@ -211,6 +222,11 @@ def _affordable_sequences(run: TrainedRun, timesteps: int, streams: int) -> int:
     if fitting < streams:
         return fitting
     return run.budget.affordable(wanted, timesteps * run.step_seconds(streams, network=network) / streams, 1)
+
+
+def _is_constant(predictions: Predictions) -> bool:
+    outputs = predictions.judged()[0]
+    return bool((outputs == outputs[:1]).all())
 
 
 def _ratio(above: float, below: float) -> float:

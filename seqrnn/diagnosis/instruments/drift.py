@@ -2,8 +2,8 @@
 
 The network runs, from its initial state and without a reset, over new sequences 20 times as long as those that it
 was trained on: the longest training sequence, or the window where the schedule does not carry the state. The rollout
-comes from the task's ``rollout``, or, for a task that has none, from its test sequences as far as they reach. It is
-at most 20,000 timesteps long; the result has its length and that of the training sequences.
+comes from the task's ``rollout``, or, for a task that has none, from its test sequences as far as they reach, if they
+are longer. It is at most 20,000 timesteps long; the result has its length and that of the training sequences.
 
     loss of a block     mean over its valid targets, per stream; 40 blocks of equal length
     growth              loss of the last tenth ÷ loss of the first tenth; nothing is skipped
@@ -104,6 +104,11 @@ class DriftInstrument:
         batch, source = _sequences(run, wanted)
         if batch is None:
             raise DataError("the sequences of this task have an end, so there are none that are longer")
+        if source == "test" and batch.timesteps <= trained:
+            raise DataError(
+                f"its test sequences have {batch.timesteps:,} timesteps, no more than the {trained:,} that the state "
+                "was carried through in training"
+            )
         losses, valid, zeros = _losses(run, batch, wanted if source == "rollout" else MOST)  # (T, B), (T, B)
         timesteps, streams = valid.shape
         tenth = max(1, timesteps // 10)

@@ -11,7 +11,10 @@ Where the next inputs help, trainings are made on the same seeds in which each a
     effect      loss of answers that come k timesteps later ÷ loss of answers at once, over the same targets
 
 A forecast's targets are later inputs by design; a task says so (``is_forecast``), or it is seen in the data: an
-output most of which inputs some timesteps later tell. Nothing is said about those.
+output most of which inputs some timesteps later tell. Nothing is said about forecasts, but where the targets of a
+task that does not call itself one are the inputs of two or three timesteps later: that is a forecast of the next
+timestep whose targets are shifted, or a longer one, which only its author can tell. Trials then show what a forecast
+of the next timestep comes to.
 
 Caveat: what depends on both the future and the distant past in a way that no state holds is not seen.
 """
@@ -42,6 +45,8 @@ FEATURES = 200  # random ones
 MOST = 2**13  # targets
 MOST_INPUTS = 32
 FARTHEST = 100  # timesteps that a forecast may look ahead
+SLIPS = (2, 3)  # timesteps ahead of targets that may have been meant to be those of the next timestep
+COPIED = 1e-3  # of a target's variance: what later inputs may leave open about targets that are these
 FORETOLD = 0.8  # of what inputs of the present leave open about a forecast's target
 TOLD = 1e-4  # of a target's variance: what is left open where the present tells it
 
@@ -55,6 +60,7 @@ class Future(Record):
         delay: timesteps by which answers are later in trials; None: no trial was made.
         effect: see above.
         part: of the run's length, of the trials.
+        horizon: how many timesteps later the inputs are that the targets of a forecast are; None: it is none.
     """
 
     ahead: Items[int]
@@ -63,6 +69,7 @@ class Future(Record):
     delay: int | None = None
     effect: Interval | None = None
     part: Number = 0.0
+    horizon: int | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Future:
@@ -94,7 +101,13 @@ class FutureInstrument:
         if getattr(task, "is_forecast", False):
             raise DataError("its targets are later inputs by design")
         found = seen(run)
-        if is_foretold(found):
+        horizon = horizon_of(found)
+        if horizon in SLIPS and "lr" in run.values["optimizer"]:
+            result = Future(ahead=[], ratios=[], independent=found.independent, horizon=horizon, delay=horizon - 1)
+            steps = horizon - 1
+            made = compare(run, {"delayed": (delayed(steps, steps), {})}, base=delayed(0, steps))["delayed"]
+            return result.model_copy(update={"effect": made.effect, "part": made.part})
+        if horizon is not None or is_foretold(found):
             raise DataError("its targets are later inputs: it is a forecast")
         ratios = ratios_of(run, found)
         result = Future(ahead=list(AHEAD), ratios=ratios, independent=found.independent)
@@ -114,23 +127,30 @@ class FutureInstrument:
         effect, delay = result.effect, result.delay
         if delay is None or (effect is not None and not (effect.high < 1 and effect.value <= PROVEN)):
             return
-        ratio = result.ratios[result.ahead.index(delay)]
         steps = f"{delay} timestep{'s' * (delay > 1)}"
         trial = (
             f", and where each answer comes {steps} later, trials come to {number(effect.value)} of the loss"
             if effect
             else ""
         )
-        evidence = [Evidence(quantity=f"squared error of a readout with the next {steps}, by that without",
-                             interval=ratio)]  # fmt: skip
+        advice = (
+            f"Shift the targets by {steps} against the inputs in the data, or ask for the answer that much later."
+        )
+        evidence = []
+        if result.horizon is None:
+            ratio = result.ratios[result.ahead.index(delay)]
+            evidence = [Evidence(quantity=f"squared error of a readout with the next {steps}, by that without",
+                                 interval=ratio)]  # fmt: skip
+            shown = f"With the inputs of the next {steps}, a readout has {number(ratio.value)} of its squared error"
+        else:
+            shown = f"Targets are inputs of {result.horizon} timesteps later"
+            advice += " If a forecast so far ahead is what is wanted, give the task the attribute is_forecast=True."
         if effect:
             evidence.append(Evidence(quantity=f"loss of answers {steps} later, by that at once", interval=effect))
         yield Finding(
             name="shifted_target",
             title="Targets depend on inputs that come later",
-            description=f"With the inputs of the next {steps}, a readout has {number(ratio.value)} of its squared "
-            f"error{trial}. Shift the targets by {steps} against the inputs in the data, or ask for the answer that "
-            "much later.",
+            description=f"{shown}{trial}. {advice}",
             evidence=evidence,
             remedies=[],
             effect=effect or UNKNOWN,
@@ -140,31 +160,55 @@ class FutureInstrument:
         return []
 
 
+def horizon_of(found: Seen) -> int | None:
+    """Returns how many timesteps later the inputs are that the targets are, but for a linear map: the least number up
+    to the largest of ``SLIPS``; None if there is none."""
+    for ahead in range(1, max(SLIPS) + 1):
+        later, wanted = _inputs_ahead(found, ahead)[1:]
+        if len(wanted) < 4 * later.shape[1] + 16:
+            return None
+        wanted = wanted[:, wanted.std(axis=0) > 0]
+        spread = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+        if spread.size and (_line_errors(later, wanted) <= COPIED * spread).all():
+            return ahead
+    return None
+
+
 def is_foretold(found: Seen) -> bool:
     """Whether inputs of one later timestep tell most of what those of the present leave open about an output."""
     import numpy as np
 
-    inputs, valid = found.chunk.inputs.cpu().numpy(), found.valid
-    timesteps = len(valid)
-    ends = _ends(found.chunk.starts.numpy())
-
-    def errors(given: Numbers, wanted: Numbers) -> Numbers:
-        """Returns the squared errors (O,) of a line, by least squares."""
-        given = np.concatenate([given, np.ones((len(given), 1))], axis=1)
-        found: Numbers = ((wanted - given @ np.linalg.lstsq(given, wanted, rcond=None)[0]) ** 2).sum(axis=0)
-        return found
-
-    for ahead in range(1, min(FARTHEST, timesteps - 1) + 1):
-        counts = valid[:-ahead] & (np.arange(timesteps - ahead)[:, None] + ahead < ends[:-ahead])
-        if counts.sum() < 4 * inputs.shape[-1] + 16:
+    for ahead in range(1, min(FARTHEST, len(found.valid) - 1) + 1):
+        present, later, wanted = _inputs_ahead(found, ahead)
+        if len(wanted) < 4 * later.shape[1] + 16:
             continue
-        present, wanted = inputs[:-ahead][counts], found.wanted[:-ahead][counts]
-        alone = errors(present, wanted)
-        both = errors(np.concatenate([present, inputs[ahead:][counts]], axis=1), wanted)
+        alone, both = _line_errors(present, wanted), _line_errors(np.concatenate([present, later], axis=1), wanted)
         is_open = alone > TOLD * ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
         if (both[is_open] < (1 - FORETOLD) * alone[is_open]).any():
             return True
     return False
+
+
+def _inputs_ahead(found: Seen, ahead: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Returns present inputs (N, I), those so many timesteps later (N, I), and targets (N, O), where a sequence is
+    that long."""
+    import numpy as np
+
+    inputs, timesteps = found.chunk.inputs.cpu().numpy(), len(found.valid)
+    if ahead >= timesteps:
+        return inputs[:0, 0], inputs[:0, 0], found.wanted[:0, 0]
+    ends = _ends(found.chunk.starts.numpy())
+    counts = found.valid[:-ahead] & (np.arange(timesteps - ahead)[:, None] + ahead < ends[:-ahead])
+    return inputs[:-ahead][counts], inputs[ahead:][counts], found.wanted[:-ahead][counts]
+
+
+def _line_errors(given: Numbers, wanted: Numbers) -> Numbers:
+    """Returns the squared errors (O,) of a line, by least squares."""
+    import numpy as np
+
+    given = np.concatenate([given, np.ones((len(given), 1))], axis=1)
+    found: Numbers = ((wanted - given @ np.linalg.lstsq(given, wanted, rcond=None)[0]) ** 2).sum(axis=0)
+    return found
 
 
 def ratios_of(run: TrainedRun, found: Seen) -> list[Interval]:

@@ -13,7 +13,8 @@ That most networks have contradicted targets says nothing. Wrong ones are told f
 things: the network has learned most of the others; contradictions are as frequent where it is surest (the surest
 fifth) as elsewhere, or, of numbers, the mixture explains the errors better than Student's t alone; and nothing in its
 state, its inputs and its outputs tells where they are (r² of a linear readout of the contradictions, on sequences
-that it was not fitted to). (Compare Northcutt, Jiang & Chuang 2021, "Confident learning", JAIR 70.)
+that it was not fitted to). A classifier that has learned a part is judged by the half of the targets that it is
+surest of, which must pass the same tests. (Compare Northcutt, Jiang & Chuang 2021, "Confident learning", JAIR 70.)
 
 Caveat: chance that strikes as rarely, and as blindly, as wrong labels do looks the same.
 """
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from seqrnn.diagnosis.seen_data import Seen
     from seqrnn.diagnosis.trained_run import TrainedRun
 
-LEAST = 0.02  # share of targets
+LEAST, MOST = 0.02, 0.5  # share of targets: wrong ones are fewer than the others
 LEARNED = {"classification": 0.7, "regression": 0.3}  # a network that has more has not learned the others
 ALIKE = 0.6  # share of contradicted ones among the surest, by that among all
 BLIND = 0.05  # r²
 SUREST = 0.2  # of the targets
+SURE = 0.5  # of the targets, that alone are judged where it has learned a part
 LIKELIER = 0.01  # nats a target
 OUTLIER = 4.0  # standard deviations from the median
 LEAST_TARGETS = 64
@@ -55,11 +57,12 @@ WORST = 20  # places
 class Labels(Record):
     """
     Args:
-        contradicted: share of the targets.
+        judged: share of the targets that are judged: those that the network is surest of.
+        contradicted: share of those.
         surest: share of contradicted ones among the surest fifth, by that among all; of numbers 1.
         foreseen: r² with which contradictions are told from the state.
-        learned: errors of the network by those of the best constant answer; of numbers: median error without
-            contradicted targets, by that of targets that are swapped at random.
+        learned: errors of the network by those of the best constant answer to all targets; of numbers: median error
+            without contradicted targets, by that of targets that are swapped at random.
         gain: of numbers, by how many nats a target the mixture explains the errors better; of classes 1.
         loss_of_others: share of the loss that is not of contradicted targets.
         worst_timesteps, worst_sequences: places in the validation data, the largest loss first.
@@ -67,6 +70,7 @@ class Labels(Record):
 
     kind: Literal["classification", "regression"]
     targets: int
+    judged: Number = 1.0
     contradicted: Interval
     surest: Number
     foreseen: Number
@@ -90,8 +94,6 @@ class LabelsInstrument:
             DataError: there are too few targets.
             TooSlow: there is no time for it.
         """
-        from seqrnn.diagnosis.intervals import resampled, spread
-        from seqrnn.diagnosis.readout import decoded, r2, scaled
         from seqrnn.diagnosis.seen_data import seen
         from seqrnn.errors import DataError
 
@@ -101,67 +103,33 @@ class LabelsInstrument:
                 f"it has {run.components.task.output_size} outputs, and at most {MOST_OUTPUTS} are judged"
             )
         found = seen(run)
-        valid = found.valid
-        judge = _classes if run.components.task.kind == "classification" else _numbers
-        is_contradicted, expected, sureness, learned, gain = judge(found)
-        losses = run.components.loss(
-            found.outputs[found.chunk.valid], found.chunk.targets[found.chunk.valid]
-        ).cpu().numpy()  # fmt: skip
-        groups = found.groups[valid]
-        known = np.unique(groups, return_inverse=True)[1]
-        columns = (is_contradicted, np.ones(len(known)), losses * ~is_contradicted, losses)
-        sums = np.stack([np.bincount(known, column) for column in columns], axis=1).astype(np.float64)
-        drawn, total = resampled(sums), sums.sum(axis=0)
-
-        def ratio(above: int, below: int) -> Interval:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return spread(float(total[above] / total[below]), drawn[:, above] / drawn[:, below], len(sums))
-
-        order = np.argsort(-sureness, kind="stable")[: max(1, round(SUREST * len(sureness)))]
-        share = float(is_contradicted.mean())
-        foreseen = 0.0
-        if 0 < share < 1 and sums.shape[0] > 1:
-            outputs = found.outputs.cpu().numpy()
-            given = np.concatenate(
-                [found.states, found.chunk.inputs.cpu().numpy(), outputs, outputs**2], axis=-1
-            )[valid]  # fmt: skip
-            surplus = is_contradicted - expected * is_contradicted.sum() / max(expected.sum(), TINY)
-            fit = decoded(scaled(given), surplus[:, None], groups)
-            foreseen = float(r2(fit.errors.sum(), fit.totals.sum()))
-        places = np.argwhere(valid)[is_contradicted]
-        worst = places[np.argsort(-losses[is_contradicted])][:WORST]
-        return Labels(
-            kind=run.components.task.kind,
-            targets=len(losses),
-            contradicted=ratio(0, 1),
-            surest=float(is_contradicted[order].mean() / share) if share and sureness.any() else 1.0,
-            foreseen=foreseen,
-            learned=learned,
-            gain=gain,
-            loss_of_others=ratio(2, 3),
-            worst_timesteps=[int(place) for place in worst[:, 0]],
-            worst_sequences=[int(place) for place in worst[:, 1]],
-            independent=found.independent,
-        )
+        targets = found.outputs[found.chunk.valid], found.chunk.targets[found.chunk.valid]
+        losses = run.components.loss(*targets).cpu().numpy()
+        kind = run.components.task.kind
+        if kind != "classification":
+            return _measured(found, losses, _numbers(found), kind)
+        judged = _classes(found)
+        result = _measured(found, losses, judged, kind)
+        if has_wrong_targets(result):
+            return result
+        sure = _measured(found, losses, judged, kind, SURE)
+        return sure if has_wrong_targets(sure) else result
 
     def symptoms(self, result: Labels) -> Iterator[Finding]:
-        if (
-            result.contradicted.low < LEAST
-            or result.learned > LEARNED[result.kind]
-            or result.surest < ALIKE
-            or result.foreseen > BLIND
-            or result.gain < LIKELIER
-        ):
+        if not has_wrong_targets(result):
             return
         places = ", ".join(
             f"timestep {time} of sequence {sequence}"
             for time, sequence in list(zip(result.worst_timesteps, result.worst_sequences, strict=True))[:3]
         )
+        which, learned = "validation targets", "the others"
+        if result.judged < 1:
+            which, learned = f"validation targets that it is surest of ({100 * result.judged:.0f} %)", "a part"
         yield Finding(
             name="label_noise",
             title="Some targets are wrong",
-            description=f"{percent(result.contradicted)} of the validation targets contradict a network that has "
-            f"learned the others, and nothing tells which: the largest errors are at {places} (from 0; "
+            description=f"{percent(result.contradicted)} of the {which} contradict a network that has "
+            f"learned {learned}, and nothing tells which: the largest errors are at {places} (from 0; "
             "diagnosis.json has more). Look at those in the data. What bears wrong targets best: task.loss=l1 for "
             "numbers, the weights of the best evaluation, and few epochs.",
             evidence=[
@@ -183,6 +151,7 @@ class Judged(NamedTuple):
         expected: (N,), how likely a target of another place would be contradicted there.
         sureness: (N,), of the network; zeros where that is not known.
         learned, gain: see ``Labels``.
+        constant: share of errors of the best constant answer; of numbers 1.
     """
 
     is_contradicted: NDArray[np.bool_]
@@ -190,6 +159,66 @@ class Judged(NamedTuple):
     sureness: Numbers
     learned: float
     gain: float
+    constant: float = 1.0
+
+
+def has_wrong_targets(result: Labels) -> bool:
+    """Whether contradicted targets are wrong ones: frequent enough, foreseen by nothing, and not fewer where the
+    network is surest, although it has learned what they are among."""
+    return (
+        result.contradicted.low >= LEAST
+        and result.contradicted.high <= MOST
+        and result.learned <= LEARNED[result.kind]
+        and result.surest >= ALIKE
+        and result.foreseen <= BLIND
+        and result.gain >= LIKELIER
+    )
+
+
+def _measured(
+    found: Seen, losses: Numbers, judged: Judged, kind: Literal["classification", "regression"], share: float = 1.0
+) -> Labels:
+    """Returns the result for the share of the targets that the network is surest of."""
+    from seqrnn.diagnosis.intervals import resampled, spread
+    from seqrnn.diagnosis.readout import decoded, r2, scaled
+
+    order = np.argsort(-judged.sureness, kind="stable")[: max(1, round(share * len(losses)))]
+    valid, wrong, losses = found.valid, judged.is_contradicted[order], losses[order]
+    groups = found.groups[valid][order]
+    known = np.unique(groups, return_inverse=True)[1]
+    columns = (wrong, np.ones(len(known)), losses * ~wrong, losses)
+    sums = np.stack([np.bincount(known, column) for column in columns], axis=1).astype(np.float64)
+    drawn, total = resampled(sums), sums.sum(axis=0)
+
+    def ratio(above: int, below: int) -> Interval:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return spread(float(total[above] / total[below]), drawn[:, above] / drawn[:, below], len(sums))
+
+    contradicted, foreseen = float(wrong.mean()), 0.0
+    if 0 < contradicted < 1 and sums.shape[0] > 1:
+        outputs, expected = found.outputs.cpu().numpy(), judged.expected[order]
+        parts = [found.states, found.chunk.inputs.cpu().numpy(), outputs, outputs**2]
+        given = np.concatenate(parts, axis=-1)[valid][order]
+        surplus = wrong - expected * wrong.sum() / max(expected.sum(), TINY)
+        fit = decoded(scaled(given), surplus[:, None], groups)
+        foreseen = float(r2(fit.errors.sum(), fit.totals.sum()))
+    surest = wrong[: max(1, round(SUREST * len(wrong)))].mean()
+    is_sure = contradicted > 0 and judged.sureness.any()
+    worst = np.argwhere(valid)[order][wrong][np.argsort(-losses[wrong])][:WORST]
+    return Labels(
+        kind=kind,
+        targets=len(losses),
+        judged=share,
+        contradicted=ratio(0, 1),
+        surest=float(surest / contradicted) if is_sure else 1.0,
+        foreseen=foreseen,
+        learned=judged.learned if share == 1 else float(contradicted / max(judged.constant, TINY)),
+        gain=judged.gain,
+        loss_of_others=ratio(2, 3),
+        worst_timesteps=[int(place) for place in worst[:, 0]],
+        worst_sequences=[int(place) for place in worst[:, 1]],
+        independent=found.independent,
+    )
 
 
 def _classes(found: Seen) -> Judged:
@@ -201,7 +230,7 @@ def _classes(found: Seen) -> Judged:
     labels = found.chunk.targets[found.chunk.valid].cpu().numpy()
     wrong = outputs.argmax(dim=-1).cpu().numpy() != labels
     constant = 1 - np.bincount(labels).max() / len(labels)
-    return Judged(wrong, np.ones(len(labels)), sureness, float(wrong.mean() / max(constant, TINY)), 1.0)
+    return Judged(wrong, np.ones(len(labels)), sureness, float(wrong.mean() / max(constant, TINY)), 1.0, constant)
 
 
 def _numbers(found: Seen) -> Judged:

@@ -156,16 +156,15 @@ class MemoryInstrument:
                 name="memory",
                 title="Its state does not hold the past",
                 description=f"{decoding.describe_reach()}; the task depends on {needed}.",
-                evidence=(
-                    []
+                evidence=[
+                    Evidence(
+                        quantity=f"{decoding.measure} of the present {decoding.quantity}", interval=decoding.scores[0]
+                    )
                     if decoding.reach.high < 0
-                    else [
-                        Evidence(
-                            quantity=f"timesteps back that {decoding.quantity} can be decoded",
-                            interval=decoding.reach,
-                        )
-                    ]
-                ),
+                    else Evidence(
+                        quantity=f"timesteps back that {decoding.quantity} can be decoded", interval=decoding.reach
+                    )
+                ],
                 remedies=[],
             )
 

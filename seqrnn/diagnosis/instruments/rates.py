@@ -135,7 +135,11 @@ class RatesInstrument:
             description=f"From the same initial weights, {result.updates:,} updates at optimizer.lr={result.best:g}, "
             f"{times}, come to {number(1 / result.ratio.value)} of the loss that they come to at its own rate of "
             f"{result.own:g}.",
-            evidence=[Evidence(quantity="loss at its own rate, by that at the best rate", interval=result.ratio)],
+            evidence=(
+                [Evidence(quantity="loss at its own rate, by that at the best rate", interval=result.ratio)]
+                if result.ratio.low > 1
+                else []  # it is tried, and left out of the report unless the trial helps
+            ),
             remedies=["larger learning rate" if small else "smaller learning rate"],
         )
 

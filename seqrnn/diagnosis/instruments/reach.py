@@ -29,6 +29,7 @@ from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
 from seqrnn.diagnosis.intervals import Interval, bootstrapped, number
 from seqrnn.diagnosis.panel import Panel
 from seqrnn.diagnosis.record import Items, Number, Record, require_equal_lengths
+from seqrnn.errors import DataError
 from seqrnn.plots import style
 from seqrnn.plots.style import BLUE, GREEN, GREY, VERMILLION
 from seqrnn.registry import register
@@ -54,6 +55,7 @@ class Reach(Record):
         needed_lag: the lag of the first input that the task's targets depend on, if the task has a ``reach``.
         reach_at_needed_lag: reach at that lag.
         segments, sequences: how many were looked at.
+        receptive_field: how many of the latest inputs an output of the cell depends on; None: on all.
     """
 
     curve: Items[Number]
@@ -67,6 +69,7 @@ class Reach(Record):
     reach_at_needed_lag: Interval | None
     segments: int
     sequences: int
+    receptive_field: int | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Reach:
@@ -81,8 +84,14 @@ class ReachInstrument:
     result_type = Reach
 
     def measure(self, run: TrainedRun) -> Reach:
+        """
+        Raises:
+            DataError: the cell has no parameters that a gradient could train.
+        """
         from seqrnn.diagnosis.gradients import decay_rate, gradient_norms, half_life, reach_curve
 
+        if not any(True for _ in run.network.cell.parameters()):
+            raise DataError("the cell has no parameters, so it learns nothing by gradients that flow back")
         segments = run.segments()
         timesteps, count = run.affordable(
             *segments.inputs.shape[:2], gradients=True, least=(FEWEST_TIMESTEPS, FEWEST_SEGMENTS)
@@ -112,6 +121,7 @@ class ReachInstrument:
             reach_at_needed_lag=reach_at(needed) if needed is not None and needed <= last else None,
             segments=count,
             sequences=segments.sequences,
+            receptive_field=getattr(run.network.cell, "receptive_field", None),
         )
 
     def symptoms(self, result: Reach) -> Iterator[Finding]:
@@ -128,7 +138,18 @@ def vanishing(result: Reach) -> Iterator[Finding]:
         lag, reach = result.needed_lag, result.reach_at_needed_lag
     elif result.reach_at_window is not None and result.window is not None:
         lag, reach = result.window, result.reach_at_window
-    if reach.high < VANISHED:
+    field = result.receptive_field
+    if field is not None and lag >= field:
+        yield Finding(
+            name="receptive_field",
+            title="The cell does not look back far enough",
+            description=f"An output depends on the latest {field:,} timesteps alone, and {lag + 1:,} are wanted: "
+            "what is older changes nothing. More blocks (model.num_layers) or a larger kernel (model.kernel_size) "
+            "make it look back farther.",
+            evidence=[Evidence(quantity=f"reach at lag {lag}", interval=reach)],
+            remedies=["more blocks"],
+        )
+    elif reach.high < VANISHED:
         yield Finding(
             name="vanishing",
             title="Gradients vanish",

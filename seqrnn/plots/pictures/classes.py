@@ -16,7 +16,6 @@ from seqrnn.plots import images, style
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BLUE, GREY, INK, ORANGE, SKY, SMALL, TEXT, VERMILLION, Array
 
-KIND = "classification"
 ACROSS, DOWN = 10, 2  # of the first test images
 WORST_ACROSS, WORST_DOWN = 5, 4  # of the mistakes
 MOST_ANNOTATED = 12  # classes whose numbers fit into the matrix

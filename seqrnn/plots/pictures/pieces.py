@@ -15,7 +15,6 @@ from seqrnn.plots.facts import Facts
 from seqrnn.plots.pictures import sequences
 from seqrnn.plots.style import BAND, BLUE, GREY, PALE, VERMILLION, Array
 
-KIND = "regression"
 BEFORE = AFTER = 5  # pieces on either side of where the test begins
 MOST_ANIMATED = 10  # pieces
 SMALLEST = 1e-6  # error that differs visibly from none

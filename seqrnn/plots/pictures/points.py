@@ -14,7 +14,6 @@ from seqrnn.plots.facts import Facts
 from seqrnn.plots.pictures import sequences
 from seqrnn.plots.style import BLUE, GREY, PALE, VERMILLION, Array
 
-KIND = "regression"
 MOST_POINTS = 2000  # that can be distinguished
 
 

@@ -15,7 +15,6 @@ from seqrnn.plots import lines, style
 from seqrnn.plots.facts import Facts
 from seqrnn.plots.style import BAND, BLUE, GREEN, GREY, INK, INPUTS, ORANGE, PALE, SMALL, VERMILLION, Array
 
-KIND = "regression"
 FEW = 8  # judged timesteps of a sequence that do not make a line
 MOST_PANELS = 4  # outputs or inputs
 MOST_TIMESTEPS = 3000  # of the first sequence

@@ -17,8 +17,7 @@ from seqrnn.plots.facts import Facts
 from seqrnn.plots.pictures import classes
 from seqrnn.plots.style import INK, TEXT, Array
 
-__all__ = ["AXES", "KIND", "animate", "draw"]
-KIND = "classification"
+__all__ = ["AXES", "animate", "draw"]
 ACROSS, DOWN = 84, 10  # characters of the test text
 LETTER, FONT = 7.5, "DejaVu Sans Mono"  # points
 NO_LETTER = "\ufffd"

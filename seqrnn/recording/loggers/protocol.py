@@ -48,7 +48,8 @@ class Logger(Protocol):
     the command. If a later call raises, the run continues without the logger.
 
     Attributes of the class:
-        package: the module that it imports, and the extra of seqrnn that installs it (its name for ``pip``).
+        package: the module that it imports, and the extra of seqrnn that installs it (its name for ``pip``). It may
+            be left out where nothing needs to be installed.
 
     Attributes:
         identifier: by which it finds the run again when it is resumed; None: it needs none.

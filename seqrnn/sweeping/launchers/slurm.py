@@ -9,6 +9,7 @@ be distinguished from one that still waits.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,7 +146,8 @@ def _submitter(folder: Path, name: str, settings: SlurmSettings) -> Callable[[Su
                 additional_parameters=dict(settings.sbatch),
                 **{key: value for key, value in optional.items() if value is not None},
             )
-            return [str(job.job_id) for job in executor.map_array(call, names)]
+            with redirect_stderr(io.StringIO()):  # submitit prints there what it raises, too
+                return [str(job.job_id) for job in executor.map_array(call, names)]
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"hydra/launcher=slurm: the jobs were refused: {reason}") from None

@@ -99,6 +99,21 @@ def test_launchers_of_hydra_give_the_results_of_a_serial_sweep(
     assert weights(Path("serial")) == weights(Path("parallel"))
 
 
+def test_what_sbatch_refuses_is_printed_once(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    for name, text in (("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1"), ("squeue", "exit 0")):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    refused = command(*QUICK, "seed=1,2", "hydra.sweep.dir=sweep", "hydra/launcher=slurm")
+    assert refused.exit_code == 2
+    assert (refused.out + refused.err).count("invalid partition") == 1
+    assert "hydra/launcher=slurm: the jobs were refused: sbatch: error: invalid partition" in refused.err
+
+
 @pytest.fixture(scope="module")
 def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if shutil.which("slurmctld") is None or shutil.which("munged") is None or os.getuid() != 0:

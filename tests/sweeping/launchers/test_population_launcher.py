@@ -14,6 +14,7 @@ import pytest
 from helpers import Finished, model_settings
 from safetensors.numpy import load_file
 
+from seqrnn.monitor import Monitor
 from seqrnn.population import compatibility
 from seqrnn.population.members import Population
 from seqrnn.rundir.reader import RunReader
@@ -58,13 +59,25 @@ def assert_same_runs(one: str, other: str) -> None:
         assert RunReader(directory).config() == RunReader(alone).config()
 
 
-def test_members_leave_the_run_directories_that_they_leave_alone(command: Command) -> None:
+def test_members_leave_the_run_directories_that_they_leave_alone(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block_seconds: list[float] = []
+
+    class Noting(Monitor):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            block_seconds.append(settings["block_seconds"])
+            super().__init__(*arguments, **settings)
+
+    monkeypatch.setattr("seqrnn.api.Monitor", Noting)
     line = (*QUICK, "seed=0,1", "schedule.epochs=1")
     together = command(*line, *POPULATION)
     assert together.exit_code == 0, together.err
     assert together.out.count("] finished") == 2
     assert command(*line, "hydra.sweep.dir=alone", "sweep.jobs=1").exit_code == 0
     assert_same_runs("together", "alone")
+    # What a block costs each member is paid less often.
+    assert block_seconds == [1.0, 1.0, 0.1, 0.1]
 
 
 @pytest.mark.long
