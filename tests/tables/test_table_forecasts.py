@@ -121,8 +121,9 @@ def test_scores_of_one_target_are_in_its_units_and_of_several_in_their_deviation
     assert persistence[both]["rmse"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_several_targets_of_a_regression_are_scored_as_those_of_a_forecast(table: Path) -> None:
-    task = make_csv(table, target=["a", "b"], kind="regression", inputs=["a"])
+def test_several_targets_of_a_regression_are_scored_as_those_of_a_forecast(tmp_path: Path) -> None:
+    rows = (f"{day},{a:.6f},{b:.6f},{n % 5}" for n, (day, (a, b)) in enumerate(zip(days(300), series(), strict=True)))
+    task = make_csv(write_csv(tmp_path / "x.csv", "date,a,b,x", rows), target=["a", "b"], kind="regression")
     rng = np.random.default_rng(0)
     actual = rng.standard_normal((50, 1, 2))
     made = actual + rng.standard_normal((50, 1, 2)) * [1, 9]
