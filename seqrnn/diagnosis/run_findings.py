@@ -148,6 +148,16 @@ def _unsuitable_model(run: TrainedRun) -> Iterator[Finding]:
             "cell.",
             "orthogonal start",
         )
+    field = getattr(run.components.network.cell, "receptive_field", None)
+    reach = getattr(run.components.task, "reach", None) or 0
+    if field is not None and field < reach:
+        yield _finding(
+            "more blocks",
+            f"An output depends on the latest {field:,} timesteps alone, and the task depends on {reach:,}: what is "
+            "older changes nothing. More blocks (model.num_layers) or a larger kernel (model.kernel_size) make it "
+            "look back farther.",
+            evidence=_exact("receptive field by the timesteps that the task depends on", field / reach),
+        )
     if model.get("hidden_size", math.inf) <= FEW_UNITS:
         units = "a single unit" if model["hidden_size"] == 1 else f"{model['hidden_size']} units"
         yield _finding("more units", f"The network has {units}.")

@@ -160,7 +160,7 @@ class History:
                 else f"the rows that the run was trained on are {step.length} apart: send one for each of those times"
             )
             raise DataError(
-                f"its time, {now}, is {distance:g} steps of a {step} after {before}; {remedy}, or start=true "
+                f"its time, {now}, is {distance:g} steps of {step.length} after {before}; {remedy}, or start=true "
                 "where a new sequence begins"
             )
 

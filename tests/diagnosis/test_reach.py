@@ -92,7 +92,7 @@ def test_beyond_its_receptive_field_a_cell_is_not_said_to_vanish() -> None:
         cell.receptive_field = field
         result = reach.ReachInstrument().measure(by_hand(cell, task))
         found += [finding.name for finding in reach.vanishing(result)]
-    assert found == ["vanishing", "vanishing", "receptive_field"]
+    assert found == ["vanishing", "vanishing"]
 
 
 def test_the_lag_that_a_task_needs_is_that_of_the_first_input_that_counts() -> None:

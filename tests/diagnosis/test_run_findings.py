@@ -41,6 +41,7 @@ def found_in(overrides: Sequence[str], updates: int = 1000, **metrics: Sequence[
         (["schedule.carry=false"], 1000, "carry"),
         (["model.hidden_size=2"], 1000, "few_units"),
         (["++model.init_std={cell.stack.weight_hh_l0: 5.0}"], 1000, "initial_scale"),
+        (["model=tcn", "model.num_layers=1", "model.kernel_size=2"], 1000, "receptive_field"),
     ],
 )
 def test_a_setting_that_stands_out_is_found(overrides: list[str], updates: int, name: str) -> None:
@@ -50,7 +51,7 @@ def test_a_setting_that_stands_out_is_found(overrides: list[str], updates: int, 
 @pytest.mark.parametrize(
     "overrides",
     [[], ["schedule.warmup=100"], ["schedule.update_every=40"], ["schedule.window=null"], ["model=irnn"],
-     ["schedule.window=5", "schedule.stride=1"], ["schedule.max_updates=400"]],
+     ["model=tcn"], ["schedule.window=5", "schedule.stride=1"], ["schedule.max_updates=400"]],
     ids=" ".join,
 )  # fmt: skip
 def test_what_is_usual_is_no_finding(overrides: list[str]) -> None:

@@ -138,18 +138,9 @@ def vanishing(result: Reach) -> Iterator[Finding]:
         lag, reach = result.needed_lag, result.reach_at_needed_lag
     elif result.reach_at_window is not None and result.window is not None:
         lag, reach = result.window, result.reach_at_window
-    field = result.receptive_field
-    if field is not None and lag >= field:
-        yield Finding(
-            name="receptive_field",
-            title="The cell does not look back far enough",
-            description=f"An output depends on the latest {field:,} timesteps alone, and {lag + 1:,} are wanted: "
-            "what is older changes nothing. More blocks (model.num_layers) or a larger kernel (model.kernel_size) "
-            "make it look back farther.",
-            evidence=[Evidence(quantity=f"reach at lag {lag}", interval=reach)],
-            remedies=["more blocks"],
-        )
-    elif reach.high < VANISHED:
+    if result.receptive_field is not None and lag >= result.receptive_field:
+        return  # it ends there by design: a finding that is read from the config
+    if reach.high < VANISHED:
         yield Finding(
             name="vanishing",
             title="Gradients vanish",
