@@ -18,7 +18,8 @@ class LRDecay:
     constant: 1. cosine: from 1 to ``final`` along half a cosine (Loshchilov & Hutter 2017, eq. 5, one cycle).
     onecycle: up from 1/25 to 1 over the first 30 % of the updates, then down to ``final``, both along half a
     cosine (Smith & Topin 2018; the momentum is left alone). step: times ``reduction`` every ``every`` updates.
-    plateau: times ``reduction`` whenever ``patience`` evaluations in a row brought no lower validation loss.
+    plateau: times ``reduction`` whenever ``patience`` evaluations in a row brought no lower validation loss than any
+    before, that of the untrained network included.
     ``warmup`` updates of linear increase come before any of them, and the shape is laid over what remains.
 
     Args:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ UNKNOWN: dict[str, Any] = {  # of a summary that lacks what is always asked for
     "status": "unknown", "model": "", "loss": "", "input_size": 0, "output_size": 0, "updates": 0, "test": {},
     "baselines": {},
 }  # fmt: skip
+COUNTS = {"timesteps", "updates", "epoch"}  # columns of the metrics
 Which = Literal["tested", "best"]
 NETWORKS = {"tested": WEIGHTS, "best": BEST}
 
@@ -71,10 +73,15 @@ class Run:
 
     @property
     def metrics(self) -> Any:
-        """The rows of metrics.jsonl as a pandas DataFrame; NaN where a row has no value."""
+        """The rows of metrics.jsonl as a pandas DataFrame; NaN where a row has no value. Counts (timesteps, updates,
+        epoch) are whole numbers."""
         import pandas
 
-        return pandas.DataFrame(self._reader.metrics())
+        columns: dict[str, NDArray[Any]] = dict(self._reader.metrics())
+        for name in COUNTS & columns.keys():
+            if (np.mod(columns[name], 1) == 0).all() and (np.abs(columns[name]) < 2**53).all():
+                columns[name] = columns[name].astype(np.int64)
+        return pandas.DataFrame(columns)
 
     @property
     def predictions(self) -> dict[str, NDArray[Any]]:

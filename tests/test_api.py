@@ -75,6 +75,8 @@ def test_a_run_has_its_parts(drawn: Path) -> None:
     assert "model.hidden_size=5" in run.overrides
     assert isinstance(run.metrics, pandas.DataFrame)
     assert list(run.metrics["updates"])[-1] == 4
+    kinds = {name: run.metrics[name].dtype.kind for name in ("timesteps", "updates", "epoch", "train_loss")}
+    assert kinds == {"timesteps": "i", "updates": "i", "epoch": "i", "train_loss": "f"}
     assert run.predictions["outputs"].shape == run.predictions["targets"].shape
 
 

@@ -141,6 +141,20 @@ def test_what_is_no_file_of_code_is_neither_read_nor_waited_for(tmp_path: Path, 
     assert "for this process only" in process.printed or Process(tmp_path, b"").fetch() == CODE
 
 
+@only_posix
+@pytest.mark.parametrize("what", ["pipe", "link"])
+@pytest.mark.parametrize("of", ["owner", "seconds"])
+def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path: Path, what: str, of: str) -> None:
+    path = CodeFile(tmp_path, "forward", KEY).owner if of == "owner" else cache._record(tmp_path, "forward")
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    os.mkfifo(path) if what == "pipe" else path.symlink_to(mine)
+    process = Process(tmp_path)
+    assert process.fetch() == Process(tmp_path, b"").fetch() == CODE
+    assert process.compiled == 1
+    assert mine.read_text() == "mine"
+
+
 def test_the_code_of_one_function_is_not_taken_for_that_of_another(tmp_path: Path) -> None:
     Process(tmp_path).fetch()
     other = CodeFile(tmp_path, "forward", b"another key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Format(Protocol):
 
 
 class Onnx:
-    """ONNX, run by onnxruntime and others."""
+    """ONNX, run by onnxruntime and others. onnxruntime's reports of its use to its makers are switched off."""
 
     suffix = ".onnx"
     packages: Sequence[str] = ("onnx", "onnxruntime", "onnxscript")
@@ -83,6 +84,7 @@ class Onnx:
             exported.save(path)
 
     def load(self, path: Path) -> Function:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

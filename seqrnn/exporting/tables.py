@@ -141,7 +141,7 @@ def _inputs(own: Preprocessing) -> Iterator[Input]:
 
 def _inputs_of(own: Preprocessing, feature: Feature, distance: int) -> Iterator[Input]:
     name, suffix = feature.column, f" (t+{distance})" if distance else ""
-    where = f" {distance} timesteps later" if distance else ""
+    where = f" {distance} timestep{'s' * (distance > 1)} later" if distance else ""
     if feature.kind == "category":
         for label in feature.categories:
             meaning = f"1 where {name}{where} is {label}, else 0"

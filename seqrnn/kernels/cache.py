@@ -159,8 +159,8 @@ def _compile_and_keep(
     duration = time.perf_counter() - began
     seconds = f"compiled {name} in {duration:.1f} s"
     if folder.path is not None:
-        with suppress(OSError):
-            _record(folder.path, name).write_text(f"{duration:.3f}", encoding="utf-8")
+        with suppress(OSError), replacing(_record(folder.path, name)) as temporary:
+            temporary.write_text(f"{duration:.3f}", encoding="utf-8")
     if file is not None and not folder.reason:
         try:
             file.write(code)
@@ -178,8 +178,11 @@ def _record(folder: Path, name: str) -> Path:
 
 def _seconds_before(folder: Folder, name: str) -> float | None:
     """Returns how long the function took the last time on this machine; None if nobody knows."""
+    record = _record(folder.path, name) if folder.path else None
+    if record is None or not record.is_file():
+        return None
     try:
-        found = float(_record(folder.path, name).read_text(encoding="utf-8")) if folder.path else math.nan
+        found = float(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if math.isfinite(found) else None
@@ -255,8 +258,8 @@ class CodeFile:
             yield
             return
         try:
-            with suppress(OSError):
-                self.owner.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
+            with suppress(OSError), replacing(self.owner) as temporary:
+                temporary.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
             yield
         finally:
             with suppress(OSError):

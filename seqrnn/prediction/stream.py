@@ -161,7 +161,7 @@ def open_learning(trained: TrainedRun, rate: float | None) -> LearningStream:
 def announce_limits(preprocessing: Preprocessing) -> None:
     """Says in what rows that come one by one differ from those of a file."""
     if preprocessing.resample:
-        announce(f"note: the run averages rows over a {preprocessing.step}: send averages, one row for each")
+        announce(f"note: the run averages rows over {preprocessing.step.length}: send averages, one row for each")
     if preprocessing.ahead:
         names = ", ".join(feature.column for feature in preprocessing.ahead)
         announce(f"note: what {names} will be is not known in a stream, and is taken to stay as it is")

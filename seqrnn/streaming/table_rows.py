@@ -154,8 +154,8 @@ class History:
             raise DataError(f"its time, {now}, is not after {before}; send rows in the order of their times")
         if self.preprocessing.gaps and abs(distance - 1) > 1e-6:
             raise DataError(
-                f"its time, {now}, is {distance:g} steps of a {step} after {before}; send the rows in between, with "
-                "null where nothing is known, or start=true"
+                f"its time, {now}, is {distance:g} steps of {step.length} after {before}; send the rows in between, "
+                "with null where nothing is known, or start=true"
             )
 
 

@@ -22,7 +22,7 @@ from seqrnn.diagnosis.budget import TooSlow
 from seqrnn.diagnosis.instruments.data_size import DataSizeInstrument
 from seqrnn.diagnosis.instruments.future import FutureInstrument
 from seqrnn.diagnosis.instruments.inputs import InputsInstrument, far_from_standardised, moments
-from seqrnn.diagnosis.instruments.labels import Labels, LabelsInstrument, line, told_apart
+from seqrnn.diagnosis.instruments.labels import Labels, LabelsInstrument, line, separated
 from seqrnn.diagnosis.instruments.left_out import LeftOutInstrument
 from seqrnn.diagnosis.instruments.losses import Losses, LossesInstrument, as_trial, share_of_outliers
 from seqrnn.diagnosis.intervals import Interval
@@ -218,7 +218,7 @@ def test_a_forecast_is_no_fault(ahead: int) -> None:
     walk = drawn().cumsum(dim=0)
     for task in (Given(walk, walk.roll(-ahead, 0)), Given(walk, walk.roll(-ahead, 0) - walk)):
         task.data.chunk.valid[-ahead:] = False
-        with pytest.raises(DataError, match="later inputs"):
+        with pytest.raises(DataError, match="taken for a forecast"):
             FutureInstrument().measure(run_of(task))
     declared: Any = Given(drawn(), drawn(1))
     declared.is_forecast = True
@@ -321,7 +321,7 @@ def test_a_line_is_not_moved_by_wrong_targets() -> None:
     targets[::4] = 9.0
     assert line(outputs, targets) == pytest.approx(2 * outputs + 0.5, abs=0.02)
     right = np.random.default_rng(0).normal(size=(2000, 2)) @ np.array([[1.0, 0.9], [0.0, 0.1]])  # all alike
-    assert abs(told_apart(0.05 * right, np.random.default_rng(1).normal(size=(2000, 2)))[1]) < 0.01
+    assert abs(separated(0.05 * right, np.random.default_rng(1).normal(size=(2000, 2)))[1]) < 0.01
 
 
 # --- Inputs that are left out, little data, the loss

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,16 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) 
     path.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         FORMATS["torch"].write(trace(network, 2, Units(), "one"), names_of(network), "one", "{}", path)
+
+
+def test_onnxruntime_is_imported_with_its_reports_to_its_makers_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    (tmp_path / "onnxruntime.py").write_text("import os\nraise OSError(os.environ['ORT_DISABLE_TELEMETRY'])\n")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OSError, match=r"^1$"):
+        FORMATS["onnx"].load(tmp_path / "model.onnx")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

@@ -172,3 +172,15 @@ def test_a_lower_limit_that_is_not_below_the_upper_one_is_refused(limits: tuple[
     low, high = limits
     with pytest.raises(ConfigError, match=rf"task\.low={low}: must be below task\.high={high}"):
         make_task("integral", low=low, high=high)
+
+
+@pytest.mark.parametrize(("loss", "timesteps"), [("l1", 20), ("mse", 20), ("l1", 100)])
+def test_the_constant_is_the_best_one_for_sequences_as_long_as_those_of_the_test(loss: str, timesteps: int) -> None:
+    task = make_task("integral", loss=loss, test_timesteps=timesteps, test_sequences=3000)
+    chunk = whole(task.test()[0])
+    predictor = task.baselines()["constant (median)" if loss == "l1" else "constant (mean)"]
+    errors = [
+        (one - chunk.targets).abs().pow(1 if loss == "l1" else 2).mean().item()
+        for one in (predictor(chunk), *torch.linspace(0, 1, 101))
+    ]
+    assert errors[0] < 1.01 * min(errors[1:])

@@ -48,7 +48,7 @@ FARTHEST = 100  # timesteps that a forecast may look ahead
 SLIPS = (2, 3)  # timesteps ahead of targets that may have been meant to be those of the next timestep
 COPIED = 1e-3  # of a target's variance: what later inputs may leave open about targets that are these
 FORETOLD = 0.8  # of what inputs of the present leave open about a forecast's target
-TOLD = 1e-4  # of a target's variance: what is left open where the present tells it
+DETERMINED = 1e-4  # of a target's variance: what is left open where the present tells it
 
 
 class Future(Record):
@@ -108,7 +108,7 @@ class FutureInstrument:
             made = compare(run, {"delayed": (delayed(steps, steps), {})}, base=delayed(0, steps))["delayed"]
             return result.model_copy(update={"effect": made.effect, "part": made.part})
         if horizon is not None or is_foretold(found):
-            raise DataError("its targets are later inputs: it is a forecast")
+            raise DataError("inputs of a later timestep tell its targets, so it is taken for a forecast")
         ratios = ratios_of(run, found)
         result = Future(ahead=list(AHEAD), ratios=ratios, independent=found.independent)
         least = min(ratio.value for ratio in ratios)
@@ -183,7 +183,7 @@ def is_foretold(found: Seen) -> bool:
         if len(wanted) < 4 * later.shape[1] + 16:
             continue
         alone, both = _line_errors(present, wanted), _line_errors(np.concatenate([present, later], axis=1), wanted)
-        is_open = alone > TOLD * ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
+        is_open = alone > DETERMINED * ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0)
         if (both[is_open] < (1 - FORETOLD) * alone[is_open]).any():
             return True
     return False

@@ -248,7 +248,7 @@ def _numbers(found: Seen) -> Judged:
     fitted = np.stack([line(*pair) for pair in zip(outputs.T, wanted.T, strict=True)], axis=1)
     rng = np.random.default_rng(0)
     errors, *others = [wanted - fitted, *(rng.permutation(wanted) - fitted for _ in range(SWAPS))]
-    mixture, gain = told_apart(errors, others[0])
+    mixture, gain = separated(errors, others[0])
     is_wrong[is_usual] = wrong = mixture(errors) > 0.5
     expected = zeros.copy()
     expected[is_usual] = np.mean([mixture(one) > 0.5 for one in others], axis=0)
@@ -256,7 +256,7 @@ def _numbers(found: Seen) -> Judged:
     return Judged(is_wrong, expected, zeros, learned, gain)
 
 
-def told_apart(errors: Numbers, others: Numbers) -> tuple[Callable[[Numbers], Numbers], float]:
+def separated(errors: Numbers, others: Numbers) -> tuple[Callable[[Numbers], Numbers], float]:
     """Tells errors (N, C) of targets that are right from those of targets that belong elsewhere, by a mixture of
     Student's t and of the density of the latter, fitted by expectation and maximisation.
 
