@@ -228,7 +228,8 @@ class Search:
             ]  # fmt: skip
             asked = [*unsure, ("", {}, 1.0)]
             seconds_more = count * sum(trials.seconds_of(change, part * length) for _, change, length in asked)
-            if not unsure or seconds_more / trials.workers >= min(allowed, CONFIRMING * trials.budget.remaining):
+            limit = allowed if count == CONFIRMED else min(allowed, CONFIRMING * trials.budget.remaining)
+            if not unsure or seconds_more / trials.workers >= limit:
                 break
             count *= 2
             surer = {trial.name: trial for trial in self._measure(unsure, part, count)}

@@ -16,6 +16,8 @@ put together (a normalised score, as of Papadopoulos et al. 2002), and the ends 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,56 +86,102 @@ def scales(residuals: Array) -> Array:
     return found
 
 
-def adaptive(calibration: Array, residuals: Array, confidence: float, rate: float = RATE) -> tuple[Array, Array]:
-    """Returns how far intervals reach from consecutive forecasts, each made with what was known at its origin.
-
-    At timestep t, the actual value h steps after an origin is known of the origins up to t − h. Unlike in Gibbs &
-    Candès, an interval is never infinite: where the level asks for that, it ends at the most extreme recent residual.
-    The series share their intervals. Of very many forecasts, consecutive ones do, too (at most ``MOST_CORRECTIONS``
-    different ones are made).
+@dataclass(frozen=True)
+class Adapted:
+    """How far adaptive intervals reach from their forecasts.
 
     Args:
-        calibration: (M, N, H, K): residuals before the first forecast, in the order of time.
-        residuals: (T, N, H, K): those of the forecasts, of which each is used when it is known. NaN is left out.
-        rate: γ of Gibbs & Candès.
-
-    Returns:
-        The lower and the upper ends (T + 1, H, K); the last are those of a forecast after the last timestep. NaN
-        where fewer than ``least_residuals`` residuals are known.
+        lower, upper: (T, N, H, K); NaN where too few residuals were known, and where there is no forecast.
+        last: the lower and the upper end, (H, K) each, of a forecast that comes after all of these.
     """
-    timesteps, series, horizon, targets = residuals.shape
+
+    lower: Array
+    upper: Array
+    last: tuple[Array, Array]
+
+
+def forecasts_made(residuals: Array, times: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns (T, N) which timesteps of each series have a forecast: not those before its first residual, which set
+    the state, nor those that repeat its last time, which pad it.
+
+    Args:
+        residuals: (T, N, H, K).
+        times: (T, N).
+    """
+    made: NDArray[np.bool_] = np.maximum.accumulate(~np.isnan(residuals).all(axis=(2, 3)), axis=0)
+    made[1:] &= times[1:] > times[:-1]
+    return made
+
+
+def adaptive(
+    calibration: Array,
+    residuals: Array,
+    times: NDArray[Any],
+    confidence: float,
+    *,
+    rate: float = RATE,
+    most: int = MOST_CORRECTIONS,
+) -> Adapted:
+    """Returns how far intervals reach from forecasts, each made with what was known at its origin.
+
+    The actual value h steps after an origin is known h timesteps of its series later. The series share their
+    intervals: one of some time is corrected by the values of all series that were known by then, so that their rows
+    need not be those of the same times. Unlike in Gibbs & Candès, an interval is never infinite: where the level asks
+    for that, it ends at the most extreme recent residual.
+
+    Args:
+        calibration: (M, H, K): residuals that are known before the first forecast, in the order of time.
+        residuals: (T, N, H, K): those of the forecasts, of which each is used when it is known. NaN is left out.
+        times: (T, N), of the origins, ascending in each series; repeated where a series is padded at its end.
+        rate: γ of Gibbs & Candès.
+        most: different intervals. Where there are more times, consecutive ones share one.
+    """
+    series, horizon, targets = residuals.shape[1:]
     tail, least = (1 - confidence) / 2, least_residuals(confidence)
     steps = np.arange(horizon)
-    known = np.full((timesteps + 1, *residuals.shape[1:]), np.nan)  # at [t, :, h]: what becomes known at t
-    for step in steps:
-        known[step + 1 :, :, step] = residuals[: max(0, timesteps - step), :, step]
+    made = forecasts_made(residuals, times)
+    moments = np.zeros(times.shape, np.int64)  # the number of each time among all of them
+    moments[made] = np.unique(times[made], return_inverse=True)[1].ravel()
+    count = int(moments[made].max(initial=-1)) + 1
+
+    # Residuals become known at a forecast of their series, or behind its last one, which is after all times.
+    rows, columns = np.nonzero(made)
+    behind = np.where(made.any(axis=0), len(made) - made[::-1].argmax(axis=0), 0)
+    rows, columns = np.concatenate([rows, behind]), np.concatenate([columns, np.arange(series)])
+    when = np.concatenate([moments[made], np.full(series, count)])
+    order = np.argsort(when, kind="stable")
+    rows, columns, when = rows[order], columns[order, None], when[order]
+    origins = rows[:, None] - 1 - steps  # (R, H)
+    known = np.where(
+        (origins >= 0)[..., None], residuals[np.maximum(origins, 0), columns, steps], np.nan
+    )  # (R, H, K)
+    made_at = moments[np.maximum(origins, 0), columns]  # (R, H)
+    begins = np.searchsorted(when, np.arange(count + 2))
+
     history = np.concatenate([calibration, known])
-    window = max(1, MOST_RECENT // series)  # timesteps
-    lower = np.full((timesteps + 1, horizon, targets), np.nan)
+    lower = np.full((count + 1, horizon, targets), np.nan)  # by moment, the last one after all times
     upper = lower.copy()
     levels = np.full((2, horizon, targets), tail)  # of misses below and above
     ordered, counts = np.empty((0, horizon, targets)), np.zeros((horizon, targets), np.int64)
-    each = -(-(timesteps + 1) // MOST_CORRECTIONS)
-    for number, begin in enumerate(range(0, timesteps + 1, each)):
+    each = -(-(count + 1) // most)
+    for number, moment in enumerate(range(0, count + 1, each)):
         if number % SORT_EVERY == 0:
-            end = len(calibration) + begin + 1
-            recent = history[max(0, end - window) : end].reshape(-1, horizon, targets)
-            ordered = np.sort(recent, axis=0)  # NaN last
+            latest, end = len(calibration) + begins[moment : moment + 2]
+            ordered = np.sort(history[max(0, min(latest, end - MOST_RECENT)) : end], axis=0)  # NaN last
             counts = (~np.isnan(ordered)).sum(axis=0)
-        now = np.arange(max(1, begin - each + 1), begin + 1)[:, None]  # (t, 1)
-        origins = now - 1 - steps  # (t, H), of the forecasts whose actual values become known
-        latest = np.maximum(origins, 0)
-        low, high = (np.where(origins[..., None] >= 0, ends[latest, steps], np.nan) for ends in (lower, upper))
-        value = known[now[:, 0]]  # (t, N, H, K)
-        judged = ~np.isnan(value) & ~np.isnan(low[:, None])
-        misses = np.stack([value < low[:, None], value > high[:, None]]) & judged
-        count = judged.sum(axis=1)  # (t, H, K)
-        shares = misses.sum(axis=2) / np.maximum(count, 1)
-        levels = np.clip(levels + np.where(count > 0, rate * (tail - shares), 0.0).sum(axis=1), 0.0, 0.5)
+        bounds = begins[max(0, moment - each + 1) : moment + 2]
+        now, firsts = slice(bounds[0], bounds[-1]), bounds[:-1] - bounds[0]
+        low, high = (ends[made_at[now], steps] for ends in (lower, upper))  # (R, H, K)
+        judged = ~np.isnan(known[now]) & ~np.isnan(low)
+        misses = np.stack([known[now] < low, known[now] > high]) & judged
+        judged_then = np.add.reduceat(judged.astype(np.int64), firsts, axis=0)  # (moments, H, K)
+        shares = np.add.reduceat(misses.astype(np.int64), firsts, axis=1) / np.maximum(judged_then, 1)
+        levels = np.clip(levels + np.where(judged_then > 0, rate * (tail - shares), 0.0).sum(axis=1), 0.0, 0.5)
         low, high = _ends(ordered, counts, levels)
-        group = slice(begin, begin + each)
+        group = slice(moment, moment + each)
         lower[group], upper[group] = np.where(counts >= least, [low, high], np.nan)
-    return lower, upper
+    at_rows = [np.where(made[..., None, None], ends[moments], np.nan) for ends in (lower, upper)]
+    return Adapted(at_rows[0], at_rows[1], (lower[-1], upper[-1]))
 
 
 def _ends(ordered: Array, counts: NDArray[np.int64], levels: Array) -> tuple[Array, Array]:

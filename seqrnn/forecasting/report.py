@@ -20,6 +20,7 @@ CONFIDENCES = (0.5, 0.8, 0.9, 0.95)
 SHOWN = 0.9  # the confidence that summaries and pictures show
 LEAST_COVERED = 20  # values of a series, without which its coverage is too uncertain
 USUAL_COVERAGE = (0.85, 0.95)  # of intervals of 90 %; beyond, a run says so
+LEAST_CORRECTIONS = 100  # of the intervals of a series that shares no time with others
 MOST_LAGS = 50  # of the autocorrelation
 MOST_STORED = 2**22  # numbers in each array of forecast.npz
 
@@ -34,12 +35,14 @@ class Forecasts:
         made: by predictor, (T, N, H, K). The network is the first.
         series: what tells the N series apart; empty: they are those of the other data in the same order, if they are
             as many.
+        share_time: whether times of different series can be compared, which numbers of rows cannot.
     """
 
     times: NDArray[Any]
     actual: Array
     made: Mapping[str, Array]
     series: tuple[str, ...] = ()
+    share_time: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,33 +145,34 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
     calibration, own = (one.actual - one.made[network] for one in (validation, test))
     unscaled = _pooled(calibration)
     scales = np.ones((own.shape[1], targets))
-    same = _same_series(calibration, validation.series, own.shape[1], test.series)
-    has_scales = same is not None and same.shape[1] > 1 and bool(labels.series)
-    if same is None:
-        calibration = _reshaped(calibration, own.shape[1])
-    elif has_scales:
-        scales = conformal.scales(same)
-        calibration, own = same / scales[:, None], own / scales[:, None]
+    same = _same_series(validation, test)
+    has_scales = same is not None and own.shape[1] > 1 and bool(labels.series)
+    times = validation.times
+    if same is not None:
+        times = times[:, same]
+        calibration = np.where((same >= 0)[:, None, None], np.take(calibration, same, axis=1), np.nan)
+    if has_scales:
+        scales = conformal.scales(calibration)
+        calibration, own = calibration / scales[:, None], own / scales[:, None]
+    calibration = _in_order_of_time(calibration, times)
     intervals = []
     for confidence in CONFIDENCES:  # the ends of one confidence at a time: there may be millions
-        ends = conformal.adaptive(calibration, own, confidence)
+        ends = _adapted(calibration, own, test, confidence)
         split = conformal.split(unscaled, confidence)
-        covered = _covered(own, ends[0][:-1], ends[1][:-1])
+        covered = _covered(own, ends.lower, ends.upper)
         split_covered = _share(_covered(own * scales[:, None], *split))
-        intervals.append(_interval(covered, split_covered, ends, split, confidence, labels.series))
+        intervals.append(_interval(covered, split_covered, ends.last, split, confidence, labels.series))
         if confidence == SHOWN:
-            lower, upper = ends
-            by_series = metrics.mean(covered, (0, 2, 3))
+            lower, upper = ends.lower * scales[:, None], ends.upper * scales[:, None]
+            within, by_series = covered, metrics.mean(covered, (0, 2, 3))
+            after = (ends.last[1] - ends.last[0]) * scales.mean(axis=0)
         del ends, covered
     scores, by_step = {}, {}
     units = np.array(labels.units or (1.0,) * targets)
     for name, made in test.made.items():
         pooled = _pooled(validation.actual - validation.made[name])
         crps = metrics.crps(test.actual, made, pooled) / units
-        if name == network:
-            covered = _covered(own, lower[:-1], upper[:-1])
-        else:
-            covered = _covered(test.actual - made, *conformal.split(pooled, SHOWN))
+        covered = within if name == network else _covered(test.actual - made, *conformal.split(pooled, SHOWN))
         axes = (0, 1)
         scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
         by_step[name] = {
@@ -176,6 +180,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             "rmse": _over_targets(metrics.rmse(test.actual, made, axes) / units),
             "coverage_90": _over_targets(metrics.mean(covered, axes)),
         }
+    widths = np.concatenate([_pooled(upper - lower), after[None]])
     first = (own * scales[:, None])[:, :, 0]  # (T, N, K): one step ahead
     summary = {
         "horizon": horizon,
@@ -185,7 +190,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         "is_dated": np.issubdtype(test.times.dtype, np.datetime64),
         "period": labels.period,
         "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
-        "width_90": float(metrics.mean((upper - lower) * scales.mean(axis=0) / units)),
+        "width_90": float(metrics.mean(widths / units)),
         "coverage_by_series": [float(share) for share in by_series[: len(labels.series)]],
         "intervals": [
             {
@@ -217,20 +222,36 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             },
             intervals=intervals,
         ),
-        _arrays(test, network, lower[:-1], upper[:-1], scales),
+        _arrays(test, network, lower, upper),
         verdict(test.actual, test.made, network, units),
     )
+
+
+def _adapted(calibration: Array, residuals: Array, test: Forecasts, confidence: float) -> conformal.Adapted:
+    """Returns the adaptive intervals of the test data. Series that share no time know nothing of each other: the
+    intervals of each follow its own values, and only those after all forecasts have followed the values of all."""
+    together = conformal.adaptive(calibration, residuals, test.times, confidence)
+    series = test.times.shape[1]
+    if test.share_time or series == 1:
+        return together
+    most = max(LEAST_CORRECTIONS, conformal.MOST_CORRECTIONS // series)
+    alone = [
+        conformal.adaptive(calibration, residuals[:, [n]], test.times[:, [n]], confidence, most=most)
+        for n in range(series)
+    ]
+    lower, upper = (np.concatenate([getattr(one, side) for one in alone], axis=1) for side in ("lower", "upper"))
+    return conformal.Adapted(lower, upper, together.last)
 
 
 def _interval(
     covered: Array,
     split_coverage: float | None,
-    adaptive: tuple[Array, Array],
+    last: tuple[Array, Array],
     split: tuple[Array, Array],
     confidence: float,
     series: Sequence[str],
 ) -> Interval:
-    lower, upper = adaptive
+    lower, upper = last
     worst_series, worst_coverage = _worst(covered, series)
     return Interval(
         confidence=confidence,
@@ -238,8 +259,8 @@ def _interval(
         worst_series=worst_series,
         worst_coverage=worst_coverage,
         split_coverage=split_coverage,
-        lower=as_lists(lower[-1]),
-        upper=as_lists(upper[-1]),
+        lower=as_lists(lower),
+        upper=as_lists(upper),
         split_lower=as_lists(split[0]),
         split_upper=as_lists(split[1]),
     )
@@ -256,27 +277,22 @@ def _worst(covered: Array, names: Sequence[str]) -> tuple[str | None, float | No
     return names[worst], float(shares[worst])
 
 
-def _same_series(values: Array, own: tuple[str, ...], series: int, others: tuple[str, ...]) -> Array | None:
-    """Returns validation data (T, N', H, K) of the N series of the test data, in their order: NaN where one has none.
-    None: all its series are others."""
-    if not own or not others:
-        return values if values.shape[1] == series else None
-    places = {name: number for number, name in enumerate(own)}
-    known = [number for number, name in enumerate(others) if name in places]
-    if not known:
-        return None
-    found = np.full((len(values), series, *values.shape[2:]), np.nan)
-    found[:, known] = values[:, [places[others[number]] for number in known]]
+def _same_series(validation: Forecasts, test: Forecasts) -> NDArray[np.int64] | None:
+    """Returns the number of each of the test data's series among those of the validation data, -1 for one that is not
+    there. None: all of them are others."""
+    count = test.times.shape[1]
+    if not validation.series or not test.series:
+        return np.arange(count) if validation.times.shape[1] == count else None
+    places = {name: number for number, name in enumerate(validation.series)}
+    found = np.array([places.get(name, -1) for name in test.series])
+    return found if (found >= 0).any() else None
+
+
+def _in_order_of_time(residuals: Array, times: NDArray[Any]) -> Array:
+    """Returns residuals (T, N, H, K) as (M, H, K), without timesteps that have no forecast."""
+    made = conformal.forecasts_made(residuals, times)
+    found: Array = residuals[made][np.argsort(times[made], kind="stable")]
     return found
-
-
-def _reshaped(values: Array, series: int) -> Array:
-    """Returns (T, N, H, K) with another number of series, and rows of NaN where the last timestep is not full."""
-    pooled = _pooled(values)
-    timesteps = -(-len(pooled) // series)
-    padded = np.full((timesteps * series, *pooled.shape[1:]), np.nan)
-    padded[: len(pooled)] = pooled
-    return padded.reshape(timesteps, series, *pooled.shape[1:])
 
 
 def _pooled(values: Array) -> Array:
@@ -285,9 +301,8 @@ def _pooled(values: Array) -> Array:
 
 
 def _covered(residuals: Array, lower: Array, upper: Array) -> Array:
-    """Returns 1 where a residual (T, N, H, K) lies within its interval, (T, H, K) or (H, K); NaN where either is
+    """Returns 1 where a residual (T, N, H, K) lies within its interval, (T, N, H, K) or (H, K); NaN where either is
     missing."""
-    lower, upper = (ends[:, None] if ends.ndim == 3 else ends for ends in (lower, upper))
     unknown = np.isnan(residuals) | np.isnan(lower) | np.isnan(upper)
     return np.where(unknown, np.nan, (lower <= residuals) & (residuals <= upper))
 
@@ -336,11 +351,11 @@ def _residuals(residuals: Array) -> dict[str, Any]:
     }
 
 
-def _arrays(test: Forecasts, network: str, lower: Array, upper: Array, scales: Array) -> dict[str, NDArray[Any]]:
+def _arrays(test: Forecasts, network: str, lower: Array, upper: Array) -> dict[str, NDArray[Any]]:
     """Returns the last timesteps, and the first series, of times, actual values, forecasts and interval ends.
 
     Args:
-        lower, upper: (T, H, K), to be multiplied by the scales (N, K) of the series.
+        lower, upper: (T, N, H, K), from the forecasts.
     """
     timesteps, series, horizon, targets = test.actual.shape
     each = horizon * targets
@@ -351,6 +366,6 @@ def _arrays(test: Forecasts, network: str, lower: Array, upper: Array, scales: A
         "times": times.astype("datetime64[ns]").astype(np.int64) if times.dtype.kind == "M" else times,
         "actual": test.actual[last, :kept],
         "forecast": test.made[network][last, :kept],
-        "lower": lower[last, None] * scales[:kept, None],
-        "upper": upper[last, None] * scales[:kept, None],
+        "lower": lower[last, :kept],
+        "upper": upper[last, :kept],
     }

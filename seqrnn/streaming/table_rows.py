@@ -153,9 +153,15 @@ class History:
         if pair[1] <= pair[0]:
             raise DataError(f"its time, {now}, is not after {before}; send rows in the order of their times")
         if self.preprocessing.gaps and abs(distance - 1) > 1e-6:
+            is_whole = distance > 1 and abs(distance - round(distance)) < 1e-6
+            remedy = (
+                "send the rows in between, with null (in CSV: an empty cell) where nothing is known"
+                if is_whole
+                else f"the rows that the run was trained on are {step.length} apart: send one for each of those times"
+            )
             raise DataError(
-                f"its time, {now}, is {distance:g} steps of {step.length} after {before}; send the rows in between, "
-                "with null where nothing is known, or start=true"
+                f"its time, {now}, is {distance:g} steps of {step.length} after {before}; {remedy}, or start=true "
+                "where a new sequence begins"
             )
 
 

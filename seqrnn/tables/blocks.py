@@ -86,7 +86,9 @@ class _Parsing:
     def parse_options(self) -> Any:
         import pyarrow.csv
 
-        return pyarrow.csv.ParseOptions(delimiter=self.options.delimiter, ignore_empty_lines=False)
+        return pyarrow.csv.ParseOptions(
+            delimiter=self.options.delimiter, ignore_empty_lines=False, newlines_in_values=True
+        )
 
     def __enter__(self) -> _Parsing:
         return self

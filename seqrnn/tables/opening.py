@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from seqrnn import device
 from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.naive import best_period
+from seqrnn.tables.cells import short
 from seqrnn.tables.counting import NOWHERE, latest, parts_of, reasons_of
 from seqrnn.tables.dataset import Dataset, DataSummary, FileSummary
 from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, encode
@@ -306,7 +307,7 @@ def _joined(
             if not ((found if judged_by is None else judged_by) == part).any():
                 raise DataError(
                     f"{name} data: no timestep has a target that counts, because values of "
-                    f"{', '.join(map(printable, preprocessing.targets))} are missing there; see task.validation and "
+                    f"{', '.join(map(short, preprocessing.targets))} are missing there; see task.validation and "
                     "task.test, or take a shorter task.horizon"
                 )
     judged = [(bounds[:, part, 0] >= 0) if is_classification else found == part for part in range(len(NAMES))]

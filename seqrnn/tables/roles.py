@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from seqrnn.errors import DataError, printable
 from seqrnn.tables.blocks import ColumnKind
-from seqrnn.tables.cells import ReadOptions, cell_error
+from seqrnn.tables.cells import ReadOptions, cell_error, short
 from seqrnn.tables.numbers import is_number_somehow
 from seqrnn.tables.reading import Sample, missing_column
 from seqrnn.tables.settings import TableSettings
@@ -71,7 +71,7 @@ def choose_roles(settings: TableSettings, sample: Sample) -> Roles:
             )
     if settings.kind == "forecast" and settings.mode == "recursive" and past:
         raise DataError(
-            f"task.mode=recursive: {', '.join(map(printable, past[:8]))} would have to be predicted as well, to be "
+            f"task.mode=recursive: {', '.join(map(short, past[:8]))} would have to be predicted as well, to be "
             "fed back; use task.mode=direct, name those that are known in advance in task.known, or leave them out "
             "of task.inputs"
         )
@@ -214,7 +214,7 @@ def _targets(
     if not fitting:
         raise DataError(
             f"{sample.source.name}: no column of {'texts' if wanted == 'category' else 'numbers'} is there to be "
-            f"predicted; the columns are {', '.join(map(printable, sample.names[:20]))}: name one with task.target"
+            f"predicted; the columns are {', '.join(map(short, sample.names[:20]))}: name one with task.target"
         )
     target = named[0] if named else fitting[-1]
     notes.append(f"target: {printable(target)} (task.target)")
@@ -252,7 +252,7 @@ def _worth_reading(
         else:
             left_out.append(f"{printable(name)} ({reason})")
     if others:
-        shown = ", ".join(map(printable, kept[:12])) + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
+        shown = ", ".join(map(short, kept[:12])) + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
         without = f"; left out: {', '.join(left_out[:12])}" if left_out else ""
         notes.append(f"inputs: {shown or 'none'}{without} (task.inputs)")
     return kept

@@ -235,14 +235,15 @@ class Csv:
 
     def metrics(self, outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
         """Returns scores of what ``judged`` returns. With several targets, whose units may differ, the errors are in
-        standard deviations of each, and the RMSE of each target in its units follows."""
+        standard deviations of each, a score is the mean of those of the targets, and the RMSE of each target in its
+        units follows."""
         if self.kind == "classification":
             return metrics.classification(outputs, targets)
         made, actual = outputs / self._units, targets / self._units
         if self.preprocessing.is_forecast:
             scores = point_scores(actual[:, None], made[:, None], self._naive_scale / self._units)
         else:
-            scores = metrics.regression(made[:, 0], actual[:, 0])
+            scores = _over_targets(made[:, 0], actual[:, 0])
         names = self.preprocessing.targets
         if len(names) > 1:
             errors = rmse(targets, outputs, (0, 1))
@@ -374,6 +375,15 @@ class Csv:
     def notes(self) -> Sequence[str]:
         """What was guessed and noticed, a line each."""
         return [*self.data.summary.notes, describe_parts(self.data)]
+
+
+def _over_targets(outputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+    """Returns the scores of a regression (N', K), each the mean over the targets of which a value is known;
+    ``max_error`` is the largest one."""
+    known = np.flatnonzero(~np.isnan(targets).all(axis=0))
+    each = [metrics.regression(outputs[:, k], targets[:, k]) for k in known]
+    found = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+    return found | {"max_error": max(scores["max_error"] for scores in each)}
 
 
 def _zeros(chunk: Chunk) -> Tensor:

@@ -58,7 +58,9 @@ def forecasts_of(made: Mapping[str, Predicted]) -> Forecasts:
         values = in_units(one)[0][begin:].copy()
         values[~first.valid[begin:]] = np.nan
         found[name] = values
-    return Forecasts(times[begin:], actual, found, tuple(str(key) for batch in first.batches for key in batch.keys))
+    series = tuple(str(key) for batch in first.batches for key in batch.keys)
+    share_time = all(batch.data.times is not None for batch in first.batches)
+    return Forecasts(times[begin:], actual, found, series, share_time)
 
 
 def labels_of(data: Dataset, made: Predicted, units: Array) -> Labels:

@@ -206,3 +206,27 @@ def test_few_residuals_change_the_scale_of_a_series_by_little() -> None:
     np.testing.assert_array_equal(conformal.scales(np.zeros((50, 2, 1, 1))), 1)
     zeros = conformal.scales(np.stack([np.zeros(50), np.ones(50)], axis=1)[..., None, None])[:, 0]
     assert 0 < zeros[0] < 0.1 < 1 < zeros[1]
+
+
+@pytest.mark.parametrize("share_time", [True, False])
+def test_intervals_know_nothing_from_after_their_own_time(share_time: bool) -> None:
+    """Without times, a series knows nothing of the others at all."""
+    validation, test = (replace(forecasts(60, seed), series=("a", "b"), share_time=share_time) for seed in (0, 1))
+    later = test.times + np.timedelta64(0, "h")
+    later[:, 1] += np.timedelta64(30, "h")
+    test = replace(test, times=later)
+    changed = test.actual.copy()
+    cut = 45 if share_time else 20
+    if share_time:
+        changed[later >= later[cut, 0] - np.timedelta64(3, "h")] += (
+            100.0  # values of origins 3 steps before are known
+        )
+    else:
+        changed[cut:, 0] += 100.0
+    labels = Labels(("load", "price"), ("a", "b"))
+    one, other = (make_report(validation, replace(test, actual=values), labels) for values in (test.actual, changed))
+    same = later <= later[cut, 0] - np.timedelta64(3, "h") if share_time else np.broadcast_to([False, True], (60, 2))
+    for name in ("lower", "upper"):
+        np.testing.assert_array_equal(one.arrays[name][same], other.arrays[name][same])
+        assert (one.arrays[name][~same] != other.arrays[name][~same]).any()
+    assert one.intervals.intervals[2].upper != other.intervals.intervals[2].upper

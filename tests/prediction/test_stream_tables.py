@@ -164,6 +164,7 @@ def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) 
         json.dumps({**row, "day": None}): "'day': no time; every row needs one",
         json.dumps({**row, "day": "2024-01-05"}): "its time, 2024-01-05, is not after 2024-01-05",
         json.dumps({**row, "day": "2024-01-09"}): "is 4 steps of one day after 2024-01-05; send the rows in between",
+        json.dumps({**row, "day": "2024-01-06T06"}): "trained on are one day apart: send one for each of those times",
         json.dumps({**row, "start": 7}): "start: 7 should be true or false",
         json.dumps({"sale" if name == "sales" else name: value for name, value in row.items()}):
             "column 'sales' is missing; did you mean sale?",

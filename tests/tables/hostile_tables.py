@@ -53,7 +53,8 @@ ENDS = ("\n", "\n", "\n", "\r\n", "\r", "\n\n", "\x0b", "\x85", "\u2028", "\n\r"
 ATTACKS = (
     "few", "many columns", "header", "columns", "times", "clock", "groups", "empty", "notation", "notation", "cells",
     "ragged", "order", "ends", "quotes", "bytes", "beginning", "delimiter", "encoding", "packing", "file", "settings",
-    "settings", "settings",
+    "settings", "settings", "late", "late", "lines", "lines", "twins", "sizes", "gaps", "offsets", "spreadsheet",
+    "spreadsheet", "constant",
 )  # fmt: skip
 FILES = ("a b", "é", "a'b", "a=b", "[a]", "a*", "$x$", "<a>", "\x1b[31ma", "{a}", "-a", "~")
 SUFFIXES = (".csv.gz", ".csv.gz", ".zip", ".zip", ".tsv", ".txt", ".parquet", ".gz", ".CSV", "")
@@ -117,6 +118,75 @@ def _column(rng: random.Random, rows: int, kind: int) -> list[str]:
     }.get(kind, wave)
 
 
+LATE = (
+    "x",
+    "-",
+    "1,5",
+    "1e400",
+    "",
+    "31.12.2020",
+    "2020-01-01T00:00Z",
+    "12/31/2020 5:00 PM",
+    "1.234,5",
+    "9" * 70_000,
+)
+SPREADSHEET = (
+    "#DIV/0!",
+    "#REF!",
+    "#N/A",
+    "#WERT!",
+    '="007"',
+    "44197",
+    "1,5 €",
+    "1E+03",
+    "1,00E-05",
+    "WAHR",
+    "TRUE",
+    "'12",
+)
+
+
+def _changed_late(rng: random.Random, table: list[list[str]]) -> list[list[str]]:
+    """Returns more than 2,000 rows, of which the later ones hold something that the first ones do not."""
+    rows = [list(table[1 + n % (len(table) - 1)]) for n in range(2_000 + rng.choice([1, 50, 300]))]
+    days = np.datetime64("1990-01-01") + np.arange(len(rows))
+    for row, day in zip(rows, days, strict=True):
+        row[0] = str(day)
+    place, value = rng.randrange(len(table[0])), rng.choice([*LATE, *NUMBERS, *TIMES, *TEXTS[:12]])
+    for row in rows[2_000 + rng.choice([0, -1, 30]) :: rng.choice([1, 7, 10**4])]:
+        row[place] = value
+    return [table[0], *rows]
+
+
+def _with_lines(rng: random.Random, table: list[list[str]], mark: str) -> list[list[str]]:
+    """Returns a table with one more column, whose texts hold line breaks, delimiters and quotes, as long as the
+    blocks that are read at a time now and then."""
+    size = rng.choice([1, 1, 3, 400, 9_000])
+    text = rng.choice(["a\nb", f"1{mark}2\n2020-01-01{mark}5\n", 'say ""a""\r\n', "\n\n", f"{mark}{mark}"]) * size
+    return [[*table[0], "note"], *([*row, rng.choice([f'"{text}"', f'"{text}"', "a"])] for row in table[1:])]
+
+
+def _in_sizes(rng: random.Random, row: list[str]) -> list[str]:
+    """Returns a row with numbers of any size."""
+    power = rng.choice([10, 99, 101, 330])
+    return [row[0], *(f"{rng.uniform(-10, 10)!r}e{rng.randint(-power, power)}" for _ in row[1:])]
+
+
+def _from_spreadsheet(rng: random.Random, table: list[list[str]]) -> list[list[str]]:
+    """Returns what a spreadsheet writes: notes above and below, empty columns and rows, its errors and its dates."""
+    for _ in range(rng.choice([0, 1, 5])):
+        row = rng.choice(table)
+        row[rng.randrange(len(row))] = rng.choice(SPREADSHEET)
+    if rng.random() < 0.3:
+        table = [[*row, *[""] * 3] for row in table]
+    if rng.random() < 0.2:
+        table[1:] = [[str(43_831 + n), *row[1:]] for n, row in enumerate(table[1:])]
+    width = len(table[0])
+    above = [["Report of 2020", *[""] * (width - 1)]] * rng.choice([0, 0, 0, 1, 3])
+    below = [[rng.choice(["", "Total", "Sum"]), *["0"] * (width - 1)]] * rng.choice([0, 0, 1])
+    return [*above, *table, *below, *[[""] * width] * rng.choice([0, 0, 2])]
+
+
 def _in_notation(rng: random.Random, cell: str) -> str:
     """Returns a number a thousand times as large, with points between thousands and a decimal comma; signs, blanks
     and zeros as they come."""
@@ -150,13 +220,34 @@ def _cells(rng: random.Random, attacks: set[str]) -> list[list[str]]:
     for _ in range(rng.choice([1, 1, 2, 30]) if "cells" in attacks else 0):
         row = rng.choice(table[1:] or table)
         row[rng.randrange(len(row))] = rng.choice([*NUMBERS, *TIMES, *TEXTS])
+    if "sizes" in attacks:
+        table[1:] = [_in_sizes(rng, row) for row in table[1:]]
+    if "constant" in attacks:
+        value = rng.choice([*NUMBERS[:20], "0", "5", ""])
+        table[1:] = [[row[0], *[value] * (len(row) - 1)] for row in table[1:]]
+    if "offsets" in attacks:
+        ends = rng.choice(
+            [["Z", "+02:00"], ["+01:00", "+02:00"], ["Z", ""], ["-0800", "-07:00"], [" UTC", " +01:00"]]
+        )
+        table[1:] = [[f"{row[0]}T00:00:00{ends[n > len(table) // 2]}", *row[1:]] for n, row in enumerate(table[1:])]
+    if "gaps" in attacks:
+        share = rng.choice([0.01, 0.04, 0.3, 0.9])
+        table[1:] = [row for row in table[1:] if rng.random() > share]
+    if "late" in attacks and len(table) > 1 and len(table[0]) < 100:
+        table = _changed_late(rng, table)
+    if "twins" in attacks:
+        table = [[*row, cell] for row in table for cell in [rng.choice([*row[-2:], ""])]]
+        name = rng.choice(table[0][:-1])
+        table[0][-1] = rng.choice([name, name.upper(), f" {name}", f"{name}.1", ""])
+    if "spreadsheet" in attacks:
+        table = _from_spreadsheet(rng, table)
     if "ragged" in attacks:
         row = rng.choice(table)
         row[:] = rng.choice([row[:-1], [*row, ""], row * 2, []])
     if "groups" in attacks:  # the same times in each; of one row, of several, of different lengths
         size = rng.choice([1, 1, 7, 50])
         table = [["shop", *header], *([f"s{n // size}", *row] for n, row in enumerate(table[1:]))]
-        if size > 1 and rng.random() < 0.7:
+        if 1 < size <= len(times) and rng.random() < 0.7:
             table[1:] = [[row[0], str(times[n % size]), *row[2:]] for n, row in enumerate(table[1:])]
     for _ in range(rng.choice([1, 2, 30]) if "empty" in attacks else 0):
         empty = rng.choice([[""] * len(table[0]), [], [" "]])  # of one column: a missing value
@@ -212,9 +303,11 @@ def _packed(rng: random.Random, data: bytes, suffix: str) -> bytes:
 def hostile_file(rng: random.Random, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Writes a file into a folder; returns its path and settings of task=csv for it, of which most are usual."""
     attacks = set(rng.choices(ATTACKS, k=rng.choice([1, 1, 1, 2, 2, 3, 6])))
-    mark = rng.choice(MARKS) if "delimiter" in attacks else ";" if "notation" in attacks else ","
+    mark = rng.choice(MARKS) if "delimiter" in attacks else ";" if attacks & {"notation", "spreadsheet"} else ","
     encoding = rng.choice(ENCODINGS) if "encoding" in attacks else "utf-8"
     table = _cells(rng, attacks)
+    if "lines" in attacks and "quotes" not in attacks and len(table) < 1_000:
+        table = _with_lines(rng, table, mark)
     suffix = rng.choice(SUFFIXES) if "packing" in attacks else ".csv"
     path = folder / f"{rng.choice(FILES) if 'file' in attacks else 'a'}{suffix}"
     path.write_bytes(_packed(rng, _bytes(rng, table, mark, encoding, attacks), suffix))

@@ -47,6 +47,21 @@ def test_ragged_rows(tmp_path: Path, line: str, cells: int) -> None:
     assert f"a.csv, row 5: {cells} cells, where the header has 2: '{line}'" in changed(tmp_path / "a.csv", 5, line)
 
 
+@pytest.mark.parametrize("text", ["a\nb", "1,2\n7,8,9\n", '""\n1,5,""6'])
+def test_texts_of_several_lines_may_lie_across_blocks(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 777)
+    rows = (f'{day},{n},"{text * 5}"' for n, day in enumerate(days(200)))
+    task = make_csv(write_csv(tmp_path / "a.csv", "date,y,note", rows), target="y", inputs=[], difference=False)
+    np.testing.assert_array_equal(task.data.targets[:, 0], np.arange(200))
+
+
+def test_columns_with_long_names_are_listed_in_short(tmp_path: Path) -> None:
+    names = ",".join(f"{letter * 3_000}" for letter in "abc")
+    assert len(refusal(write_csv(tmp_path / "a.csv", names, ["u,v,w", "v,w,u"] * 30))) < 500
+
+
 def test_ragged_rows_far_below(tmp_path: Path) -> None:
     lines = [f"{n},{n % 7}" for n in range(300_000)]
     lines[250_000] = "1,2,3"

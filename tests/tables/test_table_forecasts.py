@@ -121,6 +121,20 @@ def test_scores_of_one_target_are_in_its_units_and_of_several_in_their_deviation
     assert persistence[both]["rmse"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_several_targets_of_a_regression_are_scored_as_those_of_a_forecast(tmp_path: Path) -> None:
+    rows = (f"{day},{a:.6f},{b:.6f},{n % 5}" for n, (day, (a, b)) in enumerate(zip(days(300), series(), strict=True)))
+    task = make_csv(write_csv(tmp_path / "x.csv", "date,a,b,x", rows), target=["a", "b"], kind="regression")
+    rng = np.random.default_rng(0)
+    actual = rng.standard_normal((50, 1, 2))
+    made = actual + rng.standard_normal((50, 1, 2)) * [1, 9]
+    actual[:20, 0, 1] = np.nan
+    scores = task.metrics(made, actual)
+    each = [scores["rmse_a"], scores["rmse_b"]] / series()[:210].std(axis=0)
+    assert scores["rmse"] == pytest.approx(each.mean())
+    actual[:, 0, 1] = np.nan  # nothing to be judged by
+    assert task.metrics(made, actual)["rmse"] == pytest.approx(each[0])
+
+
 def test_a_run_reports_its_forecasts_in_files_summary_and_terminal(table: Path, command: Any) -> None:
     finished: Finished = command("task=csv", f"task.path={table}", "task.target=[a,b]", "task.horizon=3", *TRAIN)
     assert finished.exit_code == 0, finished.err
