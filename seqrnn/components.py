@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -189,10 +190,17 @@ def _logger_problems(names: Sequence[str]) -> list[str]:
             continue
         package = getattr(registry.find("logger", name), "package", None)
         if package is not None and find_spec(package) is None:
-            found.append(
-                f"logger={name}: {package} is not installed; pip install 'seqrnn[{package}]', or leave the logger out"
-            )
+            what = f"'seqrnn[{package}]'" if package in _extras() else package
+            found.append(f"logger={name}: {package} is not installed; pip install {what}, or leave the logger out")
     return found
+
+
+def _extras() -> list[str]:
+    """Returns the names of this package's extras; none where it was not installed by pip."""
+    try:
+        return metadata.metadata("seqrnn").get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def _schedule_problems(values: Values, checkpoint: Any) -> list[str]:

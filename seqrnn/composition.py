@@ -23,6 +23,7 @@ import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
@@ -194,12 +195,14 @@ def _error_of(name: str, overrides: list[str]) -> Exception | None:
 
 
 def _choices(override: str, loader: ConfigLoader) -> Iterator[str]:
-    """Yields each value of a sweep as an override of its own."""
+    """Yields each value of a sweep, or both ends of an interval that is searched, as an override of its own."""
     (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([override])
     if not parsed.is_sweep_override():
         yield override
         return
-    for value in parsed.sweep_string_iterator():
+    interval = parsed.value()
+    is_interval = isinstance(interval, IntervalSweep)
+    for value in (interval.start, interval.end) if is_interval else parsed.sweep_string_iterator():
         yield f"{parsed.get_key_element()}={value}"
 
 

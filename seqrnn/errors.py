@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,6 +99,18 @@ def reason_of(error: BaseException) -> str:
     return str(error) or repr(error)
 
 
+def place_of(error: OSError) -> str:
+    """Returns the file that an error is about, or ``standard output`` if that cannot be written; an empty text if
+    neither is known."""
+    if error.filename:
+        return str(error.filename)
+    try:
+        sys.stdout.flush()  # which tries again to write what could not be written
+    except OSError as of_output:
+        return "standard output" if of_output.errno == error.errno else ""
+    return ""
+
+
 def explained(error: BaseException, directory: Path) -> BaseException:
     """Returns an error of the machine, such as a full disk, as an error that says what to do; any other as it is.
 
@@ -111,6 +124,6 @@ def explained(error: BaseException, directory: Path) -> BaseException:
             "the task's sizes smaller"
         )
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        where = error.filename or directory
+        where = place_of(error) or directory
         return UserError(f"{where}: {error.strerror or error}; what was written before is there")
     return error

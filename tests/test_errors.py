@@ -19,7 +19,7 @@ from helpers import Finished
 from mnist_files import write_mnist
 
 import seqrnn
-from seqrnn import registry
+from seqrnn import errors, registry
 from seqrnn.cli import reporting
 from seqrnn.errors import ConfigError
 from seqrnn.rundir.reader import RunReader
@@ -334,6 +334,31 @@ def test_an_output_directory_that_cannot_be_made_is_named(command: Command, tmp_
     assert "Traceback" not in finished.err
 
 
+def test_a_directory_that_another_process_writes_is_not_called_one_that_holds_a_run(tmp_path: Path) -> None:
+    running = RunWriter(tmp_path / "run", {}, [])
+    with pytest.raises(ConfigError, match=rf"run: is being written by process {os.getpid()} on"):
+        RunWriter(tmp_path / "run", {}, [])  # as with resume=auto, in the moment before there is a config
+    running.close()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        RunWriter(tmp_path / "run", {}, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_the_place_of_an_error_is_its_file_or_an_output_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, elsewhere = OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EIO, "Input/output error")
+    assert errors.place_of(OSError(errno.ENOSPC, "No space left on device", "a.csv")) == "a.csv"
+    assert errors.place_of(full) == ""
+    assert "run: No space left" in str(errors.explained(full, Path("run")))
+    with Path("/dev/full").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        output.write("a line")
+        assert errors.place_of(full) == "standard output"
+        assert errors.place_of(elsewhere) == ""
+        assert str(errors.explained(full, Path("run"))).startswith("standard output: No space left on device;")
+        with pytest.raises(OSError, match="No space left"):
+            output.close()
+
+
 def test_a_run_directory_is_never_overwritten(command: Command) -> None:
     assert command("task=sine", "smoke=true").exit_code == 0
     kept = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
@@ -423,7 +448,7 @@ def test_output_into_a_full_disk_is_an_error_with_an_exit_code(ends_with: str) -
         )  # fmt: skip
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("error: why" if "why" in ends_with else "error: No space left on device")
+    assert line.startswith("error: why" if "why" in ends_with else "error: standard output: No space left on device")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be removed there")

@@ -140,6 +140,14 @@ def test_what_is_wrong_with_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "logger=3" in problem
 
 
+def test_a_package_that_a_logger_lacks_is_named_as_pip_installs_it(
+    logger: type[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger, "package", "not_an_extra")
+    (problem,) = problems_of(composed_values(["logger=recording"]))
+    assert problem.endswith("not_an_extra is not installed; pip install not_an_extra, or leave the logger out")
+
+
 @pytest.mark.long
 def test_mlflow_holds_one_run_with_the_rows_of_the_metrics(command: Command) -> None:
     pytest.importorskip("mlflow")

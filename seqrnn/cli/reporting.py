@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from seqrnn import composition
 from seqrnn.cli import workers
 from seqrnn.cli.interrupts import INTERRUPTED, exiting_at_once
-from seqrnn.errors import ConfigError, UserError, printable
+from seqrnn.errors import ConfigError, UserError, place_of, printable
 
 STARTED = time.time()
 
@@ -46,7 +46,7 @@ def run(command: Callable[[], Any]) -> None:
         if wants_traceback():
             raise
         # Of the calls that name no file, only those that ask for the current directory find that one is missing.
-        place = error.filename or ("the current directory" if isinstance(error, FileNotFoundError) else "")
+        place = place_of(error) or ("the current directory" if isinstance(error, FileNotFoundError) else "")
         what = f"{place}: {error.strerror or error}" if place else str(error.strerror or error)
         _fail([f"{what}; is the path right, may it be written, and is there room?"], 2)
 

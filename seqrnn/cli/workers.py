@@ -68,14 +68,15 @@ def ending_with_us() -> Iterator[None]:
         try:
             yield
         finally:
+            _ended_by = None
             del os.environ[VARIABLE]
             for number, before in handlers.items():
                 signal.signal(number, before)
 
 
 def raise_if_interrupted() -> None:
-    """Raises an interruption, if there is one, where an error is about to be explained: packages may turn the
-    exception of a signal into one of their own.
+    """Raises an interruption, if a signal has come whose exception was lost: Python drops one that is raised within a
+    destructor or a weak reference's callback, and packages may turn it into one of their own.
 
     Raises:
         Interrupted: a signal is ending this command.

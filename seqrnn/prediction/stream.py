@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from seqrnn.prediction.lines import LineParser, read_lines
 from seqrnn.prediction.table_learning import LearningTableStream
 from seqrnn.prediction.trained import TrainedRun
 from seqrnn.prediction.vector_rows import LearningVectorStream, RowFormat, VectorStream
+from seqrnn.rundir.lock import Lock
 from seqrnn.rundir.strict_json import to_json
 from seqrnn.streaming.table_stream import TableRows, TableStream
 from seqrnn.tables.preprocessing import Preprocessing
@@ -118,21 +120,47 @@ def serve(trained: TrainedRun, state: Path | None) -> None:
             initial state.
 
     Raises:
+        ConfigError: another process continues the same state.
         DataError: the file of the state cannot be read, or is that of another network.
         UserError: it cannot be written.
         Interrupted: a signal has ended the stream, after the state was written.
     """
     stream = open_stream(trained)
-    if state is not None and state.exists():
-        stream.restore(state)
-        announce(f"continues from {state}")
-    with Signals() as signals:
-        try:
-            answer_lines(stream, signals, _delimiter(trained))
-        finally:
-            if state is not None:
-                with signals.deferred():
-                    save_state(stream, state)
+    with _locked(state) if state is not None else nullcontext():
+        if state is not None and state.exists():
+            stream.restore(state)
+            announce(f"continues from {state}")
+        with Signals() as signals:
+            try:
+                answer_lines(stream, signals, _delimiter(trained))
+            finally:
+                if state is not None:
+                    with signals.deferred():
+                        save_state(stream, state)
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Locks the file of a state within its block: of two processes that continue one state, the second to end would
+    overwrite what the first has written.
+
+    Raises:
+        ConfigError: another process holds the lock.
+        UserError: the directory of the file cannot be written.
+    """
+    names = [state.parent / f".{state.name}.{end}" for end in ("lock", "owner")]
+    lock = Lock(*names, f"--state {state}", "the state")
+    try:
+        if not state.parent.is_dir():  # which the lock would create
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        lock.acquire()
+    except OSError as error:
+        lock.release()
+        raise _unwritable(state, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _delimiter(trained: TrainedRun) -> str:
@@ -176,7 +204,11 @@ def save_state(stream: SavedStream, path: Path) -> None:
     try:
         stream.save(path)
     except OSError as error:
-        raise UserError(f"--state {path}: cannot be written: {error.strerror or error}") from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(state: Path, error: OSError) -> UserError:
+    return UserError(f"--state {state}: cannot be written: {error.strerror or error}")
 
 
 def answer_lines(

@@ -1,4 +1,4 @@
-"""The lock of a run directory. The operating system releases it when the process that holds it ends in any way."""
+"""The lock of a run directory, or of a file. The operating system releases it when its process ends in any way."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ def refuse_links(paths: Iterable[Path]) -> None:
 
 
 class Lock:
-    """The lock of a run directory.
+    """The lock of a run directory, or of a file that one process at a time may continue and replace.
 
     Args:
         path: the file that is locked. It is left behind, unlocked.
         owner: a file that names the process that holds the lock. It is removed when the lock is released, and left
             behind when the process is killed.
+        what: what is written, as an error names it; by default the directory that holds the folder of ``owner``.
+        saves: what its process writes before it ends, as an error names it.
     """
 
-    def __init__(self, path: Path, owner: Path) -> None:
+    def __init__(self, path: Path, owner: Path, what: str = "", saves: str = "a checkpoint") -> None:
         self._lock, self._path, self._owner = filelock.FileLock(path), path, owner
+        self._what, self._saves = what or str(owner.parent.parent), saves
 
     def acquire(self, timeout: float = 0.0) -> None:
         """Acquires the lock; waits for it for ``timeout`` seconds at most.
@@ -44,18 +47,31 @@ class Lock:
             OSError: the directory cannot be written.
         """
         refuse_links([self._path, self._owner])
+        self._take(timeout)
+        self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+
+    def check(self) -> None:
+        """Checks that no other process holds the lock. Writes nothing.
+
+        Raises:
+            ConfigError: another process holds it.
+        """
+        with suppress(OSError):  # whoever may not write here can do no harm
+            if self._path.is_file() and not self._path.is_symlink():
+                self._take(0.0)
+                self._lock.release()
+
+    def _take(self, timeout: float) -> None:
         try:
             self._lock.acquire(timeout=timeout)
         except filelock.Timeout:
             owner = "another process"
             with suppress(OSError, UnicodeDecodeError):
                 owner = self._owner.read_text(encoding="utf-8")[:200].strip() or owner
-            directory = self._owner.parent.parent
             raise ConfigError(
-                f"{directory}: is being written by {owner}; wait until it has ended, or stop it (kill -TERM: it "
-                "writes a checkpoint first)"
+                f"{self._what}: is being written by {owner}; wait until it has ended, or stop it (kill -TERM: it "
+                f"writes {self._saves} first)"
             ) from None
-        self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
 
     def release(self) -> None:
         """Releases the lock, if it is held."""

@@ -75,6 +75,7 @@ class RunWriter:
         try:
             refuse_links(directory / name for name in (*FILES, CHECKPOINTS, LOCK, OWNER))
             if not resuming:
+                self._lock.check()
                 _refuse_another_run(directory)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(lock_timeout)

@@ -22,6 +22,7 @@ from seqrnn import predict
 from seqrnn.prediction import lines
 from seqrnn.prediction.lines import LineParser, read_lines
 from seqrnn.results import Run
+from seqrnn.rundir.lock import Lock
 
 INTEGRAL = ("task=integral", "model=gru", "model.hidden_size=8")
 MNIST = ("task=mnist", "model=lstm", "model.hidden_size=8")
@@ -137,6 +138,19 @@ def test_a_stream_continues_from_its_file(trained: MakeRun, command: Command, tm
     command(run.directory, "--stream", "--state", "s", stdin="[0.1]").refused("error: s: damaged")
     assert (tmp_path / "s").read_bytes() == b"damaged"
     command(run.directory, "--stream", "--state", "none/s", stdin="[0.1]").refused("none/s: cannot be written")
+    assert not (tmp_path / "none").exists()
+
+
+def test_only_one_process_at_a_time_continues_a_state(trained: MakeRun, command: Command, tmp_path: Path) -> None:
+    run, lock = trained(*INTEGRAL), Lock(tmp_path / ".s.lock", tmp_path / ".s.owner")
+    lock.acquire()
+    command(run.directory, "--stream", "--state", "s", stdin="[0.1]").refused(
+        f"error: --state s: is being written by process {os.getpid()} on"
+    )
+    assert not (tmp_path / "s").exists()
+    lock.release()
+    assert command(run.directory, "--stream", "--state", "s", stdin="[0.1]").code == 0
+    assert not (tmp_path / ".s.owner").exists()
 
 
 class Terminal(io.RawIOBase):

@@ -18,12 +18,14 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from seqrnn import device
+from seqrnn.cli.workers import raise_if_interrupted
 from seqrnn.plots.helper import Helper
 from seqrnn.settings import Values
 from seqrnn.sweeping.job import CarryOut, lost_by
 from seqrnn.sweeping.launchers import worker as worker_process
 
 PATIENCE = 60.0  # seconds that the command waits for checkpoints when it is interrupted
+LOOK_EVERY = 1.0  # seconds after which the command looks for an interruption whose exception was lost
 MEMORY = 2**30  # bytes that a worker is taken to need; importing torch takes a third of it
 
 
@@ -58,6 +60,7 @@ def launch(task: CarryOut, names: Iterable[str], processes: int, announce: Calla
         has_helper = task.draws and not is_one and device.available_cores() > 1
         with Helper(announce) if has_helper else nullcontext() as pictures:
             for name in names:
+                raise_if_interrupted()
                 task.run(name, pictures)
         return
     _Pool(task, names).run(processes)
@@ -79,7 +82,9 @@ class _Pool:
                     self._start(job)
                 if not self._workers:
                     return
-                for worker in self._ready():
+                ready = self._ready(LOOK_EVERY)
+                raise_if_interrupted()
+                for worker in ready:
                     self._answer(worker)
         finally:
             self._end()
@@ -111,7 +116,7 @@ class _Pool:
         else:
             self._hand_out(worker, next(self._waiting, ""))
 
-    def _ready(self, seconds: float | None = None) -> list[Worker]:
+    def _ready(self, seconds: float) -> list[Worker]:
         """Waits, for some seconds at most, until there are workers that have sent something or ended."""
         ready = wait([*self._workers], seconds)
         return [worker for connection, worker in self._workers.items() if connection in ready]

@@ -11,6 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
+from seqrnn.cli.workers import raise_if_interrupted
 from seqrnn.errors import UserError
 from seqrnn.sweeping.job import CarryOut, PlannedConfigs
 
@@ -42,6 +43,7 @@ def launch(task: CarryOut, names: Sequence[str], config: DictConfig, context: Hy
     waiting = list(names)
     while waiting:
         error = _launch(launcher, waiting)
+        raise_if_interrupted()
         if error is None:
             return
         begun = [name for name in waiting if task.sweep.outcome(name).attempts > before[name]]

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from seqrnn import registry
+from seqrnn.cli.workers import raise_if_interrupted
 from seqrnn.errors import ConfigError
 from seqrnn.sweeping.job import CarryOut
 
+LOOK_EVERY = 1.0  # seconds after which the command looks for an interruption whose exception was lost
 PATIENCE = 60.0  # seconds that the command waits for its jobs when it is interrupted
 
 
@@ -66,7 +68,8 @@ def _run(ray: Any, task: CarryOut, names: Sequence[str], settings: RaySettings) 
     running = {start.remote(task, name): name for name in names}
     try:
         while running:
-            ended, _ = ray.wait([*running], num_returns=1)
+            ended, _ = ray.wait([*running], num_returns=1, timeout=LOOK_EVERY)
+            raise_if_interrupted()
             for reference in ended:
                 name = running.pop(reference)
                 try:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, Field
 
 from seqrnn import registry
 from seqrnn.bounds import Count
+from seqrnn.cli.workers import raise_if_interrupted
 from seqrnn.errors import ConfigError
 from seqrnn.sweeping.directory import OWN
 from seqrnn.sweeping.job import CarryOut
@@ -169,6 +170,7 @@ def _wait(
     left: dict[str, float] = {}  # when they were first seen to have left the queue
     while waiting:
         time.sleep(LOOK_EVERY)
+        raise_if_interrupted()
         queued = queue.numbers()
         if queued is None:
             continue

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
+import threading
+import weakref
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import Finished
 
 from seqrnn import device
+from seqrnn.cli import workers
+from seqrnn.errors import Interrupted
 from seqrnn.sweeping.directory import Job, Outcome, SweepDirectory
 from seqrnn.sweeping.job import CarryOut, lost_by
 from seqrnn.sweeping.launchers import local
@@ -94,6 +101,69 @@ def test_a_job_that_had_failed_before_its_process_was_lost_keeps_its_reason(tmp_
     assert task.sweep.outcome("a").reason == "NaN"
     assert lost_by(15) == "its process was ended by SIGTERM"
     assert not SweepDirectory(tmp_path).is_stopped
+
+
+def send_signal_whose_exception_is_lost() -> None:
+    class Referent:
+        pass
+
+    referent = Referent()
+    reference = weakref.ref(referent, lambda _: signal.raise_signal(signal.SIGTERM))
+    del referent  # Python drops what the handler raises within the callback
+    assert reference() is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_lets_no_other_job_begin() -> None:
+    ran: list[str] = []
+
+    class Task:
+        draws = False
+
+        def run(self, name: str, pictures: object) -> None:
+            ran.append(name)
+            send_signal_whose_exception_is_lost()
+
+    task: Any = Task()
+    with pytest.raises(Interrupted), workers.ending_with_us():
+        local.launch(task, ["a", "b"], 1, print)
+    assert ran == ["a"]
+    workers.raise_if_interrupted()  # the next command of this process is not interrupted
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_ends_the_jobs_that_run_in_other_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost: list[str] = []
+
+    def outcome(name: str) -> Outcome:
+        if name == "b":
+            send_signal_whose_exception_is_lost()
+        return Outcome(status="waiting")
+
+    class InThread(threading.Thread):
+        """Stands in for a process, with a descriptor of its own of the connection."""
+
+        exitcode = 0
+
+        def __init__(self, target: Callable[..., None], args: tuple[Connection, object], daemon: bool) -> None:
+            connection = Connection(os.dup(args[0].fileno()))
+            super().__init__(target=target, args=(connection,), daemon=daemon)
+
+    def work(connection: Connection) -> None:
+        """Trains until the command asks it to end, or for 10 seconds."""
+        connection.recv()
+        connection.poll(10)
+        connection.close()
+
+    monkeypatch.setattr(local, "_context", lambda: SimpleNamespace(Process=InThread))
+    monkeypatch.setattr(local.worker_process, "work", work)
+    monkeypatch.setattr(local, "LOOK_EVERY", 0.05)
+    task: Any = SimpleNamespace(sweep=SimpleNamespace(outcome=outcome), lost=lambda name, *_: lost.append(name))
+    with pytest.raises(Interrupted), workers.ending_with_us():
+        local.launch(task, ["a", "b", "c"], 2, print)
+    assert not lost
 
 
 @pytest.mark.long
