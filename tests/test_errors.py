@@ -19,7 +19,7 @@ from helpers import Finished
 from mnist_files import write_mnist
 
 import seqrnn
-from seqrnn import errors, registry
+from seqrnn import composition, errors, registry
 from seqrnn.cli import reporting
 from seqrnn.errors import ConfigError
 from seqrnn.rundir.reader import RunReader
@@ -357,6 +357,12 @@ def test_the_place_of_an_error_is_its_file_or_an_output_that_is_full(monkeypatch
         assert str(errors.explained(full, Path("run"))).startswith("standard output: No space left on device;")
         with pytest.raises(OSError, match="No space left"):
             output.close()
+
+
+def test_an_interval_that_is_searched_is_not_blamed_for_another_key() -> None:
+    lines = ["-m", "task=sincos", "optimizer.lr=tag(log, interval(1e-4, 1e-1))", "epochs=5"]
+    (problem,) = composition.explain(ValueError(), lines).problems
+    assert problem.startswith("epochs: no such key; did you mean schedule.epochs")
 
 
 def test_a_run_directory_is_never_overwritten(command: Command) -> None:
