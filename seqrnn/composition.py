@@ -201,8 +201,8 @@ def _choices(override: str, loader: ConfigLoader) -> Iterator[str]:
         yield override
         return
     interval = parsed.value()
-    is_interval = isinstance(interval, IntervalSweep)
-    for value in (interval.start, interval.end) if is_interval else parsed.sweep_string_iterator():
+    ends = (interval.start, interval.end) if isinstance(interval, IntervalSweep) else None
+    for value in ends or parsed.sweep_string_iterator():
         yield f"{parsed.get_key_element()}={value}"
 
 

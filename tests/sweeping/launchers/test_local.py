@@ -158,7 +158,7 @@ def test_a_signal_whose_exception_is_lost_ends_the_jobs_that_run_in_other_proces
         connection.close()
 
     monkeypatch.setattr(local, "_context", lambda: SimpleNamespace(Process=InThread))
-    monkeypatch.setattr(local.worker_process, "work", work)
+    monkeypatch.setattr("seqrnn.sweeping.launchers.worker.work", work)
     monkeypatch.setattr(local, "LOOK_EVERY", 0.05)
     task: Any = SimpleNamespace(sweep=SimpleNamespace(outcome=outcome), lost=lambda name, *_: lost.append(name))
     with pytest.raises(Interrupted), workers.ending_with_us():
