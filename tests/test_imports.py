@@ -16,7 +16,7 @@ import seqrnn
 PACKAGE = Path(seqrnn.__file__).parent
 # From the ground up. A module imports from its own floor (without a circle) and from the floors below, nothing else.
 FLOORS = (
-    ("errors", "bounds", "keys"),
+    ("errors", "bounds", "keys", "clock"),
     ("config_files", "rundir"),
     ("composition", "device", "lr_decay", "losses", "metrics", "registry"),
     ("settings", "schedule", "smoke", "plugins"),

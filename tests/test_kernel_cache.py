@@ -23,6 +23,7 @@ from filelock import FileLock
 from helpers import Finished, make_network
 
 import seqrnn
+from seqrnn.clock import working_seconds
 from seqrnn.kernels import cache, compiler, support
 from seqrnn.kernels.cache import CodeFile, Folder, fetch, find_folder
 from seqrnn.kernels.compiler import Entry
@@ -79,6 +80,22 @@ def test_the_first_process_compiles_and_says_so_and_the_next_one_reads(tmp_path:
     )
     assert not second.lines
     assert not [*tmp_path.glob(".tmp-*"), *tmp_path.glob("*.tmp")]
+
+
+def test_the_clock_of_working_time_stands_still_while_code_is_compiled(tmp_path: Path) -> None:
+    clock = [working_seconds()]
+
+    def compile_slowly() -> bytes:
+        for _ in range(2):
+            time.sleep(0.05)
+            clock.append(working_seconds())
+        return CODE
+
+    fetch(Folder(tmp_path), "forward", b"key", compile_slowly, None)
+    clock.append(working_seconds())
+    assert clock[-1] - clock[0] < 0.05
+    time.sleep(0.01)
+    assert working_seconds() >= clock[-1] + 0.01
 
 
 def test_a_detail_is_announced_once_in_a_process(tmp_path: Path) -> None:

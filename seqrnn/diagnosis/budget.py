@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter
 from typing import TypeVar
 
+from seqrnn.clock import working_seconds
 from seqrnn.diagnosis.intervals import number
 from seqrnn.errors import UserError
 
@@ -23,7 +23,7 @@ class Budget:
         clock: returns seconds.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = working_seconds) -> None:
         self.seconds, self.clock = seconds, clock
         self.started = clock()
 

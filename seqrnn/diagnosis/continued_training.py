@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 import torch
 
 from seqrnn import registry
+from seqrnn.clock import working_seconds
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.errors import Diverged
 from seqrnn.schedule import Schedule, WindowRange, WindowSampler
@@ -69,9 +69,9 @@ class ContinuedTraining:
 
     def _train_timed(self, updates: int) -> None:
         for count in [1] * updates if self.update_seconds > MOMENT else [updates]:
-            began = perf_counter()
+            began = working_seconds()
             self.train(count)
-            self.update_seconds = (perf_counter() - began) / count
+            self.update_seconds = (working_seconds() - began) / count
 
     def train(self, updates: int) -> int:
         """Makes so many updates, in calls of a moment each; returns how many."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from time import perf_counter
 
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
+from seqrnn.clock import working_seconds
 from seqrnn.diagnosis.instrument import Examination, instruments
 from seqrnn.diagnosis.memory_limit import limited_memory
 from seqrnn.diagnosis.record import Record
@@ -33,10 +33,10 @@ def examine(
     results: dict[str, Record] = {}
     missing: dict[str, str] = {}
     known = instruments()
-    began = perf_counter()
+    began = working_seconds()
     for number, (name, instrument) in enumerate(known.items()):
         announce(instrument.description)
-        left = began + total - perf_counter()
+        left = began + total - working_seconds()
         if left <= 0:
             missing[name] = "the time for measurements was over; allow more with --seconds"
             continue

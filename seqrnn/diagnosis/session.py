@@ -6,12 +6,13 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from time import perf_counter
 
 from rich.console import Console
 from rich.markdown import Markdown
 
+from seqrnn.clock import working_seconds
 from seqrnn.diagnosis import page, report
 from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Diagnosis, Verdict
 from seqrnn.diagnosis.examination import examine
@@ -91,10 +92,10 @@ def diagnose_run(
     Returns:
         The verdict, and what is worth being followed (see ``seqrnn.diagnosis.verdict.judge``).
     """
-    began = perf_counter()
+    began = working_seconds()
     earlier = earlier or Earlier()
     found = earlier.found or examine(run, announce, *((EACH * seconds, EXAMINING * seconds) if seconds else ()))
-    left = max(0.0, seconds - DRAWING - (perf_counter() - began))
+    left = max(0.0, seconds - DRAWING - (working_seconds() - began))
     verdict, followed = judge(found, run, left, announce, earlier.losses, earlier.refuted)
     earlier.found = found
     earlier.add(verdict)
@@ -103,7 +104,7 @@ def diagnose_run(
         model=run.values["model"]["name"],
         schedule=run.values["schedule"],
         level=LEVEL,
-        seconds=perf_counter() - began,
+        seconds=working_seconds() - began,
         verdict=verdict,
         results=found.results,
         missing=dict(found.missing),
@@ -120,13 +121,13 @@ def diagnose(
     """Diagnoses a run, and writes diagnosis.md, diagnosis.json and diagnosis.png into its directory.
 
     Args:
-        seconds: about how long it may take; 0: no remedies are tried; None: ``SECONDS``.
+        seconds: about how long it may take, without compilations; 0: no remedies are tried; None: ``SECONDS``.
         plugins: modules to import that the run needs.
 
     Raises:
         UserError: it is no run directory, something in it is damaged, or it cannot be written to.
     """
-    began = perf_counter()
+    began = working_seconds()
     seconds = SECONDS if seconds is None else seconds
     console = console or Console()
     with console.status("reading the run") as status:
@@ -135,6 +136,12 @@ def diagnose(
             status.update(f"{text} …")
 
         run = TrainedRun(directory, plugins)
+
+        @cache  # what cannot be captured is announced by each trial
+        def announce_compiling(text: str) -> None:
+            console.print(printable(text), soft_wrap=True, markup=False, highlight=False)
+
+        run.announce = announce_compiling
         verdict = diagnose_run(run, seconds, announce)[0]
     console.print(Markdown(report.summary(verdict)))
     if verdict.command and verdict.advice:
@@ -147,4 +154,4 @@ def diagnose(
         command = printable(_command(directory, plugins, "--seconds", f"{MORE * seconds:g}"))
         console.print(command, soft_wrap=True, markup=False, highlight=False, style="bold")
     path = printable(str(directory / "diagnosis.md"))
-    console.print(f"\n{path} ({perf_counter() - began:.0f} s)", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"\n{path} ({working_seconds() - began:.0f} s)", soft_wrap=True, markup=False, highlight=False)

@@ -6,16 +6,16 @@ T timesteps, B streams, N segments, I inputs, O outputs, L layers, H hidden unit
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqrnn.clock import working_seconds
 from seqrnn.components import build_components, build_network, check_config
 from seqrnn.device import DeviceContext
 from seqrnn.diagnosis.budget import Budget
@@ -58,6 +58,7 @@ class TrainedRun:
 
     Attributes:
         budget: the time that the current measurement may take.
+        announce: is given a line for the user before and after a compilation.
 
     Raises:
         DataError: it is not a run directory, or what is needed from it is missing or damaged, or too large.
@@ -133,6 +134,7 @@ class TrainedRun:
         self.network = self.copy()
         self.data = TrainingData(self.components)
         self.budget = Budget(SECONDS)
+        self.announce: Callable[[str], None] = lambda text: None
 
     def _check_outputs(self) -> None:
         """Checks the outputs of the network on the validation data.
@@ -177,12 +179,12 @@ class TrainedRun:
         best, timesteps = float("inf"), 2
         for _ in range(4):  # the first one may be slow, for reasons of its own
             inputs = parameter.new_zeros(timesteps, streams, self.components.task.input_size)
-            began = perf_counter()
+            began = working_seconds()
             with torch.set_grad_enabled(gradients), torch.backends.cudnn.flags(enabled=not gradients):
                 outputs, _ = network(inputs, network.initial_state(streams))
                 if gradients:
                     torch.autograd.grad(outputs.sum(), list(network.parameters()), allow_unused=True)
-            best = min(best, (perf_counter() - began) / timesteps)
+            best = min(best, (working_seconds() - began) / timesteps)
             timesteps = 32 if best < QUICK else 2  # what takes microseconds is measured over more of them
             self.budget.check()
         return best

@@ -17,8 +17,8 @@ import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from rich import box
@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seqrnn import metrics
+from seqrnn.clock import working_seconds
 from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import Verdict
 from seqrnn.diagnosis.instruments.losses import METRIC
@@ -112,7 +113,7 @@ class Treatment:
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
-        self.began = perf_counter()
+        self.began = working_seconds()
         own = self.directory.resolve()
         self.folder = own.parent / f"{own.name}-treated"
         self.steps: list[Step] = []
@@ -123,7 +124,7 @@ class Treatment:
     @property
     def remaining(self) -> float:
         """Seconds that are left."""
-        return self.began + self.seconds - perf_counter()
+        return self.began + self.seconds - working_seconds()
 
     def treat(self) -> None:
         """Treats the run, and prints what was tried, the best run, and the line that makes it.
@@ -150,6 +151,7 @@ class Treatment:
         while self.remaining > SHORTEST:
             before = self.kept[-1]
             run = TrainedRun(before.directory, self.plugins)
+            run.announce = cache(self._print)
             with self.console.status("") as status:
 
                 def announce(text: str) -> None:
@@ -219,13 +221,13 @@ class Treatment:
                 raise _TimeIsOver
 
         values = {**changed(run.values, change), "diagnose": False, "resume": None}
-        began = perf_counter()
+        began = working_seconds()
         with self.console.status("training …"):
             try:
                 self.make_run(RunRequest(values, directory, words), check)
             except Diverged:
                 loss = str(values["task"].get("loss", run.components.task.loss))
-                self.steps.append(Step(directory, overrides_of(change, run), loss, {}, {}, perf_counter() - began))
+                self.steps.append(Step(directory, overrides_of(change, run), loss, {}, {}, working_seconds() - began))
                 return
         self._add(directory, overrides_of(change, run))
 
@@ -299,7 +301,7 @@ class Treatment:
         self.console.print()
         self.console.print(table)
         first, best = self.kept[0], self.kept[-1]
-        spent = perf_counter() - self.began
+        spent = working_seconds() - self.began
         if best is first:
             self._print(f"It ended after {spent:.0f} s: {reason}. Nothing was better than the run as it is.")
             return

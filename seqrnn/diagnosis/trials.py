@@ -18,13 +18,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from seqrnn import evaluation
+from seqrnn.clock import working_seconds
 from seqrnn.components import Components, build_components, check_config
 from seqrnn.diagnosis.budget import Budget, TooSlow
 from seqrnn.diagnosis.intervals import Interval
@@ -250,7 +250,7 @@ class Trials:
         Raises:
             TooSlow: the time was over.
         """
-        began = perf_counter()
+        began = working_seconds()
         values = changed(self.original.values, {**training.change, "seed": training.seed})
         with self._one_by_one:  # a seed sets the generator of this process
             self.budget.check()
@@ -269,7 +269,7 @@ class Trials:
                 return HOPELESS, Pace(0.0, math.inf)
             if training.resumed:
                 components.network.load_state_dict(self.original.components.network.state_dict())
-            strategy.prepare(lambda text: None)
+            strategy.prepare(self.original.announce)
         task, schedule = components.task, components.schedule
         batches, planned = task.validation()[:1], planned_updates(components)
         losses: list[float] = []
@@ -296,7 +296,7 @@ class Trials:
         except Diverged:
             return HOPELESS, Pace(0.0, math.inf)
         loss = (min if schedule.keeps_best else np.mean)(losses or [HOPELESS])
-        pace = Pace(perf_counter() - began - progress.train_seconds, progress.train_seconds / progress.timesteps)
+        pace = Pace(working_seconds() - began - progress.train_seconds, progress.train_seconds / progress.timesteps)
         return min(max(float(loss), 1 / HOPELESS), HOPELESS), pace
 
     def _shortened(self, components: Components, length: float) -> Components | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from seqrnn.clock import compiling
 from seqrnn.rundir.atomic import has_ended, replacing
 
 Announce = Callable[[str], None]
@@ -138,7 +139,7 @@ def fetch(
             code = file.read()
             if code is not None:
                 return code
-    with file.locked(announce) if file is not None and not folder.reason else nullcontext():
+    with compiling, file.locked(announce) if file is not None and not folder.reason else nullcontext():
         code = file.read_or_discard(announce) if file is not None else None
         if code is None:
             _compile_and_keep(folder, file, name, compile_, announce)

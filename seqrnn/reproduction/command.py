@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from seqrnn.errors import UserError, printable
+from seqrnn.errors import ConfigError, UserError, printable
 from seqrnn.recording.terminal import Screen
 from seqrnn.reproduction import measuring, presentation
 from seqrnn.reproduction.catalogue import FIGURES, chosen
 from seqrnn.reproduction.figure import Figure
 from seqrnn.reproduction.measuring import Result
 from seqrnn.rundir.atomic import replacing
+from seqrnn.rundir.lock import Lock
 from seqrnn.rundir.strict_json import to_json
 
 ERASED = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))  # the line of a terminal
@@ -48,34 +50,23 @@ def reproduce(
         data_directory: where MNIST lies.
 
     Raises:
-        ConfigError: a name is unknown, or the document has no place for figures.
+        ConfigError: a name is unknown, the document has no place for figures, another command is making runs in the
+            folder, or it cannot be written.
         NotReproduced: a figure was not reproduced, or its runs could not be made.
     """
     screen = Screen(highlight=False)
-    results: dict[str, Result] = {}
     figures = {figure.name: figure for figure in chosen(names, quick)}
     if document is not None:
         presentation.check(document)
-    problems = []
-    for number, figure in enumerate(figures.values(), 1):
-        place = f"{number}/{len(figures)}  {figure.name}"
-        try:
-            result = _measure(figure, folder, data_directory, screen, place)
-        except UserError as error:
-            problems.append(f"{figure.name}: {'; '.join(error.problems)}")
-            screen.control(ERASED)
-            screen.print(Text(f"{place}: could not be run"))
-            continue
-        results[figure.name] = result
-        screen.control(ERASED)
-        screen.print(Text(f"{place}: {result.verdict}"))
-    screen.print()
-    screen.print(presentation.table(figures, results))
-    screen.print()
-    known = {figure.name: figure for figure in FIGURES}
-    found = {name: measuring.result_of(figure, folder / RUNS) for name, figure in known.items()}
-    measured = {name: result for name, result in found.items() if result is not None}
-    written = _write(folder, known, measured)
+    with _locked(folder):
+        results, problems = _measure_all(figures, folder, data_directory, screen)
+        screen.print()
+        screen.print(presentation.table(figures, results))
+        screen.print()
+        known = {figure.name: figure for figure in FIGURES}
+        found = {name: measuring.result_of(figure, folder / RUNS) for name, figure in known.items()}
+        measured = {name: result for name, result in found.items() if result is not None}
+        written = _write(folder, known, measured)
     screen.print(Text(printable(f"results: {written}")), soft_wrap=True)
     if document is not None:
         presentation.fill(document, known, measured)
@@ -90,6 +81,47 @@ def show_list() -> None:
     screen = Screen(highlight=False)
     for figure in FIGURES:
         screen.print(Text(f"{figure.name:<22} {figure.length:<6} {figure.what}"), soft_wrap=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Creates the folder of results, and keeps other commands from making its runs at the same time.
+
+    Raises:
+        ConfigError: another command does, or the folder cannot be written.
+    """
+    runs = folder / RUNS
+    lock = Lock(runs / ".lock", runs / ".owner")
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written: {error.strerror or error}; choose another") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _measure_all(
+    figures: Mapping[str, Figure], folder: Path, data_directory: Path | None, screen: Screen
+) -> tuple[dict[str, Result], list[str]]:
+    """Returns the results by name, and what went wrong with figures whose runs could not be made."""
+    results: dict[str, Result] = {}
+    problems = []
+    for number, figure in enumerate(figures.values(), 1):
+        place = f"{number}/{len(figures)}  {figure.name}"
+        try:
+            result = _measure(figure, folder, data_directory, screen, place)
+        except UserError as error:
+            problems.append(f"{figure.name}: {'; '.join(error.problems)}")
+            screen.control(ERASED)
+            screen.print(Text(f"{place}: could not be run"))
+            continue
+        results[figure.name] = result
+        screen.control(ERASED)
+        screen.print(Text(f"{place}: {result.verdict}"))
+    return results, problems
 
 
 def _measure(figure: Figure, folder: Path, data_directory: Path | None, screen: Screen, place: str) -> Result:
@@ -122,7 +154,6 @@ def _write(folder: Path, figures: dict[str, Figure], results: dict[str, Result])
         }
         for name, result in results.items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS
     with replacing(path) as temporary:
         temporary.write_text(to_json(content, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import torch
 from helpers import windows_of
 from runs import make_run
 
+from seqrnn.clock import compiling
 from seqrnn.diagnosis import trials
 from seqrnn.diagnosis.budget import TooSlow
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.diagnosis.trials import FIRST_SEED, HOPELESS, Pace, Training, Trials, changed
+from seqrnn.strategies.plain import Plain
 
 SMALL = (
     "task=sincos", "task.continuous=false", "task.train_pieces=24", "task.test_pieces=4", "task.points=8",
@@ -45,6 +49,23 @@ def test_the_loss_of_a_seed_is_the_same_in_whatever_company(run: Path) -> None:
     one_by_one = [alone.losses([case])[0] for case in asked]
     assert together == backwards == one_by_one
     assert len(set(together)) == 6
+
+
+def test_a_compilation_is_announced_and_takes_no_time_from_the_trials(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(self: Plain, announce: Callable[[str], None]) -> None:
+        with compiling:
+            announce("compiling")
+            time.sleep(1.2)
+
+    monkeypatch.setattr(Plain, "prepare", prepare)
+    trained, announced = TrainedRun(run), []
+    trained.announce = announced.append
+    found = Trials(trained, 1.0)
+    assert found.losses([Training({"kernel": "torch"}, 0.2, 1)])
+    assert announced == ["compiling"]
+    assert found.budget.remaining > 0
 
 
 def test_no_training_is_made_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

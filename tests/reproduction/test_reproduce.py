@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -220,6 +221,28 @@ def test_a_run_that_cannot_be_made_is_reported_and_the_others_are_made(
     assert "2/2  small: reproduced" in out
     assert "model.hidden_size=-1" in err
     assert "Traceback" not in err
+
+
+def test_one_command_at_a_time_makes_the_runs_of_a_folder(
+    run: Callable[..., Called], one_figure: Callable[..., Figure], tmp_path: Path
+) -> None:
+    one_figure(seeds=1)
+    with command._locked(tmp_path / "out"):
+        code, out, err = run("--out", "out")
+    assert code == 2
+    assert err.startswith(f"error: out: is being written by process {os.getpid()} on ")
+    assert "reproduced" not in out
+    assert run("--out", "out")[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    run: Callable[..., Called], one_figure: Callable[..., Figure], tmp_path: Path
+) -> None:
+    one_figure(seeds=1)
+    (tmp_path / "file").touch()
+    code, _, err = run("--out", "file/out")
+    assert code == 2
+    assert "--out file/out: cannot be written: Not a directory; choose another" in err
 
 
 def test_mistakes_of_the_user_have_exit_code_2(run: Callable[..., Called], one_figure: Callable[..., Figure]) -> None:
