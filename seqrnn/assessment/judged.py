@@ -118,9 +118,9 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
 
 def _times(predictions: Predictions) -> Array:
     """Returns when each timestep that counts is (N',); of a task without times, which one of its sequence it is."""
-    batches = predictions.batches
-    if batches and all(hasattr(batch, "times") for batch in batches):
-        known: Array = np.concatenate([batch.times for batch in batches], axis=1)[predictions.valid]
+    times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
+    if times:
+        known: Array = np.concatenate(times, axis=1)[predictions.valid]
         return known
     return np.nonzero(predictions.valid)[0]
 
