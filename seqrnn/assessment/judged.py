@@ -33,7 +33,8 @@ class Judged:
     """Predictions at N' timesteps that count.
 
     Args:
-        times, sequences: (N',) which timestep of which sequence each is.
+        times: (N',) when each is, where the task knows times; otherwise which timestep of its sequence it is.
+        sequences: (N',) of which sequence each is.
         targets: (N', …) what came.
         network: (N', …) outputs of the network.
         baselines: (N', …) by name.
@@ -44,7 +45,7 @@ class Judged:
         notes: lines for the user.
     """
 
-    times: NDArray[np.int64]
+    times: Array
     sequences: NDArray[np.int64]
     targets: Array
     network: Array
@@ -94,7 +95,7 @@ def check_data_is_unchanged(run: TrainedRun) -> None:
 
 def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
     task, loss = run.task, run.loss
-    times, sequences = np.nonzero(predictions.valid)
+    sequences = np.nonzero(predictions.valid)[1]
     outputs, targets = evaluation.judged(predictions, task)
 
     def with_loss(outputs: Array, targets: Array) -> Mapping[str, float]:
@@ -103,7 +104,7 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
 
     in_units = hasattr(task, "judged")  # where the loss is not that of the network's outputs
     return Judged(
-        times,
+        _times(predictions),
         sequences,
         targets,
         outputs,
@@ -113,6 +114,15 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         task.kind,
         outputs.shape[1] if in_units and outputs.ndim == 3 else 1,
     )
+
+
+def _times(predictions: Predictions) -> Array:
+    """Returns when each timestep that counts is (N',); of a task without times, which one of its sequence it is."""
+    times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
+    if times:
+        known: Array = np.concatenate(times, axis=1)[predictions.valid]
+        return known
+    return np.nonzero(predictions.valid)[0]
 
 
 def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
@@ -137,10 +147,10 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
     comparison = table_baselines.compare(run, preprocessing, data, one_by_one)
     times, sequences, targets = [], [], []
     made: dict[str, list[Array]] = {}
-    for number, one in enumerate(one_by_one):
+    for number, (one, sequence) in enumerate(zip(one_by_one, data.sequences, strict=True)):
         counts = np.asarray(np.isfinite(one.judged).any(axis=(1, 2)))
         counts[: comparison.warmups[number]] = False
-        times.append(np.flatnonzero(counts))
+        times.append(np.flatnonzero(counts) if sequence.times is None else sequence.times[counts])
         sequences.append(np.full(int(counts.sum()), number))
         targets.append(one.judged[counts])
         predictors = {"": one.predicted, **{name: each[number] for name, each in comparison.baselines.items()}}

@@ -1,14 +1,15 @@
 """Which of the timesteps that are judged are drawn together for a bootstrap interval (``bootstrap``).
 
 Many sequences are independent of each other, so each is a group, as is each one that has a single timestep to judge,
-such as the class of a recording. Of few sequences, each timestep is a group (with all sequences), and neighbouring
-ones are drawn together, because their errors depend on each other.
+such as the class of a recording. Of few sequences, each time is a group (with all sequences that have it), and
+neighbouring times are drawn together, because their errors depend on each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +66,12 @@ class Groups:
         return np.asarray(np.add.reduceat(values[self.order], np.cumsum(self.counts) - self.counts, axis=0))
 
 
-def group(times: Rows, sequences: Rows, losses: NDArray[np.float64], horizon: int) -> Groups:
+def group(times: NDArray[Any], sequences: Rows, losses: NDArray[np.float64], horizon: int) -> Groups:
     """Groups the timesteps that count.
 
     Args:
-        times, sequences: (N',) which timestep of which sequence each is.
+        times: (N',) when each is, which sequences share; without dates, which timestep of its sequence it is.
+        sequences: (N',) of which sequence each is.
         losses: (N',) how far off the prediction of each is.
         horizon: steps of a forecast, over which errors overlap.
     """

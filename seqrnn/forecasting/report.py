@@ -223,7 +223,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             intervals=intervals,
         ),
         _arrays(test, network, lower, upper),
-        verdict(test.actual, test.made, network, units),
+        verdict(test.times, test.actual, test.made, network, units),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,14 @@ def outcome(difference: float, low: float, high: float, is_higher_better: bool =
     return "better" if (low > 0) == is_higher_better else "worse"
 
 
-def verdict(actual: Array, made: Mapping[str, Array], network: str, units: Array | float = 1.0) -> str | None:
+def verdict(
+    times: NDArray[Any], actual: Array, made: Mapping[str, Array], network: str, units: Array | float = 1.0
+) -> str | None:
     """Returns a sentence with both errors where the network is worse than the best baseline, or where the data cannot
     tell; None where it is better.
 
     Args:
+        times: (T, N), of each origin; errors of the same time depend on each other, of whichever series they are.
         actual: (T, N, H, K); NaN where a value is missing or not judged.
         made: forecasts by predictor, (T, N, H, K).
         units: (K,) by which errors are divided before their mean over targets is taken.
@@ -44,7 +47,7 @@ def verdict(actual: Array, made: Mapping[str, Array], network: str, units: Array
     if not baselines:
         return None
     best = min(baselines, key=lambda name: errors[name])
-    low, high = difference_interval(actual, made[network], made[best], units)
+    low, high = difference_interval(times, actual, made[network], made[best], units)
     found = outcome(errors[network] - errors[best], low, high)
     if found == "better":
         return None
@@ -56,21 +59,27 @@ def verdict(actual: Array, made: Mapping[str, Array], network: str, units: Array
 
 
 def difference_interval(
-    actual: Array, network: Array, baseline: Array, units: Array | float = 1.0, confidence: float = CONFIDENCE
+    times: NDArray[Any],
+    actual: Array,
+    network: Array,
+    baseline: Array,
+    units: Array | float = 1.0,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Returns the interval of the RMSE of a network minus that of a baseline; NaN where it cannot be known.
 
     Of a longer test, the latest ``MOST_TIMESTEPS`` timesteps decide.
     """
-    actual, network, baseline = (values[-MOST_TIMESTEPS:] for values in (actual, network, baseline))
+    times, actual, network, baseline = (values[-MOST_TIMESTEPS:] for values in (times, actual, network, baseline))
     judged = ~np.isnan(actual)  # (T, N, H, K)
-    times, sequences = np.nonzero(judged.any(axis=(2, 3)))
-    known = judged[times, sequences]  # (N', H, K)
+    rows, sequences = np.nonzero(judged.any(axis=(2, 3)))
+    known = judged[rows, sequences]  # (N', H, K)
     squares = [
-        np.where(known, (made - actual)[times, sequences] ** 2, 0.0).sum(axis=1) for made in (network, baseline)
+        np.where(known, (made - actual)[rows, sequences] ** 2, 0.0).sum(axis=1) for made in (network, baseline)
     ]
     counts = known.sum(axis=1).astype(np.float64)  # (N', K)
-    groups = group(times, sequences, squares[0].sum(axis=1) / counts.sum(axis=1), actual.shape[2])
+    losses = squares[0].sum(axis=1) / counts.sum(axis=1)
+    groups = group(times[rows, sequences], sequences, losses, actual.shape[2])
     by_group = np.stack([groups.sums(one) for one in (*squares, counts)])  # (3, groups, K)
     drawn = []
     for chosen in groups.chosen():

@@ -14,6 +14,7 @@ import seqrnn
 from seqrnn import evaluate, evaluation
 from seqrnn.assessment import command as evaluate_command
 from seqrnn.assessment.command import evaluate as evaluate_runs
+from seqrnn.assessment.judged import judge
 from seqrnn.forecasting import bootstrap
 from seqrnn.forecasting.verdict import LINEAR, difference_interval
 from seqrnn.prediction import trained as trained_runs
@@ -139,8 +140,20 @@ def test_training_and_evaluation_agree_on_what_the_test_says(trained: MakeRun, t
     run = trained_runs.load(trained(*csv(table)).directory)
     made = evaluation.predict(run.network(), run.task.test(), run.context)
     found = forecasts_of({"network": made, **dict(evaluation.predict_baselines(made, run.task))})
-    interval = difference_interval(found.actual, found.made["network"], found.made[difference.baseline])
+    baseline = found.made[difference.baseline]
+    interval = difference_interval(found.times, found.actual, found.made["network"], baseline)
     assert interval == pytest.approx((difference.estimate.low, difference.estimate.high), rel=1e-4)
+
+
+def test_each_value_that_is_judged_has_its_own_date(trained: MakeRun, tmp_path: Path) -> None:
+    """So that the values of a day are drawn together, although one series begins 30 days after the other."""
+    path, first = tmp_path / "two.csv", np.datetime64("2024-01-01", "D")
+    lines = [f"{first + 30 * n + k},{'ab'[n]},{400 * n + 30 * n + k}" for n in range(2) for k in range(150)]
+    path.write_text("\n".join(["day,shop,y", *lines]) + "\n")
+    run = trained_runs.load(trained(*csv(path, "task.group=shop", "task.horizon=1")).directory)
+    for found in (judge(run), judge(run, [path])):
+        days = (found.times.astype("datetime64[ns]").astype("datetime64[D]") - first).astype(int)
+        np.testing.assert_allclose(found.targets[:, 0, 0], 400 * found.sequences + days + 1)
 
 
 @pytest.mark.parametrize("mode", ["direct", "recursive"])

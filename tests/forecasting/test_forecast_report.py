@@ -14,7 +14,7 @@ from seqrnn.forecasting import conformal, metrics, report
 from seqrnn.forecasting.intervals import Intervals, as_array
 from seqrnn.forecasting.origins import future
 from seqrnn.forecasting.report import Forecasts, Labels, make_report
-from seqrnn.forecasting.verdict import LINEAR, outcome, verdict
+from seqrnn.forecasting.verdict import LINEAR, difference_interval, outcome, verdict
 from seqrnn.rundir.bounded import read_model
 from seqrnn.rundir.strict_json import to_json
 
@@ -89,15 +89,33 @@ def test_the_residuals_of_a_forecast_that_forgets_a_step_are_correlated() -> Non
 
 def test_a_network_that_does_not_beat_the_linear_model_is_reported_with_both_numbers() -> None:
     worse = forecasts(500, 0, noise=1.0)
-    assert make_report(worse, worse, LABELS).verdict == verdict(worse.actual, worse.made, "network")
+    assert make_report(worse, worse, LABELS).verdict == verdict(worse.times, worse.actual, worse.made, "network")
     error = {name: metrics.rmse(worse.actual, made, (0, 1, 2)).mean() for name, made in worse.made.items()}
-    sentence = verdict(worse.actual, worse.made, "network")
+    sentence = verdict(worse.times, worse.actual, worse.made, "network")
     assert sentence is not None
     assert f"RMSE {error['network']:.4g} against {error[LINEAR]:.4g}" in sentence
     assert sentence.startswith("does not beat the linear model: ")
     better = {"network": worse.made[LINEAR], LINEAR: worse.made["network"]}
-    assert verdict(worse.actual, better, "network") is None
-    assert verdict(worse.actual, {"network": worse.made["network"]}, "network") is None
+    assert verdict(worse.times, worse.actual, better, "network") is None
+    assert verdict(worse.times, worse.actual, {"network": worse.made["network"]}, "network") is None
+
+
+def test_values_of_the_same_time_are_drawn_together_wherever_their_series_begin() -> None:
+    """Two series whose errors of a day are the same, and of which one begins 30 days later."""
+    errors = np.random.default_rng(0).standard_normal((330, 1))
+    aligned = np.concatenate([errors, errors], axis=1)
+    aligned[300:, 0] = aligned[:30, 1] = np.nan
+    rows = np.arange(300)[:, None] + [0, 30]
+
+    def interval(times: np.ndarray, network: np.ndarray) -> tuple[float, float]:
+        made = network[:, :, None, None]
+        actual = np.where(np.isnan(made), np.nan, 0.0)
+        return difference_interval(times, actual, np.nan_to_num(made), np.full(made.shape, 1.0))
+
+    expected = interval(np.tile(np.arange(330)[:, None], 2), aligned)
+    assert interval(rows, errors[rows, 0]) == pytest.approx(expected)
+    low, high = interval(np.tile(np.arange(300)[:, None], 2), errors[rows, 0])  # as if the days were others
+    assert high - low < 0.85 * (expected[1] - expected[0])
 
 
 def test_where_the_interval_of_the_difference_contains_0_the_data_cannot_tell() -> None:
@@ -107,11 +125,13 @@ def test_where_the_interval_of_the_difference_contains_0_the_data_cannot_tell() 
         nearly["network"] = nearly["network"] + number * 0.001 * np.random.default_rng(1).standard_normal(
             made.actual.shape
         )
-        sentence = verdict(made.actual, nearly, "network")
+        sentence = verdict(made.times, made.actual, nearly, "network")
         assert sentence is not None
         assert sentence.startswith("the test data cannot tell whether it beats persistence: RMSE ")
     short = {name: values[:2] for name, values in made.made.items()}
-    assert "cannot tell" in str(verdict(made.actual[:2], short, "network"))  # too little for an interval
+    assert "cannot tell" in str(
+        verdict(made.times[:2], made.actual[:2], short, "network")
+    )  # too little for an interval
     assert outcome(-1.0, -2.0, -0.5) == outcome(1.0, 0.5, 2.0, is_higher_better=True) == "better"
     assert outcome(1.0, 0.5, 2.0) == outcome(-1.0, -2.0, -0.5, is_higher_better=True) == "worse"
     assert outcome(-1.0, -2.0, 0.5) == outcome(-1.0, np.nan, np.nan) == "unclear"
@@ -120,7 +140,7 @@ def test_where_the_interval_of_the_difference_contains_0_the_data_cannot_tell() 
 def test_a_network_whose_outputs_are_not_finite_does_not_beat_the_linear_model() -> None:
     made = forecasts(500, 0)
     lost = {**made.made, "network": np.full_like(made.actual, np.nan)}
-    assert "does not beat" in str(verdict(made.actual, lost, "network"))
+    assert "does not beat" in str(verdict(made.times, made.actual, lost, "network"))
 
 
 def test_validation_and_test_may_have_different_series() -> None:

@@ -177,6 +177,15 @@ def test_ragged_rows_that_cannot_be_decoded(tmp_path: Path, capfd: pytest.Captur
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("last", "problem"), [("4,far,", ", column y: 'far'"), ("4,5,6,7", ": 4 cells, where the header")]
+)
+def test_a_quoted_text_with_line_breaks_belongs_to_one_row(tmp_path: Path, last: str, problem: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'x,y,note\n1,2,"a\n\nb"\n3,4,"c\nd"\n{last}\n')
+    assert f"a.csv, row 4{problem}" in refusal(path, target="y")
+
+
 def test_very_many_columns_are_refused_at_once(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", ",".join(f"a{n}" for n in range(11_000)), [",".join("1" * 11_000)])
     assert "row 1: 11,000 columns; at most 10,000 are read" in refusal(path)
