@@ -178,10 +178,10 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
 
 
 def _errors(outputs: Array, targets: Array) -> dict[str, float]:
-    """Returns errors in the units of the table, each the mean over the targets."""
+    """Returns errors in the units of the table, each the mean over the targets of which a value is known."""
     axes = (0, 1)
     errors = {"mae": metrics.mae, "rmse": metrics.rmse, "smape": metrics.smape}
-    return {name: float(error(targets, outputs, axes).mean()) for name, error in errors.items()}
+    return {name: metrics.over_targets(error(targets, outputs, axes), targets) for name, error in errors.items()}
 
 
 def _no_targets(files: Sequence[Path]) -> DataError:

@@ -27,6 +27,13 @@ def judged(values: ArrayLike, actual: ArrayLike, axes: Axes = None) -> Array:
     return result
 
 
+def over_targets(scores: ArrayLike, actual: ArrayLike) -> float:
+    """Returns the mean of the scores (K,) of those targets of which ``actual`` (..., K) has a value; NaN where it has
+    none."""
+    values = np.asarray(actual, np.float64)
+    return float(judged(scores, mean(values, tuple(range(values.ndim - 1)))))
+
+
 def mae(actual: ArrayLike, forecast: ArrayLike, axes: Axes = None) -> Array:
     """Returns the mean absolute error."""
     return judged(np.abs(_difference(actual, forecast)), actual, axes)

@@ -118,7 +118,7 @@ class Report:
 
 
 def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, float]:
-    """Returns mae, rmse, smape and mase, each the mean over the targets.
+    """Returns mae, rmse, smape and mase, each the mean over the targets of which a value is known.
 
     Args:
         actual, forecast: (T, N, H, K).
@@ -127,9 +127,9 @@ def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, floa
     axes = (0, 1, 2)
     scale = np.broadcast_to(scale, (actual.shape[1], actual.shape[-1]))[None, :, None]
     return {
-        "mae": float(metrics.mae(actual, forecast, axes).mean()),
-        "rmse": float(metrics.rmse(actual, forecast, axes).mean()),
-        "smape": float(metrics.smape(actual, forecast, axes).mean()),
+        "mae": metrics.over_targets(metrics.mae(actual, forecast, axes), actual),
+        "rmse": metrics.over_targets(metrics.rmse(actual, forecast, axes), actual),
+        "smape": metrics.over_targets(metrics.smape(actual, forecast, axes), actual),
         "mase": float(metrics.mean(metrics.mase(actual, forecast, scale, axes))),  # of targets that vary in training
     }
 

@@ -40,9 +40,12 @@ def verdict(
         times: (T, N), of each origin; errors of the same time depend on each other, of whichever series they are.
         actual: (T, N, H, K); NaN where a value is missing or not judged.
         made: forecasts by predictor, (T, N, H, K).
-        units: (K,) by which errors are divided before their mean over targets is taken.
+        units: (K,) by which errors are divided before the mean over the targets of which a value is known.
     """
-    errors = {name: float((metrics.rmse(actual, values, (0, 1, 2)) / units).mean()) for name, values in made.items()}
+    errors = {
+        name: metrics.over_targets(metrics.rmse(actual, values, (0, 1, 2)) / units, actual)
+        for name, values in made.items()
+    }
     baselines = [name for name in made if name != network and np.isfinite(errors[name])]
     if not baselines:
         return None
@@ -81,11 +84,12 @@ def difference_interval(
     losses = squares[0].sum(axis=1) / counts.sum(axis=1)
     groups = group(times[rows, sequences], sequences, losses, actual.shape[2])
     by_group = np.stack([groups.sums(one) for one in (*squares, counts)])  # (3, groups, K)
-    drawn = []
+    drawn, has_values = [], counts.any(axis=0)  # (K,)
     for chosen in groups.chosen():
         mine, other, number = by_group[:, chosen].sum(axis=1)  # (K,) each
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn.append(float(((np.sqrt(mine / number) - np.sqrt(other / number)) / units).mean()))
+            differences = (np.sqrt(mine / number) - np.sqrt(other / number)) / units
+        drawn.append(float(differences[has_values].mean()))
     values = np.array(drawn)
     if not len(values) or not np.isfinite(values).all():
         return np.nan, np.nan

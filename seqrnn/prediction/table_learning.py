@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seqrnn.checkpoints.file import Tree
 from seqrnn.errors import DataError
 from seqrnn.prediction.learning import Learner
-from seqrnn.streaming.table_stream import EncodedRow, TableRows, sequence_of, sequence_tree, skipped
+from seqrnn.streaming.table_stream import EncodedRow, TableRows, sequence_of, sequence_tree
 
 
 class Unjudged:
@@ -73,7 +73,7 @@ class LearningTableStream:
         if encoded.inputs is None or encoded.start:
             self.unjudged[encoded.key] = Unjudged(self.rows.preprocessing.steps_ahead)
         if encoded.inputs is None:
-            return skipped()
+            return self.rows.skipped(encoded)
         self.learner.select(encoded.key)
         judged = self._judge_forecast(encoded)
         outputs = self.learner.feed(encoded.inputs, encoded.start)

@@ -151,6 +151,12 @@ class TableRows:
                     found[name] = _listed(predicted[:, number] + reach[:, number])
         return found
 
+    def skipped(self, encoded: EncodedRow) -> dict[str, Any]:
+        """Returns the answer to a row that the run leaves out."""
+        found = {"skipped": "a value is missing, and the run leaves such rows out (task.missing=drop)"}
+        group = self.preprocessing.group
+        return found if group is None else {OutputNames(FIXED).add(group): encoded.key} | found
+
     def _times(self, row: Sequence) -> Any:
         """Returns which times are predicted, as texts: a list of them where there are several."""
         preprocessing = self.preprocessing
@@ -215,7 +221,7 @@ class TableStream:
             self.predictor.check(encoded.inputs)
         sequence = self.rows.enter(encoded)
         if encoded.inputs is None:
-            return skipped()
+            return self.rows.skipped(encoded)
         self._hold(sequence, encoded.start)
         outputs = self.predictor(encoded.inputs)
         return self.rows.answer(encoded, outputs, sequence.timesteps - 1)
@@ -266,11 +272,6 @@ class TableStream:
                 self.rows.sequences[str(one["key"])] = sequence
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             raise DataError(f"{path}: does not fit this run: {error}") from error
-
-
-def skipped() -> dict[str, Any]:
-    """Returns the answer to a row that the run leaves out."""
-    return {"skipped": "a value is missing, and the run leaves such rows out (task.missing=drop)"}
 
 
 def sequence_tree(key: str, sequence: SequenceState) -> Tree:

@@ -250,3 +250,17 @@ def test_intervals_know_nothing_from_after_their_own_time(share_time: bool) -> N
         np.testing.assert_array_equal(one.arrays[name][same], other.arrays[name][same])
         assert (one.arrays[name][~same] != other.arrays[name][~same]).any()
     assert one.intervals.intervals[2].upper != other.intervals.intervals[2].upper
+
+
+def test_a_target_of_which_no_value_is_known_is_left_out_of_the_scores() -> None:
+    made = forecasts(400, 7)
+    actual = made.actual.copy()
+    actual[..., 1] = np.nan
+    one = {name: values[..., :1] for name, values in made.made.items()}
+    scale = np.array([1.0, 2.0])
+    both = report.point_scores(actual, made.made["network"], scale)
+    assert both == pytest.approx(report.point_scores(actual[..., :1], one["network"], scale[:1]))
+    assert verdict(actual, made.made, "network") == verdict(actual[..., :1], one, "network")
+    assert "does not beat" in str(verdict(actual, made.made, "network"))
+    lost = np.full_like(actual, np.nan)
+    assert np.isnan(report.point_scores(made.actual, lost, scale)["rmse"])
