@@ -148,8 +148,8 @@ def _locked(state: Path) -> Iterator[None]:
         ConfigError: another process holds the lock.
         UserError: the directory of the file cannot be written.
     """
-    names = [state.parent / f".{state.name}.{end}" for end in ("lock", "owner")]
-    lock = Lock(*names, f"--state {state}", "the state")
+    path, owner = (state.parent / f".{state.name}.{end}" for end in ("lock", "owner"))
+    lock = Lock(path, owner, what=f"--state {state}", saves="the state")
     try:
         if not state.parent.is_dir():  # which the lock would create
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
