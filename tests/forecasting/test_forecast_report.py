@@ -260,7 +260,8 @@ def test_a_target_of_which_no_value_is_known_is_left_out_of_the_scores() -> None
     scale = np.array([1.0, 2.0])
     both = report.point_scores(actual, made.made["network"], scale)
     assert both == pytest.approx(report.point_scores(actual[..., :1], one["network"], scale[:1]))
-    assert verdict(actual, made.made, "network") == verdict(actual[..., :1], one, "network")
-    assert "does not beat" in str(verdict(actual, made.made, "network"))
+    times = made.times
+    assert verdict(times, actual, made.made, "network") == verdict(times, actual[..., :1], one, "network")
+    assert "does not beat" in str(verdict(times, actual, made.made, "network"))
     lost = np.full_like(actual, np.nan)
     assert np.isnan(report.point_scores(made.actual, lost, scale)["rmse"])
