@@ -23,7 +23,7 @@ from seqrnn.checkpoints.init_from import start_from
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.components import Components
-from seqrnn.errors import explained, printable
+from seqrnn.errors import ConfigError, explained, printable
 from seqrnn.monitor import BLOCK_SECONDS, Monitor, Progress
 from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
@@ -77,6 +77,12 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, 
     """
     if isinstance(overrides, str):
         raise TypeError(f"seqrnn.run takes a list of overrides, such as [{overrides!r}], not one string")
+    flags = [text for text in overrides if text.startswith("-")]
+    if flags:
+        raise ConfigError(
+            f"{' '.join(flags)}: seqrnn.run takes no flags of the command line; its argument config_dir is "
+            "--config-dir, and a sweep (-m) is a call for each value"
+        )
     request = resuming.named_run(overrides, ["config_dir"] if config_dir is not None else ())
     if request is None:
         settings.refuse_sweep_options(overrides)

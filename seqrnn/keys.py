@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 LONGEST_PLAIN = 8  # characters of a number that is typed without an exponent
+# Texts that hydra reads as they stand, unless they are of another type; blanks may be within them.
+UNQUOTED = re.compile(r"[A-Za-z0-9_./+@%-]+( +[A-Za-z0-9_./+@%-]+)*")
+OF_ANOTHER_TYPE = re.compile(r"null|true|false|nan|[+-]?(inf|[\d._]+(e[+-]?\d+)?)", re.IGNORECASE)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -38,3 +42,12 @@ def as_typed(value: Any) -> str:
     shortest = next(text for text in (f"{value:.{digits}g}" for digits in range(1, 18)) if float(text) == value)
     mantissa, _, exponent = shortest.partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else min(shortest, plain, key=len)
+
+
+def as_override(key: str, text: str) -> str:
+    """Returns an override that sets a key to a text, such as a path; in quotes where hydra needs them."""
+    if UNQUOTED.fullmatch(text) and not OF_ANOTHER_TYPE.fullmatch(text):
+        return f"{key}={text}"
+    # A backslash stands for itself, except before a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", r"\'"), text)
+    return f"{key}='{escaped}'"

@@ -78,8 +78,9 @@ def series(outputs: Array, targets: Array) -> dict[str, float]:
 
 
 def classification(outputs: Array, targets: Array) -> dict[str, float]:
-    """Returns accuracy: the share of targets whose class has the largest output."""
-    return {"accuracy": float(np.mean(np.argmax(outputs, axis=-1) == targets))}
+    """Returns accuracy: the share of targets whose class has the largest output. With a NaN, no class has."""
+    known = ~np.isnan(np.asarray(outputs, np.float64)).any(axis=-1)
+    return {"accuracy": float(np.mean((np.argmax(outputs, axis=-1) == targets) & known))}
 
 
 def probabilities(logits: NDArray[Any]) -> NDArray[Any]:

@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
         "--latest",
         action="store_true",
         default=None,
-        help="task=csv: write only the forecasts from the last row of each sequence: the future",
+        help="task=csv: write only the forecasts from the last observed row of each sequence: the future",
     )
     once.add_argument("--timesteps", type=count, metavar="N", help="draw one new sequence of that length")
     once.add_argument("--seed", type=seed, metavar="N", help="draw data with this seed (default: that of the run)")

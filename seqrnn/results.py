@@ -104,7 +104,8 @@ class Run:
         """
         if which not in NETWORKS:
             raise ValueError(f"network({which!r}): should be one of {', '.join(map(repr, NETWORKS))}")
-        load_components(self._reader.plugins(allowed=self._plugins))
+        self._reader.check_plugins(self._plugins)
+        load_components(self._plugins)
         model = self.config["model"]
         check_model(model)
         weights, where = self._reader.weights(NETWORKS[which]), f"{self.directory / NETWORKS[which]}: "

@@ -6,7 +6,7 @@ The directories may come from anyone: nothing in them is run, and what cannot be
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,11 @@ class Runs:
         for path in paths:
             if not path.is_dir():
                 raise DataError(f"{path}: there is no such directory")
-            for directory in find_runs(path):
-                try:
-                    self._records[directory] = read_record(directory)
-                except UserError as error:
-                    self.problems[str(directory)] = "; ".join(error.problems)
+        for directory in find_all_runs(paths):
+            try:
+                self._records[directory] = read_record(directory)
+            except UserError as error:
+                self.problems[str(directory)] = "; ".join(error.problems)
         if not self._records and not self.problems:
             raise DataError(f"{', '.join(map(str, paths))}: no run directories (none has a {CONFIG})")
 
@@ -125,6 +125,20 @@ def find_runs(path: Path, marks: Collection[str] = (CONFIG,)) -> Iterator[Path]:
         if is_run or depth >= MOST_LEVELS:
             below.clear()
         below[:] = sorted(name for name in below if not name.startswith("."))
+
+
+def find_all_runs(paths: Iterable[Path], marks: Collection[str] = (CONFIG,)) -> list[Path]:
+    """Returns the run directories at or below several paths. One to which two paths lead is there once, so that no
+    run counts twice.
+
+    Args:
+        marks: as of ``find_runs``.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for directory in find_runs(path, marks):
+            found.setdefault(directory.resolve(), directory)
+    return [*found.values()]
 
 
 def read_record(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -86,7 +86,7 @@ def cut_windows(timesteps: int, window: int | None, stride: int | None, first: i
         yield window_at(timesteps, number, window, stride, first)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one for each update, and a frozen one takes eight times as long to make
 class WindowRange(Generic[AnyBatch]):
     """Consecutive windows of one batch: ``count`` of them, from number ``first`` on.
 

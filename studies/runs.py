@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import seqrnn
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
+from seqrnn.keys import as_override
 
 FINISHED = ("finished", "diverged")  # statuses of runs that are complete
 Numbers = NDArray[np.float64]
@@ -83,17 +84,11 @@ def run_sweep(sweep: Sweep, folder: Path) -> None:
         directory = sweep.directory(folder, seed)
         shutil.rmtree(directory, ignore_errors=True)  # of an interrupted run
         try:
-            seqrnn.run([*sweep.overrides, f"seed={seed}", f"hydra.run.dir={quoted(directory)}"], quiet=True)
+            seqrnn.run([*sweep.overrides, f"seed={seed}", as_override("hydra.run.dir", str(directory))], quiet=True)
         except seqrnn.Diverged:
             continue  # its summary says so
         except seqrnn.UserError as error:
             raise RuntimeError(f"{sweep.name}, seed {seed}: {error}") from None
-
-
-def quoted(path: Path) -> str:
-    """Returns a path as a quoted value for hydra."""
-    text = str(path).replace("'", r"\'")
-    return f"'{text}'"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -242,3 +243,12 @@ def whole(batch: Any) -> Chunk:
 def fields(chunk: Chunk) -> list[torch.Tensor]:
     """Returns a chunk's inputs, targets, valid and starts."""
     return [chunk.inputs, chunk.targets, chunk.valid, chunk.starts]
+
+
+def values_ahead(values: np.ndarray, horizon: int) -> np.ndarray:
+    """Returns what comes after each timestep: (T, ...) -> (T, horizon, ...), with values[t + h + 1] at [t, h]; NaN
+    beyond the last timestep."""
+    found = np.full((len(values), horizon, *values.shape[1:]), np.nan)
+    for step in range(1, min(horizon, len(values) - 1) + 1):
+        found[:-step, step - 1] = values[step:]
+    return found

@@ -192,6 +192,8 @@ def test_mistakes_are_exceptions_and_leave_nothing_behind(tmp_path: Path) -> Non
         seqrnn.run(["model.hidden_size=0"])
     with pytest.raises(seqrnn.ConfigError, match="several values are a sweep"):
         seqrnn.run(["seed=1,2"])
+    with pytest.raises(seqrnn.ConfigError, match=r"^-m: seqrnn.run takes no flags .* a call for each value$"):
+        seqrnn.run(["-m", "seed=1,2"])
     with pytest.raises(TypeError, match="takes a list of overrides"):
         seqrnn.run("task=sine")
     with pytest.raises(seqrnn.DataError, match="not a run directory"):

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_plots import make
@@ -21,6 +22,7 @@ from seqrnn.reports.gathering import gather
 from seqrnn.reports.writing import write_report
 from seqrnn.rundir.lock import Lock
 from seqrnn.rundir.request import SafeLine, safe_command, safe_line
+from seqrnn.rundir.writer import RunWriter
 from seqrnn.sweeping.directory import OWN, STOP, SweepDirectory
 
 
@@ -150,3 +152,40 @@ def test_the_report_names_what_it_leaves_out_of_the_lines(tmp_path: Path) -> Non
 def test_a_quoted_word_is_one_word_of_a_shell(word: str) -> None:
     words = [word, "$(touch sprung)", "'"]
     assert shlex.split(" ".join(map(shell_quoted, words))) == words
+
+
+@pytest.mark.parametrize("taken", ["directory", "link", "checkpoints", "renamed", "followed"])
+def test_where_something_else_has_taken_the_place_of_a_run_nothing_is_written(taken: str, tmp_path: Path) -> None:
+    place, moved, precious = (tmp_path / name for name in ("run", "moved", "precious"))
+    writer = RunWriter(place, {}, [])
+    writer.write_weights({"w": torch.zeros(1)})
+    (precious / "checkpoints").mkdir(parents=True)
+    (precious / "metrics.jsonl").write_text("mine")
+    (precious / "checkpoints" / ".owner").write_text("mine")
+    source = place / "checkpoints" if taken == "checkpoints" else place
+    source.rename(moved)
+    match taken:
+        case "directory":
+            precious.rename(precious := place)
+        case "link":
+            place.symlink_to(precious)
+        case "checkpoints":
+            source.symlink_to(precious)
+        case "followed":
+            place.symlink_to(moved)
+    writes = (
+        writer.position,
+        lambda: writer.write_summary({"status": "finished"}),
+        lambda: writer.write_weights({"w": torch.ones(1)}),
+        lambda: writer.write_predictions({"outputs": np.ones(1)}),
+    )
+    for write in writes:
+        if taken == "followed":  # the same directory, by way of a link
+            write()
+            continue
+        with pytest.raises(DataError, match="run: was moved, removed or replaced while it was written"):
+            write()
+    writer.close()
+    assert sorted(path.name for path in precious.iterdir()) == ["checkpoints", "metrics.jsonl"]
+    assert (precious / "checkpoints" / ".owner").read_text() == "mine"
+    assert (moved / "summary.json").exists() == (taken == "followed")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -136,6 +137,22 @@ def test_the_example_of_an_instrument_is_registered(tmp_path: Path, monkeypatch:
         assert finding.name == "sparse"
     finally:
         registry._components["instrument"] = known
+
+
+def test_the_example_of_a_report_gives_a_task_intervals_that_cover_their_share() -> None:
+    names: dict[str, Any] = {}
+    exec(example("# intervals.py"), names)
+    generator = np.random.default_rng(0)
+
+    def predictions(noise: float) -> dict[str, Any]:
+        targets = generator.normal(size=(200, 3, 1)).astype(np.float32)
+        valid = generator.random((200, 3)) < 0.9
+        made = {"network": targets + noise * generator.normal(size=targets.shape), "zero": 0 * targets}
+        return {name: SimpleNamespace(targets=targets, valid=valid, outputs=made[name]) for name in made}
+
+    report = names["report"](None, predictions(0.1), predictions(0.1))
+    assert 0.86 < report.scores["network"]["coverage_90"] < 0.94
+    assert report.summary["width_90"] == pytest.approx(2 * 1.645 * 0.1, rel=0.1)
 
 
 def test_the_examples_in_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import platform
 import signal
@@ -357,6 +358,18 @@ def test_the_place_of_an_error_is_its_file_or_an_output_that_is_full(monkeypatch
         assert str(errors.explained(full, Path("run"))).startswith("standard output: No space left on device;")
         with pytest.raises(OSError, match="No space left"):
             output.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_without_a_buffer_that_is_full_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)  # as with PYTHONUNBUFFERED=1
+    monkeypatch.setattr(sys, "stdout", output)
+    with pytest.raises(SystemExit) as ended:
+        reporting.run(lambda: print("a line"))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: standard output: No space left on device;")
 
 
 def test_an_interval_that_is_searched_is_not_blamed_for_another_key() -> None:

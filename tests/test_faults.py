@@ -181,10 +181,10 @@ def test_a_thread_that_fails_ends_the_run_and_the_checkpoint_stays(server: Serve
     before = (
         "import seqrnn.strategies.compiled as compiled\n"
         "real = compiled.Compiled._compute\n"
-        "def failing(self, engine, *more):\n"
-        "    if engine is not self.engines[0] and len(os.listdir('run/checkpoints')) > 3:\n"
+        "def failing(self, workspace, *more):\n"
+        "    if workspace is not self.workspaces[0] and len(os.listdir('run/checkpoints')) > 3:\n"
         "        raise ArithmeticError('a thread failed')\n"
-        "    return real(self, engine, *more)\n"
+        "    return real(self, workspace, *more)\n"
         "compiled.Compiled._compute = failing\n"
     )
     shared = [word.replace("threads=1", "threads=2") for word in RUN]

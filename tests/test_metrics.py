@@ -69,6 +69,8 @@ def test_metrics_of_float32_are_computed_in_float64() -> None:
 def test_accuracy_is_the_share_of_targets_with_the_largest_output() -> None:
     outputs = np.array([[0.1, 0.7, 0.2], [3.0, -1.0, 2.0], [0.0, 1.0, 2.0], [-5.0, -4.0, -6.0]])
     assert classification(outputs, np.array([1, 2, 2, 1])) == {"accuracy": 0.75}
+    lost = np.where(np.arange(4)[:, None] == 0, np.nan, outputs)  # the class that it had predicted is none
+    assert classification(lost, np.array([0, 2, 2, 1])) == {"accuracy": 0.5}
 
 
 @pytest.mark.parametrize(

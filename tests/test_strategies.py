@@ -53,6 +53,7 @@ from seqrnn.strategies import data
 from seqrnn.strategies import folded as folding
 from seqrnn.strategies.choice import choose
 from seqrnn.strategies.compiled import Compiled
+from seqrnn.strategies.compiled_workspace import ThreadWorkspace
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.strategies.protocol import UpdateStats
@@ -584,12 +585,12 @@ def test_compiled_code_cuts_the_windows_of_the_schedule(
     cuts: dict[str, Any], timesteps: int, streams: int, carry: bool
 ) -> None:
     schedule = make_schedule(**cuts, carry=carry, streams=streams)
-    engine = compiled_strategy.Engine(make_network("gru"), LOSSES["mse"], schedule, (streams, timesteps))
+    workspace = ThreadWorkspace(make_network("gru"), LOSSES["mse"], schedule, (streams, timesteps))
     windows = windows_of(schedule, timesteps)
     part = np.zeros(layout.PART_FIELDS, np.int64)
     part[[layout.PART_STREAMS, layout.PART_TIMESTEPS]] = streams, timesteps
     found = np.zeros((len(windows), layout.WINDOW_FIELDS), np.int64)
-    compiled_cut()(engine.flat.table, part, len(windows), found.reshape(-1))
+    compiled_cut()(workspace.flat.table, part, len(windows), found.reshape(-1))
     for number, (row, window) in enumerate(zip(found, windows, strict=True)):
         kept = carry and schedule.window is not None and window.keep < timesteps
         expected = {

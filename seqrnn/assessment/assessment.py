@@ -121,7 +121,7 @@ def _estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Es
 
 def groups_of(judged: Judged) -> Groups:
     """Groups the timesteps that count."""
-    return group(judged.times, judged.sequences, _losses(judged), judged.horizon)
+    return group(judged.times, judged.sequences, _losses(judged), judged.horizon, share_time=judged.share_time)
 
 
 def _losses(judged: Judged) -> NDArray[np.float64]:

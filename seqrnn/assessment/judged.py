@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from seqrnn import evaluation
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.evaluation import Predictions
-from seqrnn.forecasting import metrics
 from seqrnn.metrics import classification, probabilities
 from seqrnn.prediction import batch, table_baselines, table_command, table_data, table_predictions
 from seqrnn.prediction import trained as trained_runs
@@ -42,6 +41,7 @@ class Judged:
         headline: the metric that stands for all.
         kind: regression or classification.
         horizon: steps of a forecast.
+        share_time: whether equal times of different sequences are the same time, as dates are.
         notes: lines for the user.
     """
 
@@ -54,6 +54,7 @@ class Judged:
     headline: str
     kind: str
     horizon: int = 1
+    share_time: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -102,9 +103,10 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
         return {**task.metrics(outputs, targets), "loss": losses.mean(dtype=torch.float64).item()}
 
+    times, share_time = _times(predictions)
     in_units = hasattr(task, "judged")  # where the loss is not that of the network's outputs
     return Judged(
-        _times(predictions),
+        times,
         sequences,
         targets,
         outputs,
@@ -113,16 +115,18 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         headline_of(task),
         task.kind,
         outputs.shape[1] if in_units and outputs.ndim == 3 else 1,
+        share_time,
     )
 
 
-def _times(predictions: Predictions) -> Array:
-    """Returns when each timestep that counts is (N',); of a task without times, which one of its sequence it is."""
+def _times(predictions: Predictions) -> tuple[Array, bool]:
+    """Returns when each timestep that counts is (N',), and whether times of different sequences can be compared; of a
+    task without times, which timestep of its sequence it is."""
     times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
     if times:
-        known: Array = np.concatenate(times, axis=1)[predictions.valid]
-        return known
-    return np.nonzero(predictions.valid)[0]
+        share_time = all(getattr(batch, "share_time", False) for batch in predictions.batches)
+        return np.concatenate(times, axis=1)[predictions.valid], share_time
+    return np.nonzero(predictions.valid)[0], False
 
 
 def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
@@ -169,19 +173,13 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         np.concatenate(targets),
         network_outputs,
         outputs,
-        _errors,
+        comparison.scores,
         "rmse",
         "regression",
         preprocessing.horizon,
+        all(sequence.times is not None for sequence in data.sequences),
         tuple(comparison.notes),
     )
-
-
-def _errors(outputs: Array, targets: Array) -> dict[str, float]:
-    """Returns errors in the units of the table, each the mean over the targets of which a value is known."""
-    axes = (0, 1)
-    errors = {"mae": metrics.mae, "rmse": metrics.rmse, "smape": metrics.smape}
-    return {name: metrics.over_targets(error(targets, outputs, axes), targets) for name, error in errors.items()}
 
 
 def _no_targets(files: Sequence[Path]) -> DataError:

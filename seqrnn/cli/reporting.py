@@ -32,6 +32,7 @@ def run(command: Callable[[], Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # some terminals lack letters
+    _buffer_output()
     try:
         command()
         sys.stdout.flush()
@@ -165,6 +166,15 @@ def _fail(problems: Sequence[str], exit_code: int) -> None:
     except OSError:  # the reader of stderr has ended; the exit code is left
         _drop_output(sys.stderr)
     sys.exit(exit_code)
+
+
+def _buffer_output() -> None:
+    """Gives standard output a buffer where it has none (PYTHONUNBUFFERED=1); every line is still written at once. A
+    buffer keeps what could not be written, by which ``errors.place_of`` knows that an error is one of this output."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.FileIO):
+        buffered = io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(buffered, stream.encoding, stream.errors, line_buffering=True)
 
 
 def _drop_output(stream: TextIO) -> None:

@@ -27,8 +27,8 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module to import that the run needs (may be given more than once); it is code, so a run directory "
-        "cannot ask for it itself",
+        help="a module to import that registers components, such as those of the run (may be given more than once); "
+        "it is code, so a run directory cannot ask for it itself",
     )
 
 

@@ -28,7 +28,8 @@ VARIABLE = "SEQRNN_SWEEP"  # PROCESS:FOLDER
 STOP = "stop"
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # signals that end the command; the last comes when its terminal is closed
 WATCH_EVERY = 0.5  # seconds
-PATIENCE = 60.0  # seconds that the command waits for its jobs
+PATIENCE = 60.0  # seconds that the command waits for the checkpoints of its jobs when it is interrupted
+LOOK_EVERY = 1.0  # seconds after which a command that waits for its jobs calls raise_if_interrupted
 # On Windows, os.kill ends a process at once or sends it Ctrl-C. A job there sees by itself that it is asked to end.
 CAN_SIGNAL = os.name == "posix"
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from seqrnn.diagnosis.budget import Budget
 from seqrnn.diagnosis.intervals import Interval, Numbers, of_mean, resampled, spread
@@ -211,8 +212,8 @@ def gates_of(cell: Any, steps: Steps) -> list[Gate]:
 
 
 def gate_values(cell: Any, layer: int, inputs: Tensor, h: Tensor) -> dict[str, Tensor]:
-    """Returns the gates (N, H) with limits, by name, of a layer with inputs (N, I) and state h (N, H) before the
-    timestep, of a cell with a specification."""
+    """Returns the gates (N, H) with limits, as the cell uses them, by name, of a layer with inputs (N, I) and state h
+    (N, H) before the timestep, of a cell with a specification."""
     recurrence, specification = recurrence_of(cell), specification_of(cell)
     assert specification is not None
     gates = specification.gates
@@ -224,11 +225,17 @@ def gate_values(cell: Any, layer: int, inputs: Tensor, h: Tensor) -> dict[str, T
     else:
         parts = [torch.split(part, h.shape[1], dim=1) for part in _sums(recurrence, layer, inputs, h)]
     values: dict[str, Tensor] = {}
+    logarithms: dict[str, Tensor] = {}  # of gates that are normalised, of which all may be nearly 0
     for gate, of_inputs, of_state in zip(gates, *parts, strict=True):
         if gate.state_scale is not None:
             of_state = values[gate.state_scale] * of_state
         if gate.activation in LIMITED:
             values[gate.name] = LIMITED[gate.activation](of_inputs + of_state)
+        if gate.is_normalised:
+            logarithms[gate.name] = logsigmoid(of_inputs + of_state)
+    if logarithms:
+        shares = torch.stack(list(logarithms.values())).softmax(dim=0)
+        values.update(zip(logarithms, shares, strict=True))
     return values
 
 

@@ -8,8 +8,8 @@ package of your own registers another one the same way, and is imported by ``--p
 
     @register("instrument", "sparsity")
     class SparsityInstrument:
-        description = "counts weights that are zero"
-        order = 100
+        description = "counting weights that are zero"
+        order = 5
         result_type = Sparsity
 
         def measure(self, run: TrainedRun) -> Sparsity: ...

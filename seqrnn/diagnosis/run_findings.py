@@ -96,7 +96,7 @@ def _too_little_learning(run: TrainedRun) -> Iterator[Finding]:
         yield _finding(
             "looser clipping",
             f"Gradients are scaled down to a norm of {schedule.clip_norm:g}, and half of them have more than "
-            f"{number(times)} times that.",
+            f"{number(times)} times that, which a learning rate that is too large can bring about as well.",
             evidence=_exact("median norm of gradients by schedule.clip_norm", times),
         )
     if is_cut_off(run):

@@ -51,6 +51,7 @@ EXACT, APPROXIMATE = "exact gradients", "approximate gradients"
 RIVALS = 3  # that are trained at greater length
 OVERTIME = 1.2  # times the time allowed, after which no further first trial is begun
 SPARE = 0.85  # of the time left that a stage may be expected to take
+LEAST = 1e-9  # of the loss without a remedy: less, as of an entropy that is rounded to 0, counts as that
 
 
 @dataclass(frozen=True)
@@ -351,9 +352,8 @@ class Search:
         trials = self.trials
         cost = length * trials.pace(change).timestep / max(trials.pace({}).timestep, 1e-12)
         loss = float(np.exp(np.log(losses).mean()))
-        return Trial(
-            name, dict(change), length, part, of_ratio(losses, without), loss, len(losses), min(cost, HOPELESS)
-        )
+        effect = of_ratio(np.maximum(losses, LEAST * np.array(without)), without)
+        return Trial(name, dict(change), length, part, effect, loss, len(losses), min(cost, HOPELESS))
 
 
 def _chosen(own: Sequence[tuple[float, Change]]) -> tuple[float, Change]:

@@ -122,7 +122,7 @@ def diagnose(
 
     Args:
         seconds: about how long it may take, without compilations; 0: no remedies are tried; None: ``SECONDS``.
-        plugins: modules to import that the run needs.
+        plugins: modules to import that the run needs, or that register more instruments.
 
     Raises:
         UserError: it is no run directory, something in it is damaged, or it cannot be written to.

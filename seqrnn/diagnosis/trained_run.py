@@ -53,8 +53,8 @@ class TrainedRun:
 
     Args:
         directory: a run directory.
-        plugins: modules to import that register the run's own tasks, models or optimizers. Modules that the run
-            directory itself names are not imported: it may come from a stranger.
+        plugins: modules to import that register the run's own tasks, models or optimizers, or more instruments.
+            Modules that only the run directory names are not imported: it may come from a stranger.
 
     Attributes:
         budget: the time that the current measurement may take.
@@ -69,7 +69,8 @@ class TrainedRun:
     def __init__(self, directory: Path, plugins: Sequence[str] = ()) -> None:
         reader = RunReader(directory)
         self.directory = directory
-        load_components(reader.plugins(allowed=plugins))
+        reader.check_plugins(plugins)
+        load_components(plugins)
         self.values, self.summary = usable_here(reader.config()), reader.summary()
         self.metrics, self.overrides = reader.metrics(), reader.overrides()
         self._check_overrides()

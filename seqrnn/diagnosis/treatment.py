@@ -127,11 +127,12 @@ class Treatment:
         return self.began + self.seconds - working_seconds()
 
     def treat(self) -> None:
-        """Treats the run, and prints what was tried, the best run, and the line that makes it.
+        """Treats the run, and prints what was tried, the best run, and the line that makes it. These are
+        also printed where it ends by an error or an interruption.
 
         Raises:
-            UserError: it is no run directory, or something in it is damaged.
-            KeyboardInterrupt: the user interrupted the treatment; the best run so far has been printed.
+            UserError: it is no run directory, or something in it is damaged, or it cannot be written to.
+            KeyboardInterrupt: the user interrupted the treatment.
         """
         self._add(self.directory, ["(as it was)"])
         for earlier in self._earlier():
@@ -139,9 +140,12 @@ class Treatment:
                 self._add(earlier, ["(earlier treatment)"])
             except UserError as error:
                 self._print(f"left out: {'; '.join(error.problems)}")
-        reason = "it was interrupted"
+        reason = "it failed"
         try:
             reason = self._rounds()
+        except KeyboardInterrupt:
+            reason = "it was interrupted"
+            raise
         finally:
             self._show(reason)
 
@@ -306,8 +310,9 @@ class Treatment:
             self._print(f"It ended after {spent:.0f} s: {reason}. Nothing was better than the run as it is.")
             return
         self._print(
-            f"It ended after {spent:.0f} s: {reason}. The best run has {number(best.relative_to(first))} of the "
-            f"validation {measure}; test {metric} {_tested(best, metric)} instead of {_tested(first, metric)}:"
+            f"It ended after {spent:.0f} s: {reason}. The best run's validation {measure} is "
+            f"{number(best.relative_to(first))} times that of run 0; test {metric} {_tested(best, metric)} "
+            f"instead of {_tested(first, metric)}:"
         )
         self.console.print(f"\n{_shown(best.directory)}", soft_wrap=True, markup=False, highlight=False)
         line = command({}, TrainedRun(best.directory, self.plugins))

@@ -17,6 +17,7 @@ from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_le
 from seqrnn.diagnosis.instrument import Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baselines, beats_a_constant
 from seqrnn.diagnosis.instruments.losses import Losses, as_trial
+from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.intervals import number, part_of_length, percent
 from seqrnn.diagnosis.remedies import remedies_for
 from seqrnn.diagnosis.run_findings import RISEN, findings_of_run, trivial_loss
@@ -32,7 +33,8 @@ ALWAYS = (  # tried after the remedies of what was found
     "shorter accumulation", "looser clipping", "fewer units", "more streams", "fewer streams", "orthogonal start",
     "wider batch", "weight decay", "clipped gradients", "longer accumulation",
 )  # fmt: skip
-RATES = ("larger learning rate", "smaller learning rate")
+TOO_LARGE = "smaller learning rate"  # what undoes a rate that is too large
+RATES = ("larger learning rate", TOO_LARGE)
 RATES_WRONG = ("small_steps", "large_steps")  # shown by trainings, and so tried where the loss is low as well
 CAUSE = 0.75  # of the loss: what a remedy must bring for what it mends to be a cause
 COSTLY_CAUSE = 0.6  # the same for a remedy that takes several times as long, as more of everything helps a little
@@ -75,6 +77,10 @@ def judge(
             measured = [(one, name) for one in findings for name in one.remedies[:1]]
             measured += [(one, name) for one in findings if one.name == "memorised" for name in one.remedies]
             suspects += [name for one, name in measured if one.name in shown or name not in refuted]
+            is_too_large = any(one.name == "large_steps" and TOO_LARGE in one.remedies[:1] for one in findings)
+            if is_too_large or ("clipping" in shown and found.get(Rates) is None):
+                # A rate that is too large makes gradients large, and so their clipping tight.
+                suspects = [TOO_LARGE, *suspects]
             names = [*suspects, *FIRST, *(name for finding in findings for name in finding.remedies), *ALWAYS]
         remedies = remedies_for(names, found, run)
         if remedies:

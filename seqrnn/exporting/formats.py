@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from seqrnn.errors import ConfigError, printable
 from seqrnn.exporting.programs import Timesteps, quiet
 from seqrnn.models.protocol import State
 
+LONGEST_REASON = 300  # characters
 METADATA = "seqrnn"  # the key of the metadata in a file
 OPSET = 20  # of ONNX: the first in which all that is needed exists; runtimes since the end of 2023 read it
 Function = Callable[[Tensor, State], tuple[Tensor, State]]
@@ -54,7 +57,11 @@ class Format(Protocol):
         """Writes a program to a file, with metadata in it."""
 
     def load(self, path: Path) -> Function:
-        """Returns what computes (inputs, state) -> (outputs, state) from such a file, as another program would."""
+        """Returns what computes (inputs, state) -> (outputs, state) from such a file, as another program would.
+
+        Raises:
+            ConfigError: the program that would do so cannot.
+        """
 
 
 class Onnx:
@@ -89,7 +96,14 @@ class Onnx:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of kinds of its own
+            reason = textwrap.shorten(printable(str(error)), LONGEST_REASON, placeholder="…")
+            raise ConfigError(
+                f"--format onnx: onnxruntime cannot compute this network: {reason}; some operations exist in single "
+                "precision alone: train with precision=float32, or use --format torch"
+            ) from error
         arguments = [argument.name for argument in session.get_inputs()]
 
         def run(inputs: Tensor, state: State) -> tuple[Tensor, State]:

@@ -14,7 +14,7 @@ import torch
 from seqrnn.errors import ConfigError, DataError, UserError, printable
 from seqrnn.exporting.card import model_card
 from seqrnn.exporting.description import Description, describe, names_of
-from seqrnn.exporting.formats import FORMATS, Format, Names
+from seqrnn.exporting.formats import FORMATS, LONGEST_REASON, Format, Names
 from seqrnn.exporting.interface import Interface, task_interface
 from seqrnn.exporting.programs import Timesteps, trace
 from seqrnn.exporting.tables import table_interface
@@ -26,7 +26,6 @@ from seqrnn.rundir.formats import SummaryValues
 from seqrnn.rundir.names import PREDICTIONS
 
 MOST_BYTES = 2**31 - 2**24  # of the weights in a file of ONNX: protocol buffers end at 2 GiB
-LONGEST_REASON = 300  # characters
 TIMESTEPS: tuple[Timesteps, ...] = ("any", "one")
 MOST_SEQUENCES = 1000  # that are compared
 

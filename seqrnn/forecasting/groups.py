@@ -3,6 +3,12 @@
 Many sequences are independent of each other, so each is a group, as is each one that has a single timestep to judge,
 such as the class of a recording. Of few sequences, each time is a group (with all sequences that have it), and
 neighbouring times are drawn together, because their errors depend on each other.
+
+Many sequences that are judged at the same times depend on each other through the times: on a day that is hard to
+predict, all shops have large errors. Times and sequences are then both drawn, each by itself, and a timestep comes as
+often as its time was drawn, times as often as its sequence was: the pigeonhole bootstrap (Owen 2007, "The pigeonhole
+bootstrap", Annals of Applied Statistics 1). Its intervals hold whichever of the two makes errors depend on each
+other, and are too wide where neither does.
 """
 
 from __future__ import annotations
@@ -17,7 +23,8 @@ from numpy.typing import NDArray
 from seqrnn.forecasting import bootstrap
 from seqrnn.forecasting.residuals import MOST_CORRELATED, autocorrelation, white_noise_band
 
-MANY = 20  # sequences that are independent groups
+MANY = 20  # sequences that are drawn
+FEWEST_TIMES = 5  # that are drawn beside sequences; fewer do not show how much errors depend on the time
 MOST_ROWS = 3e8  # over all draws, of which there are fewer for very long tests
 FEWEST_DRAWS = 199
 MOST_LAGS = 1000
@@ -33,25 +40,34 @@ class Groups:
         counts: rows of each group.
         block: groups that are drawn together.
         description: what is drawn.
+        sequences: (N',) of which sequence each row is, counted from 0, where sequences are drawn beside the groups;
+            None: only groups are drawn.
     """
 
     order: Rows
     counts: Rows
     block: int
     description: str
-
-    def chosen(self) -> Iterator[Rows]:
-        """Yields the groups of each draw; nothing where there are too few groups for an interval."""
-        count = len(self.counts)
-        if count < 3 * self.block or count < 2:
-            return
-        number = int(np.clip(MOST_ROWS / max(len(self.order), 1), FEWEST_DRAWS, bootstrap.RESAMPLES))
-        yield from bootstrap.draws(count, self.block, number)
+    sequences: Rows | None = None
 
     def draws(self) -> Iterator[Rows]:
         """Yields the rows of each draw; nothing where there are too few groups for an interval."""
-        for chosen in self.chosen():
-            yield self.rows(chosen)
+        if self.sequences is None:
+            yield from map(self.rows, self._chosen())
+            return
+        count = int(self.sequences.max()) + 1
+        others = bootstrap.draws(count, resamples=self._number, seed=1)
+        for chosen, sequences in zip(self._chosen(), others, strict=False):
+            rows = self.rows(chosen)
+            yield np.repeat(rows, np.bincount(sequences, minlength=count)[self.sequences[rows]])
+
+    def drawn_sums(self, values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        """Yields the sum of the rows' values (N', …) over the rows of each draw."""
+        if self.sequences is None:
+            by_group = np.add.reduceat(values[self.order], np.cumsum(self.counts) - self.counts, axis=0)
+            yield from (by_group[chosen].sum(axis=0) for chosen in self._chosen())
+        else:
+            yield from (values[rows].sum(axis=0) for rows in self.draws())
 
     def rows(self, chosen: Rows) -> Rows:
         """Returns the rows of groups, with repetitions."""
@@ -61,31 +77,47 @@ class Groups:
         found: Rows = self.order[np.repeat(begins[chosen], counts) + inside]
         return found
 
-    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns the sum of the rows' values (N', …) over each group."""
-        return np.asarray(np.add.reduceat(values[self.order], np.cumsum(self.counts) - self.counts, axis=0))
+    @property
+    def _number(self) -> int:
+        """How many draws there are."""
+        return int(np.clip(MOST_ROWS / max(len(self.order), 1), FEWEST_DRAWS, bootstrap.RESAMPLES))
+
+    def _chosen(self) -> Iterator[Rows]:
+        """Yields the groups of each draw; nothing where there are too few."""
+        count = len(self.counts)
+        if count >= 3 * self.block and count >= 2:
+            yield from bootstrap.draws(count, self.block, self._number)
 
 
-def group(times: NDArray[Any], sequences: Rows, losses: NDArray[np.float64], horizon: int) -> Groups:
+def group(
+    times: NDArray[Any], sequences: Rows, losses: NDArray[np.float64], horizon: int, *, share_time: bool
+) -> Groups:
     """Groups the timesteps that count.
 
     Args:
-        times: (N',) when each is, which sequences share; without dates, which timestep of its sequence it is.
+        times: (N',) when each is; without dates, which timestep of its sequence it is.
         sequences: (N',) of which sequence each is.
         losses: (N',) how far off the prediction of each is.
         horizon: steps of a forecast, over which errors overlap.
+        share_time: whether equal times of different sequences are the same time, as dates are.
     """
     found, numbers = np.unique(sequences, return_inverse=True)
     steps, steps_of = np.unique(times, return_inverse=True)
-    if len(found) >= MANY or 1 < len(found) == len(numbers):
+    is_many = len(found) >= MANY
+    # Where most times belong to one sequence alone, nothing happens to several of them at once.
+    draws_both = is_many and share_time and FEWEST_TIMES <= len(steps) <= len(numbers) / 2
+    if (is_many and not draws_both) or 1 < len(found) == len(numbers):
         return Groups(np.argsort(numbers, kind="stable"), np.bincount(numbers), 1, f"{len(found):,} sequences")
     counts = np.bincount(steps_of)
     means = np.bincount(steps_of, losses) / np.maximum(counts, 1)
     block = max(bootstrap.block_length(len(steps), horizon), _memory(means))
     block = max(1, min(block, len(steps) // 3))
     what = f"{len(steps):,} timestep{'s' * (len(steps) != 1)}"
+    what += f" in blocks of {block:,}" if block > 1 else ""
     order = np.argsort(steps_of, kind="stable")
-    return Groups(order, counts, block, f"{what} in blocks of {block:,}" if block > 1 else what)
+    if not draws_both:
+        return Groups(order, counts, block, what)
+    return Groups(order, counts, block, f"{len(found):,} sequences and {what}", numbers)
 
 
 def _memory(losses: NDArray[np.float64]) -> int:

@@ -23,8 +23,8 @@ class Interval(BaseModel):
         worst_coverage: the share of that series' values that did.
         split_coverage: the same of intervals that stay as they were calibrated on the validation data, and are those
             of all series.
-        lower, upper: to be added to a forecast, as they were after the last forecast of the test data of which
-            all actual values are known. Where there are ``scales``, they are multiplied by that of the series before.
+        lower, upper: to be added to a forecast: those of a forecast right behind the last one of the test data, from
+            what was known at its time. Where there are ``scales``, they are multiplied by that of the series before.
         split_lower, split_upper: as they were calibrated on the validation data, and for series without a scale.
     """
 

@@ -85,17 +85,6 @@ def naive_scale(training: ArrayLike, period: int = 1) -> Array:
     return mean(np.abs(values[period:] - values[:-period]), 0)
 
 
-def pinball(actual: ArrayLike, quantiles: ArrayLike, level: ArrayLike, axes: Axes = None) -> Array:
-    """Returns the mean pinball loss (quantile loss; Koenker & Bassett 1978) of forecasts of a quantile.
-
-    Args:
-        level: of the quantile, between 0 and 1, in a shape that broadcasts against ``actual``.
-    """
-    error = _difference(actual, quantiles)
-    level = np.asarray(level, np.float64)
-    return judged(np.maximum(level * error, (level - 1) * error), actual, axes)
-
-
 def crps(actual: ArrayLike, forecast: ArrayLike, residuals: ArrayLike) -> Array:
     """Returns the continuous ranked probability score of each forecast, whose distribution is the forecast plus each
     of the residuals with the same probability.
@@ -126,13 +115,6 @@ def crps(actual: ArrayLike, forecast: ArrayLike, residuals: ArrayLike) -> Array:
         spread = (2 * np.arange(1, count + 1) - count - 1) @ ordered / count**2
         scores[..., step, target] = distance - spread
     return scores
-
-
-def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, axes: Axes = None) -> Array:
-    """Returns the share of actual values that lie within their interval, both bounds included."""
-    actual, lower, upper = (np.asarray(values, np.float64) for values in (actual, lower, upper))
-    unknown = np.isnan(actual) | np.isnan(lower) | np.isnan(upper)
-    return mean(np.where(unknown, np.nan, (lower <= actual) & (actual <= upper)), axes)
 
 
 def _difference(actual: ArrayLike, forecast: ArrayLike) -> Array:

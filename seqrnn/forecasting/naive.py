@@ -61,9 +61,3 @@ def best_period(training: Array, candidates: Sequence[int]) -> int | None:
     errors = {period: float(metrics.mean(metrics.naive_scale(training, period))) for period in fitting}
     known = {period: error for period, error in errors.items() if np.isfinite(error)}
     return min(known, key=known.__getitem__) if known else None
-
-
-def constant(values: Array, timesteps: int, series: int, horizon: int) -> Array:
-    """Returns the forecast that each target is always the same, such as its mean: (K,) -> (timesteps, series,
-    horizon, K)."""
-    return np.broadcast_to(values, (timesteps, series, horizon, len(values))).astype(np.float64)

@@ -1,5 +1,4 @@
-"""Rolling origins: each timestep of the held-out end is the origin of a forecast, which is compared with what came
-(Tashman 2000)."""
+"""What is known at each timestep, the origin of a forecast."""
 
 from __future__ import annotations
 
@@ -9,14 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
-
-def future(values: NDArray[Any], horizon: int) -> Array:
-    """Returns what comes after each timestep: (T, ...) -> (T, horizon, ...), with values[t + h + 1] at [t, h]; NaN
-    beyond the last timestep."""
-    padded = np.concatenate([values, np.full((horizon, *values.shape[1:]), np.nan)]).astype(np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(padded[1:], horizon, axis=0)  # (T, ..., horizon)
-    return np.moveaxis(windows[: len(values)], -1, 1)
 
 
 def last_known(values: NDArray[Any]) -> Array:

@@ -23,6 +23,7 @@ USUAL_COVERAGE = (0.85, 0.95)  # of intervals of 90 %; beyond, a run says so
 LEAST_CORRECTIONS = 100  # of the intervals of a series that shares no time with others
 MOST_LAGS = 50  # of the autocorrelation
 MOST_STORED = 2**22  # numbers in each array of forecast.npz
+ALL = (0, 1, 2)  # axes: timesteps, series and steps, but not targets
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,13 @@ def point_scores(actual: Array, forecast: Array, scale: Array) -> dict[str, floa
         actual, forecast: (T, N, H, K).
         scale: (N, K) or (K,), of ``metrics.naive_scale`` on the training data.
     """
-    axes = (0, 1, 2)
     scale = np.broadcast_to(scale, (actual.shape[1], actual.shape[-1]))[None, :, None]
+    mase = metrics.mase(actual, forecast, scale, ALL)
     return {
-        "mae": metrics.over_targets(metrics.mae(actual, forecast, axes), actual),
-        "rmse": metrics.over_targets(metrics.rmse(actual, forecast, axes), actual),
-        "smape": metrics.over_targets(metrics.smape(actual, forecast, axes), actual),
-        "mase": float(metrics.mean(metrics.mase(actual, forecast, scale, axes))),  # of targets that vary in training
+        "mae": metrics.over_targets(metrics.mae(actual, forecast, ALL), actual),
+        "rmse": metrics.over_targets(metrics.rmse(actual, forecast, ALL), actual),
+        "smape": metrics.over_targets(metrics.smape(actual, forecast, ALL), actual),
+        "mase": metrics.over_targets(mase, np.where(scale > 0, actual, np.nan)),  # of targets that vary in training
     }
 
 
@@ -164,21 +165,24 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         intervals.append(_interval(covered, split_covered, ends.last, split, confidence, labels.series))
         if confidence == SHOWN:
             lower, upper = ends.lower * scales[:, None], ends.upper * scales[:, None]
-            within, by_series = covered, metrics.mean(covered, (0, 2, 3))
+            within, by_series = covered, _coverage(covered, (0, 2))
             after = (ends.last[1] - ends.last[0]) * scales.mean(axis=0)
         del ends, covered
     scores, by_step = {}, {}
     units = np.array(labels.units or (1.0,) * targets)
     for name, made in test.made.items():
         pooled = _pooled(validation.actual - validation.made[name])
-        crps = metrics.crps(test.actual, made, pooled) / units
         covered = within if name == network else _covered(test.actual - made, *conformal.split(pooled, SHOWN))
+        crps = metrics.judged(metrics.crps(test.actual, made, pooled), test.actual, ALL) / units  # (K,)
+        scores[name] = {
+            "crps": metrics.over_targets(crps, test.actual),
+            "coverage_90": float(_coverage(covered)),
+        }
         axes = (0, 1)
-        scores[name] = {"crps": float(metrics.judged(crps, test.actual)), "coverage_90": float(metrics.mean(covered))}
         by_step[name] = {
             "mae": _over_targets(metrics.mae(test.actual, made, axes) / units),
             "rmse": _over_targets(metrics.rmse(test.actual, made, axes) / units),
-            "coverage_90": _over_targets(metrics.mean(covered, axes)),
+            "coverage_90": _coverage(covered, axes).tolist(),
         }
     widths = np.concatenate([_pooled(upper - lower), after[None]])
     first = (own * scales[:, None])[:, :, 0]  # (T, N, K): one step ahead
@@ -190,7 +194,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
         "is_dated": np.issubdtype(test.times.dtype, np.datetime64),
         "period": labels.period,
         "origins": int((~np.isnan(test.actual)).any(axis=(2, 3)).sum()),
-        "width_90": float(metrics.mean(widths / units)),
+        "width_90": float(metrics.mean(metrics.mean(widths / units, (0, 1)))),
         "coverage_by_series": [float(share) for share in by_series[: len(labels.series)]],
         "intervals": [
             {
@@ -223,7 +227,7 @@ def make_report(validation: Forecasts, test: Forecasts, labels: Labels) -> Repor
             intervals=intervals,
         ),
         _arrays(test, network, lower, upper),
-        verdict(test.times, test.actual, test.made, network, units),
+        verdict(test.times, test.actual, test.made, network, units, share_time=test.share_time),
     )
 
 
@@ -269,7 +273,7 @@ def _interval(
 def _worst(covered: Array, names: Sequence[str]) -> tuple[str | None, float | None]:
     """Returns the series that is covered least, and how much of it is; None where there are not several that have at
     least ``LEAST_COVERED`` values each."""
-    shares = metrics.mean(covered, (0, 2, 3))
+    shares = _coverage(covered, (0, 2))
     counts = (~np.isnan(covered)).sum(axis=(0, 2, 3))
     if len(shares) < 2 or len(names) != len(shares) or not (counts >= LEAST_COVERED).any():
         return None, None
@@ -307,8 +311,14 @@ def _covered(residuals: Array, lower: Array, upper: Array) -> Array:
     return np.where(unknown, np.nan, (lower <= residuals) & (residuals <= upper))
 
 
+def _coverage(covered: Array, axes: tuple[int, ...] = ALL) -> Array:
+    """Returns the share of values (T, N, H, K) within their intervals over ``axes``, its mean over the targets of
+    which a value is known."""
+    return metrics.mean(metrics.mean(covered, axes), -1)
+
+
 def _share(covered: Array) -> float | None:
-    share = float(metrics.mean(covered))
+    share = float(_coverage(covered))
     return share if np.isfinite(share) else None
 
 
@@ -319,9 +329,8 @@ def _over_targets(values: Array) -> list[float]:
 
 def _by_target(test: Forecasts, labels: Labels) -> dict[str, dict[str, dict[str, float]]]:
     """Returns mae and rmse by target and predictor."""
-    axes = (0, 1, 2)
     errors = {
-        name: (metrics.mae(test.actual, made, axes), metrics.rmse(test.actual, made, axes))
+        name: (metrics.mae(test.actual, made, ALL), metrics.rmse(test.actual, made, ALL))
         for name, made in test.made.items()
     }
     return {

@@ -31,7 +31,13 @@ def outcome(difference: float, low: float, high: float, is_higher_better: bool =
 
 
 def verdict(
-    times: NDArray[Any], actual: Array, made: Mapping[str, Array], network: str, units: Array | float = 1.0
+    times: NDArray[Any],
+    actual: Array,
+    made: Mapping[str, Array],
+    network: str,
+    units: Array | float = 1.0,
+    *,
+    share_time: bool = True,
 ) -> str | None:
     """Returns a sentence with both errors where the network is worse than the best baseline, or where the data cannot
     tell; None where it is better.
@@ -41,6 +47,7 @@ def verdict(
         actual: (T, N, H, K); NaN where a value is missing or not judged.
         made: forecasts by predictor, (T, N, H, K).
         units: (K,) by which errors are divided before the mean over the targets of which a value is known.
+        share_time: whether times of different series can be compared.
     """
     errors = {
         name: metrics.over_targets(metrics.rmse(actual, values, (0, 1, 2)) / units, actual)
@@ -50,7 +57,7 @@ def verdict(
     if not baselines:
         return None
     best = min(baselines, key=lambda name: errors[name])
-    low, high = difference_interval(times, actual, made[network], made[best], units)
+    low, high = difference_interval(times, actual, made[network], made[best], units, share_time=share_time)
     found = outcome(errors[network] - errors[best], low, high)
     if found == "better":
         return None
@@ -68,6 +75,8 @@ def difference_interval(
     baseline: Array,
     units: Array | float = 1.0,
     confidence: float = CONFIDENCE,
+    *,
+    share_time: bool = True,
 ) -> tuple[float, float]:
     """Returns the interval of the RMSE of a network minus that of a baseline; NaN where it cannot be known.
 
@@ -82,11 +91,9 @@ def difference_interval(
     ]
     counts = known.sum(axis=1).astype(np.float64)  # (N', K)
     losses = squares[0].sum(axis=1) / counts.sum(axis=1)
-    groups = group(times[rows, sequences], sequences, losses, actual.shape[2])
-    by_group = np.stack([groups.sums(one) for one in (*squares, counts)])  # (3, groups, K)
+    groups = group(times[rows, sequences], sequences, losses, actual.shape[2], share_time=share_time)
     drawn, has_values = [], counts.any(axis=0)  # (K,)
-    for chosen in groups.chosen():
-        mine, other, number = by_group[:, chosen].sum(axis=1)  # (K,) each
+    for mine, other, number in groups.drawn_sums(np.stack([*squares, counts], axis=1)):  # (K,) each
         with np.errstate(invalid="ignore", divide="ignore"):
             differences = (np.sqrt(mine / number) - np.sqrt(other / number)) / units
         drawn.append(float(differences[has_values].mean()))

@@ -29,14 +29,21 @@ class GateSpecification:
         name: such as ``forget``.
         activation: the function of the sum.
         state_scale: the name of an earlier gate that multiplies the state's part of the sum.
+        is_normalised: whether the cell divides it by the sum of all its gates of which this is true. All are
+            sigmoids.
     """
 
     name: str
     activation: GateActivation
     state_scale: str | None = None
+    is_normalised: bool = False
 
     def __post_init__(self) -> None:
         _check_choice(f"gate {self.name!r}: activation", self.activation, GateActivation)
+        if self.is_normalised and self.activation != "sigmoid":
+            raise ValueError(
+                f"gate {self.name!r}: activation={self.activation!r}: must be sigmoid where it is normalised"
+            )
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: hashing all fields would slow down each call

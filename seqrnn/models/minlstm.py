@@ -52,8 +52,8 @@ class MinLSTM(nn.Module):
         self.specification = CellSpecification(
             activation=candidate,
             gates=(
-                GateSpecification("forget", "sigmoid"),
-                GateSpecification("input", "sigmoid"),
+                GateSpecification("forget", "sigmoid", is_normalised=True),
+                GateSpecification("input", "sigmoid", is_normalised=True),
                 GateSpecification("candidate", candidate),
             ),
             state_in_sums=False,

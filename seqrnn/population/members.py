@@ -9,6 +9,7 @@ torch's generator of random numbers, is handed over with the turn.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -20,16 +21,20 @@ from torch import Tensor
 
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
-from seqrnn.population.joint import JointNetwork, extent
+from seqrnn.population.captured import CapturedWindows
+from seqrnn.population.joint import Found, JointNetwork, JointWindow, extent, joint_window, keep_states
 from seqrnn.population.stack import Row, Stack
 from seqrnn.population.steps import rule_of
 from seqrnn.schedule import split_updates
 from seqrnn.strategies import strategy_state
+from seqrnn.strategies.choice import engine_on
 from seqrnn.strategies.plain import Windows
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.reading import WindowData, WindowReader
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
+
+Compute = Callable[[JointWindow], Found]
 
 
 class Member:
@@ -45,6 +50,8 @@ class Member:
             raise ConfigError(f"optimizer.name={components.values['optimizer']['name']}: no rule for a population")
         self.network, self.optimizer = components.network, components.optimizer
         self.schedule, self.loss, self.context = components.schedule, components.loss, components.context
+        self.captures = components.settings.capture
+        self.announce: Callable[[str], None] = _say_nothing
         self.threads = torch.get_num_threads()
         self.reader = WindowReader(components.context, DataFormat.of(components.task))
         self.row = Row(self.network, self.optimizer, rule)
@@ -57,7 +64,7 @@ class Member:
         self._wait = wait
 
     def prepare(self, announce: Callable[[str], None]) -> None:
-        pass
+        self.announce = announce
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         self.reader.plan(ranges, self.schedule)
@@ -85,7 +92,7 @@ class Member:
         update, rate = self.pending.popleft()
         timesteps = sum(batch.streams * (window.stop - window.fresh) for batch, window in windows)
         self._made.append((update[0].epoch, timesteps, loss, targets, norm, rate))
-        if not (np.isfinite(loss) and np.isfinite(norm)):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             self.pending.clear()
 
     def fail(self, error: BaseException) -> None:
@@ -188,8 +195,7 @@ class Population:
     """Computes the updates of members together, those whose windows have the same extents."""
 
     def __init__(self) -> None:
-        self._stacks: dict[tuple[int, ...], Stack] = {}
-        self._joint: JointNetwork | None = None
+        self._stacks: dict[tuple[int, ...], tuple[Stack, Compute]] = {}
 
     def advance(self, members: Sequence[Member]) -> None:
         """Makes updates until one of the members has none pending."""
@@ -220,25 +226,23 @@ class Population:
         if not sound:
             return
         members = [member for member, _ in sound]
-        first, stack = members[0], self._stack(members)
-        joint = self._joint = self._joint or JointNetwork(first.network, first.loss, first.schedule.carry)
+        stack, compute = self._stack(members)
         carried = [member.carried for member in members]
-        losses, gradients = torch.zeros(len(members), device=stack.weights.device, dtype=stack.weights.dtype), None
+        losses, has_gradient = (
+            torch.zeros(len(members), device=stack.weights.device, dtype=stack.weights.dtype),
+            False,
+        )
         for number in range(len(sound[0][1])):
             side = [windows[number] for _, windows in sound]
-            with torch.enable_grad():
-                weights = {**stack.fixed, **stack.leaves}
-                loss = joint.window(weights, side, [data[number] for data in read], carried)
-            if loss is None:
-                continue
-            new = torch.autograd.grad(loss.sum(), list(stack.leaves.values()))
-            losses = losses + loss.detach()
-            if gradients is None:
-                gradients = list(new)
-            else:
-                torch._foreach_add_(gradients, new)
+            found = compute(joint_window(side, [data[number] for data in read], carried))
+            if members[0].schedule.carry:
+                keep_states(tuple(part.clone() for part in found.kept), side, carried)
+            if found.losses is not None:
+                losses = losses + found.losses
+                stack.add(found.gradients, is_first=not has_gradient)
+                has_gradient = True
         targets = [sum(data.count for data in own) for own in read]
-        self._take_step(sound, stack, losses, targets, gradients)
+        self._take_step(sound, stack, losses, targets, has_gradient)
 
     @staticmethod
     def _take_step(
@@ -246,32 +250,41 @@ class Population:
         stack: Stack,
         losses: Tensor,
         targets: Sequence[int],
-        gradients: Sequence[Tensor] | None,
+        has_gradient: bool,
     ) -> None:
         """Takes the optimizers' steps of those members that have targets and have not diverged, and reports the
         update to all of them."""
         members = [member for member, _ in group]
         norms = torch.zeros_like(losses)
-        if gradients is not None:
+        if has_gradient:
             clips = np.array([member.clip for member in members], dtype=np.float64)
-            norms = stack.gather(gradients, np.maximum(targets, 1).astype(np.float64), clips)
+            norms = stack.gather(np.maximum(targets, 1).astype(np.float64), clips)
         # The only time that the processor waits for the device, once for the update of all members.
         found = torch.stack([losses.double(), norms.double()]).cpu().numpy()
-        is_finite = np.isfinite(found).all(axis=0)
+        is_finite = np.isfinite(found).all(axis=0).tolist()
         which = [number for number, count in enumerate(targets) if count and is_finite[number]]
         if which:
             rates = np.array([members[number].pending[0][1] for number in which])
             with torch.no_grad():
                 stack.step(which, rates)
-        for number, (member, windows) in enumerate(group):
-            loss, norm = (float(values[number]) for values in found)
-            member.made(windows, loss, targets[number], norm)
+        for (member, windows), loss, count, norm in zip(
+            group, found[0].tolist(), targets, found[1].tolist(), strict=True
+        ):
+            member.made(windows, loss, count, norm)
 
-    def _stack(self, members: Sequence[Member]) -> Stack:
-        """Returns the rows of these members, side by side."""
+    def _stack(self, members: Sequence[Member]) -> tuple[Stack, Compute]:
+        """Returns the rows of these members, side by side, and what computes their windows."""
         key = tuple(id(member.row) for member in members)  # which the stack keeps alive
         if key not in self._stacks:
             # Those of any of these members are not theirs any more.
-            self._stacks = {old: stack for old, stack in self._stacks.items() if not {*old} & {*key}}
-            self._stacks[key] = Stack([member.row for member in members])
+            self._stacks = {old: parts for old, parts in self._stacks.items() if not {*old} & {*key}}
+            first, stack = members[0], Stack([member.row for member in members])
+            network = JointNetwork(first.network, first.loss, stack)
+            engine = engine_on(stack.weights.device) if first.captures else None
+            compute = network if engine is None else CapturedWindows(network, engine, first.announce)
+            self._stacks[key] = stack, compute
         return self._stacks[key]
+
+
+def _say_nothing(text: str) -> None:
+    pass

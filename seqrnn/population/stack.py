@@ -128,8 +128,16 @@ class Stack:
         self.gradient = torch.zeros_like(self.weights)
         self.parts = [first.view(self.gradient, name) for name in first.trained]
 
-    def gather(self, gradients: Sequence[Tensor], targets: Rows, clips: Rows) -> Tensor:
-        """Averages gradients (N, …) of the trained parameters, and limits their norms.
+    def add(self, gradients: Sequence[Tensor], is_first: bool) -> None:
+        """Adds gradients (N, …) of the trained parameters to those of an update.
+
+        Args:
+            is_first: whether they are the first ones of the update.
+        """
+        (torch._foreach_copy_ if is_first else torch._foreach_add_)(self.parts, list(gradients))
+
+    def gather(self, targets: Rows, clips: Rows) -> Tensor:
+        """Averages the gradients that have been added, and limits their norms.
 
         Args:
             targets: over how many targets each member's gradient is a sum; at least 1.
@@ -138,7 +146,6 @@ class Stack:
         Returns:
             The norms (N,) before that.
         """
-        torch._foreach_copy_(self.parts, list(gradients))
         self.gradient.div_(self._column(targets))
         norms: Tensor = torch.linalg.vector_norm(self.gradient, dim=1)
         if np.isfinite(clips).any():

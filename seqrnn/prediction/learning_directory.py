@@ -143,8 +143,8 @@ class LearningDirectory:
 
 
 def _may_be_used(path: Path) -> bool:
-    """Returns whether a directory is new or empty, holds a learning, or what a process has left there that was killed
-    before there was one."""
+    """Returns whether a directory is new or empty, holds a learning, or holds only what a process has left there that
+    was killed before it had written ``learning.json``."""
     if not os.path.lexists(path) or (path / LEARNING).exists():
         return True
     if not path.is_dir():

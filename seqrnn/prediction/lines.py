@@ -43,6 +43,7 @@ class LineParser:
     ) -> None:
         self._check_columns, self._list_columns = check_columns, list(list_columns)
         self._delimiter = delimiter
+        self._blank = " \t\r\n\v\f".replace(delimiter, "")  # a delimiter at an end belongs to an empty cell
         self._header: list[str] | None = None
 
     def parse(self, line: bytes | None) -> dict[str, Any] | None:
@@ -54,7 +55,7 @@ class LineParser:
         if line is None:
             raise DataError(f"the line has more than {MOST_LINE_BYTES:,} bytes")
         try:
-            text = line.decode("utf-8-sig").strip()
+            text = line.decode("utf-8-sig").strip(self._blank)
         except UnicodeDecodeError as error:
             raise DataError(f"byte {error.start} is not UTF-8") from None
         if not text:

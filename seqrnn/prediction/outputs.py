@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from seqrnn.rundir.atomic import replacing
 
 Columns = Mapping[str, NDArray[Any]]  # a value for each row
 SUFFIXES = (".csv", ".parquet", ".npz")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that begins with one of them
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet computes a text that begins with one of them
 
 
 def check_path(path: Path, read: Sequence[Path] = ()) -> None:
@@ -67,7 +68,10 @@ def _write(path: Path, columns: Columns, exact: Collection[str]) -> None:
             pandas.DataFrame(dict(columns)).to_parquet(file, index=False)
         return
     table = {as_text(name): _cells(values, name in exact) for name, values in columns.items()}
-    pandas.DataFrame(table).to_csv(path, index=False)
+    texts = [*table, *(cell for cells in table.values() if cells.dtype.kind in "OUS" for cell in cells)]
+    # csv quotes no text for a carriage return alone, at which readers end the line.
+    quoting = csv.QUOTE_NONNUMERIC if any("\r" in str(text) for text in texts) else csv.QUOTE_MINIMAL
+    pandas.DataFrame(table).to_csv(path, index=False, quoting=quoting)
 
 
 def _write_arrays(file: IO[bytes], arrays: Columns) -> None:
@@ -75,12 +79,13 @@ def _write_arrays(file: IO[bytes], arrays: Columns) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, values in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
+                np.lib.format.write_array(member, values, allow_pickle=False)
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    """Returns values without Python objects, which NumPy would have to pickle."""
-    return values.astype(str) if values.dtype == object else values
+    """Returns values without Python objects, which NumPy would have to pickle: times of a zone become texts."""
+    array = np.asanyarray(values)
+    return array.astype(str) if array.dtype == object else array
 
 
 def _cells(values: NDArray[Any], is_exact: bool) -> NDArray[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqrnn.errors import ConfigError, DataError
-from seqrnn.forecasting import naive
+from seqrnn.forecasting import metrics, naive
 from seqrnn.forecasting.autoregression import RidgeAutoregression
 from seqrnn.forecasting.verdict import LINEAR
 from seqrnn.prediction.table_data import TableData
@@ -50,14 +50,29 @@ class Comparison:
     """How predictions of new tables are judged.
 
     Args:
+        targets: their names.
+        units: (K,) by which the errors of each are divided, as in the run's own test.
         warmups: by sequence, how many timesteps set the state and are not judged.
         baselines: by name, predictions (T, H, K) of each sequence.
         notes: lines for the user.
     """
 
+    targets: Many[str]
+    units: Array
     warmups: Many[int]
     baselines: Mapping[str, Many[Array]]
     notes: Many[str] = field(default_factory=list)
+
+    def scores(self, predicted: Array, actual: Array) -> dict[str, float]:
+        """Returns the errors of predictions (N', H, K), each the mean over the targets of which a value is known; of
+        several targets, the RMSE of each in its unit, too."""
+        axes, errors = (0, 1), {"mae": metrics.mae, "rmse": metrics.rmse, "smape": metrics.smape}
+        made, came = predicted / self.units, actual / self.units
+        found = {name: metrics.over_targets(error(came, made, axes), came) for name, error in errors.items()}
+        if len(self.targets) > 1:
+            each = metrics.rmse(actual, predicted, axes)
+            found |= {f"rmse_{name}": float(error) for name, error in zip(self.targets, each, strict=True)}
+        return found
 
 
 def compare(
@@ -72,6 +87,13 @@ def compare(
         for encoded, each in zip(data.encoded, made, strict=True)
     ]
     notes = [training.note] if training.note else []
+    units = _units(run, preprocessing, training)
+    if units is None:
+        notes.append(
+            "the errors of the targets are averaged in their own units: the run is from an older version, and does "
+            "not say how much each of them varies"
+        )
+        units = np.ones(len(preprocessing.targets))
     if min(warmups) < preprocessing.warmup:
         notes.append(_warmup_note(preprocessing, warmups))
     if training.data is not None:
@@ -85,7 +107,7 @@ def compare(
             total = sum(int(one.sum()) for one in judged)
             notes.append(f"the run was trained on {known:,} of the {total:,} timesteps that are judged")
     baselines = {name: [each[name] for each in by_sequence] for name in by_sequence[0]}
-    return Comparison(warmups, baselines, notes)
+    return Comparison(preprocessing.targets, units, warmups, baselines, notes)
 
 
 def warmup_of(preprocessing: Preprocessing, made: SequencePredictions) -> int:
@@ -102,6 +124,18 @@ def _warmup_note(preprocessing: Preprocessing, warmups: Many[int]) -> str:
         f"{rows} rows set the state before what is judged (the run takes up to {preprocessing.warmup:,}). The first "
         "predictions know no past: put the earlier rows of each sequence in front of the new ones, in one file"
     )
+
+
+def _units(run: TrainedRun, preprocessing: Preprocessing, training: TrainingData) -> Array | None:
+    """Returns by what errors are divided, (K,): the standard deviations of several targets over the training rows;
+    None where they are not known."""
+    if len(preprocessing.targets) == 1:
+        return np.ones(1)
+    reader = RunReader(run.run.directory)
+    summaries = [reader.document(DATA, DataSummary)] if reader.has(DATA) else []
+    summaries += [] if training.data is None else [training.data.summary]
+    found = next((one.deviations for one in summaries if len(one.deviations) == len(preprocessing.targets)), None)
+    return None if found is None else np.array(found)
 
 
 def season_of(run: TrainedRun) -> int:

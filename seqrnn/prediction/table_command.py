@@ -12,7 +12,6 @@ from rich.text import Text
 
 from seqrnn import metrics as class_metrics
 from seqrnn.errors import ConfigError, printable
-from seqrnn.forecasting import metrics
 from seqrnn.metrics import probabilities
 from seqrnn.prediction import outputs, table_baselines, table_data, table_predictions
 from seqrnn.prediction.table_data import TableData
@@ -115,8 +114,8 @@ def _print_scores(
     if not np.isfinite(actual).any():
         line(screen, "no true values are known, so nothing is judged")
         return
-    scores = {trained.values["model"]["name"]: _scores(actual, predicted)}
-    scores |= {name: _scores(actual, judged(values)) for name, values in comparison.baselines.items()}
+    scores = {trained.values["model"]["name"]: comparison.scores(predicted, actual)}
+    scores |= {name: comparison.scores(judged(values), actual) for name, values in comparison.baselines.items()}
     screen.print(ScoreTable(scores, trained.values["task"]["loss"], title=NEW))
     if ends is not None and np.isfinite(ends.lower).any():
         both = [_within(each, ends) for each in made]
@@ -131,13 +130,6 @@ def _within(made: SequencePredictions, ends: Ends) -> tuple[NDArray[np.float64],
     """Returns the ends of the intervals of a sequence, (T, H, K) each."""
     lower, upper = ends.of(made.sequence.key)
     return made.predicted + lower, made.predicted + upper
-
-
-def _scores(actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
-    """Returns the errors over all steps; each the mean over the targets."""
-    axes = (0, 1)
-    errors = {"mae": metrics.mae, "rmse": metrics.rmse, "smape": metrics.smape}
-    return {name: float(np.nanmean(error(actual, predicted, axes))) for name, error in errors.items()}
 
 
 def _columns(

@@ -10,6 +10,7 @@ from pathlib import Path
 from seqrnn import device
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.tables.blocks import ColumnKind
+from seqrnn.tables.cells import short
 from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, encode
 from seqrnn.tables.files import find_sources
 from seqrnn.tables.preprocessing import Preprocessing
@@ -49,10 +50,12 @@ def read_tables(preprocessing: Preprocessing, paths: Many[Path]) -> TableData:
     available = device.available_memory()
     sequences: list[Sequence] = []
     notes: list[str] = []
+    rows = 0
     for source, sample in zip(sources, samples, strict=True):
         if not source.is_parquet:
-            check_memory(source, source.size / max(sample.row_bytes, 1.0), len(wanted), available)
+            check_memory(source, rows + source.size / max(sample.row_bytes, 1.0), len(wanted), available)
         table = read_table(source, wanted, preprocessing.read, preprocessing.time, available)
+        rows += table.rows
         sequences += sequences_of(
             table,
             preprocessing.time,
@@ -83,7 +86,7 @@ def _check_columns(preprocessing: Preprocessing, samples: Many[Sample]) -> bool:
             if name not in sample.names:
                 problems.append(
                     f"{sample.source.name}, row 1: no column {printable(name)!r}, which the run reads"
-                    f"{did_you_mean(name, sample.names)} (there are: {', '.join(map(printable, sample.names[:20]))})"
+                    f"{did_you_mean(name, sample.names)} (there are: {', '.join(map(short, sample.names[:20]))})"
                 )
     if problems:
         raise DataError(*problems)

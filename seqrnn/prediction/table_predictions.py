@@ -59,10 +59,13 @@ class SequencePredictions:
 
 
 def _observed(preprocessing: Preprocessing, sequence: Sequence) -> NDArray[np.bool_]:
-    """Returns (T,) whether a row has any value of a column that is not known in advance."""
-    ahead = {feature.column for feature in preprocessing.ahead}
-    columns = [~np.isnan(values) for name, values in sequence.numbers.items() if name not in ahead]
-    columns += [codes >= 0 for name, codes in sequence.codes.items() if name not in ahead]
+    """Returns (T,) whether a row has any value of a column that is read at its own timestep, not in advance."""
+    columns: list[NDArray[np.bool_]] = []
+    for feature in preprocessing.here:
+        is_number = feature.kind == "number"
+        columns.append(
+            ~np.isnan(sequence.numbers[feature.column]) if is_number else sequence.codes[feature.column] >= 0
+        )
     found: NDArray[np.bool_] = np.logical_or.reduce(columns)
     return found
 

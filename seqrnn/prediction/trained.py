@@ -92,7 +92,8 @@ def load(
         ConfigError: its config is not one that can be run here.
     """
     run = api.load(directory, plugins=plugins)
-    load_components(RunReader(directory).plugins(allowed=plugins))
+    RunReader(directory).check_plugins(plugins)
+    load_components(plugins)
     values = usable_here(run.config)
     check_config(values)
     chosen = values["seed"] if seed is None else seed

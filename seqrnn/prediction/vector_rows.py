@@ -18,6 +18,7 @@ from seqrnn.prediction.batch import column_names
 from seqrnn.prediction.learning import Learner
 from seqrnn.streaming.predictor import StreamPredictor
 from seqrnn.streaming.values import START, shortest, shown, starts
+from seqrnn.tables.numbers import number_of
 from seqrnn.tasks.checks import DataFormat
 
 TIMESTEP = "timestep"
@@ -95,11 +96,13 @@ class RowFormat:
 
 
 def _number(value: Any, name: str) -> float:
-    number = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError, OverflowError):
+    number: float | None = None
+    if isinstance(value, str):
+        number = number_of(value.strip())
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
             number = float(value)
-    if not math.isfinite(number):
+    if number is None or not math.isfinite(number):
         raise DataError(f"{name}: {shown(value)} should be a finite number")
     return number
 
@@ -112,11 +115,7 @@ def _class(value: Any, classes: int) -> int:
 
 
 class VectorStream:
-    """Answers rows of a task without names of its own, one after another.
-
-    Args:
-        classes: whether the outputs are those of classes.
-    """
+    """Answers rows of a task without names of its own, one after another."""
 
     def __init__(self, predictor: StreamPredictor, row_format: RowFormat) -> None:
         self.predictor, self.row_format = predictor, row_format

@@ -272,7 +272,9 @@ class Recorder:
             try:
                 step()
             except BaseException as problem:
-                errors.append(explained(problem, self.directory))
+                found = explained(problem, self.directory)
+                if str(found) not in map(str, errors):  # one cause may make all steps fail
+                    errors.append(found)
 
         if self.resuming and not self.has_begun:  # what an earlier process has written stays as it was
             attempt(self.writer.close)

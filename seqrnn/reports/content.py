@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from seqrnn import __version__
 from seqrnn.diagnosis.diagnosis import Verdict
 from seqrnn.diagnosis.record import Record
 from seqrnn.errors import UserError, printable
+from seqrnn.keys import as_override
 from seqrnn.reports import curves
 from seqrnn.reports.gathering import Gathered
 from seqrnn.reports.links import link_to
@@ -120,7 +120,7 @@ def content_of(gathered: Gathered, paths: Sequence[Path], folder: Path) -> Conte
         title=printable(paths[0].resolve().name if len(paths) == 1 else f"{len(paths)} directories"),
         written=f"seqrnn {__version__}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         line=line,
-        resume=shlex.join(["python", "-m", "seqrnn.train", "-m", f"sweep.resume={paths[0]}"]) if line else "",
+        resume=safe_line([as_override("sweep.resume", str(paths[0]))], ["-m"]).text if line else "",
         counts=[
             (status, statuses.count(status)) for status in dict.fromkeys([*ORDER, *statuses]) if status in statuses
         ],
@@ -148,7 +148,7 @@ def _line(paths: Sequence[Path]) -> SafeLine | None:
 def _unfinished(result: Result, keys: Sequence[str], folder: Path) -> Unfinished:
     status = result.outcome.status
     repeats = status in FAILED or status == "waiting"
-    words = result.job.overrides if repeats else [f"resume={result.directory}"]
+    words = result.job.overrides if repeats else [as_override("resume", str(result.directory))]
     logs = [name for name in (JOB_LOG, LOG) if (result.directory / name).is_file()]
     return Unfinished(
         label=printable(label(result, keys)),

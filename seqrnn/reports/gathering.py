@@ -12,7 +12,7 @@ from seqrnn.errors import DataError, UserError
 from seqrnn.keys import flattened, prefixes
 from seqrnn.metrics import is_higher_better
 from seqrnn.plugins import load_components
-from seqrnn.run_table import NOT_FINISHED, differing_keys, find_runs
+from seqrnn.run_table import NOT_FINISHED, differing_keys, find_all_runs
 from seqrnn.rundir.names import CONFIG, OVERRIDES, SUMMARY
 from seqrnn.rundir.reader import RunReader, was_not_closed
 from seqrnn.sweeping.combining import key_of
@@ -47,11 +47,11 @@ def gather(paths: Sequence[Path]) -> Gathered:
     Raises:
         DataError: a directory does not exist, or they hold no run at all.
     """
-    found, directories = Gathered(), dict[Path, None]()
+    found = Gathered()
     for path in paths:
         if not path.is_dir():
             raise DataError(f"{path}: there is no such directory")
-        directories |= dict.fromkeys(find_runs(path, (CONFIG, JOB)))
+    directories = find_all_runs(paths, (CONFIG, JOB))
     if not directories:
         raise DataError(f"{', '.join(map(str, paths))}: no run directories (none has a {CONFIG})")
     for directory in directories:
@@ -59,7 +59,8 @@ def gather(paths: Sequence[Path]) -> Gathered:
             found.results.append(_read(directory))
         except UserError as error:
             found.problems[str(directory)] = "; ".join(error.problems)
-    for sweep in dict.fromkeys([*paths, *(directory.parent for directory in directories)]):
+    sweeps = {path.resolve(): path for path in [*paths, *(directory.parent for directory in directories)]}
+    for sweep in sweeps.values():
         try:
             record = read_search(sweep)
         except UserError as error:

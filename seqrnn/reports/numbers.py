@@ -11,10 +11,16 @@ MOST_DECIMALS, MOST_WHOLE = 6, 1e6
 MOST_SECONDS = 1e9  # of a run
 
 
-def column_format(values: Iterable[float | None], digits: int = 3) -> Callable[[float | None], str]:
+def column_format(
+    values: Iterable[float | None], digits: int = 3, least: float = 0.0
+) -> Callable[[float | None], str]:
     """Returns how the numbers of a column are written: with the decimals that give the smallest of them ``digits``
-    significant digits, or as 1.23e-05 if that would take too many."""
-    sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and value]
+    significant digits, or as 1.23e-05 if that would take too many.
+
+    Args:
+        least: numbers up to this size count as 0.
+    """
+    sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and abs(value) > least]
     smallest, largest = min(sizes, default=1.0), max(sizes, default=1.0)
     decimals = max(0, digits - 1 - math.floor(math.log10(smallest)))
     if decimals > MOST_DECIMALS or largest >= MOST_WHOLE:

@@ -75,7 +75,7 @@ function setUpTheme() {
 }
 
 function setUpCopying() {
-  const said = document.getElementById("copied");
+  const status = document.getElementById("copied");
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button.copy");
     if (!button) return;
@@ -84,14 +84,14 @@ function setUpCopying() {
       await navigator.clipboard.writeText(code.textContent);
     } catch {  // no clipboard for files here: select the text, so that Ctrl-C copies it
       getSelection().selectAllChildren(code);
-      said.textContent = "Selected: press Ctrl-C to copy";
+      status.textContent = "Selected: press Ctrl-C to copy";
       button.textContent = "Ctrl-C";
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
       return;
     }
-    said.textContent = "Copied";
+    status.textContent = "Copied";
     button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; said.textContent = ""; }, 1500);
+    setTimeout(() => { button.textContent = "Copy"; status.textContent = ""; }, 1500);
   });
 }
 

@@ -7,7 +7,7 @@ const PALETTE = {
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const short = (value) => value === null || value === undefined ? "–" : Number(value).toPrecision(4).replace(/\.?0+(e|$)/, "$1");
+const short = (value) => value === null || value === undefined ? "–" : String(Number(Number(value).toPrecision(4)));
 const isDark = () => {
   const chosen = document.documentElement.dataset.theme;
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -54,10 +54,10 @@ function draw(figure, traces, changes) {
   });
 }
 
-/** Returns whether values are positive and spread over more than a factor of 30. */
-function spreads(values) {
+/** Returns whether values are positive and spread over more than a factor. */
+function spreads(values, factor = 30) {
   const known = values.filter((value) => value !== null && value !== undefined);
-  return known.length > 0 && Math.min(...known) > 0 && Math.max(...known) > 30 * Math.min(...known);
+  return known.length > 0 && Math.min(...known) > 0 && Math.max(...known) > factor * Math.min(...known);
 }
 
 function baselineShape(baseline, isLog) {
@@ -75,12 +75,13 @@ function baselineShape(baseline, isLog) {
   };
 }
 
-/** Returns the kind and the ticks of an axis for some values: over two orders of magnitude, ticks are powers of 10. */
+/** Returns the kind and the ticks of an axis for some values: over two orders of magnitude, ticks are powers of 10; over one, also 2 and 5. */
 function scale(values, isLog = spreads(values)) {
   if (!isLog) return {type: "linear"};
   const known = values.filter((value) => value > 0);
   const orders = Math.log10(Math.max(...known) / Math.min(...known));
-  return {type: "log", ...(orders >= 2 ? {dtick: Math.ceil(orders / 8)} : {tickformat: "~g"})};
+  if (orders >= 2) return {type: "log", dtick: Math.ceil(orders / 8)};
+  return {type: "log", tickformat: "~g", ...(orders >= 1 ? {dtick: "D2"} : {})};
 }
 
 /** Returns the mean score as the y-axis of a plot. */
@@ -122,10 +123,7 @@ function drawKey(figure, data, place, numbers) {
   const rows = numbers.map((number) => data.rows[number]).filter((row) => row.mean !== null);
   const position = (row) => key.number ? Number(row.settings[place]) : key.values.indexOf(row.settings[place]);
   const xs = [...new Set(rows.map(position))].sort((a, b) => a - b);
-  const medians = xs.map((x) => {
-    const means = rows.filter((row) => position(row) === x).map((row) => row.mean).sort((a, b) => a - b);
-    return (means[(means.length - 1) >> 1] + means[means.length >> 1]) / 2;
-  });
+  const medians = xs.map((x) => median(rows.filter((row) => position(row) === x).map((row) => row.mean)));
   const spread = key.number ? 0 : 0.22;
   const shift = (number) => spread * ((number * 0.618034) % 1 - 0.5);  // so that dots of one value do not hide each other
   const few = key.values.length <= 8;
@@ -217,16 +215,16 @@ function drawParallel(figure, data, numbers) {
 function drawCost(figure, data, numbers, cost) {
   const look = theme();
   const rows = numbers.map((number) => data.rows[number]).filter((row) => row.mean !== null && row[cost] !== null);
-  const y = scoreAxis(data);
+  const y = scoreAxis(data), costs = rows.map((row) => row[cost]);
   return draw(figure, [{
-    x: rows.map((row) => row[cost]), y: rows.map((row) => row.mean), mode: "markers",
+    x: costs, y: rows.map((row) => row.mean), mode: "markers",
     error_y: rows.length > 60 || y.type === "log" ? {visible: false} :
       {type: "data", array: rows.map((row) => row.half ?? 0), color: faded(look.accent, 0.4), thickness: 1.2, width: 0},
     marker: {color: look.accent, size: rows.length > 200 ? 5 : 9, opacity: rows.length > 200 ? 0.4 : 0.75},
     hoverinfo: "text",
     text: rows.map((row) => `${hover(row, data)}<br>${short(row[cost])} ${cost === "seconds" ? "s of training" : "updates"}`),
   }], {
-    xaxis: {title: {text: cost === "seconds" ? "seconds of training" : "updates"}, rangemode: "tozero", ...scale(rows.map((row) => row[cost]))},
+    xaxis: {title: {text: cost === "seconds" ? "seconds of training" : "updates"}, rangemode: "tozero", ...scale(costs, spreads(costs, 10))},
     yaxis: y,
     ...baselineShape(data.baseline, y.type === "log"),
   });

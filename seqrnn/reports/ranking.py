@@ -4,6 +4,7 @@ printable here, and is escaped where it becomes HTML."""
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from seqrnn.reports import curves, numbers
 from seqrnn.reports.forest import Forest, Scale
 from seqrnn.reports.links import link_to
 from seqrnn.reports.numbers import count_of, total_seconds
-from seqrnn.reports.significance import LEVEL, Difference, by_seed, differences, notes_of
+from seqrnn.reports.significance import LEVEL, Difference, differences, notes_of
 from seqrnn.reports.thumbnails import try_thumbnail
 from seqrnn.rundir.request import SafeLine, safe_line
 from seqrnn.sweeping.comparison import Condition, Result, higher_is_better
@@ -23,6 +24,9 @@ from seqrnn.sweeping.tables import short_names
 from seqrnn.sweeping.watching import duration
 
 PREDICTIONS = "predictions.png"
+NEGLIGIBLE = 1e-6  # times the largest mean: rounding
+# Python reads more texts as numbers than the scripts of the page do, such as 1_000.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def _row(
 ) -> Row:
     settings = [printable(one.settings[name]) for name in names]
     label = " ".join(f"{printable(shorts[name])}={value}" for name, value in zip(names, settings, strict=True))
-    finished, count = len(one.values), len(one.results)
+    finished, count = one.finished, len(one.results)
     baseline, mean = one.baseline, one.mean
     beats = None
     if baseline is not None and mean is not None:
@@ -208,7 +212,7 @@ def _row(
         mean=mean,
         mean_text=form(mean),
         half=one.half_width,
-        half_text=form(one.half_width),
+        half_text="",
         difference=difference,
         difference_text="",
         p_text=numbers.p_value(difference.p) if difference else "",
@@ -226,14 +230,24 @@ def _row(
 
 
 def _aligned(rows: Sequence[Row], form: Callable[[float | None], str]) -> list[Row]:
-    """Writes the numbers of the columns whose format depends on all rows."""
-    updates = numbers.column_format([0 if row.updates is None else round(row.updates) for row in rows], digits=1)
+    """Writes the numbers of the columns whose format depends on all rows. Differences have the digits of their
+    intervals.
+
+    Args:
+        form: of scores.
+    """
+    means = [abs(row.mean) for row in rows if row.mean is not None and math.isfinite(row.mean)]
+    least = NEGLIGIBLE * max(means, default=0.0)
+    interval = numbers.column_format([row.half for row in rows], digits=2, least=least)
+    spreads = [half for row in rows if row.difference and (half := row.difference.half_width or 0.0) > least]
+    difference = numbers.column_format(spreads, digits=2) if spreads else form
     seconds = numbers.column_format([row.seconds for row in rows], digits=2)
     return [
         replace(
             row,
-            difference_text=numbers.signed(form(row.difference.mean)) if row.difference else "",
-            updates_text=updates(row.updates),
+            half_text=interval(row.half),
+            difference_text=numbers.signed(difference(row.difference.mean)) if row.difference else "",
+            updates_text="" if row.updates is None else f"{row.updates:,.0f}",
             seconds_text=seconds(row.seconds),
         )
         for row in rows
@@ -274,11 +288,11 @@ def _key(
     name: str, short: str, ranked: Sequence[Condition], form: Callable[[float | None], str], is_higher: bool
 ) -> Key:
     values = list(dict.fromkeys(one.settings[name] for one in ranked))
-    amounts = [_number(value) for value in values]
-    known = [amount for amount in amounts if amount is not None]
+    amounts = {value: _number(value) for value in values}
+    known = [amount for amount in amounts.values() if amount is not None]
     is_number = len(known) == len(values)
     is_log = is_number and min(known) > 0 and max(known) >= 8 * min(known)
-    values.sort(key=lambda value: (_number(value) if is_number else 0.0, value))
+    values.sort(key=lambda value: (amounts[value] is None, amounts[value] or 0.0, value))  # numbers come first
     return Key(
         name=printable(name),
         short=printable(short),
@@ -291,11 +305,7 @@ def _key(
 
 def _number(text: str) -> float | None:
     """Returns the number that a value is, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return float(text) if NUMBER.fullmatch(text) and math.isfinite(float(text)) else None
 
 
 def _effect(
@@ -319,7 +329,7 @@ def _facts(ranked: Sequence[Condition], rows: Sequence[Row]) -> list[tuple[str, 
     facts = []
     if best.mean is not None:
         half = f" ± {row.half_text}" if row.half_text else ""
-        facts.append((f"{row.mean_text}{half}", f"mean over {count_of(len(best.values), 'run')}"))
+        facts.append((f"{row.mean_text}{half}", f"mean over {count_of(len(best.values), 'seed')}"))
     if row.baseline:
         beaten = "" if row.beats_baseline else ", not beaten"
         facts.append((row.baseline_text, f"the best trivial predictor, {row.baseline}{beaten}"))
@@ -376,7 +386,7 @@ def _data(
                 "settings": row.settings,
                 "mean": row.mean,
                 "half": row.half,
-                "seeds": sorted(by_seed(one).items()),
+                "seeds": sorted(one.by_seed.items()),
                 "updates": row.updates,
                 "seconds": row.seconds,
                 "curves": curves.curves_of(one, points, problems),
@@ -387,7 +397,8 @@ def _data(
 
 
 def _validation_baseline(ranked: Sequence[Condition], is_higher: bool) -> dict[str, Any]:
-    """Returns the best trivial predictor on the validation data of the best run, by column of the metrics."""
+    """Returns the best trivial predictor on the validation data, by column of the metrics: of the first run
+    of the best condition that has a result."""
     run = next((result for result in ranked[0].results if result.value is not None), None)
     scores = (run.summary.get("validation_baselines") or {}) if run else {}
     found = {}

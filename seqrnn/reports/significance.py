@@ -40,22 +40,13 @@ def differences(ranked: Sequence[Condition]) -> list[Difference | None]:
     """
     if not ranked:
         return []
-    best = by_seed(ranked[0])
-    found = [_difference(best, by_seed(condition)) for condition in ranked[1:]]
+    best = ranked[0].by_seed
+    found = [_difference(best, condition.by_seed) for condition in ranked[1:]]
     tested = [place for place, one in enumerate(found) if one is not None and one.p is not None]
     corrected = holm([found[place].p or 0.0 for place in tested])  # type: ignore[union-attr]
     for place, p in zip(tested, corrected, strict=True):
         found[place] = replace(found[place], p=p)  # type: ignore[type-var]
     return [None, *found]
-
-
-def by_seed(condition: Condition) -> dict[int, float]:
-    """Returns the mean score of each seed of a condition."""
-    found: dict[int, list[float]] = {}
-    for result in condition.results:
-        if result.seed is not None and result.value is not None:
-            found.setdefault(result.seed, []).append(result.value)
-    return {seed: mean_of(values) for seed, values in found.items()}
 
 
 def _difference(best: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:

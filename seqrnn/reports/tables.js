@@ -11,6 +11,12 @@ function compareCells(one, other, direction) {
   return direction * order;
 }
 
+/** Returns the median of some numbers: the mean of the middle two if there is no one in the middle. */
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
+
 class Board {
   /** @param changed is called after the rows that are shown, or their order, have changed. */
   constructor(section, changed) {
@@ -124,8 +130,9 @@ class Board {
     const facts = document.createElement("span");
     facts.className = "muted";
     const ranked = rows.filter(({row}) => row.dataset.mean).sort((a, b) => a.number - b.number);
+    const means = ranked.map(({row}) => Number(row.dataset.mean));
     facts.textContent = `${rows.length} condition${rows.length === 1 ? "" : "s"}` + (ranked.length === 0 ? "" :
-      `, best ${ranked[0].row.dataset.mean}, median ${ranked[(ranked.length - 1) >> 1].row.dataset.mean}`);
+      `, best ${short(means[0])}, median ${short(median(means))}`);
     inner.append(wedge, ` ${this.heads[Number(this.group.value) + 1].textContent.trim()} = ${value || "–"}: `, facts);
     button.append(inner);
     button.addEventListener("click", () => {

@@ -40,12 +40,12 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
 def write_after_sweep(directory: Path) -> str:
     """Writes the report of a sweep that has ended; returns a line that says where it is, or why there is none. It
     raises nothing: the sweep has ended well without it."""
-    again = shlex.join(["python", "-m", "seqrnn.report", str(directory)])
+    line = shlex.join(["python", "-m", "seqrnn.report", str(directory)])
     try:
         return f"report: {write_report([directory])}"
     except UserError as error:
-        return f"no report: {'; '.join(map(printable, error.problems))}; then: {again}"
+        return f"no report: {'; '.join(map(printable, error.problems))}; then: {line}"
     except OSError as error:
-        return f"no report: {printable(str(error.filename or directory))}: {error.strerror or error}; then: {again}"
+        return f"no report: {printable(str(error.filename or directory))}: {error.strerror or error}; then: {line}"
     except Exception as error:
-        return f"no report: {type(error).__name__}: {printable(str(error))}; to see where: HYDRA_FULL_ERROR=1 {again}"
+        return f"no report: {type(error).__name__}: {printable(str(error))}; to see where: HYDRA_FULL_ERROR=1 {line}"

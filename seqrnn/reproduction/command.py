@@ -12,6 +12,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from seqrnn.errors import ConfigError, UserError, printable
+from seqrnn.keys import as_override
 from seqrnn.recording.terminal import Screen
 from seqrnn.reproduction import measuring, presentation
 from seqrnn.reproduction.catalogue import FIGURES, chosen
@@ -127,7 +128,7 @@ def _measure_all(
 def _measure(figure: Figure, folder: Path, data_directory: Path | None, screen: Screen, place: str) -> Result:
     others = []
     if data_directory is not None and measuring.needs_mnist(figure):
-        others.append(f"task.data_dir={measuring.quoted(str(data_directory.absolute()))}")
+        others.append(as_override("task.data_dir", str(data_directory.absolute())))
 
     def announce(seed: int) -> None:
         if screen.is_terminal:

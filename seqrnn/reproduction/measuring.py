@@ -12,6 +12,7 @@ import seqrnn
 from seqrnn.diagnosis import intervals
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.errors import DataError, Diverged
+from seqrnn.keys import as_override
 from seqrnn.reproduction.figure import ALWAYS, Figure
 from seqrnn.results import Run
 
@@ -52,7 +53,7 @@ def make(figure: Figure, folder: Path, others: Sequence[str], announce: Callable
         if _ended(directory):
             continue
         announce(seed)
-        where = f"hydra.run.dir={quoted(str(directory))}"
+        where = as_override("hydra.run.dir", str(directory))
         overrides = [*figure.overrides, *ALWAYS, *others, f"seed={seed}", "resume=auto", where]
         try:
             seqrnn.run(overrides, quiet=not figure.is_slow)
@@ -100,12 +101,6 @@ def judge(figure: Figure, ours: Interval) -> Verdict:
 def needs_mnist(figure: Figure) -> bool:
     """Returns whether the runs of a figure read MNIST."""
     return any(override in ("task=mnist", "experiment=mnist_lstm") for override in figure.overrides)
-
-
-def quoted(text: str) -> str:
-    """Returns text as a quoted value for hydra."""
-    escaped = text.replace("'", r"\'")
-    return f"'{escaped}'"
 
 
 def _ended(directory: Path) -> Run | None:

@@ -38,6 +38,7 @@ class Lock:
     def __init__(self, path: Path, owner: Path, what: str = "", saves: str = "a checkpoint") -> None:
         self._lock, self._path, self._owner = filelock.FileLock(path), path, owner
         self._what, self._saves = what or str(owner.parent.parent), saves
+        self._holder = ""  # what the file of the owner says while this process holds the lock
 
     def acquire(self, timeout: float = 0.0) -> None:
         """Acquires the lock; waits for it for ``timeout`` seconds at most.
@@ -48,7 +49,8 @@ class Lock:
         """
         refuse_links([self._path, self._owner])
         self._take(timeout)
-        self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        self._holder = f"process {os.getpid()} on {socket.gethostname()}\n"
+        self._owner.write_text(self._holder, encoding="utf-8")
 
     def check(self) -> None:
         """Checks that no other process holds the lock. Writes nothing.
@@ -77,7 +79,9 @@ class Lock:
         """Releases the lock, if it is held."""
         if not self._lock.is_locked:
             return
-        with suppress(OSError):  # the directory has been removed, or its disk has failed
-            self._owner.unlink(missing_ok=True)
+        with suppress(OSError, UnicodeDecodeError):  # the directory has been removed, or its disk has failed
+            # Another run may have taken its place; on a full disk, less than everything was written.
+            if self._holder.startswith(self._owner.read_text(encoding="utf-8")):
+                self._owner.unlink()
         with suppress(OSError):
             self._lock.release()

@@ -62,12 +62,12 @@ class RunReader:
         check(values, ConfigValues, path)
         return values
 
-    def plugins(self, allowed: Collection[str] = ()) -> list[str]:
-        """Reads the names of the modules that the config asks to import. Importing a module runs its code, so a
-        command that reads a run imports only the modules that its user has named.
+    def check_plugins(self, named: Collection[str]) -> None:
+        """Checks that the config asks to import no other modules than those that the user has named. Importing a
+        module runs its code, so a command that reads a run imports the latter, and never what the run asks for.
 
         Args:
-            allowed: the modules that the user has named.
+            named: the modules that the user has named.
 
         Raises:
             DataError: the config asks for others.
@@ -76,13 +76,12 @@ class RunReader:
         plugins = self.config().get("plugins", [])
         if not all(isinstance(plugin, str) for plugin in plugins):
             raise DataError(f"{path}: plugins={plugins}: should be a list of module names")
-        refused = [plugin for plugin in plugins if plugin not in allowed]
+        refused = [plugin for plugin in plugins if plugin not in named]
         if refused:
             raise DataError(
                 f"{path}: asks to import {', '.join(refused)}, which would run code that is not seqrnn's; if you "
                 f"know it and trust it, say so: {' '.join(f'--plugins {plugin}' for plugin in refused)}"
             )
-        return list(plugins)
 
     def overrides(self) -> list[str]:
         """Reads the overrides of the command line."""

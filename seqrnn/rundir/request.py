@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqrnn.errors import printable, shell_quoted
+from seqrnn.keys import as_override
 
 TRAIN = ("python", "-m", "seqrnn.train")
 OWN_LAUNCHER = re.compile(r"hydra/launcher=\w+")  # a name, which chooses a file of conf/
@@ -82,7 +83,7 @@ def runs_no_code(word: str) -> bool:
 
 def resume_command(directory: str, values: Mapping[str, Any]) -> str:
     """Returns the command line that resumes a run."""
-    words = ["python", "-m", "seqrnn.train", f"resume={directory}"]
+    words = [*TRAIN, as_override("resume", directory)]
     if values.get("plugins"):
         words.append(f"plugins=[{','.join(values['plugins'])}]")
     return shlex.join(words)

@@ -127,6 +127,21 @@ class RunWriter:
         self._csv.flush()
         self._jsonl.flush()
 
+    def _check_place(self) -> None:
+        """Checks that the directory is the one that this run has begun to write, under whatever names.
+
+        Raises:
+            DataError: it has been moved or removed, and something else may have taken its place; or a link has taken
+                that of its checkpoints.
+        """
+        own, path = os.fstat(self._jsonl.fileno()), self.directory / METRICS_JSONL
+        is_here = path.exists() and os.path.samestat(own, path.stat())
+        if not is_here or self.checkpoints.is_symlink():
+            raise DataError(
+                f"{self.directory}: was moved, removed or replaced while it was written; nothing is written to what "
+                "lies there now; put the directory of the run back, and resume it"
+            )
+
     def position(self, durable: bool = True) -> MetricsPosition:
         """Returns where the metrics files end, for ``rewind``.
 
@@ -134,6 +149,7 @@ class RunWriter:
             durable: whether what they hold must survive a power failure.
         """
         self.flush()
+        self._check_place()
         for file in (self._csv, self._jsonl) if durable else ():
             os.fsync(file.fileno())
         return {
@@ -169,6 +185,7 @@ class RunWriter:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replaces summary.json, whole or not at all; on a full disk, overwrites the old one, if it fits there."""
         text = to_json(summary, indent=2) + "\n"
+        self._check_place()
         try:
             self._write_text(SUMMARY, text)
         except OSError as error:
@@ -230,12 +247,14 @@ class RunWriter:
             path.write_text(text, encoding="utf-8")
 
     def _save(self, name: str, arrays: Arrays) -> None:
+        self._check_place()
         with replacing(self.directory / name) as path, path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def _save_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
         from safetensors.torch import save
 
+        self._check_place()
         content = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
         with replacing(self.directory / name) as path:
             path.write_bytes(content)

@@ -9,13 +9,14 @@ captures on a CPU, and ``seqrnn.strategies.cuda_graph`` on an NVIDIA GPU.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
@@ -25,6 +26,11 @@ WARM_UP = 2  # updates of a layout that are computed as usual before one is capt
 MOST_LAYOUTS = 16  # that are captured; each holds memory
 MOST_COUNTED = 1024  # layouts that are counted
 ALIGNMENT = 64  # bytes: torch's own, on which the rounding of matrix products may depend
+
+
+NOT_THE_SAME = (
+    "repeating the operations of one is not the same, as the network keeps something in Python or outside of torch"
+)
 
 
 class NotCapturable(Exception):
@@ -142,7 +148,7 @@ class CapturedUpdates:
         self._modules = list(network.modules())
         self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         self._updates: dict[Hashable, Update] = {}
-        self._seen: Counter[Hashable] = Counter()
+        self._layouts = Layouts()
 
     def __call__(
         self, inputs: Sequence[WindowInput], compute: Callable[[], tuple[Tensor, int]]
@@ -159,7 +165,7 @@ class CapturedUpdates:
         layout = self._layout(inputs, begun)
         update = self._updates.get(layout)
         if update is None:
-            if not self._is_due(layout):
+            if not self._layouts.is_due(layout, len(self._updates)):
                 with self.engine.warm_up():
                     return compute()
             return self._capture(layout, inputs, begun, compute)
@@ -168,15 +174,6 @@ class CapturedUpdates:
         if not update.is_checked:
             return self._check(update, inputs, begun, compute)
         return self._repeat(update, inputs, begun)
-
-    def _is_due(self, layout: Hashable) -> bool:
-        """Returns whether an update of this layout is to be captured."""
-        if len(self._updates) >= MOST_LAYOUTS:
-            return False
-        if len(self._seen) >= MOST_COUNTED:
-            self._seen.clear()
-        self._seen[layout] += 1
-        return self._seen[layout] > WARM_UP
 
     def _states_before(self, inputs: Sequence[WindowInput]) -> list[int]:
         """Returns the timesteps of the carried states that the update begins with."""
@@ -290,43 +287,24 @@ class CapturedUpdates:
         undo()
         self._restore(states)
         generator = self._device_generator()
-        attributes = self._attributes()
+        attributes = attributes_of(self._modules)
         figures, targets = compute()
         usual = [figures, *self._outcome()]
         if all(bool(tensor.isfinite().all()) for tensor in usual):
             drawn = not torch.equal(generator, self._device_generator())  # other random numbers than in the other way
-            same = drawn or (len(found) == len(usual) and all(map(self._equal, found, usual)))
-            same = same and attributes == self._attributes()
+            same = drawn or (len(found) == len(usual) and all(map(partial(are_equal, self.engine), found, usual)))
+            same = same and attributes == attributes_of(self._modules)
             update.is_checked = True
             if not same:
                 update.compute = None
-                self._explain(
-                    "repeating the operations of one is not the same, as the network keeps something in Python or "
-                    "outside of torch"
-                )
+                self._explain(NOT_THE_SAME)
         return figures, targets
-
-    def _attributes(self) -> list[tuple[int, str, object]]:
-        """Returns what modules hold in Python: numbers and texts, and the lengths of containers."""
-        found: list[tuple[int, str, object]] = []
-        for number, module in enumerate(self._modules):
-            for name, value in vars(module).items():
-                if isinstance(value, bool | int | float | complex | str):
-                    found.append((number, name, value))
-                elif isinstance(value, Sized) and not isinstance(value, Tensor):
-                    found.append((number, name, len(value)))
-        return found
 
     def _explain(self, reason: str) -> None:
         """Reports why updates are computed as usual."""
         if reason not in self._reported:
             self._reported.add(reason)
-            self._report(f"note: some updates are not captured (capture=true): {reason}")
-
-    def _equal(self, found: Tensor, usual: Tensor) -> bool:
-        if self.engine.exact:
-            return torch.equal(found, usual)
-        return found.shape == usual.shape and torch.allclose(found.float(), usual.float(), rtol=1e-2, atol=1e-4)
+            self._report(note(reason))
 
     def _outcome(self) -> list[Tensor]:
         """Returns gradients, carried states and buffers."""
@@ -359,6 +337,50 @@ class CapturedUpdates:
     def _last_origin(inputs: Sequence[WindowInput]) -> int:
         """Returns the timestep from which those of the last batch of an update are counted."""
         return 0 if any(each.begins_batch for each in inputs) else inputs[0].start
+
+
+class Layouts:
+    """Counts how often each layout has been seen."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[Hashable] = Counter()
+
+    def is_due(self, layout: Hashable, captured: int) -> bool:
+        """Returns whether what has this layout is to be captured now.
+
+        Args:
+            captured: how many layouts have been captured.
+        """
+        if captured >= MOST_LAYOUTS:
+            return False
+        if len(self._seen) >= MOST_COUNTED:
+            self._seen.clear()
+        self._seen[layout] += 1
+        return self._seen[layout] > WARM_UP
+
+
+def attributes_of(modules: Iterable[nn.Module]) -> list[tuple[int, str, object]]:
+    """Returns what modules hold in Python: numbers and texts, and the lengths of containers."""
+    found: list[tuple[int, str, object]] = []
+    for number, module in enumerate(modules):
+        for name, value in vars(module).items():
+            if isinstance(value, bool | int | float | complex | str):
+                found.append((number, name, value))
+            elif isinstance(value, Sized) and not isinstance(value, Tensor):
+                found.append((number, name, len(value)))
+    return found
+
+
+def are_equal(engine: Engine, found: Tensor, usual: Tensor) -> bool:
+    """Returns whether a repetition has given what the usual computation gives, as exactly as the engine promises."""
+    if engine.exact:
+        return torch.equal(found, usual)
+    return found.shape == usual.shape and torch.allclose(found.float(), usual.float(), rtol=1e-2, atol=1e-4)
+
+
+def note(reason: str) -> str:
+    """Returns the line that says why updates are computed as usual."""
+    return f"note: some updates are not captured (capture=true): {reason}"
 
 
 def timesteps_layout(window: Window, origin: int) -> Hashable:

@@ -77,12 +77,16 @@ def engine_for(components: Components) -> Engine | None:
     schedule, context = components.schedule, components.context
     if not components.settings.capture or schedule.is_forward:
         return None
-    if context.device.type == "cuda":
-        return CudaGraphs(context.device)
     dtype = context.autocast or context.dtype
-    if components.network.compiled_recurrence(context.device, dtype, schedule.streams, gradients=True) is not None:
-        return None  # torch does not see what compiled code computes
-    return Recording()
+    compiled = components.network.compiled_recurrence(context.device, dtype, schedule.streams, gradients=True)
+    return (
+        None if compiled is not None else engine_on(context.device)
+    )  # torch does not see what compiled code computes
+
+
+def engine_on(device: torch.device) -> Engine:
+    """Returns what captures the operations of torch on a device."""
+    return CudaGraphs(device) if device.type == "cuda" else Recording()
 
 
 def window_by_window(

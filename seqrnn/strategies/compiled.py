@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import fields
 from typing import Any
 
@@ -15,39 +14,24 @@ from torch.optim import Optimizer
 
 from seqrnn.errors import DataError
 from seqrnn.kernels import layout, recurrence
-from seqrnn.kernels.compiler import Entry
-from seqrnn.kernels.flat_influence import FlatInfluence
-from seqrnn.kernels.network import FlatNetwork
-from seqrnn.kernels.rtrl import train_updates_forward
 from seqrnn.kernels.specification import is_from_outside
 from seqrnn.kernels.steps import STEPS
-from seqrnn.kernels.update import apply_gradient, train_updates
-from seqrnn.losses import KNOWN, Loss, cross_entropy, half_mse, l1, mse
+from seqrnn.kernels.update import apply_gradient
+from seqrnn.losses import Loss, cross_entropy
 from seqrnn.models.checks import check_twin
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.optimizers import light
 from seqrnn.schedule import Schedule, split_updates
 from seqrnn.strategies import strategy_state
+from seqrnn.strategies.compiled_workspace import ThreadWorkspace
 from seqrnn.strategies.data import Data, Sizes
-from seqrnn.strategies.influence import influence_of
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.strategy_state import StrategyState
 from seqrnn.tasks.checks import DataFormat
 
-LOSS_KINDS: dict[Loss, int] = {
-    mse: layout.MSE,
-    half_mse: layout.HALF_MSE,
-    l1: layout.L1,
-    cross_entropy: layout.CROSS_ENTROPY,
-    KNOWN[mse]: layout.KNOWN_MSE,
-    KNOWN[half_mse]: layout.KNOWN_HALF_MSE,
-    KNOWN[l1]: layout.KNOWN_L1,
-}
 # Settings of a parameter group that an entry of STEPS need not name: the learning rate is given with each update.
 OTHER_SETTINGS = {"params", "lr", *strategy_state.IMPLEMENTATION}
-# (timestep, column) pairs that are computed together: enough for large matrix products, few enough for the cache.
-ROWS = 2048
 PORTION = 2**17  # input numbers that are read for one call of compiled code, or slightly more
 Array = NDArray[Any]
 
@@ -73,8 +57,8 @@ class Compiled:
         shares = min(threads, streams)
         self.network, self.schedule, self.optimizer = network, schedule, optimizer
         self.rates = [group["lr"] for group in optimizer.param_groups]
-        first = Engine(network, loss, schedule, (-(-streams // shares), timesteps))
-        self.engines = [first, *(first.for_another_thread() for _ in range(shares - 1))]
+        first = ThreadWorkspace(network, loss, schedule, (-(-streams // shares), timesteps))
+        self.workspaces = [first, *(first.for_another_thread() for _ in range(shares - 1))]
         self.flat, self.gradient = first.flat, first.gradient
         self.numbers = np.zeros(layout.OPTIMIZER_FIELDS)
         self.step_kind = _step_kind(optimizer, network)
@@ -92,7 +76,7 @@ class Compiled:
         self.pool = ThreadPoolExecutor(shares - 1) if shares > 1 else None
 
     def prepare(self, announce: Callable[[str], None]) -> None:
-        first = self.engines[0]
+        first = self.workspaces[0]
         dtype = first.flat.p.dtype
         is_checked = is_from_outside(self.network.cell.recurrence().specification.compiled)
         recurrence.ready(dtype, announce, gradients=is_checked)
@@ -113,7 +97,7 @@ class Compiled:
         if self.pool is None and self.step_kind != layout.NO_STEP:
             for portion, begin, end in self._portions(ranges, len(factors)):
                 ((table, data),) = self.data.of(portion, self.schedule)
-                stats.append(self._compute(self.engines[0], table, data, self.rates[0] * factors[begin:end]))
+                stats.append(self._compute(self.workspaces[0], table, data, self.rates[0] * factors[begin:end]))
                 if stats[-1].diverged:
                     break
             return stats[0] if len(stats) == 1 else _joined(stats)
@@ -140,9 +124,11 @@ class Compiled:
                 first, begin, numbers = index + 1, end, 0
         yield ranges[first:], begin, updates
 
-    def _compute(self, engine: Engine, table: Array, data: tuple[Array, ...], rates: Numbers) -> UpdateStats:
+    def _compute(
+        self, workspace: ThreadWorkspace, table: Array, data: tuple[Array, ...], rates: Numbers
+    ) -> UpdateStats:
         """Makes updates in one thread, or only their gradients where ``layout.STEP_KIND`` is ``NO_STEP``."""
-        arguments = engine.arguments(self.arrays, self.numbers, table, data, rates)
+        arguments = workspace.arguments(self.arrays, self.numbers, table, data, rates)
         count = self._train_updates(*arguments)
         rates, epochs, timesteps, losses, targets, norms = (column[:count] for column in arguments[-6:])
         return UpdateStats(epochs, timesteps, losses, targets, norms, rates)
@@ -152,14 +138,14 @@ class Compiled:
         rates = np.array([self.rates[0] * factor])
         own, *others = self.data.of(update, self.schedule)
         futures = [
-            self.pool.submit(self._compute, engine, table, data, rates) if self.pool else None
-            for engine, (table, data) in zip(self.engines[1:], others, strict=True)
+            self.pool.submit(self._compute, workspace, table, data, rates) if self.pool else None
+            for workspace, (table, data) in zip(self.workspaces[1:], others, strict=True)
         ]
-        shares = [self._compute(self.engines[0], *own, rates)]
-        for future, engine in zip(futures, self.engines[1:], strict=True):
+        shares = [self._compute(self.workspaces[0], *own, rates)]
+        for future, workspace in zip(futures, self.workspaces[1:], strict=True):
             assert future is not None
             shares.append(future.result())
-            self.gradient += engine.gradient
+            self.gradient += workspace.gradient
         loss, targets = (np.sum([getattr(share, name) for share in shares]) for name in ("losses", "targets"))
         if self.step_kind == layout.NO_STEP:
             norm = self._step_of_torch(float(loss), int(targets), factor)
@@ -210,8 +196,8 @@ class Compiled:
         return StrategyState(parameters, settings, carried, influence)
 
     def restore(self, state: StrategyState) -> None:
-        for engine in self.engines:
-            engine.carried.fill(0)
+        for workspace in self.workspaces:
+            workspace.carried.fill(0)
         for before, parts in state.carried.items():
             self._load_carried(before, parts)
             self._load_influence(parts[0].shape[1], state.influence)
@@ -257,136 +243,37 @@ class Compiled:
     def _carried(self, streams: int, before: int) -> State:
         """Returns the parts (L, B, H) of the carried state before a timestep."""
         shares = [
-            engine.slot_before(before)[:, :, : share.stop - share.start]
-            for engine, share in zip(self.engines, self.data.split(streams), strict=True)
+            workspace.slot_before(before)[:, :, : share.stop - share.start]
+            for workspace, share in zip(self.workspaces, self.data.split(streams), strict=True)
         ]
         return tuple(torch.from_numpy(part.copy()) for part in np.concatenate(shares, axis=2).swapaxes(0, 1))
 
     def _load_carried(self, before: int, parts: State) -> None:
         """Sets the carried state before a timestep from its parts (L, B, H)."""
         streams = parts[0].shape[1]
-        for engine, share in zip(self.engines, self.data.split(streams), strict=True):
-            slot = engine.slot_before(before)  # (L, parts, B, H)
+        for workspace, share in zip(self.workspaces, self.data.split(streams), strict=True):
+            slot = workspace.slot_before(before)  # (L, parts, B, H)
             for part, values in enumerate(parts):
                 slot[:, part, : share.stop - share.start] = values[:, share].numpy()
 
     def _influence(self, streams: int) -> dict[str, torch.Tensor]:
         """Returns the influence on the carried state by the parameter's name; empty if there is none."""
-        shares = list(zip(self.engines, self.data.split(streams), strict=True))
+        shares = list(zip(self.workspaces, self.data.split(streams), strict=True))
         found = [one.influence.by_name(share.stop - share.start) for one, share in shares if one.influence]
         return {name: torch.cat([share[name] for share in found]) for name in (found[0] if found else ())}
 
     def _load_influence(self, streams: int, stored: dict[str, torch.Tensor]) -> None:
         """Sets the influence on the carried state."""
-        for engine, share in zip(self.engines, self.data.split(streams), strict=True):
-            if engine.influence and engine.form:
-                engine.form.check(stored, streams)
-                engine.influence.load({name: values[share] for name, values in stored.items()})
+        for workspace, share in zip(self.workspaces, self.data.split(streams), strict=True):
+            if workspace.influence and workspace.form:
+                workspace.form.check(stored, streams)
+                workspace.influence.load({name: values[share] for name, values in stored.items()})
 
     def finish(self) -> None:
         for parameter, _ in self.views:  # torch can multiply by a transposed matrix as well, but rounds differently
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         if self.pool:
             self.pool.shutdown()
-
-
-class Engine:
-    """Holds the tables and the memory with which one thread computes gradients."""
-
-    def __init__(self, network: Network, loss: Loss, schedule: Schedule, batch: tuple[int, int]) -> None:
-        cell = network.cell.recurrence()
-        streams, timesteps = batch
-        cut_window, cut_stride = schedule.cuts
-        window = cut_window or timesteps
-        stride = cut_stride or window
-        one = min(window, timesteps) * streams
-        self.most = max(min(ROWS, one * schedule.windows_per_update), one)
-        self.form = influence_of(network, schedule.gradient) if schedule.is_forward else None
-        if self.form is not None:  # one timestep of all streams, and one row for each number of a stream's state
-            self.most = streams + len(cell.specification.state) * cell.size
-        self.flat = FlatNetwork(cell, network.head, self.most, self.most)
-        self.influence = None
-        if self.form is not None:
-            kept = self.form.parameters, streams, self.form.rows, self.form.own_unit
-            self.influence = FlatInfluence(self.flat, *kept)
-        table = self.flat.table
-        table[layout.LOSS_KIND], table[layout.STEP_KIND], table[layout.STEPS_MADE] = (
-            LOSS_KINDS[loss],
-            layout.NO_STEP,
-            0,
-        )
-        table[layout.STREAMS], table[layout.ROWS], table[layout.PASSES] = (
-            streams,
-            self.most,
-            schedule.windows_per_update,
-        )
-        table[layout.WINDOW], table[layout.STRIDE] = cut_window or 0, cut_stride or cut_window or 0
-        slots = (window - stride) // stride + 1 if schedule.carry and cut_window else 0
-        table[layout.SLOTS] = min(slots, schedule.count_windows(timesteps))
-        table[layout.OVERLAP], table[layout.KEPT] = window - stride, stride - (window - stride) % stride
-        parts = len(cell.specification.state)
-        self.shape = max(1, int(table[layout.SLOTS])), len(cell.layers), parts, streams, cell.size
-        self._allocate()
-
-    def for_another_thread(self) -> Engine:
-        """Returns an engine of the same network, with memory of its own."""
-        twin = copy(self)
-        twin.flat = self.flat.for_another_thread(self.most, self.most)
-        twin.influence = self.influence and self.influence.for_another_thread()
-        twin._allocate()
-        return twin
-
-    def _allocate(self) -> None:
-        table, rows = self.flat.table, self.most
-        self.gradient = torch.zeros_like(self.flat.p)
-        self.arrays = self.flat.p.numpy(), self.gradient.numpy()
-        self.tables = self.flat.w, self.flat.layers.reshape(-1), table
-        self.carried = np.zeros(self.shape, self.dtype)  # (slots, L, parts, B, H)
-        self.scratch = (
-            self.carried.reshape(-1),
-            np.zeros((int(table[layout.PASSES]) + 1) * layout.WINDOW_FIELDS, np.int64),
-            np.zeros(rows, np.uint8),
-            np.zeros(rows, np.int64),
-            np.zeros(rows, np.int64),
-            *(self.influence.arguments if self.influence else ()),
-        )
-
-    def slot_before(self, timestep: int) -> Array:
-        """Returns the carried state (L, parts, B, H) of the window that begins with a timestep, as a view."""
-        table = self.flat.table
-        number = int(timestep + table[layout.OVERLAP]) // int(table[layout.STRIDE])
-        slot: Array = self.carried[number % int(table[layout.SLOTS])]
-        return slot
-
-    @property
-    def entry(self) -> Entry:
-        """The compiled function that makes updates."""
-        return train_updates_forward if self.influence else train_updates
-
-    @property
-    def dtype(self) -> Any:
-        return self.flat.p.numpy().dtype
-
-    def arguments(
-        self, arrays: list[Array], numbers: Numbers, table: Array, data: tuple[Array, ...], rates: Numbers
-    ) -> tuple[Any, ...]:
-        """Returns the arguments of ``entry``, which writes the figures of updates to the last six."""
-        count = len(rates)
-        return (
-            *self.arrays,
-            *arrays,
-            *self.tables,
-            numbers,
-            table,
-            *data,
-            *self.scratch,
-            rates,
-            np.empty(count, np.int64),
-            np.empty(count, np.int64),
-            np.empty(count),
-            np.empty(count, np.int64),
-            np.empty(count),
-        )
 
 
 def _joined(stats: list[UpdateStats]) -> UpdateStats:

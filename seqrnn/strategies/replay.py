@@ -206,7 +206,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(tensor.device.type != "cpu" or tensor.layout != torch.strided for tensor in operation.returned):
             return f"a tensor is not a plain one on the CPU ({operation.function})"
         views = operation.returned and not operation._new() and not operation.writes
-        if not views and (operation.reads - operation.writes) & self._unwritten:
+        only_shapes = operation.name in UNWRITTEN | CONSTANT
+        if not (views or only_shapes) and (operation.reads - operation.writes) & self._unwritten:
             return f"something outside of torch computes what {operation.function} reads"
         return None
 

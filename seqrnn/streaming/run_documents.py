@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seqrnn.errors import DataError
+from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.intervals import Interval, Intervals, as_array
 from seqrnn.rundir.bounded import MOST_NAME_CHARACTERS, read_model, resolve_inside
 from seqrnn.rundir.names import INTERVALS, PREPROCESSING
@@ -39,7 +39,7 @@ class Ends:
         """Returns how far the intervals of a series reach, (H, K) each."""
         if not self.scales:
             return self.lower, self.upper
-        scale = self.scales.get(series[:MOST_NAME_CHARACTERS])
+        scale = self.scales.get(printable(series)[:MOST_NAME_CHARACTERS])
         return (self.other_lower, self.other_upper) if scale is None else (self.lower * scale, self.upper * scale)
 
 

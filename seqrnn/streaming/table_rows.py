@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seqrnn.errors import DataError, did_you_mean, printable
 from seqrnn.streaming.values import START, shown, starts
-from seqrnn.tables.cells import MISSING
+from seqrnn.tables.cells import LARGEST, MISSING
 from seqrnn.tables.encoding import Encoded, encode
 from seqrnn.tables.files import Source
 from seqrnn.tables.preprocessing import Preprocessing
@@ -79,6 +79,8 @@ class RowReader:
         return key, sequence, starts(values.get(START))
 
     def _text(self, name: str, value: Any) -> str | None:
+        if isinstance(value, str):
+            value = value.strip()
         if value is None or value in MISSING or value in self.preprocessing.read.missing_values:
             return None
         if isinstance(value, bool):
@@ -87,7 +89,7 @@ class RowReader:
             return repr(value).removesuffix(".0")
         if not isinstance(value, str | int):
             raise DataError(f"{_quoted(name)}: {shown(value)} should be a text")
-        return str(value).strip()
+        return str(value)
 
     def _number(self, name: str, value: Any) -> float:
         if isinstance(value, str):
@@ -97,7 +99,7 @@ class RowReader:
             number = self.preprocessing.read.number_of(text)
             if number is None:
                 raise DataError(f"{_quoted(name)}: {shown(value)} is not a number")
-            value = number
+            value = None if np.isnan(number) else number
         if value is None:
             return np.nan
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -108,6 +110,8 @@ class RowReader:
             number = np.inf
         if not np.isfinite(number):
             raise DataError(f"{_quoted(name)}: {shown(value)} should be a finite number, or null if it is not known")
+        if abs(number) > LARGEST:
+            raise DataError(f"{_quoted(name)}: {shown(value)} is beyond {LARGEST:g}; send null if it is not known")
         return number
 
     def _time(self, name: str, value: Any) -> NDArray[np.int64]:

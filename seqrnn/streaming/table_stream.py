@@ -22,6 +22,7 @@ from seqrnn.streaming.predictor import StreamPredictor
 from seqrnn.streaming.run_documents import Ends, read_ends
 from seqrnn.streaming.table_rows import INPUT, History, RowReader
 from seqrnn.streaming.values import shortest, shown
+from seqrnn.tables.encoding import encode
 from seqrnn.tables.output_names import OutputNames
 from seqrnn.tables.preprocessing import Preprocessing
 from seqrnn.tables.sequences import Sequence
@@ -252,10 +253,10 @@ class TableStream:
         file.write(path, {"content": CONTENT, "network": self.predictor.identity, "sequences": sequences})
 
     def restore(self, path: Path) -> None:
-        """Continues from the states in a file.
+        """Continues from the states in a file, and forgets all sequences that are not in it.
 
         Raises:
-            DataError: it cannot be read or is damaged, or is that of another network.
+            DataError: it cannot be read or is damaged, or is that of another network; the states are as they were.
         """
         tree = file.read(path)
         if tree.get("content") != CONTENT:
@@ -263,15 +264,17 @@ class TableStream:
         different = differences(self.predictor.identity, tree.get("network", {}))
         if different:
             raise DataError(f"{path}: the states of another network: {'; '.join(different)}")
+        sequences = {}
         try:
             for one in tree["sequences"]:
                 sequence = sequence_of(one, self.rows.preprocessing)
                 if one["state"]:
                     state_file.check_parts(one["state"], self.predictor.state)
                     sequence.state = tuple(one["state"])
-                self.rows.sequences[str(one["key"])] = sequence
+                sequences[str(one["key"])] = sequence
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-            raise DataError(f"{path}: does not fit this run: {error}") from error
+            raise DataError(f"{path}: does not fit this run: {error!r}") from error
+        self.rows.sequences, self._current = sequences, None
 
 
 def sequence_tree(key: str, sequence: SequenceState) -> Tree:
@@ -291,7 +294,11 @@ def sequence_tree(key: str, sequence: SequenceState) -> Tree:
 
 
 def sequence_of(tree: Tree, preprocessing: Preprocessing) -> SequenceState:
-    """Returns where a sequence is from what ``sequence_tree`` has returned."""
+    """Returns where a sequence is from what ``sequence_tree`` has returned.
+
+    Raises:
+        Exception: a KeyError, TypeError, ValueError, AttributeError or DataError, where it is of another run.
+    """
     history = History(preprocessing)
     numbers = {
         str(name): np.array([np.nan if value is None else float(value)]) for name, value in tree["numbers"].items()
@@ -299,7 +306,10 @@ def sequence_of(tree: Tree, preprocessing: Preprocessing) -> SequenceState:
     labels = {str(name): [] if label is None else [str(label)] for name, label in tree["labels"].items()}
     codes = {name: np.array([len(own) - 1], np.int32) for name, own in labels.items()}
     times = None if tree["time"] is None else np.array([tree["time"]])
+    if times is not None and times.dtype not in (np.int64, np.float64):
+        raise TypeError(f"{times[0]!r} is no time")
     history.latest = Sequence("", INPUT, numbers, codes, labels, times, 1)
+    encode(preprocessing, history.latest)  # every column that is read is there
     return SequenceState(history, int(tree["timesteps"]), bool(tree["restarts"]))
 
 

@@ -69,9 +69,24 @@ class Condition:
     results: list[Result] = field(default_factory=list)
 
     @property
+    def by_seed(self) -> dict[int, float]:
+        """The headline metric by seed; of several runs with one seed, which are no more than one draw, their mean."""
+        found: dict[int, list[float]] = {}
+        for result in self.results:
+            if result.seed is not None and result.value is not None:
+                found.setdefault(result.seed, []).append(result.value)
+        return {seed: mean_of(values) for seed, values in found.items()}
+
+    @property
     def values(self) -> list[float]:
-        """The headline metric of each job that has one."""
-        return [result.value for result in self.results if result.value is not None]
+        """The headline metric of each seed, and of each run of which no seed is known."""
+        unknown = [result.value for result in self.results if result.seed is None and result.value is not None]
+        return [*self.by_seed.values(), *unknown]
+
+    @property
+    def finished(self) -> int:
+        """How many runs have a result."""
+        return sum(result.value is not None for result in self.results)
 
     @property
     def mean(self) -> float | None:
@@ -80,7 +95,7 @@ class Condition:
 
     @property
     def half_width(self) -> float | None:
-        """Half of the 95 % confidence interval of the mean; None for fewer than two jobs."""
+        """Half of the 95 % confidence interval of the mean; None for fewer than two seeds."""
         return half_width(self.values)
 
     @property

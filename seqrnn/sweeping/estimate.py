@@ -9,7 +9,7 @@ from typing import Any
 from seqrnn import components, smoke, training
 from seqrnn.errors import UserError
 from seqrnn.keys import flattened
-from seqrnn.run_table import find_runs
+from seqrnn.run_table import find_all_runs
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import Values
 from seqrnn.sweeping.directory import Job
@@ -17,8 +17,9 @@ from seqrnn.sweeping.directory import Job
 MOST_BUILT = 100  # configs whose updates are counted; each takes its data to be made or read
 MOST_RUNS = 2000  # directories that are searched for measured runs
 # Runs in which these are equal take the same time for an update.
-COST = ("task.name", "model.name", "model.hidden_size", "model.layers", "schedule.gradient", "schedule.streams",
-        "schedule.window", "schedule.stride", "schedule.update_every", "precision", "smoke")  # fmt: skip
+COST = ("task.name", "model.name", "model.hidden_size", "model.num_layers", "schedule.gradient", "schedule.streams",
+        "schedule.window", "schedule.stride", "schedule.update_every", "precision", "device", "kernel", "threads",
+        "smoke")  # fmt: skip
 
 
 def planned_updates(jobs: Sequence[Job]) -> dict[str, int | None]:
@@ -52,8 +53,7 @@ def _count(values: Values) -> int | None:
 def measured_runs(folders: Iterable[Path]) -> dict[str, tuple[float, int]]:
     """Returns the seconds and the updates of finished runs below some folders, summed by what an update costs."""
     found: dict[str, tuple[float, int]] = {}
-    paths = [path for folder in folders if folder.is_dir() for path in find_runs(folder)]
-    for directory in dict.fromkeys(path.resolve() for path in paths[:MOST_RUNS]):
+    for directory in find_all_runs(folder for folder in folders if folder.is_dir())[:MOST_RUNS]:
         try:
             reader = RunReader(directory)
             summary, values = reader.summary(), reader.config()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqrnn.errors import printable
+from seqrnn.prediction.outputs import as_text
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.names import LOG
 from seqrnn.sweeping.comparison import SEED, Condition, Result, conditions, differing, higher_is_better
@@ -23,14 +24,14 @@ from seqrnn.sweeping.directory import FAILED, JOB_LOG
 from seqrnn.sweeping.watching import duration
 
 CSV, MARKDOWN, TEX = "sweep.csv", "sweep.md", "sweep.tex"
-GAP = 2  # between columns
+GAPS = (2, 1)  # between columns: the first for which there is room
 MOST_ROWS = 50  # of a ranking on the screen
 TEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
+LIGATURE = re.compile(r"(?<=[-`',?!])(?=[-`',])")  # between letters of which LaTeX would make one, such as --
 MARKDOWN_LETTERS = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that begins with one of these
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
 
 
 def _row(place: int, one: Condition, keys: Sequence[str]) -> list[str]:
-    finished, count = len(one.values), len(one.results)
+    finished, count = one.finished, len(one.results)
     updates, seconds = one.average("updates"), one.average("train_seconds")
     return [
         str(place) if one.values else "",
@@ -103,8 +104,8 @@ def screen_tables(ranked: Sequence[Ranking], width: int) -> Iterator[Text | Tabl
             else 0
             for place, column in enumerate(columns)
         ]
-        has_room = sum(least) + GAP * (len(least) - 1) <= width
-        table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+        gap = next((gap for gap in GAPS if sum(least) + gap * (len(least) - 1) <= width), None)
+        table = Table(box=None, padding=(0, gap or GAPS[-1], 0, 0), pad_edge=False, header_style="bold")
         for place, head in enumerate(heads):
             is_text = place in ranking.texts
             table.add_column(
@@ -112,7 +113,7 @@ def screen_tables(ranked: Sequence[Ranking], width: int) -> Iterator[Text | Tabl
                 justify="left" if is_text else "right",
                 overflow="fold",
                 no_wrap=not is_text,
-                min_width=least[place] if has_room else None,
+                min_width=least[place] if gap else None,
             )
         for row in rows:
             table.add_row(*map(Text, row))
@@ -134,14 +135,14 @@ def repeat_command(result: Result) -> str:
 
 def failures(results: Sequence[Result], directory: Path) -> list[tuple[str, list[str]]]:
     """Returns each job that failed, with lines that say why, where its log is, and how to repeat it."""
-    found = []
+    found, keys = [], differing(results)
     for result in results:
         if result.outcome.status not in FAILED:
             continue
         folder = directory / result.job.name
         logs = [str(folder / name) for name in (JOB_LOG, LOG) if (folder / name).is_file()]
         lines = [f"{result.outcome.status}: {result.outcome.reason}", f"log: {', '.join(logs) or 'none was begun'}"]
-        found.append((label(result, differing(results)), [*lines, f"repeat: {repeat_command(result)}"]))
+        found.append((label(result, keys), [*lines, f"repeat: {repeat_command(result)}"]))
     return found
 
 
@@ -163,11 +164,7 @@ def as_csv(results: Sequence[Result]) -> str:
     """Returns a row for each job: settings, status, all scores, baselines, updates and seconds."""
     rows = [_flat(result) for result in results]
     head = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_csv(name) for name in head])
-    writer.writerows([_csv(row.get(name)) for name in head] for row in rows)
-    return text.getvalue()
+    return "".join([_csv_line(head), *(_csv_line([row.get(name) for name in head]) for row in rows)])
 
 
 def _flat(result: Result) -> dict[str, str | float | int | None]:
@@ -181,14 +178,12 @@ def _flat(result: Result) -> dict[str, str | float | int | None]:
     return row | {"attempts": result.outcome.attempts, "reason": result.outcome.reason}
 
 
-def _csv(value: str | float | int | None) -> str:
-    """Returns a cell; a text that a spreadsheet would compute as a formula gets an apostrophe before it."""
-    text = "" if value is None else str(value)
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}" if text.startswith(FORMULA) else text
-    return text
+def _csv_line(values: Sequence[str | float | int | None]) -> str:
+    """Returns a line. A text that a spreadsheet would compute as a formula gets an apostrophe before it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")  # so that a text is quoted which holds one of the two alone
+    writer.writerow("" if value is None else as_text(str(value)) for value in values)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def as_markdown(ranked: Sequence[Ranking], failed: Sequence[tuple[str, list[str]]]) -> str:
@@ -224,7 +219,7 @@ def as_tex(ranked: Sequence[Ranking]) -> str:
 def _tex(text: str) -> str:
     if text == "±":
         return r"$\pm$"
-    return "".join(TEX_LETTERS.get(letter, letter) for letter in printable(text))
+    return LIGATURE.sub("{}", "".join(TEX_LETTERS.get(letter, letter) for letter in printable(text)))
 
 
 def closing_line(results: Sequence[Result]) -> str:

@@ -1,12 +1,15 @@
 """Tables of the user's own data: files to arrays and back. It imports no torch; pandas and pyarrow come late.
 
 files.py          finds the files that a path names: a file, a folder's pattern, the members of a zip file
-reading.py        reads a file in blocks into columns of numbers, categories and times
+blocks.py         reads a file as columns of arrow, one block of rows after another
+cells.py          turns cells into texts, numbers, categories and times, and names every one that is wrong
+reading.py        reads a file into columns of numbers, categories and times
 times.py          parses times, finds the distance between timesteps, checks order, duplicates and gaps
 roles.py          decides what each column is: time, group, target, covariate
 sequences.py      orders rows into sequences, resamples, fills gaps
 preprocessing.py  what is done to a table before a network reads it, as a document that is stored with the run;
-                  turns sequences into what a network reads, and its outputs back into the user's units
+                  turns outputs of the network back into the units of the user
+encoding.py       turns sequences into what a network reads
 fitting.py        fits that document on training rows, and on nothing else
 splits.py         which rows are trained on, validated on and tested on
 counting.py       which predictions count: the values that they predict are there

@@ -144,8 +144,8 @@ def read_blocks(
     import pyarrow as pa
     import pyarrow.csv
 
+    first = source.first_row
     if source.is_parquet:
-        first = 1
         with _Parsing(source, options):
             for batch in _parquet(source).iter_batches(
                 batch_size=SAMPLE_ROWS if sample else BLOCK_ROWS, columns=list(names)
@@ -156,7 +156,6 @@ def read_blocks(
     convert = pyarrow.csv.ConvertOptions(
         column_types={name: pa.binary() for name in names}, include_columns=list(names), strings_can_be_null=False
     )
-    first = 2
     with source.opened() as file, _Parsing(source, options) as parsing:
         parse, read = parsing.parse_options(), _read_options(options, SAMPLE_BYTES if sample else BLOCK_BYTES)
         for batch in pyarrow.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert):

@@ -135,6 +135,7 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
         DataError: a cell is no number, infinite, or too large to compute with.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     kind = column.type
     if (
@@ -150,6 +151,10 @@ def as_numbers(column: Any, source: Source, name: str, first: int, options: Read
             values = in_plain_notation(texts, options.decimal, options.thousands).cast(pa.float64())
         except pa.ArrowInvalid:
             raise _no_number(texts, source, name, first, options) from None
+        if pc.any(pc.is_nan(values)).as_py():
+            unlike = texts.filter(pc.and_(pc.is_valid(texts), pc.is_nan(values))).unique().to_pylist()
+            if any(options.number_of(text) is None for text in unlike):  # arrow takes nan(1) for NaN
+                raise _no_number(texts, source, name, first, options)
     numbers = np.array(values.to_numpy(zero_copy_only=False), np.float64)
     beyond = np.flatnonzero(np.abs(numbers) > LARGEST)
     if len(beyond):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from seqrnn.bounds import Natural
 from seqrnn.tables.encoding import join_inputs
-from seqrnn.tables.preprocessing import Preprocessing
+from seqrnn.tables.preprocessing import Preprocessing, Scale
 from seqrnn.tables.splits import (
     NAMES,
     TRAINING,
@@ -45,6 +45,8 @@ class DataSummary(BaseModel, frozen=True):
         skipped: how many have not; ``notes`` say why.
         notes: guesses, and what was noticed.
         trained_on: of a classification, how many sequences of each class.
+        deviations: of several targets, the standard deviation of each over the training rows, in its unit. Its errors
+            are divided by it before the mean over the targets is taken.
     """
 
     files: tuple[FileSummary, ...]
@@ -61,6 +63,7 @@ class DataSummary(BaseModel, frozen=True):
     season: int
     notes: tuple[str, ...]
     trained_on: dict[str, Natural] = {}
+    deviations: tuple[Scale, ...] = ()
 
     def class_logits(self, classes: Many[str]) -> NDArray[np.float64]:
         """Returns the logarithms (O,) of how frequent classes are among the sequences that are trained on."""

@@ -48,6 +48,11 @@ class Source:
     def is_parquet(self) -> bool:
         return Path(self.member or self.path).suffix.lower() in PARQUET
 
+    @property
+    def first_row(self) -> int:
+        """The number of the first row of data: 2 in CSV, whose header is row 1."""
+        return 1 if self.is_parquet else 2
+
     @cached_property
     def size(self) -> int:
         """Bytes as they are when nothing is compressed; of a gzipped file, what its end declares (modulo 2³²)."""

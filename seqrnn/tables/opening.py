@@ -325,12 +325,13 @@ def _joined(
             f"recursive forecasts of {preprocessing.horizon} steps are judged from the latest {MOST_JUDGED:,} "
             "timesteps of the validation data and of the test data, where there are more"
         )
+    targets = _concatenated([each.targets for each in encoded])
     return Dataset(
         preprocessing,
         _concatenated([each.here for each in encoded]),
         _concatenated([each.ahead if each.kept is None else each.ahead[each.kept] for each in encoded]),
         _concatenated_or_none([each.clock for each in encoded]),
-        _concatenated([each.targets for each in encoded]),
+        targets,
         _concatenated([each.levels for each in encoded]),
         _concatenated([each.starts for each in encoded]),
         _concatenated_or_none(times),
@@ -347,6 +348,7 @@ def _joined(
                 "skipped": int((found == NOWHERE).sum()),
                 "notes": tuple(notes),
                 "trained_on": _class_counts(preprocessing, np.array(labels)[bounds[:, TRAINING, 0] >= 0]),
+                "deviations": _deviations(preprocessing, targets, bounds[:, TRAINING]),
             }
         ),
         judged_by,
@@ -356,6 +358,22 @@ def _joined(
 def _class_counts(preprocessing: Preprocessing, labels: NDArray[np.int64]) -> dict[str, int]:
     counts = np.bincount(labels[labels >= 0], minlength=len(preprocessing.classes))
     return {label: int(count) for label, count in zip(preprocessing.classes, counts, strict=False)}
+
+
+def _deviations(
+    preprocessing: Preprocessing, targets: NDArray[np.float64], training: NDArray[np.int64]
+) -> tuple[float, ...]:
+    """Returns the standard deviation of each of several targets over the training rows, in its unit; 1 for one that
+    does not vary.
+
+    Args:
+        training: (S, 2) begin and end rows of each sequence's training part; -1 where it has none.
+    """
+    if len(preprocessing.targets) == 1:
+        return ()
+    values = np.concatenate([targets[begin:end] for begin, end in training if begin >= 0])
+    found = np.nanstd(np.exp(values) if preprocessing.log else values, axis=0)
+    return tuple(float(one) if 0 < one < np.inf else 1.0 for one in found)
 
 
 def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:

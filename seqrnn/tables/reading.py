@@ -140,7 +140,7 @@ def read_table(
     types = {"number": np.float64, "category": np.int32, "time": np.int64}
     columns = {name: _Column(types[kind]) for name, kind in wanted.items()}
     labels: dict[str, dict[str, int]] = {name: {} for name, kind in wanted.items() if kind == "category"}
-    rows, first_row = 0, 1 if source.is_parquet else 2
+    rows = 0
     names = list(wanted)
     for first, block in read_blocks(source, names, options):
         rows += len(block[names[0]])
@@ -153,7 +153,7 @@ def read_table(
                 columns[name].append(as_codes(texts, labels[name], source, name))
             else:
                 columns[name].append(as_times(block[name], source, name, first, options, time_format))
-    table = Table(source, rows, first_row)
+    table = Table(source, rows, source.first_row)
     for name, kind in wanted.items():
         if kind == "number":
             table.numbers[name] = columns[name].values

@@ -144,9 +144,9 @@ def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind],
     if len(columns) == 1 and kinds[name] == "category":
         pattern = pattern or guess_format(sample.texts[name])
         if pattern is None:
-            value = next((text for text in sample.texts[name] if text is not None), "")
+            row, value = _first_text(sample, name)
             raise DataError(
-                f"task.time={printable(name)}: {sample.source.name}, row 2: {printable(value)[:60]!r} is in "
+                f"task.time={printable(name)}: {sample.source.name}, row {row}: {short(value)!r} is in "
                 "no format of times that is known; give it, such as task.time_format='%d.%m.%Y %H:%M'"
             )
         kinds[name] = "time"
@@ -162,12 +162,18 @@ def _time(settings: TableSettings, sample: Sample, kinds: dict[str, ColumnKind],
     return TimeFormat(columns=tuple(columns), pattern=pattern, offsets=offsets, timezone=settings.timezone)
 
 
+def _first_text(sample: Sample, name: str) -> tuple[int, str]:
+    """Returns the row and the text of the first cell of a column that is not missing."""
+    index = next((n for n, text in enumerate(sample.texts[name]) if text is not None), 0)
+    return sample.source.first_row + index, sample.texts[name][index] or ""
+
+
 def _check_unambiguous(sample: Sample, name: str, pattern: str | None) -> None:
     other = other_format(sample.texts[name])
     if other is not None:
-        value = next(text for text in sample.texts[name] if text is not None)
+        row, value = _first_text(sample, name)
         raise cell_error(
-            sample.source, 2, name, value,
+            sample.source, row, name, value,
             f"can be read as {pattern} and as {other}, and the other rows do not tell which is meant; give it: "
             f"task.time_format='{pattern}' or task.time_format='{other}'",
         )  # fmt: skip
@@ -225,7 +231,7 @@ def _no_target(settings: TableSettings, sample: Sample, name: str) -> DataError:
     texts = sample.texts[name]
     index = next((n for n, text in enumerate(texts) if text and settings.read.number_of(text) is None), 0)
     return cell_error(
-        sample.source, index + (1 if sample.source.is_parquet else 2), name, texts[index],
+        sample.source, sample.source.first_row + index, name, texts[index],
         f"is not a number, and a {settings.kind} predicts numbers (task.target={printable(name)}); name another "
         "column, or set task.kind=classification",
     )  # fmt: skip

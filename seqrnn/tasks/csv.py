@@ -280,10 +280,7 @@ class Csv:
     def _units(self) -> NDArray[np.float64]:
         """(targets,) by which errors are divided: 1, or the standard deviations over the training rows where there
         are several targets."""
-        if len(self.preprocessing.targets) == 1:
-            return np.ones(1)
-        deviations = np.nanstd(np.concatenate(self._training_values), axis=0)
-        return np.where(deviations > 0, deviations, 1.0)
+        return np.array(self.data.summary.deviations or (1.0,))
 
     @cached_property
     def _naive_scale(self) -> NDArray[np.float64]:

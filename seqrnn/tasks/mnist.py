@@ -163,9 +163,10 @@ class Mnist:
     def _trained_on(self) -> int:
         count = len(self._training[0])
         if self.validation_images >= count:
+            source = " (task.synthetic=true generates no more)" if self.synthetic else ""
             raise DataError(
-                f"task.validation_images={self.validation_images}: there are {count} training images; leave some "
-                "to train on"
+                f"task.validation_images={self.validation_images}: there are {count} training images{source}; leave "
+                f"some to train on, such as with task.validation_images={max(1, count // 8)}"
             )
         return count - self.validation_images
 

@@ -128,6 +128,11 @@ class TableBatch:
         return times.astype("datetime64[ns]") if times.dtype == np.int64 else times
 
     @property
+    def share_time(self) -> bool:
+        """Whether times of different sequences can be compared, which numbers of rows cannot."""
+        return self.data.times is not None
+
+    @property
     def keys(self) -> NDArray[np.str_]:
         """The names of the sequences, (B,)."""
         return np.array(self.names)

@@ -59,7 +59,7 @@ def forecasts_of(made: Mapping[str, Predicted]) -> Forecasts:
         values[~first.valid[begin:]] = np.nan
         found[name] = values
     series = tuple(str(key) for batch in first.batches for key in batch.keys)
-    share_time = all(batch.data.times is not None for batch in first.batches)
+    share_time = all(batch.share_time for batch in first.batches)
     return Forecasts(times[begin:], actual, found, series, share_time)
 
 

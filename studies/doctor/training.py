@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import seqrnn
-from studies.runs import quoted
+from seqrnn.keys import as_override
 
 PLUGIN = "studies.doctor.planted"
 QUIET = ("plots.draw=false", "checkpoint.every=null", "threads=1", "device=cpu")
@@ -36,7 +36,7 @@ def train(overrides: Sequence[str], directory: Path) -> dict[str, Any]:
         seqrnn.UserError: the config is wrong, or the run diverged.
     """
     shutil.rmtree(directory, ignore_errors=True)
-    seqrnn.run([*overrides, f"hydra.run.dir={quoted(directory)}"], quiet=True)
+    seqrnn.run([*overrides, as_override("hydra.run.dir", str(directory))], quiet=True)
     return seqrnn.load(directory, plugins=[PLUGIN]).summary
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from seqrnn.assessment.assessment import Estimate, Groups, assess, groups_of
 from seqrnn.assessment.judged import Judged, mean_of
 from seqrnn.errors import DataError
+from seqrnn.forecasting import bootstrap
 from seqrnn.metrics import classification, regression
 
 
@@ -82,6 +84,42 @@ def test_many_sequences_are_drawn_one_by_one_and_few_in_time() -> None:
     assert (many.block, len(many.counts), many.description) == (1, 25, "25 sequences")
     assert len(groups_of(judged(noise[:, :3])).counts) == 10
     assert groups_of(judged(noise[:1, :3])).description == "3 sequences"
+
+
+def panel(seed: int, series: int = 25, days: int = 40) -> Judged:
+    """Absolute errors of many series on the same days: 1, and what the day adds, the series, and both together."""
+    rng = np.random.default_rng(seed)
+    errors = 1 + 0.3 * rng.uniform(-1, 1, (days, 1)) + 0.2 * rng.uniform(-1, 1, series)
+    errors = errors + 0.3 * rng.uniform(-1, 1, (days, series))
+    return judged(errors, metrics=mean_error, share_time=True)
+
+
+def test_of_many_series_that_share_their_days_both_are_drawn() -> None:
+    made = panel(0)
+    groups = groups_of(made)
+    assert groups.description == "25 sequences and 40 timesteps in blocks of 4"
+    for rows, total in islice(zip(groups.draws(), groups.drawn_sums(made.network), strict=True), 20):
+        counts = np.bincount(rows, minlength=1000).reshape(40, 25)  # of each day and series
+        days, series = counts.sum(axis=1), counts.sum(axis=0)
+        np.testing.assert_array_equal(counts * counts.sum(), np.outer(days, series))  # each was drawn by itself
+        np.testing.assert_allclose(total, made.network[rows].sum(axis=0))
+    alone = groups_of(replace(made, share_time=False))
+    assert alone.description == "25 sequences"
+    for rows, total in islice(zip(alone.draws(), alone.drawn_sums(made.network), strict=True), 5):
+        np.testing.assert_allclose(total, made.network[rows].sum(axis=0))
+    assert groups_of(replace(made, times=np.arange(1000))).description == "25 sequences"  # no day has two of them
+
+
+def test_intervals_hold_the_truth_where_days_and_series_both_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """90 % intervals of a mean error of 1, in 40 trials."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 199)
+    held = {True: 0, False: 0}
+    for seed in range(40):
+        for share_time in held:
+            one = scored(replace(panel(seed), share_time=share_time), 0.9)["mae"]
+            held[share_time] += one.low <= 1 <= one.high
+    assert held[True] >= 33
+    assert held[False] <= 30
 
 
 def test_recordings_of_different_lengths_are_drawn_one_by_one() -> None:

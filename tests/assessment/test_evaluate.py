@@ -249,6 +249,28 @@ def test_new_rows_have_the_baselines_of_the_run_s_own_test(
     assert "the run was trained on 131 of the 191 timesteps that are judged" in words
 
 
+def test_new_rows_of_several_targets_have_the_scores_of_the_run_s_own_test(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    walks = np.cumsum(rng.standard_normal((200, 2)), axis=0) * [1, 1000]
+    lines = ["n,small,large\n", *(f"{n},{small},{large}\n" for n, (small, large) in enumerate(walks))]
+    (tmp_path / "two.csv").write_text("".join(lines))
+    run = trained(*csv(tmp_path / "two.csv", "task.target=[small,large]"))
+    (tmp_path / "last.csv").write_text("".join([lines[0], *lines[-49:]]))  # the test, and the warm-up before it
+    (own,), (new,) = (evaluate_runs([run.directory], files=files) for files in ([], [tmp_path / "last.csv"]))
+    for name in ("mae", "rmse", "smape", "rmse_small", "rmse_large"):
+        expected = own.baselines["persistence"][name].value
+        assert new.baselines["persistence"][name].value == pytest.approx(expected, rel=1e-5)
+        (network,), (repeated,) = ([one[name].value for one in each.networks.values()] for each in (own, new))
+        assert repeated == pytest.approx(network, rel=1e-2)  # its first row has no change
+    data = run.directory / "data.json"
+    data.write_text(json.dumps(json.loads(data.read_text()) | {"deviations": []}))  # as of an older version
+    (tmp_path / "two.csv").unlink()
+    words = " ".join(command(run.directory, "--data", tmp_path / "last.csv").out.split())
+    assert "the errors of the targets are averaged in their own units" in words
+
+
 def test_tables_shorter_than_the_warm_up_are_judged(trained: MakeRun, command: Command, table: Path) -> None:
     run = trained(*(one for one in csv(table) if "warmup" not in one))
     lines = table.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from helpers import make_schedule
+from omegaconf import OmegaConf
 from test_configs import composed
 from torch import Tensor, nn
 
@@ -29,6 +32,25 @@ def make_run(directory: Path, *overrides: str) -> Path:
     values = composed("plots.draw=false", "kernel=torch", "device=cpu", *overrides)
     execute(RunRequest(smoke.shrink(values) if values["smoke"] else values, directory, overrides))
     return directory
+
+
+def changed_run(directory: Path, tmp_path: Path) -> Path:
+    """Returns a copy of a run, to be changed."""
+    return Path(shutil.copytree(directory, tmp_path / "changed"))
+
+
+def edit_config(run: Path, **changes: Any) -> None:
+    """Sets values of config.yaml; ``a__b`` stands for the key a.b."""
+    values = OmegaConf.load(run / "config.yaml")
+    for key, value in changes.items():
+        OmegaConf.update(values, key.replace("__", "."), value, merge=False)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(values))
+
+
+def edit_summary(run: Path, **changes: Any) -> None:
+    """Sets values of summary.json."""
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, **changes}))
 
 
 class Linear(nn.Module):

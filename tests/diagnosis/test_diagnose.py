@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from runs import make_run
+from runs import edit_config, edit_summary, make_run
 from safetensors.torch import load_file, save_file
-from test_trained_run import edit_config, edit_summary
 
 from seqrnn import diagnose
 from seqrnn.diagnosis.instruments import forgetting, noise, truncation

@@ -101,6 +101,17 @@ def test_what_seeds_leave_open_about_a_suspect_is_measured_on_more_of_them(searc
     assert (suspect.seeds, suspect.helps) == (24, True)
 
 
+def test_a_loss_that_is_rounded_to_zero_on_some_seeds_is_certain_to_be_less(searched: Callable[..., Search]) -> None:
+    """As of a classifier that is sure of everything: the logarithm of such losses can have any value."""
+
+    def loss(training: Training) -> float:
+        return (1e-30, 4e-11, 1e-8)[training.seed % 3] if RATE in training.change else 0.7
+
+    found = searched(loss, Remedy("r", [{RATE: 0.1}])).results["r"]
+    assert found.helps
+    assert 1e-9 <= found.effect.value < 1e-7
+
+
 def test_what_diverges_is_no_advice(searched: Callable[..., Search]) -> None:
     found = searched(of_change({None: 1.0, 0.1: HOPELESS}), Remedy("r", [{RATE: 0.1}]))
     assert found.best is None

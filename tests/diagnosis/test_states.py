@@ -148,7 +148,7 @@ def test_gates_of_a_gru_whose_biases_were_set_by_hand() -> None:
         assert candidate.above.value == 1.0
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "lnlstm"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "lnlstm", "minlstm"])
 def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
     trained = by_hand(make_network(name, 1, 1, num_layers=2).cell, make_task("integral"))
     steps, cell = sampled_steps(trained), trained.network.cell
@@ -157,6 +157,10 @@ def test_gates_make_the_state_that_the_cell_makes(name: str) -> None:
         values = activations.gate_values(cell, number, below, h)
         if name == "gru":
             made = (1 - values["update"]) * values["candidate"] + values["update"] * h
+        elif name == "minlstm":
+            candidate = (below @ cell.W[number] + cell.b[number])[:, -h.shape[1] :]
+            made = values["forget"] * h + values["input"] * candidate
+            torch.testing.assert_close(values["forget"] + values["input"], torch.ones_like(h))
         else:
             c = values["forget"] * steps.before[1][number] + values["input"] * values["candidate"]
             if name == "lnlstm":

@@ -143,7 +143,7 @@ def test_after_a_failure_there_is_a_longer_diagnosis_and_nothing_is_trained_twic
     assert seen == [("run", False), ("run", True), ("2", False), ("2", True)]  # a run is examined once
     assert [step.directory.name for step in made.steps] == ["run", "1", "2"]
     assert made.kept[-1].directory.name == "2"
-    assert "no other remedy helped. The best run has" in " ".join(text.split())
+    assert "no other remedy helped. The best run's" in " ".join(text.split())
 
 
 def test_a_training_that_diverges_is_not_kept(small: Path, advising: Callable[..., None]) -> None:
@@ -157,19 +157,24 @@ def test_a_training_that_diverges_is_not_kept(small: Path, advising: Callable[..
     assert "diverged" in text
 
 
-def test_an_interruption_shows_the_best_so_far(small: Path, advising: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"), [(KeyboardInterrupt, "was interrupted"), (OSError(28, "No space left"), "failed")], ids=str
+)
+def test_an_interruption_and_an_error_show_the_best_so_far(
+    error: Any, reason: str, small: Path, advising: Callable[..., None]
+) -> None:
     def interrupted(request: RunRequest, evaluated: Callable[[Any], None]) -> None:
         if request.directory.name == "2":
-            raise KeyboardInterrupt
+            raise error
         make_run(request, evaluated)
 
     advising([trial(BETTER)], [trial(WORSE)])
     shown: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Treatment, "_print", lambda self, text, style=None: shown.append(text))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises((KeyboardInterrupt, OSError)):
             treated(small, interrupted)
-    assert "it was interrupted. The best run has" in shown[-1]
+    assert f"it {reason}. The best run's" in shown[-1]
 
 
 def test_a_training_ends_with_the_time(small: Path, advising: Callable[..., None]) -> None:
@@ -262,7 +267,10 @@ def test_another_loss_is_followed_and_judged_by_the_mean_absolute_error(
     assert third.relative_to(second) == third.loss / second.loss
     assert second in made.kept
     words = " ".join(text.split())
-    assert f"{number(made.kept[-1].scores['mae'] / first.scores['mae'])} of the validation mae; test mae" in words
+    assert (
+        f"validation mae is {number(made.kept[-1].scores['mae'] / first.scores['mae'])} times that of run 0; test"
+        in words
+    )
     assert "task.loss=l1" in words
 
 
@@ -275,7 +283,7 @@ def test_runs_of_one_loss_are_judged_by_it_and_shown_with_the_metric_of_their_ta
     first, second = made.steps
     assert second.loss == pytest.approx(second.scores["mae"])
     assert second.relative_to(first) == second.loss / first.loss
-    assert "of the validation loss; test mae" in " ".join(text.split())
+    assert "times that of run 0; test mae" in " ".join(text.split())
 
 
 def test_a_damaged_run_of_an_earlier_treatment_is_named_and_left_out(

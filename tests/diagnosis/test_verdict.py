@@ -272,6 +272,29 @@ def test_where_the_loss_is_low_a_rate_that_trainings_contradict_is_tried_and_not
     assert made.solved
 
 
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_a_rate_that_is_too_large_is_tried_before_the_clipping_that_it_makes_tight(
+    is_measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the time ends early, what is tried last is not tried; and where there was no time to try rates, one that
+    is too large is not excluded."""
+    asked: list[Any] = []
+    rate = measured("large_steps", "smaller learning rate")
+    found = [measured("window", "longer window"), *[rate] * is_measured]
+    monkeypatch.setattr(verdict, "findings_of_run", lambda run: [measured("clipping", "looser clipping")])
+    monkeypatch.setattr(verdict, "findings_of", lambda _: found)
+    monkeypatch.setattr(verdict, "remedies_for", lambda names, *_: [Remedy(n, [{}]) for n in dict.fromkeys(names)])
+    monkeypatch.setattr(verdict, "Trials", lambda *_, **more: None)
+    monkeypatch.setattr(Search, "search", lambda self, *given: asked.append(given))
+    run: Any = SimpleNamespace(summary={})
+    monkeypatch.setattr(verdict, "_tried", lambda trial, run: tried(trial))
+    verdict.judge(Examination(), run, 10.0)
+    ((remedies, suspects, _),) = asked
+    first = ["smaller learning rate", "looser clipping", "longer window"]
+    assert list(dict.fromkeys(suspects)) == first
+    assert [remedy.name for remedy in remedies[:3]] == first
+
+
 def test_a_suspect_that_was_tried_at_a_part_of_the_length_is_named() -> None:
     results = {"usual start": trial("usual start", 0.9), "more units": trial("more units", 0.9)}
     search: Any = SimpleNamespace(results=results, suspects={"usual start"}, untried={})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import values_ahead
 
 from seqrnn.errors import DataError
 from seqrnn.forecasting import conformal, metrics, report
 from seqrnn.forecasting.intervals import Intervals, as_array
-from seqrnn.forecasting.origins import future
 from seqrnn.forecasting.report import Forecasts, Labels, make_report
 from seqrnn.forecasting.verdict import LINEAR, difference_interval, outcome, verdict
 from seqrnn.rundir.bounded import read_model
@@ -25,7 +26,7 @@ def forecasts(timesteps: int, seed: int, series: int = 2, horizon: int = 3, nois
     """Walks (random, standard steps) whose best forecast is persistence; "network" adds noise to it."""
     rng = np.random.default_rng(seed)
     levels = np.cumsum(rng.standard_normal((timesteps, series, 2)), axis=0)
-    actual = np.moveaxis(future(levels, horizon), 1, 2)
+    actual = np.moveaxis(values_ahead(levels, horizon), 1, 2)
     best = np.repeat(levels[:, :, None], horizon, axis=2)
     times = np.datetime64("2020-01-01", "ns") + np.arange(timesteps)[:, None] * np.timedelta64(1, "h")
     return Forecasts(
@@ -186,6 +187,48 @@ def test_point_scores_average_over_targets_of_different_units() -> None:
     forecast = np.broadcast_to([1.0, 3.0], actual.shape)
     found = report.point_scores(actual, forecast, np.array([1.0, 2.0]))
     assert (found["mae"], found["rmse"], found["mase"]) == (2, 2, 1.25)
+    assert report.point_scores(actual, forecast, np.array([0.0, 2.0]))["mase"] == 1.5  # of a target that varies
+    lost = np.where([False, True], np.nan, forecast)
+    assert np.isnan(report.point_scores(actual, lost, np.array([1.0, 2.0]))["mase"])
+
+
+def test_every_score_of_several_targets_is_the_mean_of_those_of_each() -> None:
+    """Of which one is often missing, and has larger errors."""
+    rng = np.random.default_rng(0)
+    data = []
+    for timesteps, seed in ((200, 0), (300, 1)):
+        made = forecasts(timesteps, seed)
+        actual = made.actual.copy()
+        actual[..., 1] += 5 * rng.standard_normal(actual.shape[:-1])
+        actual[rng.random(actual.shape[:-1]) < 0.7, 1] = np.nan
+        data.append(replace(made, actual=actual))
+
+    def report_of(*targets: int) -> report.Report:
+        of_targets = [
+            replace(
+                made,
+                actual=made.actual[..., list(targets)],
+                made={name: values[..., list(targets)] for name, values in made.made.items()},
+            )
+            for made in data
+        ]
+        units = tuple((1.0, 2.0)[number] for number in targets)
+        names = tuple(("load", "price")[number] for number in targets)
+        return make_report(*of_targets, Labels(names, ("a", "b"), units=units))
+
+    both, *each = report_of(0, 1), report_of(0), report_of(1)
+    for name, scores in both.scores.items():
+        for metric, score in scores.items():
+            assert score == pytest.approx(np.mean([one.scores[name][metric] for one in each])), (name, metric)
+        for metric, by_step in both.summary["by_step"][name].items():
+            expected = np.mean([one.summary["by_step"][name][metric] for one in each], axis=0)
+            np.testing.assert_allclose(by_step, expected, err_msg=metric)
+    for key, tolerance in (("coverage_by_series", 1e-9), ("width_90", 1e-3)):  # widths are also of missing values
+        expected = np.mean([one.summary[key] for one in each], axis=0)
+        np.testing.assert_allclose(both.summary[key], expected, rtol=tolerance)
+    for number, one in enumerate(both.summary["intervals"]):
+        for key in ("coverage", "split_coverage"):
+            assert one[key] == pytest.approx(np.mean([single.summary["intervals"][number][key] for single in each]))
 
 
 def unequal(timesteps: int, seed: int, order: list[int]) -> Forecasts:
@@ -226,6 +269,29 @@ def test_few_residuals_change_the_scale_of_a_series_by_little() -> None:
     np.testing.assert_array_equal(conformal.scales(np.zeros((50, 2, 1, 1))), 1)
     zeros = conformal.scales(np.stack([np.zeros(50), np.ones(50)], axis=1)[..., None, None])[:, 0]
     assert 0 < zeros[0] < 0.1 < 1 < zeros[1]
+
+
+def test_scales_are_shrunk_as_a_computation_without_arrays_shrinks_them() -> None:
+    rng = np.random.default_rng(0)
+    residuals = rng.standard_normal((40, 4, 3, 2)) * np.array([0.3, 1, 1, 4])[:, None, None]
+    residuals[rng.random(residuals.shape) < 0.2] = np.nan
+    residuals[3:, 1] = np.nan  # a series of three timesteps
+    found = conformal.scales(residuals)
+    for k in range(2):
+
+        def known(n: int, h: int, k: int = k) -> list[float]:
+            return [abs(value) for value in residuals[:, n, h, k] if np.isfinite(value)]
+
+        usual = [np.mean([value for n in range(4) for value in known(n, h)]) for h in range(3)]
+        logs = [math.log(np.mean([value / usual[h] for h in range(3) for value in known(n, h)])) for n in range(4)]
+        errors = [1 / np.isfinite(residuals[:, n, :, k]).any(axis=1).sum() for n in range(4)]
+        centre = sum(logs) / 4
+        spread = max(0.0, sum((log - centre) ** 2 - error for log, error in zip(logs, errors, strict=True)) / 4)
+        expected = [
+            math.exp(centre + spread / (spread + error) * (log - centre))
+            for log, error in zip(logs, errors, strict=True)
+        ]
+        np.testing.assert_allclose(found[:, k], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("share_time", [True, False])

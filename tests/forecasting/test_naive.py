@@ -1,28 +1,19 @@
-"""Naive forecasts and rolling origins. [t, n, h, k] is what is predicted at t for t + h + 1."""
+"""Naive forecasts. [t, n, h, k] is what is predicted at t for t + h + 1."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import values_ahead
 
-from seqrnn.forecasting import metrics, naive
-from seqrnn.forecasting.origins import future, last_known
+from seqrnn.forecasting import naive
+from seqrnn.forecasting.origins import last_known
 
 NAN = np.nan
 
 
 def column(*values: float) -> np.ndarray:
     return np.array(values, np.float64).reshape(-1, 1, 1)
-
-
-def test_what_comes_after_each_timestep() -> None:
-    found = future(column(0, 1, 2, 3), 2)[:, :, 0, 0]
-    np.testing.assert_array_equal(found, [[1, 2], [2, 3], [3, NAN], [NAN, NAN]])
-
-
-def test_a_horizon_beyond_the_data_is_missing() -> None:
-    assert future(column(0, 1), 5).shape == (2, 5, 1, 1)
-    assert np.nansum(future(column(0, 1), 5)) == 1
 
 
 def test_the_last_known_value_stands_where_one_is_missing() -> None:
@@ -32,7 +23,7 @@ def test_the_last_known_value_stands_where_one_is_missing() -> None:
 
 def test_persistence_of_a_line_is_off_by_the_steps_of_the_horizon() -> None:
     line = np.arange(10.0).reshape(-1, 1, 1)
-    error = np.moveaxis(future(line, 3), 1, 2) - naive.persistence(line, 3)
+    error = np.moveaxis(values_ahead(line, 3), 1, 2) - naive.persistence(line, 3)
     np.testing.assert_array_equal(error[:7, 0, :, 0], np.tile([1, 2, 3], (7, 1)))
 
 
@@ -41,7 +32,7 @@ def test_persistence_of_a_line_is_off_by_the_steps_of_the_horizon() -> None:
 def test_repeating_the_season_of_a_seasonal_series_is_exact(period: int, horizon: int) -> None:
     series = np.random.default_rng(0).standard_normal((period, 2, 3))
     levels = np.tile(series, (100 // period, 1, 1))
-    error = np.moveaxis(future(levels, horizon), 1, 2) - naive.seasonal_naive(levels, horizon, period)
+    error = np.moveaxis(values_ahead(levels, horizon), 1, 2) - naive.seasonal_naive(levels, horizon, period)
     assert not np.nan_to_num(error[period:]).any()
 
 
@@ -65,9 +56,3 @@ def test_the_season_with_the_least_training_error_is_found() -> None:
     assert naive.best_period(values, [7, 24, 365]) == 24
     assert naive.best_period(values, [600]) is None
     assert naive.best_period(np.full(100, NAN), [7]) is None
-
-
-def test_the_mean_predicts_itself() -> None:
-    found = naive.constant(np.array([2.0, 3.0]), 4, 1, 5)
-    assert found.shape == (4, 1, 5, 2)
-    assert metrics.mae(np.broadcast_to([2.0, 4.0], found.shape), found) == 0.5

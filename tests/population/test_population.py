@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,15 @@ RATES = (0.02, 0.01, 0.005)
 class Runs:
     """Three runs, computed together or each alone. Weights, data, learning rates and clip norms differ."""
 
-    def __init__(self, model: str, optimizer: str, *, streams: int = 2, **changes: Any) -> None:
+    def __init__(
+        self, model: str, optimizer: str, *, streams: int = 2, captures: bool = True, **changes: Any
+    ) -> None:
         self.schedules = [
             make_schedule(**{"streams": streams, "epochs": 1000, **changes}, clip_norm=clip)
             for clip in (None, 0.1, 1.0)
         ]
         self.tasks = [StubTask([[random_batch(24, streams, seed=seed)]]) for seed in range(3)]
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.captures = model, optimizer, captures
 
     def parts(self, number: int) -> tuple[Network, Any]:
         network = make_network(self.model, seed=number, kernel="torch")
@@ -53,7 +56,7 @@ class Runs:
         network, optimizer = self.parts(number)
         values = {"optimizer": {"name": self.optimizer}}
         loss, task, schedule = loss_of("mse", False), self.tasks[number], self.schedules[number]
-        settings: Any = None
+        settings: Any = SimpleNamespace(capture=self.captures)
         parts = Components(values, settings, task, loss, network, optimizer, schedule, CPU64)
         return Member(parts, lambda: None)
 

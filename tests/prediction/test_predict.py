@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from pathlib import Path
 
@@ -187,6 +188,14 @@ def test_a_text_that_begins_like_a_formula_stays_text_in_csv(tmp_path: Path) -> 
     ]  # fmt: skip
     outputs.write(tmp_path / "x.parquet", {"name": names})
     assert list(pandas.read_parquet(tmp_path / "x.parquet")["name"]) == list(names)
+
+
+def test_line_breaks_of_a_text_stay_in_its_cell(tmp_path: Path) -> None:
+    names = np.array(["a\rb", "c\nd", "e\r\nf", "g"], object)
+    outputs.write(tmp_path / "x.csv", {"name": names, "value": np.arange(4.0)})
+    with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [(row["name"], float(row["value"])) for row in rows] == [*zip(names, range(4), strict=True)]
 
 
 def test_a_file_of_predictions_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from predicting import Command, MakeRun
 from sales_tables import COMMON, recordings, table
 
+from seqrnn.errors import DataError
 from seqrnn.forecasting.intervals import Interval, Intervals, as_lists
-from seqrnn.prediction import trained
+from seqrnn.prediction import table_data, trained
 from seqrnn.results import Run
 from seqrnn.tables.opening import open_dataset
 
@@ -161,6 +162,27 @@ def test_rows_that_are_only_known_in_advance_are_the_future(forecast: Run, comma
     )
 
 
+def test_the_future_of_each_series_is_forecast_from_its_own_last_day(
+    trained: MakeRun, command: Command, tmp_path: Path
+) -> None:
+    frame = pandas.concat([table(60, seed).assign(shop=f"s{seed}") for seed in (1, 2)], ignore_index=True)
+    frame.to_csv(tmp_path / "shops.csv", index=False)
+    run = trained(
+        *COMMON, f"task.path={tmp_path / 'shops.csv'}", "task.target=sales", "task.known=[promotion]",
+        "task.group=shop", "task.horizon=2",
+    )  # fmt: skip
+    frame.loc[[57, 58, 59, 118, 119], ["weather", "sales"]] = None
+    frame.to_csv("future.csv", index=False)
+    every = predicted(command, run, "future.csv")
+    latest = predicted(command, run, "future.csv", "--latest")
+    origins = {"s1": "2024-02-26", "s2": "2024-02-27"}
+    assert list(zip(latest["shop"], latest["origin"], strict=True)) == [
+        (shop, origin) for shop, origin in origins.items() for _ in range(2)
+    ]
+    expected = pandas.concat([every[(every["shop"] == a) & (every["origin"] == b)] for a, b in origins.items()])
+    assert latest["sales_predicted"].to_list() == expected["sales_predicted"].to_list()
+
+
 def test_predictions_have_at_most_9_digits_and_the_values_of_the_table_all_of_theirs(
     trained: MakeRun, command: Command, tmp_path: Path
 ) -> None:
@@ -287,6 +309,17 @@ def test_several_files_are_several_sequences(forecast: Run, command: Command, fo
     assert set(both["sequence"]) == {"new", "sales"}
     of_one = both[both["sequence"] == "sales"]["sales_predicted"]
     np.testing.assert_allclose(of_one, one["sales_predicted"], rtol=1e-6)
+
+
+def test_all_files_together_must_fit_into_memory(
+    forecast: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocessing = trained_module(forecast).preprocessing()
+    monkeypatch.setattr("seqrnn.device.available_memory", lambda: 12_000)  # bytes; 200 rows of 4 numbers take 19,200
+    paths = [folder / "new.csv", folder / "sales.csv"]
+    assert [len(table_data.read_tables(preprocessing, [path]).sequences[0]) for path in paths] == [80, 120]
+    with pytest.raises(DataError, match=r"^\S*sales.csv: about .* rows × 4 columns take .* of memory are available"):
+        table_data.read_tables(preprocessing, paths)
 
 
 def test_intervals_are_added_and_their_coverage_is_shown(
@@ -454,5 +487,8 @@ def test_times_of_a_zone_have_their_offset(trained: MakeRun, command: Command, t
     assert command(run.directory, "--data", path, "--out", "p.csv").code == 0
     expected = [str(one) for one in pandas.date_range("2024-03-02", periods=60, tz="Europe/Berlin")]
     assert list(pandas.read_csv("p.csv")["time"]) == expected
+    assert command(run.directory, "--data", path, "--out", "p.npz").code == 0
+    with np.load("p.npz") as arrays:
+        assert list(arrays["time"]) == expected
     answers = command(run.directory, "--stream", stdin=path.read_text()).answers
     assert [one["time"] for one in answers] == expected

@@ -85,6 +85,7 @@ def test_a_malformed_line_is_answered_by_its_number_and_changes_nothing(trained:
         b"\xff[1]": "byte 0 is not UTF-8",
         b'{"input": true}': "input: True should be a finite number",
         b'{"input": NaN}': "input: nan should be a finite number",
+        b'{"input": "1_000"}': "input: '1_000' should be a finite number",
         b'{"input": "1e999"}': "input: '1e999' should be a finite number",
         b'{"input": 1e300}': "input 0 is inf; should be a finite number",
         b'{"input": 1e300, "start": true}': "input 0 is inf; should be a finite number",
@@ -258,3 +259,12 @@ def test_cells_with_commas_are_quoted() -> None:
     parser = LineParser(lambda names: None, [])
     assert parser.parse(b'"a,b", c ,d\n') is None
     assert parser.parse(b'"1,5","say ""x""",\n') == {"a,b": "1,5", "c": 'say "x"', "d": None}
+
+
+def test_empty_cells_at_the_ends_of_a_line_are_cells() -> None:
+    parser = LineParser(lambda names: None, [], "\t")
+    assert parser.parse(b"a\tb\tc\r\n") is None
+    assert parser.parse(b"1\t\t\r\n") == {"a": "1", "b": None, "c": None}
+    assert parser.parse(b"\t\t 2\n") == {"a": None, "b": None, "c": "2"}
+    assert parser.parse(b"\t\t\n") == dict.fromkeys("abc")
+    assert parser.parse(b" \r\n") is None

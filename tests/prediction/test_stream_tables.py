@@ -16,7 +16,8 @@ from predicting import Command, MakeRun
 from sales_tables import COMMON, recordings, table
 
 from seqrnn import registry
-from seqrnn.errors import DataError
+from seqrnn.checkpoints import file
+from seqrnn.errors import DataError, printable
 from seqrnn.forecasting.intervals import Interval, Intervals
 from seqrnn.prediction import stream, trained
 from seqrnn.prediction.table_data import read_tables
@@ -26,6 +27,7 @@ from seqrnn.results import Run
 from seqrnn.schedule import Schedule, WindowRange
 from seqrnn.strategies.choice import window_by_window
 from seqrnn.strategies.plain import Plain, WindowByWindow
+from seqrnn.streaming.run_documents import Ends
 from seqrnn.tables.opening import open_dataset
 from seqrnn.tasks.protocol import Chunk, Stored
 
@@ -160,6 +162,7 @@ def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) 
         json.dumps({**row, "weather": 1.5}): "column weather: '1.5' is a category that was not",
         json.dumps({**row, "weather": [1]}): "'weather': [1] should be a text",
         json.dumps({**row, "sales": 1e999}): "'sales': inf should be a finite number",
+        json.dumps({**row, "sales": 1e200}): "'sales': 1e+200 is beyond 1e+100",
         json.dumps({**row, "day": "yesterday"}): "column day: 'yesterday'",
         json.dumps({**row, "day": None}): "'day': no time; every row needs one",
         json.dumps({**row, "day": "2024-01-05"}): "its time, 2024-01-05, is not after 2024-01-05",
@@ -180,6 +183,19 @@ def test_a_row_that_cannot_be_used_changes_nothing(make: Any, command: Command) 
     assert [answer for answer in answers if "error" not in answer] == undisturbed
 
 
+def test_blanks_around_a_text_are_no_part_of_it(make: Any, command: Command) -> None:
+    run = make("task.horizon=3")
+    rows = [json.loads(line) for line in json_lines(table(8)).splitlines()]
+    padded = [{**row, "weather": f" {row['weather']}\t", "sales": f" {row['sales']} "} for row in rows]
+    rows[3]["sales"], rows[4]["sales"], rows[5]["weather"] = None, None, None
+    padded[3]["sales"], padded[4]["sales"], padded[5]["weather"] = " ", "NAN", " NA "
+    plain, answers = (
+        command(run.directory, "--stream", stdin="\n".join(map(json.dumps, some))).answers for some in (rows, padded)
+    )
+    assert plain == answers
+    assert not [answer for answer in answers if "error" in answer]
+
+
 def test_a_start_begins_a_new_sequence_at_any_time(make: Any, command: Command) -> None:
     run = make("task.horizon=3")
     rows = [json.loads(line) for line in json_lines(table(8)).splitlines()]
@@ -194,6 +210,36 @@ def test_a_state_is_refused_by_another_run(make: Any, command: Command, tmp_path
     text = json_lines(table(3))
     assert command(run.directory, "--stream", "--state", "s", stdin=text).code == 0
     command(other.directory, "--stream", "--state", "s").refused("s: the states of another network: weights is")
+
+
+def test_a_restored_state_replaces_that_of_every_sequence(make: Any, tmp_path: Path) -> None:
+    run = make("task.group=shop", name="shops.csv")
+    rows = interleaved()[:6]
+    predictor = run.stream()
+    predictor(rows[0])
+    predictor.save(tmp_path / "state")
+    answers = [predictor(row) for row in rows[1:]]
+    predictor.restore(tmp_path / "state")
+    assert predictions([predictor(row) for row in rows[1:]]) == predictions(answers)
+    assert [answer["timestep"] for answer in answers] == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("change", [{"numbers": {}}, {"labels": {}}, {"time": "now"}, {"state": [1]}, {"key": None}])
+def test_a_state_without_what_the_run_reads_is_refused(change: dict[str, Any], make: Any, tmp_path: Path) -> None:
+    run = make("task.horizon=3")
+    rows = [json.loads(line) for line in json_lines(table(3)).splitlines()]
+    predictor = run.stream()
+    predictor(rows[0])
+    predictor.save(tmp_path / "state")
+    tree = file.read(tmp_path / "state")
+    (sequence,) = tree["sequences"]
+    damaged = sequence | change if change != {"key": None} else {}
+    file.write(tmp_path / "damaged", tree | {"sequences": [damaged]})
+    with pytest.raises(DataError, match="damaged: does not fit this run"):
+        predictor.restore(tmp_path / "damaged")
+    expected = run.stream()
+    expected(rows[0])
+    assert predictions([predictor(rows[1])]) == predictions([expected(rows[1])])
 
 
 def load(run: Run) -> TrainedRun:
@@ -412,3 +458,10 @@ def test_each_series_has_intervals_of_its_own_width(
             one = found.loc[shop]
             assert one["sales_lower_90"] - one["sales_predicted"] == pytest.approx(lower, abs=1e-5)
             assert one["sales_upper_90"] - one["sales_predicted"] == pytest.approx(upper, abs=1e-5)
+
+
+def test_a_series_whose_name_cannot_be_printed_has_intervals_of_its_own_width() -> None:
+    one = np.ones((1, 1))
+    ends = Ends(90, -one, one, -7 * one, 7 * one, {printable("a\x1b"): np.array([3.0])})
+    assert [reach.item() for reach in ends.of("a\x1b")] == [-3, 3]
+    assert [reach.item() for reach in ends.of("b")] == [-7, 7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,11 @@ def test_it_sorts_filters_and_groups(report: Path, opened: Callable[..., Any]) -
     groups = page.locator("tr.group").all_inner_texts()
     assert sorted(text.split()[2].removesuffix(":") for text in groups) == sorted(set(models))
     assert sum(int(text.split()[3]) for text in groups) == 8
+    rows = json.loads(page.locator("script.data").first.text_content())["rows"]
+    for text in groups:
+        means = [row["mean"] for row in rows if row["settings"][0] == text.split()[2].removesuffix(":")]
+        best, median = (float(part.split()[1]) for part in text.split(": ", 1)[1].split(", ")[1:])
+        assert (best, median) == pytest.approx((min(means), statistics.median(means)), rel=6e-4)
     page.locator("tr.group button").first.click()
     assert len(column(page, 2)) < 8
 
@@ -161,6 +167,19 @@ def test_a_curve_can_be_hidden_and_what_is_drawn_chosen(report: Path, opened: Ca
     page.locator("select.axis").select_option("timesteps")
     wait_for(page, "document.querySelector('.curves .plot').layout.yaxis.title.text === 'training loss'")
     wait_for(page, "document.querySelector('.curves .plot').layout.xaxis.title.text === 'timesteps'")
+
+
+def test_costs_are_read_off_a_logarithmic_axis_where_they_spread(report: Path, opened: Callable[..., Any]) -> None:
+    page = opened(report)
+    page.locator("select.cost").select_option("updates")
+    wait_for(page, f"{traces('cost')}[0].text.every(text => text.endsWith(' updates'))")
+    costs = [row["updates"] for row in json.loads(page.locator("script.data").first.text_content())["rows"]]
+    assert 10 * min(costs) < max(costs) < 30 * min(costs)
+    assert page.evaluate("document.querySelector('.cost .plot').layout.xaxis.type") == "log"
+    shown = [text.rpartition("<br>")[2] for text in page.evaluate(f"{traces('cost')}[0].text")]
+    assert shown == [f"{cost:g} updates" for cost in costs]
+    page.get_by_role("searchbox", name="Filter").fill("window=2 model=rnn")
+    wait_for(page, "document.querySelector('.cost .plot').layout.xaxis.type === 'linear'")
 
 
 def test_light_and_dark(report: Path, opened: Callable[..., Any]) -> None:

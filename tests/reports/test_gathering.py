@@ -10,8 +10,10 @@ import pytest
 from benchmarks.invented_sweep import write_run, write_sweep
 from seqrnn.errors import DataError
 from seqrnn.reports.gathering import gather
+from seqrnn.run_table import load_all
 from seqrnn.sweeping.comparison import conditions
 from seqrnn.sweeping.directory import Outcome, SweepDirectory
+from seqrnn.sweeping.search_record import SearchRecord, write_search
 
 FINISHED = Outcome(status="finished", seconds=1.0)
 
@@ -32,6 +34,17 @@ def test_runs_of_sweeps_and_single_runs_are_found_together(tmp_path: Path) -> No
     assert found.problems == {}
     assert all("model" in result.settings for result in found.results)
     assert found.results[-1].directory == single
+
+
+def test_a_run_that_two_paths_lead_to_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sweep(tmp_path / "a", runs=2, seeds=2, rows=2, failing=0)
+    write_search(tmp_path / "a", SearchRecord(metric="mse", direction="minimize", trials=[], importance={}))
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a"), tmp_path, tmp_path / "a" / ".." / "a"]
+    found = gather(paths)
+    assert [result.directory for result in found.results] == [Path("a/0000"), Path("a/0001")]
+    assert len(found.searches) == 1
+    assert len(load_all(*paths)) == 2
 
 
 def test_a_number_is_the_same_however_it_was_typed(tmp_path: Path) -> None:

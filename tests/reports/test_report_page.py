@@ -7,21 +7,26 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from benchmarks.invented_sweep import write_run, write_sweep
 from seqrnn import report
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.reports import curves, numbers, page, writing
+from seqrnn.reports.content import content_of
+from seqrnn.reports.gathering import gather
 from seqrnn.reports.links import link_to
 from seqrnn.reports.thumbnails import thumbnail
 from seqrnn.reports.writing import write_after_sweep, write_report
@@ -280,6 +285,37 @@ def test_a_page_of_any_number_of_runs_stays_small() -> None:
         points = curves.points_of_a_curve(conditions, 3)
         assert points * conditions * 3 * 6 <= max(curves.MOST_NUMBERS, curves.FEWEST_POINTS * conditions * 18)
         assert 24 <= points <= 200
+
+
+def test_small_intervals_large_counts_and_values_in_order(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path)
+    (tmp_path / ".sweep").mkdir()
+    errors = {None: 12.31, 2.0: 12.35, 10.0: 12.39}
+    for number, (clip, seed) in enumerate(itertools.product(errors, range(3))):
+        swept = {"schedule.clip_norm": "null" if clip is None else clip, "seed": seed}
+        directory = write_run(
+            sweep, number, swept, FINISHED, rows=2, error=errors[clip] + 0.01 * seed + 0.001 * (number % 2)
+        )
+        path = directory / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "updates": 2_512_345}))
+    content = content_of(gather([tmp_path]), [tmp_path], tmp_path)
+    (ranking,) = content.rankings
+    (key,) = ranking.keys
+    assert key.values == ["2.0", "10.0", "null"]
+    assert [row.half_text for row in ranking.rows] == 3 * ["0.025"]
+    assert [row.difference_text for row in ranking.rows] == ["", "+0.0403", "+0.0800"]
+    assert [row.updates_text for row in ranking.rows] == 3 * ["2,512,345"]
+
+
+def test_the_line_that_resumes_a_sweep_is_read_by_hydra_as_it_is_meant(tmp_path: Path) -> None:
+    directory = tmp_path / "runs (2), new\u202e"
+    write_sweep(directory, runs=2, seeds=1, rows=2, failing=1)
+    command = content_of(gather([directory]), [directory], directory).resume
+    assert command.isprintable()
+    *_, word = shlex.split(
+        content_of(gather([directory]), [directory], directory).resume.replace("\\u202e", "\u202e")
+    )
+    assert OverridesParser.create().parse_override(word).value() == str(directory)
 
 
 def test_the_numbers_of_a_column_have_the_same_decimals() -> None:

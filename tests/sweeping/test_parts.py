@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from test_configs import composed
 
 from seqrnn.errors import ConfigError
-from seqrnn.keys import as_typed
+from seqrnn.keys import as_typed, flattened
 from seqrnn.recording.terminal import Screen
-from seqrnn.sweeping import comparison, directory, tables, watching
+from seqrnn.sweeping import comparison, directory, estimate, tables, watching
 from seqrnn.sweeping.combining import read_sets
 from seqrnn.sweeping.comparison import Result, conditions, half_width
 from seqrnn.sweeping.composing import name_of
@@ -85,6 +86,38 @@ def test_names_from_anyone_are_text_in_every_format(tmp_path: Path) -> None:
     tex = tables.as_tex(ranked)
     assert r"\textbackslash{}input\{x\} \$\_\%" in tex
     assert "\x1b" not in markdown + tex
+
+
+def test_line_breaks_of_a_text_stay_in_its_cell_and_latex_makes_no_other_letters_of_it() -> None:
+    text = "a\rb\nc--d``e''f?`g,,h"
+    found = [*csv.DictReader(io.StringIO(tables.as_csv([result({"key": text}, 1, 0.1)]), newline=""))]
+    assert [row["key"] for row in found] == [text]
+    tex = tables.as_tex(tables.rankings([result({"key": text}, 1, 0.1), result({"key": "plain"}, 2, 0.2)]))
+    assert "-{}-d`{}`e'{}'f?{}`g,{},h" in tex
+
+
+@pytest.mark.parametrize(("width", "is_whole"), [(26, True), (23, True), (22, False)])
+def test_columns_stand_nearer_before_words_are_broken(width: int, is_whole: bool) -> None:
+    ranked = [tables.Ranking("", ["", "key", "score", "status"], [["1", "elman", "0.1234", "complete"]] * 3, {1, 3})]
+    text = io.StringIO()
+    screen = Screen(file=text, width=width, color_system=None, highlight=False)
+    for part in tables.screen_tables(ranked, width):
+        screen.print(part)
+    rows = text.getvalue().splitlines()[2:]
+    assert [row.split() == ["1", "elman", "0.1234", "complete"] for row in rows[:3]] == 3 * [is_whole]
+
+
+def test_runs_with_one_seed_are_one_draw() -> None:
+    values = {1: 0.1, 2: 0.4}
+    (once,) = conditions([result({"lr": "1"}, seed, value) for seed, value in values.items()])
+    (twice,) = conditions([result({"lr": "1"}, seed, value) for seed, value in 2 * [*values.items()]])
+    assert (twice.mean, twice.half_width) == (once.mean, once.half_width)
+    assert (twice.finished, once.finished) == (4, 2)
+
+
+def test_what_an_update_costs_is_decided_by_keys_that_there_are() -> None:
+    known = flattened(composed("task=sincos", "model=gru"))
+    assert [key for key in estimate.COST if key not in known] == []
 
 
 @pytest.mark.parametrize(

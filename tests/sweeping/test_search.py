@@ -19,8 +19,8 @@ from seqrnn import config_files
 from seqrnn.errors import ConfigError, DataError, Pruned
 from seqrnn.monitor import Progress
 from seqrnn.rundir.reader import RunReader
-from seqrnn.sweeping.directory import Outcome, SweepDirectory
-from seqrnn.sweeping.search.searcher import objective
+from seqrnn.sweeping.directory import Job, Outcome, SweepDirectory
+from seqrnn.sweeping.search.searcher import Searcher, objective
 from seqrnn.sweeping.search.space import Parameter, read_space
 from seqrnn.sweeping.search.study import LAST_STEP, SearchPlan, Study
 from seqrnn.sweeping.search.trial import reporting
@@ -135,6 +135,22 @@ def test_hopeless_trials_are_pruned_at_evaluations_and_a_resumed_one_reports_on(
     with pytest.raises(Pruned, match=r"mse 0.5 on the validation data after 20% .* \(sweep.pruner=median\)"):
         train(bad, 2.0, range(20, 201))  # resumed
     study.close()
+
+
+def test_a_trial_that_shares_the_run_of_a_pruned_one_has_its_value(sweep: SweepDirectory) -> None:
+    for job, owner in (("a", 0), ("b", 2)):
+        sweep.write_job(Job(name=job, number=owner, identity={}, overrides=[], values={}, trial=owner))
+        sweep.write_outcome(job, Outcome(status="pruned", attempts=1))
+    study = Study.begin(sweep.path, plan(), is_local=True)
+    for number, job in enumerate(("a", "a", "b")):
+        study.set_job(study.ask(), job)
+        if number != 1:
+            study.report(number, 0.5 + number, 7)
+    study.close()
+    searcher = Searcher(sweep, plan(), 3, NO_GROUPS, None)
+    assert searcher.begin(is_local=True) == 3
+    assert [trial.value for trial in searcher.study.trials()] == [0.5, 0.5, 2.5]
+    searcher.close()
 
 
 @pytest.mark.long

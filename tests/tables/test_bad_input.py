@@ -208,7 +208,7 @@ def test_infinities(tmp_path: Path, value: str) -> None:
     assert f"a.csv, row 9, column y: '{'-' * (value[0] == '-')}inf' is not finite" in error
 
 
-@pytest.mark.parametrize("value", ["abc", "1_000", "0x10", "=1+2", "12 kg", "١٢"])
+@pytest.mark.parametrize("value", ["abc", "1_000", "0x10", "=1+2", "12 kg", "١٢", "nan(1)"])
 def test_text_among_numbers(tmp_path: Path, value: str) -> None:
     error = changed(tmp_path / "a.csv", 42, f"2020-02-10,{value}")
     assert f"a.csv, row 42, column y: {value!r} is not a number" in error

@@ -121,3 +121,8 @@ def test_numbers_that_are_times_cannot_be_averaged_over(
     days_of = (np.datetime64("2020-01-01T00") + np.timedelta64(int(2 * time), "h") for time in times)
     dated = write_csv(tmp_path / "b.csv", "step,y", (f"{time},{n % 7}" for n, time in enumerate(days_of)))
     assert "task.resample" in refusal(dated, time="step", **settings)
+
+
+def test_texts_that_are_no_times_are_named_by_the_row_of_the_first(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "when,y", [",1", ",2", *(f"{word},{n}" for n, word in enumerate("abab"))])
+    assert "a.csv, row 4: 'a' is in no format of times that is known" in refusal(path, time="when")

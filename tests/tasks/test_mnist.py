@@ -252,6 +252,9 @@ def test_synthetic_digits_need_no_files_and_have_a_data_note(tmp_path: Path) -> 
     assert len(which(task.train(0, 64))) == 448
     assert len(which(task.test())) == 128
     assert "not MNIST" in task.data_note
+    all_of_them = make_mnist(tmp_path, synthetic=True, validation_images=5000)
+    with pytest.raises(DataError, match=r"=5000: there are 512 .*synthetic=true.*=64"):
+        all_of_them.train(0, 1)
     write_mnist(tmp_path)
     assert make_mnist(tmp_path, validation_images=10).data_note is None
 

@@ -18,14 +18,12 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from seqrnn import device
-from seqrnn.cli.workers import raise_if_interrupted
+from seqrnn.cli.workers import LOOK_EVERY, PATIENCE, raise_if_interrupted
 from seqrnn.plots.helper import Helper
 from seqrnn.settings import Values
 from seqrnn.sweeping.job import CarryOut, lost_by
 from seqrnn.sweeping.launchers import worker as worker_process
 
-PATIENCE = 60.0  # seconds that the command waits for checkpoints when it is interrupted
-LOOK_EVERY = 1.0  # seconds after which the command looks for an interruption whose exception was lost
 MEMORY = 2**30  # bytes that a worker is taken to need; importing torch takes a third of it
 
 

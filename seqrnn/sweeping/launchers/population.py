@@ -78,7 +78,7 @@ def _groups(task: CarryOut, names: Sequence[str]) -> list[list[str]]:
         else:
             groups.setdefault(compatibility.alike(values), []).append(name)
     if refused:
-        raise ConfigError(*(f"hydra/launcher=population: {_of_jobs(jobs)}: {why}" for why, jobs in refused.items()))
+        raise ConfigError(*(f"hydra/launcher=population: {_of_jobs(jobs)}: {what}" for what, jobs in refused.items()))
     return list(groups.values())
 
 

@@ -10,12 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from seqrnn import registry
-from seqrnn.cli.workers import raise_if_interrupted
+from seqrnn.cli.workers import LOOK_EVERY, PATIENCE, raise_if_interrupted
 from seqrnn.errors import ConfigError
 from seqrnn.sweeping.job import CarryOut
-
-LOOK_EVERY = 1.0  # seconds after which the command looks for an interruption whose exception was lost
-PATIENCE = 60.0  # seconds that the command waits for its jobs when it is interrupted
 
 
 class RaySettings(BaseModel, frozen=True, extra="forbid", strict=True):

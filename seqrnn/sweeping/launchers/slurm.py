@@ -25,16 +25,15 @@ from pydantic import BaseModel, Field
 
 from seqrnn import registry
 from seqrnn.bounds import Count
-from seqrnn.cli.workers import raise_if_interrupted
+from seqrnn.cli.workers import PATIENCE, raise_if_interrupted
 from seqrnn.errors import ConfigError
 from seqrnn.sweeping.directory import OWN
 from seqrnn.sweeping.job import CarryOut
 
 WHERE = "hydra.launcher"
 LARGEST_ARRAY = 1000  # jobs that are submitted together; Slurm's own limit is 1001 where nobody has changed it
-LOOK_EVERY = 2.0  # seconds between two looks at the queue
+QUEUE_EVERY = 2.0  # seconds between two looks at the queue
 UNTIL_SEEN = 30.0  # seconds in which a file that a node has written is seen here
-PATIENCE = 60.0  # seconds that the command waits for its jobs when it is interrupted
 ENDED = ("finished", "failed", "diverged")
 
 
@@ -169,7 +168,7 @@ def _wait(
     waiting = dict(numbers)
     left: dict[str, float] = {}  # when they were first seen to have left the queue
     while waiting:
-        time.sleep(LOOK_EVERY)
+        time.sleep(QUEUE_EVERY)
         raise_if_interrupted()
         queued = queue.numbers()
         if queued is None:
@@ -211,14 +210,21 @@ class Queue:
         _ask("scancel", *self._mine, "--state=RUNNING", "--signal=USR1")
         until = time.monotonic() + PATIENCE
         while self.numbers() != set() and time.monotonic() < until:
-            time.sleep(LOOK_EVERY / 4)
+            time.sleep(QUEUE_EVERY / 4)
         _ask("scancel", *self._mine)
 
     def reason(self, number: str, folder: Path) -> str:
-        """Returns why a job has ended without a word."""
+        """Returns why a job has ended that has not written down how.
+
+        Args:
+            number: of the Slurm job.
+            folder: that submitit writes its logs to.
+        """
         found = re.search(r"\bJobState=(\S+)", _ask("scontrol", "show", "job", number, "--oneliner") or "")
         state = f", as {found[1]}" if found else ""
-        return f"its Slurm job {number} has ended{state}; what it printed is in {folder / f'{number}_0_log.err'}"
+        log = folder / f"{number}_0_log.err"
+        printed = f"what it printed is in {log}" if log.exists() else "it was cancelled, or failed, before it began"
+        return f"its Slurm job {number} has ended{state}; {printed}"
 
 
 def _ask(*words: str) -> str | None:

@@ -134,6 +134,9 @@ class Searcher:
             value = objective(self.sweep.job_directory(name), self.plan.metric) if state == "complete" else None
             if state == "complete" and value is None:
                 state = "failed"
+            owner = self.sweep.read_job(name).trial
+            if state == "pruned" and owner is not None and owner != trial:  # its values are those of another trial
+                self.study.copy_evaluations(owner, trial)
             self.study.tell(trial, state, value)
             del self._open[trial]
 

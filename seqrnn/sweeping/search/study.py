@@ -193,6 +193,13 @@ class Study:
         with _explained(self.path):
             return int(self._storage.get_trial(self._trial_id(number)).last_step or 0)
 
+    def copy_evaluations(self, source: int, target: int) -> None:
+        """Stores the evaluations of one trial as those of another, which shares its run."""
+        with _explained(self.path):
+            trial = self._trial(target)
+            for step, value in self._storage.get_trial(self._trial_id(source)).intermediate_values.items():
+                trial.report(value, step)
+
     def set_job(self, number: int, job: str) -> None:
         """Stores the name of the job of a trial."""
         with _explained(self.path):

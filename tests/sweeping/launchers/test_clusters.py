@@ -177,9 +177,12 @@ def test_a_slurm_job_that_is_killed_fails_alone_and_ctrl_c_leaves_nothing_in_the
     sweep = start(*line)
     first = training(Path("slurm"), 1)
     second = training(Path("slurm"), 2)
+    subprocess.run(["scancel", queued()[3]], check=True)
     subprocess.run(["scancel", "--signal=KILL", "--full", queued()[0]], check=True)
-    wait_until(lambda: outcome(first)["status"] == "failed")
+    (cancelled,) = Path("slurm").glob("*seed-4_*")
+    wait_until(lambda: outcome(first)["status"] == "failed" and (cancelled / "status.json").exists())
     assert "its Slurm job" in str(outcome(first)["reason"])
+    assert str(outcome(cancelled)["reason"]).endswith("before it began")
     sweep.send_signal(signal.SIGINT)
     printed, _ = sweep.communicate(timeout=200)
     assert sweep.returncode == 130, printed
