@@ -21,6 +21,7 @@ from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, e
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
 from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Preprocessing
+from seqrnn.tables.memory import release_memory
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
 from seqrnn.tables.sequences import Sequence, averaging, filled, gaps_of, resampled, sequences_of
@@ -91,7 +92,9 @@ def _opened(settings: TableSettings, seed: int, states: tuple[tuple[str, int, in
         season=season,
         notes=(),
     )
-    return _joined(preprocessing, roles, sequences, regions, season, summary, notes)
+    dataset = _joined(preprocessing, roles, sequences, regions, season, summary, notes)
+    release_memory()
+    return dataset
 
 
 def _read(
@@ -120,6 +123,7 @@ def _read(
             several=len(sources) > 1, average=settings.resample is not None,
         )  # fmt: skip
         sequences += found
+    release_memory()
     return sequences, files
 
 

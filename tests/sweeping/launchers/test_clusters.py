@@ -103,7 +103,11 @@ def test_what_sbatch_refuses_is_printed_once(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
-    for name, text in (("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1"), ("squeue", "exit 0")):
+    for name, text in (
+        ("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1"),
+        ("squeue", "exit 0"),
+        ("srun", "exit 0"),
+    ):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
