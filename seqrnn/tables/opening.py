@@ -20,8 +20,8 @@ from seqrnn.tables.dataset import Dataset, DataSummary, FileSummary
 from seqrnn.tables.encoding import Encoded, check_not_empty, describe_unknown, encode
 from seqrnn.tables.files import Source, checksum, find_sources
 from seqrnn.tables.fitting import fit, label_of
-from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Preprocessing
 from seqrnn.tables.memory import release_memory
+from seqrnn.tables.preprocessing import SHARE_OF_GAPS, Preprocessing
 from seqrnn.tables.reading import Sample, check_memory, read_sample, read_table
 from seqrnn.tables.roles import Roles, choose_roles
 from seqrnn.tables.sequences import Sequence, averaging, filled, gaps_of, resampled, sequences_of
