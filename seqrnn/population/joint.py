@@ -11,20 +11,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seqrnn.losses import Loss
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State, detached
+from seqrnn.population.reading import JointData
 from seqrnn.population.recurrences import joint_cell, joint_initial_state, joint_module, named_below
 from seqrnn.population.stack import Stack
 from seqrnn.schedule import Window
-from seqrnn.strategies.reading import EVERYTHING, WindowData
-from seqrnn.tasks.protocol import Batch
-
-Carried = dict[int, State]  # the states of a member by the timestep that they come before
+from seqrnn.strategies.reading import EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +31,9 @@ class JointWindow:
     Args:
         fresh: timesteps from its first one to those that add loss.
         keep: timesteps from its first one to the one before which the state is kept.
-        inputs: (N, T, B, I).
         state: that it begins with, parts (N, L, B, H); none: with the initial one.
         restarts: timesteps at which sequences start, and where, (N, B).
-        chosen: the fresh timesteps whose targets are all valid, or the places (N, M) of valid targets among the pairs
-            (timestep, stream).
-        targets: those, (N, M, …); None: there are none.
-        is_real: (N, M), which of them are a member's own, where members have different numbers of them; None: all.
+        inputs, chosen, targets, is_real: see ``seqrnn.population.reading.JointData``.
     """
 
     fresh: int
@@ -58,16 +51,8 @@ class JointWindow:
         chosen = (self.chosen.start, self.chosen.stop) if isinstance(self.chosen, slice) else None
         steps = tuple(step for step, _ in self.restarts)
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in self.tensors())
-        return (
-            self.fresh,
-            self.keep,
-            len(self.state),
-            steps,
-            chosen,
-            self.targets is None,
-            self.is_real is None,
-            shapes,
-        )
+        missing = (len(self.state), self.targets is None, self.is_real is None)
+        return self.fresh, self.keep, steps, chosen, missing, shapes
 
     def tensors(self) -> list[Tensor]:
         """Returns its tensors."""
@@ -158,92 +143,80 @@ class JointNetwork:
         return (torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]), kept
 
 
-def joint_window(
-    windows: Sequence[tuple[Batch, Window]], data: Sequence[WindowData], carried: Sequence[Carried]
-) -> JointWindow:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a member has of states that were kept for all.
+
+    Args:
+        states: parts (N, L, B, H).
+        number: of the member.
+    """
+
+    states: State
+    number: int
+
+    def parts(self) -> State:
+        """Returns the member's state, parts (L, B, H)."""
+        return tuple(part[self.number] for part in self.states)
+
+
+Carried = dict[int, State | Own]  # the states of a member by the timestep that they come before
+
+
+def joint_window(windows: Sequence[Window], data: JointData, carried: Sequence[Carried]) -> JointWindow:
     """Returns a window of all members.
 
     Args:
-        windows: of the same extents (see ``extent``).
+        windows: of the same extents.
         data: theirs.
         carried: of the members; the states that the windows begin with are taken from there.
     """
-    batch, first = windows[0]
+    first, restarts = windows[0], dict(data.restarts)
     states = []
-    for (_, window), own in zip(windows, carried, strict=True):
+    for window, own in zip(windows, carried, strict=True):
         if window.fresh == 0:
             own.clear()  # a batch begins: other sequences
         states.append(own.pop(window.start, None))
-    given = next((state for state in states if state is not None), None)
-    restarts = _restarts(data, batch.streams)
-    if given is None:
+    state = _together(states)
+    if not state:
         restarts.pop(0, None)  # sequences that start here are in that state already
-    elif any(state is None for state in states):  # those begin with the initial state, as if they started here
-        mask = torch.tensor([state is None for state in states], device=given[0].device).unsqueeze(1)
-        restarts[0] = restarts[0] | mask if 0 in restarts else mask.expand(-1, batch.streams)
-        states = [tuple(map(torch.zeros_like, given)) if state is None else state for state in states]
-    parts = zip(*(state for state in states if state is not None), strict=True)
-    chosen, targets, is_real = _selected(data, first.stop - first.fresh, batch.streams)
+    elif any(each is None for each in states):  # those begin with the initial state, as if they started here
+        mask = torch.tensor([each is None for each in states], device=state[0].device).unsqueeze(1)
+        restarts[0] = restarts[0] | mask if 0 in restarts else mask.expand(-1, data.inputs.shape[2])
     return JointWindow(
         first.fresh - first.start,
         first.keep - first.start,
-        torch.stack([each.inputs for each in data]),
-        tuple(torch.stack(part) for part in parts),
-        sorted(restarts.items()),
-        chosen,
-        targets,
-        is_real,
+        data.inputs,
+        state,
+        sorted(restarts.items()) if restarts else (),
+        data.chosen,
+        data.targets,
+        data.is_real,
     )
 
 
-def keep_states(kept: State, windows: Sequence[tuple[Batch, Window]], carried: Sequence[Carried]) -> None:
-    """Hands the states (N, L, B, H) before the windows' timesteps ``keep`` to the members."""
-    parts = zip(*(part.unbind() for part in kept), strict=True)
-    for (batch, window), own, states in zip(windows, parts, carried, strict=True):
-        if window.keep < batch.timesteps:
-            states[window.keep] = own
+def _together(states: Sequence[State | Own | None]) -> State:
+    """Returns the states of members side by side, parts (N, L, B, H), zeros for those that have none; nothing if none
+    has one."""
+    first = states[0]
+    if isinstance(first, Own) and len(states) == len(first.states[0]):
+        kept = first.states
+        if all(isinstance(each, Own) and each.states is kept and each.number == n for n, each in enumerate(states)):
+            return kept
+    own = [each.parts() if isinstance(each, Own) else each for each in states]
+    given = next((each for each in own if each is not None), None)
+    if given is None:
+        return ()
+    zeros = tuple(map(torch.zeros_like, given))
+    return tuple(torch.stack(part) for part in zip(*(zeros if each is None else each for each in own), strict=True))
 
 
-def _restarts(data: Sequence[WindowData], streams: int) -> dict[int, Tensor]:
-    """Returns by the timestep where sequences start, (N, B)."""
-    starting: dict[int, Tensor] = {}
-    for number, each in enumerate(data):
-        for step, starts in each.restarts:
-            if step not in starting:
-                starting[step] = torch.zeros(len(data), streams, dtype=torch.bool, device=starts.device)
-            starting[step][number] = starts
-    return starting
-
-
-def extent(batch: Batch, window: Window) -> tuple[int, int, int, int]:
-    """Returns what must be equal for windows to be computed together."""
-    start = window.start
-    return window.stop - start, window.fresh - start, min(window.keep, window.stop) - start, batch.streams
-
-
-def _selected(
-    data: Sequence[WindowData], timesteps: int, streams: int
-) -> tuple[slice | Tensor, Tensor | None, Tensor | None]:
-    """Returns which targets are valid, these, and which are real: see ``JointWindow``.
+def keep_states(kept: State, windows: Sequence[Window], timesteps: Sequence[int], carried: Sequence[Carried]) -> None:
+    """Hands the states (N, L, B, H) before the windows' timesteps ``keep`` to the members.
 
     Args:
-        timesteps: fresh ones.
+        timesteps: of the windows' batches.
     """
-    first = data[0].selection
-    if not any(each.count for each in data):
-        return EVERYTHING, None, None
-    if all(isinstance(each.selection, slice) and each.selection == first for each in data):
-        assert isinstance(first, slice)
-        return first, torch.stack([each.targets for each in data]), None
-    most, device = max(each.count for each in data), data[0].targets.device
-    places = torch.zeros(len(data), most, dtype=torch.int64, device=device)
-    example = next(each.targets for each in data if each.count)
-    targets = example.new_zeros(len(data), most, *example.shape[1:])
-    for number, each in enumerate(data):
-        where = each.selection
-        if isinstance(where, slice):
-            where = torch.arange(timesteps * streams, device=device).view(-1, streams)[where].flatten()
-        places[number, : each.count], targets[number, : each.count] = where, each.targets
-    counts = torch.tensor([each.count for each in data], device=device)
-    is_real = torch.arange(most, device=device) < counts.unsqueeze(1)
-    return places, targets, None if bool(np.all([each.count == most for each in data])) else is_real
+    for number, (window, end, own) in enumerate(zip(windows, timesteps, carried, strict=True)):
+        if window.keep < end:
+            own[window.keep] = Own(kept, number)

@@ -23,6 +23,7 @@ ALIGNMENT = 64  # bytes, as of torch's own tensors
 # Numbers of the weights that are stepped at a time on a CPU. The intermediate results of more do not fit into its
 # cache, and are given new memory by the system each time: 32 networks of 10,000 numbers then take twice as long.
 STEP_AT_ONCE = 2**17
+MOST_SETTINGS = 256  # sets of members whose settings are kept
 
 
 class Row:
@@ -127,6 +128,7 @@ class Stack:
         }
         self.gradient = torch.zeros_like(self.weights)
         self.parts = [first.view(self.gradient, name) for name in first.trained]
+        self._settings: dict[tuple[int, ...], Settings] = {}  # by the numbers of the members whose they are
 
     def add(self, gradients: Sequence[Tensor], is_first: bool) -> None:
         """Adds gradients (N, …) of the trained parameters to those of an update.
@@ -157,26 +159,37 @@ class Stack:
         rows = [self.rows[number] for number in which]
         for row in rows:
             row.number += 1
-        numbers = np.array([float(row.number) for row in rows])
+        numbers = np.array([row.number for row in rows], np.float64)
         scalars = {key: np.array([row.scalars[key] for row in rows]) for key in rows[0].scalars}
-        weights, gradient, kept, is_all = self.weights, self.gradient, self.kept, len(rows) == len(self.rows)
-        index = torch.tensor(list(which), device=weights.device)
-        if not is_all:
+        weights, gradient, kept = self.weights, self.gradient, self.kept
+        index = None if len(rows) == len(self.rows) else torch.tensor(list(which), device=weights.device)
+        if index is not None:
             weights, gradient = weights[index], gradient[index]
             kept = {key: value[index] for key, value in kept.items()}
         most = max(1, STEP_AT_ONCE // weights.shape[1]) if weights.device.type == "cpu" else len(rows)
         for begin in range(0, len(rows), most):
             part = slice(begin, begin + most)
-            settings = Settings([row.group for row in rows[part]], rates[part], numbers[part], weights)
+            settings = self._settings_of(which[part])
+            settings.rates, settings.numbers = rates[part], numbers[part]
             own_kept = {key: value[part] for key, value in kept.items()}
             own_scalars = {key: value[part] for key, value in scalars.items()}
             rows[0].rule.step(weights[part], gradient[part], own_kept, own_scalars, settings)
-        if not is_all:
+        if index is not None:
             self.weights[index] = weights
             for key, value in kept.items():
                 self.kept[key][index] = value
-        for number, row in enumerate(rows):
-            row.scalars = {key: float(values[number]) for key, values in scalars.items()}
+        for key, values in scalars.items():
+            for row, value in zip(rows, values.tolist(), strict=True):
+                row.scalars[key] = value
+
+    def _settings_of(self, which: Sequence[int]) -> Settings:
+        """Returns the settings of some members' optimizers."""
+        key = tuple(which)
+        if key not in self._settings:
+            if len(self._settings) == MOST_SETTINGS:
+                self._settings.clear()
+            self._settings[key] = Settings([self.rows[number].group for number in which], self.weights)
+        return self._settings[key]
 
     def _column(self, rows: Rows) -> Tensor:
         return torch.from_numpy(rows).to(self.weights.device, self.weights.dtype).unsqueeze(1)

@@ -23,21 +23,27 @@ Group = Mapping[str, Any]  # the settings of one of torch's parameter groups
 
 
 class Settings:
-    """The settings of the members' optimizers, and the rates and numbers of their next steps.
+    """The settings of the members' optimizers, which stay the same, and the rates and numbers of their next steps.
 
     Args:
         groups: of the members.
-        rates: learning rates of this step.
-        numbers: of this step, counted from 1.
         like: a tensor of the weights' device and type.
     """
 
-    def __init__(self, groups: Sequence[Group], rates: Rows, numbers: Rows, like: Tensor) -> None:
-        self._groups, self.rates, self.numbers, self._like = groups, rates, numbers, like
+    def __init__(self, groups: Sequence[Group], like: Tensor) -> None:
+        self._groups, self._like = groups, like
+        self._rows: dict[tuple[str, int | None], Rows] = {}
+        self.rates = np.zeros(len(groups))  # of this step
+        self.numbers = np.zeros(len(groups))  # of this step, counted from 1
 
     def rows(self, name: str, index: int | None = None) -> Rows:
         """Returns a setting of all members; ``index``: of one that is a pair."""
-        return np.array([float(group[name] if index is None else group[name][index]) for group in self._groups])
+        key = name, index
+        if key not in self._rows:
+            self._rows[key] = np.array(
+                [float(group[name] if index is None else group[name][index]) for group in self._groups]
+            )
+        return self._rows[key]
 
     def flag(self, name: str) -> bool:
         """Returns a setting that is the same for all members."""

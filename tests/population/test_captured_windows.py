@@ -15,9 +15,10 @@ from torch import Tensor
 
 from seqrnn.losses import loss_of
 from seqrnn.models.network import Network
-from seqrnn.population import members
+from seqrnn.population import updates as population_updates
 from seqrnn.population.captured import CapturedWindows
-from seqrnn.population.joint import JointNetwork, joint_window
+from seqrnn.population.joint import Carried, JointNetwork, joint_window
+from seqrnn.population.reading import joined
 from seqrnn.population.stack import Row, Stack
 from seqrnn.population.steps import rule_of
 from seqrnn.schedule import Window
@@ -36,7 +37,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 
 def weights_after(runs: Runs, updates: int, engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """Trains a population whose windows this engine captures; returns the weights of each member."""
-    monkeypatch.setattr(members, "engine_on", lambda device: engine)
+    monkeypatch.setattr(population_updates, "engine_on", lambda device: engine)
     found, _ = trained(runs, updates)
     return [{name: value.clone() for name, value in member.network.state_dict().items()} for member in found]
 
@@ -88,9 +89,10 @@ def test_a_member_that_begins_a_batch_is_computed_with_one_that_continues() -> N
 
     def compute(numbers: list[int]) -> Any:
         form, sides = DataFormat(2, 2, classes=False), [(batches[n], windows[n]) for n in numbers]
-        carried = [{windows[n].start: carried_states[n]} for n in numbers]
-        data = [WindowReader(CPU64, form)(*side) for side in sides]
-        return joint([copy.deepcopy(networks[n]) for n in numbers])(joint_window(sides, data, carried))
+        carried: list[Carried] = [{windows[n].start: carried_states[n]} for n in numbers]
+        data = joined([WindowReader(CPU64, form)(*side) for side in sides], windows[0])
+        window = joint_window([windows[n] for n in numbers], data, carried)
+        return joint([copy.deepcopy(networks[n]) for n in numbers])(window)
 
     together = compute([0, 1, 2])
     for number in range(3):
@@ -122,7 +124,7 @@ def test_a_cell_that_cannot_be_repeated_is_computed_as_usual(extra: Any, reason:
     for seed in range(10):
         batches = [random_batch(4, 2, seed=10 * seed + n, valid=1.0, starts=0.0) for n in range(2)]
         data = [WindowReader(CPU64, DataFormat(2, 2, classes=False))(batch, side) for batch in batches]
-        window = joint_window([(batch, side) for batch in batches], data, [{}, {}])
+        window = joint_window([side] * 2, joined(data, side), [{}, {}])
         found, expected = compute(window), usual(window)
         if reason is None:
             assert found.losses is not None
@@ -144,7 +146,7 @@ def test_windows_of_much_memory_are_computed_as_usual(monkeypatch: pytest.Monkey
     compute, side = CapturedWindows(network, Recording(), notes.append), Window(0, 0, 8, 8)
     batch = random_batch(8, 2, valid=1.0, starts=0.0)
     data = [WindowReader(CPU64, DataFormat(2, 2, classes=False))(batch, side)] * 2
-    window = joint_window([(batch, side)] * 2, data, [{}, {}])
+    window = joint_window([side] * 2, joined(data, side), [{}, {}])
     usual = network(window).losses
     assert usual is not None
     for _ in range(5):

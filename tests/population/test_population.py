@@ -16,7 +16,8 @@ from seqrnn.components import Components
 from seqrnn.losses import loss_of
 from seqrnn.models.network import Network
 from seqrnn.population import recurrences, stack
-from seqrnn.population.members import Member, Population, Turn, Turns
+from seqrnn.population.members import Member, Turn, Turns
+from seqrnn.population.updates import Population
 from seqrnn.schedule import WindowSampler
 from seqrnn.strategies.protocol import Numbers, Strategy, UpdateStats
 

@@ -18,7 +18,8 @@ from seqrnn.components import Components
 from seqrnn.errors import ConfigError
 from seqrnn.plots.helper import Helper
 from seqrnn.population import compatibility
-from seqrnn.population.members import Member, Population, Turn, Turns
+from seqrnn.population.members import Member, Turn, Turns
+from seqrnn.population.updates import Population
 from seqrnn.sweeping.job import CarryOut
 
 WHERE = "hydra.launcher"

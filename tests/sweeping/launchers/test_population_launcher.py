@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from seqrnn.monitor import Monitor
 from seqrnn.population import compatibility
-from seqrnn.population.members import Population
+from seqrnn.population.updates import Population
 from seqrnn.rundir.reader import RunReader
 from seqrnn.settings import composed_values
 from seqrnn.sweeping.directory import SweepDirectory
