@@ -24,7 +24,7 @@ from seqrnn.checkpoints.signals import Signals
 from seqrnn.checkpoints.training import Training
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError, explained, printable
-from seqrnn.monitor import BLOCK_SECONDS, Monitor, Progress
+from seqrnn.monitor import Monitor, Pace, Progress
 from seqrnn.recording import best
 from seqrnn.recording.recorder import Recorder
 from seqrnn.results import Run
@@ -43,13 +43,13 @@ class Host:
         strategy: returns what computes the updates.
         build: builds the objects of the run from its config.
         signals: returns what receives the signals that ask the run to end.
-        block_seconds: that a block of updates takes at most (``seqrnn.monitor.Monitor``).
+        pace: returns what decides how many updates make a block.
     """
 
     strategy: Callable[[Components], Strategy] = choose
     signals: Callable[[], Signals] = Signals
     build: Callable[[settings.Values], Components] = components.build_components
-    block_seconds: float = BLOCK_SECONDS
+    pace: Callable[[], Pace] = Pace
 
 
 ALONE = Host()
@@ -203,7 +203,7 @@ def execute(
             record=recorder.record,
             observe=recorder.observe,
             evaluated=evaluated,
-            block_seconds=host.block_seconds,
+            pace=host.pace(),
         )
         trained = Training(run, strategy, monitor, recorder, signals)
         trained.begin(request.resuming, request.reason, origin)

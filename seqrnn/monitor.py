@@ -37,6 +37,21 @@ class Progress:
     evaluate_seconds: float = 0.0  # in evaluations, and in writing rows and checkpoints
 
 
+class Pace:
+    """How many updates make a block: as many as take so many seconds, judged by the latest block.
+
+    Args:
+        seconds: that a block takes at most, about.
+    """
+
+    def __init__(self, seconds: float = BLOCK_SECONDS) -> None:
+        self.seconds, self.updates = seconds, 1
+
+    def took(self, count: int, seconds: float) -> None:
+        """Takes note that ``count`` updates took ``seconds``."""
+        self.updates = max(1, min(8 * self.updates, int(self.seconds * count / max(seconds, 1e-9))))
+
+
 class Monitor:
     """Follows a run.
 
@@ -51,7 +66,7 @@ class Monitor:
         record: called with each row of metrics.
         observe: called after each block of updates.
         evaluated: called after each evaluation; an exception that it raises ends the run.
-        block_seconds: that a block of updates takes at most, about.
+        pace: how many updates make a block; None: one of its own.
     """
 
     def __init__(
@@ -66,7 +81,7 @@ class Monitor:
         record: Callable[[Row], None] = lambda row: None,
         observe: Callable[[Progress], None] = lambda progress: None,
         evaluated: Callable[[Progress], None] = lambda progress: None,
-        block_seconds: float = BLOCK_SECONDS,
+        pace: Pace | None = None,
     ) -> None:
         self.progress = Progress(planned_updates)
         self.evaluate_every = evaluate_every or max(1, planned_updates // EVALUATIONS)
@@ -77,8 +92,7 @@ class Monitor:
         self._targets, self._since_row, self._without_improvement = 0, 0, 0
         self._losses: list[Numbers] = []  # of the updates since the last row
         self._latest: Row = {}
-        self._block_seconds = block_seconds
-        self._block_limit = 1  # updates that take about so many seconds
+        self._pace = Pace() if pace is None else pace
         self._block_ends: list[int] = []
         self.evaluation_is_due = False
         self._clock: float | None = None
@@ -124,9 +138,9 @@ class Monitor:
     @property
     def block_size(self) -> int:
         """How many updates to make in one block: up to the end of the run, the next evaluation or another multiple at
-        which a block must end, and no more than take ``block_seconds``."""
+        which a block must end, and no more than its pace allows."""
         position = self.progress.position
-        limits = [self.progress.planned_updates - position, self._block_limit]
+        limits = [self.progress.planned_updates - position, self._pace.updates]
         limits += [every - position % every for every in (self.evaluate_every, *self._block_ends)]
         return max(1, min(limits))
 
@@ -139,7 +153,7 @@ class Monitor:
         """
         spent = self._book_time("train_seconds")
         progress, count = self.progress, len(stats) - stats.diverged
-        self._block_limit = self._updates_in_time(len(stats), spent)
+        self._pace.took(len(stats), spent)
         progress.position += count
         self.evaluation_is_due = self.finished or progress.position % self.evaluate_every == 0
         after = progress.train_seconds
@@ -186,10 +200,6 @@ class Monitor:
             f"diverged: the {name} became {value} at update {self.progress.updates + 1} (timestep "
             f"{self.progress.timesteps:,}); try {self._advice}"
         )
-
-    def _updates_in_time(self, count: int, seconds: float) -> int:
-        """Returns how many updates take ``block_seconds``, if ``count`` updates took ``seconds``."""
-        return max(1, min(8 * self._block_limit, int(self._block_seconds * count / max(seconds, 1e-9))))
 
     def evaluate(self) -> float:
         """Evaluates the network, writes a row, and returns the loss.

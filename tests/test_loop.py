@@ -36,6 +36,7 @@ from seqrnn.components import build_network
 from seqrnn.errors import DataError, Diverged
 from seqrnn.losses import LOSSES
 from seqrnn.models.unroll import unroll
+from seqrnn.monitor import Pace
 from seqrnn.schedule import WindowSampler
 from seqrnn.strategies.plain import Plain
 from seqrnn.strategies.reading import WindowReader
@@ -679,7 +680,7 @@ def test_the_updates_before_a_divergence_are_counted_and_written_whatever_the_si
         network, rows = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64), []
         torch.nn.init.ones_(network.weight)
         task, schedule = StubTask([batches]), make_schedule(evaluate_every=1000)
-        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append, block_seconds=seconds)
+        monitor = make_monitor(task, schedule, log_every=log_every, record=rows.append, pace=Pace(seconds))
         gradients = Scripted(network.parameters(), script)
         strategy = Plain(network, torch.optim.SGD(network.parameters(), lr=1.0), schedule, gradients)  # type: ignore[arg-type]
         cursor = loop.TrainingCursor(task, schedule, monitor.progress.planned_updates)

@@ -5,6 +5,7 @@ N members, T timesteps, B streams, I inputs.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from seqrnn.schedule import Window
-from seqrnn.strategies.reading import EVERYTHING, KEPT, Piece, WindowData
+from seqrnn.strategies.reading import EVERYTHING, KEPT, Flags, Piece, select
+from seqrnn.tasks.protocol import Chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class JointReader:
     cut into windows later: joining many small tensors takes longer than computing with them."""
 
     def __init__(self) -> None:
+        self._pieces: list[Piece] = []
         self._joined: JointPiece | None = None
 
     def __call__(self, pieces: Sequence[Piece], windows: Sequence[Window]) -> JointData:
@@ -51,62 +54,64 @@ class JointReader:
         Args:
             pieces: of the members, which hold the windows.
         """
-        window, first = windows[0], pieces[0]
+        window, start, stop = windows[0], pieces[0].start, pieces[0].stop
         if any(each != window for each in windows) or any(
-            (each.start, each.stop) != (first.start, first.stop) for each in pieces
+            piece.start != start or piece.stop != stop for piece in pieces
         ):
-            return joined([piece.window(each) for piece, each in zip(pieces, windows, strict=True)], window)
-        if self._joined is None or not self._joined.consists_of(pieces):
-            self._joined = JointPiece(pieces)
+            parts = [piece.between(each.start, each.stop) for piece, each in zip(pieces, windows, strict=True)]
+            return JointPiece(parts, window.start).window(window)
+        if (
+            self._joined is None
+            or len(pieces) != len(self._pieces)
+            or any(map(operator.is_not, pieces, self._pieces))
+        ):
+            self._pieces = list(pieces)
+            self._joined = JointPiece([piece.between(start, stop) for piece in pieces], start)
         return self._joined.window(window)
 
 
 class JointPiece:
-    """Pieces of the same timesteps, side by side."""
+    """Data of the members from one timestep to another, side by side.
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        self._pieces, self._start = list(pieces), pieces[0].start
+    Args:
+        parts: of the members, of the same shapes.
+        start: their first timestep, as windows count it.
+    """
+
+    def __init__(self, parts: Sequence[Chunk], start: int) -> None:
+        self._start = start
+        self._inputs = torch.stack([part.inputs for part in parts])  # (N, T, B, I)
+        self._targets = torch.stack([part.targets for part in parts])
+        self._valid = torch.stack([part.valid for part in parts]).numpy()  # (N, T, B)
+        self._starts = torch.stack([part.starts for part in parts]).numpy()
+        self._has_starts: list[bool] = np.any(self._starts, axis=(0, 2)).tolist()
         self._windows: dict[Window, JointData] = {}
-        self._all_valid = all(piece.all_valid for piece in pieces)
-        if self._all_valid:
-            self._inputs = torch.stack([piece.inputs for piece in pieces])
-            self._targets = torch.stack([piece.targets for piece in pieces])
-            self._starts = np.stack([piece.starts for piece in pieces])  # (N, T, B)
-            self._has_starts: list[bool] = np.any(self._starts, axis=(0, 2)).tolist()
-
-    def consists_of(self, pieces: Sequence[Piece]) -> bool:
-        """Returns whether these are its pieces."""
-        return len(pieces) == len(self._pieces) and all(map(_is, pieces, self._pieces))
 
     def window(self, window: Window) -> JointData:
-        """Returns the data of a window that lies in the pieces."""
+        """Returns the data of a window that lies within."""
         found = self._windows.get(window)
         if found is None:
-            found = self._cut(window) if self._all_valid else joined([p.window(window) for p in self._pieces], window)
+            found = self._cut(window)
             if len(self._windows) < KEPT:
                 self._windows[window] = found
         return found
 
     def _cut(self, window: Window) -> JointData:
         begin, fresh, end = (at - self._start for at in (window.start, window.fresh, window.stop))
-        device = self._inputs.device
-        targets = self._targets[:, fresh:end].flatten(1, 2)
+        valid = self._valid[:, fresh:end]
+        chosen, targets, is_real = _selected(self._targets[:, fresh:end], valid)
         return JointData(
             _copy(self._inputs[:, begin:end]),
             {
-                step: torch.from_numpy(self._starts[:, begin + step]).to(device)
+                step: torch.from_numpy(self._starts[:, begin + step]).to(self._inputs.device)
                 for step, has_start in enumerate(self._has_starts[begin:end])
                 if has_start
             },
-            EVERYTHING,
-            _copy(targets),
-            None,
-            [targets.shape[1]] * len(self._pieces),
+            chosen,
+            targets,
+            is_real,
+            valid.sum(axis=(1, 2)).tolist(),
         )
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _copy(part: Tensor) -> Tensor:
@@ -114,52 +119,30 @@ def _copy(part: Tensor) -> Tensor:
     return part.clone(memory_format=torch.contiguous_format)
 
 
-def joined(data: Sequence[WindowData], window: Window) -> JointData:
-    """Joins the data of a window of each member.
-
-    Args:
-        window: one of theirs; all have the same extents.
-    """
-    inputs = torch.stack([each.inputs for each in data])
-    chosen, targets, is_real = _selected(data, window.stop - window.fresh, inputs.shape[2])
-    counts = [each.count for each in data]
-    return JointData(inputs, _restarts(data, inputs.shape[2]), chosen, targets, is_real, counts)
-
-
-def _restarts(data: Sequence[WindowData], streams: int) -> dict[int, Tensor]:
-    """Returns by the timestep where sequences start, (N, B)."""
-    starting: dict[int, Tensor] = {}
-    for number, each in enumerate(data):
-        for step, starts in each.restarts:
-            if step not in starting:
-                starting[step] = torch.zeros(len(data), streams, dtype=torch.bool, device=starts.device)
-            starting[step][number] = starts
-    return starting
-
-
-def _selected(
-    data: Sequence[WindowData], timesteps: int, streams: int
-) -> tuple[slice | Tensor, Tensor | None, Tensor | None]:
+def _selected(targets: Tensor, valid: Flags) -> tuple[slice | Tensor, Tensor | None, Tensor | None]:
     """Returns which targets are valid, these, and which are real: see ``JointData``.
 
     Args:
-        timesteps: fresh ones.
+        targets: (N, T, B, …).
+        valid: (N, T, B).
     """
-    first = data[0].selection
-    if not any(each.count for each in data):
+    if not valid.any():
         return EVERYTHING, None, None
-    if all(isinstance(each.selection, slice) and each.selection == first for each in data):
-        assert isinstance(first, slice)
-        return first, torch.stack([each.targets for each in data]), None
-    most, device = max(each.count for each in data), data[0].targets.device
-    places = torch.zeros(len(data), most, dtype=torch.int64, device=device)
-    example = next(each.targets for each in data if each.count)
-    targets = example.new_zeros(len(data), most, *example.shape[1:])
-    for number, each in enumerate(data):
-        where = each.selection
-        if isinstance(where, slice):
-            where = torch.arange(timesteps * streams, device=device).view(-1, streams)[where].flatten()
-        places[number, : each.count], targets[number, : each.count] = where, each.targets
-    counts = torch.tensor([each.count for each in data], device=device)
-    is_real = torch.arange(most, device=device) < counts.unsqueeze(1)
-    return places, targets, None if all(each.count == most for each in data) else is_real
+    if (valid == valid[0]).all():
+        selection, _ = select(valid[0], targets.device)
+        if isinstance(selection, slice):
+            return selection, _copy(targets[:, selection].flatten(1, 2)), None
+    flat = valid.reshape(len(valid), -1)
+    counts = flat.sum(axis=1, keepdims=True)
+    most = int(counts.max())
+    places = torch.from_numpy(np.argsort(~flat, axis=1, kind="stable")[:, :most]).to(
+        targets.device
+    )  # valid ones first
+    members = torch.arange(len(valid), device=targets.device).unsqueeze(1)
+    found = targets.flatten(1, 2)[members, places]
+    if (counts == most).all():
+        return places, found, None
+    is_real = torch.from_numpy(np.arange(most) < counts).to(targets.device)
+    # What is not valid may be NaN, whose gradient is NaN even where its loss does not count.
+    found.masked_fill_(~is_real.view(is_real.shape + (1,) * (found.dim() - 2)), 0)
+    return places, found, is_real

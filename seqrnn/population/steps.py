@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from seqrnn.optimizers import is_elementwise
 
@@ -90,21 +93,43 @@ def _coupled(p: Tensor, g: Tensor, settings: Settings, is_decoupled: bool) -> Te
 
 
 def _adam(p: Tensor, g: Tensor, kept: Kept, scalars: Scalars, settings: Settings) -> None:
-    _adaptive(p, _coupled(p, g, settings, settings.flag("decoupled_weight_decay")), kept, settings)
+    _adaptive(p, g, kept, settings, settings.flag("decoupled_weight_decay"))
 
 
 def _adamw(p: Tensor, g: Tensor, kept: Kept, scalars: Scalars, settings: Settings) -> None:
-    _adaptive(p, _coupled(p, g, settings, True), kept, settings)
+    _adaptive(p, g, kept, settings, True)
 
 
-def _adaptive(p: Tensor, g: Tensor, kept: Kept, settings: Settings) -> None:
-    """Takes the step of Adam, without weight decay."""
+def _adaptive(p: Tensor, g: Tensor, kept: Kept, settings: Settings, is_decoupled: bool) -> None:
+    """Takes the step of Adam or AdamW."""
+    if p.device.type == "cpu":
+        _fused(p, g, kept, settings, adamw if is_decoupled else adam)
+        return
+    g = _coupled(p, g, settings, is_decoupled)
     mean, square = _moments(g, kept, settings)
     bias1, bias2 = (1 - settings.rows("betas", index) ** settings.numbers for index in (0, 1))
     if "max_exp_avg_sq" in kept:
         square = torch.maximum(kept["max_exp_avg_sq"], square, out=kept["max_exp_avg_sq"])
     below = square.sqrt().div_(settings.column(np.sqrt(bias2))).add_(settings.column(settings.rows("eps")))
     p.sub_((mean / below).mul_(settings.column(settings.rates / bias1)))
+
+
+def _fused(p: Tensor, g: Tensor, kept: Kept, settings: Settings, step: Callable[..., None]) -> None:
+    """Takes the step of Adam or AdamW by torch's function for CPUs, which reads all numbers only once: of consecutive
+    members whose settings are equal at once."""
+    names = (("betas", 0), ("betas", 1), ("weight_decay", None), ("eps", None))
+    rows = [settings.rates, settings.numbers, *(settings.rows(*name) for name in names)]
+    changes = np.flatnonzero(np.any([row[1:] != row[:-1] for row in rows], axis=0)) + 1
+    values = [p, g, kept["exp_avg"], kept["exp_avg_sq"]]
+    largest = [kept["max_exp_avg_sq"]] if "max_exp_avg_sq" in kept else []
+    for begin, end in pairwise([0, *changes.tolist(), len(p)]):
+        rate, number, beta1, beta2, decay, eps = (float(row[begin]) for row in rows)
+        step(
+            *([each[begin:end]] for each in values), [each[begin:end] for each in largest],
+            [torch.tensor(number - 1)],  # which it counts up
+            fused=True, amsgrad=bool(largest), beta1=beta1, beta2=beta2, lr=rate, weight_decay=decay, eps=eps,
+            maximize=False,
+        )  # fmt: skip
 
 
 def _nadam(p: Tensor, g: Tensor, kept: Kept, scalars: Scalars, settings: Settings) -> None:

@@ -24,9 +24,8 @@ from seqrnn.tasks.protocol import Batch, Chunk
 AHEAD = 16384  # (timestep, stream) pairs that are read at a time, if a window has no more
 KEPT = 1024  # windows of a piece whose data is kept for when the piece is read again
 Flags = NDArray[np.bool_]
-Selection = (
-    slice | Tensor
-)  # of timesteps, if all targets of theirs are valid; else indices of (timestep, stream) pairs
+# Of timesteps, if all targets of theirs are valid; else indices of (timestep, stream) pairs.
+Selection = slice | Tensor
 
 
 @dataclass(slots=True)
@@ -94,6 +93,12 @@ class Piece:
                 self.windows[window] = found
         return found
 
+    def between(self, start: int, stop: int) -> Chunk:
+        """Returns timesteps ``start`` to ``stop``, flags on the CPU."""
+        at = slice(start - self.start, stop - self.start)
+        flags = torch.from_numpy(self.valid[at]), torch.from_numpy(self.starts[at])
+        return Chunk(self.inputs[at], self.targets[at], *flags)
+
     def _cut(self, window: Window) -> WindowData:
         begin, fresh, end = window.start - self.start, window.fresh - self.start, window.stop - self.start
         targets = self.targets[fresh:end]
@@ -159,10 +164,7 @@ class WindowReader:
 
     def chunk(self, batch: Batch, start: int, stop: int) -> Chunk:
         """Returns timesteps ``start`` to ``stop`` of a batch, with inputs and targets on the device."""
-        piece = self.piece(batch, start, stop)
-        at = slice(start - piece.start, stop - piece.start)
-        flags = torch.from_numpy(piece.valid[at]), torch.from_numpy(piece.starts[at])
-        return Chunk(piece.inputs[at], piece.targets[at], *flags)
+        return self.piece(batch, start, stop).between(start, stop)
 
     def piece(self, batch: Batch, start: int, stop: int) -> Piece:
         """Returns a piece of a batch that holds timesteps ``start`` to ``stop``."""

@@ -18,7 +18,7 @@ from seqrnn.models.network import Network
 from seqrnn.population import updates as population_updates
 from seqrnn.population.captured import CapturedWindows
 from seqrnn.population.joint import Carried, JointNetwork, joint_window
-from seqrnn.population.reading import joined
+from seqrnn.population.reading import JointReader
 from seqrnn.population.stack import Row, Stack
 from seqrnn.population.steps import rule_of
 from seqrnn.schedule import Window
@@ -90,8 +90,9 @@ def test_a_member_that_begins_a_batch_is_computed_with_one_that_continues() -> N
     def compute(numbers: list[int]) -> Any:
         form, sides = DataFormat(2, 2, classes=False), [(batches[n], windows[n]) for n in numbers]
         carried: list[Carried] = [{windows[n].start: carried_states[n]} for n in numbers]
-        data = joined([WindowReader(CPU64, form)(*side) for side in sides], windows[0])
-        window = joint_window([windows[n] for n in numbers], data, carried)
+        pieces = [WindowReader(CPU64, form).piece(batch, window.start, window.stop) for batch, window in sides]
+        own = [windows[n] for n in numbers]
+        window = joint_window(own, JointReader()(pieces, own), carried)
         return joint([copy.deepcopy(networks[n]) for n in numbers])(window)
 
     together = compute([0, 1, 2])
@@ -123,8 +124,8 @@ def test_a_cell_that_cannot_be_repeated_is_computed_as_usual(extra: Any, reason:
     calls.modules = network.modules
     for seed in range(10):
         batches = [random_batch(4, 2, seed=10 * seed + n, valid=1.0, starts=0.0) for n in range(2)]
-        data = [WindowReader(CPU64, DataFormat(2, 2, classes=False))(batch, side) for batch in batches]
-        window = joint_window([side] * 2, joined(data, side), [{}, {}])
+        pieces = [WindowReader(CPU64, DataFormat(2, 2, classes=False)).piece(batch, 0, 4) for batch in batches]
+        window = joint_window([side] * 2, JointReader()(pieces, [side] * 2), [{}, {}])
         found, expected = compute(window), usual(window)
         if reason is None:
             assert found.losses is not None
@@ -145,8 +146,8 @@ def test_windows_of_much_memory_are_computed_as_usual(monkeypatch: pytest.Monkey
     notes: list[str] = []
     compute, side = CapturedWindows(network, Recording(), notes.append), Window(0, 0, 8, 8)
     batch = random_batch(8, 2, valid=1.0, starts=0.0)
-    data = [WindowReader(CPU64, DataFormat(2, 2, classes=False))(batch, side)] * 2
-    window = joint_window([side] * 2, joined(data, side), [{}, {}])
+    pieces = [WindowReader(CPU64, DataFormat(2, 2, classes=False)).piece(batch, 0, 8)] * 2
+    window = joint_window([side] * 2, JointReader()(pieces, [side] * 2), [{}, {}])
     usual = network(window).losses
     assert usual is not None
     for _ in range(5):

@@ -16,6 +16,7 @@ from seqrnn.bounds import Count
 from seqrnn.checkpoints.signals import Signals
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
+from seqrnn.monitor import Pace
 from seqrnn.plots.helper import Helper
 from seqrnn.population import compatibility
 from seqrnn.population.members import Member, Turn, Turns
@@ -24,9 +25,6 @@ from seqrnn.sweeping.job import CarryOut
 
 WHERE = "hydra.launcher"
 MOST_NAMED = 5  # jobs that an error names
-# That a block of updates of all members takes, and an interruption waits at most. A block costs each member a turn, a
-# reading of its data and rows of metrics: with the tenth of a second of a single run, a quarter of the time.
-BLOCK_SECONDS = 1.0
 
 
 class PopulationSettings(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -93,16 +91,15 @@ class _Job:
     """A job that runs as a member of a population, from its beginning to its first updates.
 
     Args:
+        pace: of all members.
         carry_out: carries out the job, in a thread; it is given what the run takes from this process.
     """
 
-    def __init__(self, turns: Turns, carry_out: Callable[[Host], object]) -> None:
+    def __init__(self, turns: Turns, pace: Pace, carry_out: Callable[[Host], object]) -> None:
         self.member: Member | None = None
         self.signals = Signals()  # which are this process's; they are handed on to it
         self.turn = turns.start(
-            lambda turn: carry_out(
-                Host(lambda run: self._join(run, turn), lambda: self.signals, block_seconds=BLOCK_SECONDS)
-            )
+            lambda turn: carry_out(Host(lambda run: self._join(run, turn), lambda: self.signals, pace=lambda: pace))
         )
 
     def _join(self, components: Components, turn: Turn) -> Member:
@@ -152,7 +149,7 @@ class _Jobs:
         while self._waiting and len(self._running) < self._size and not is_ending:
             name = self._waiting.popleft()
             carry_out = partial(self._task.run, name, self._pictures)
-            self._running.append(_Job(self._turns, carry_out))
+            self._running.append(_Job(self._turns, self._population.pace, carry_out))
             self._drop_ended()
 
     def _hand_on(self, signals: Signals) -> None:

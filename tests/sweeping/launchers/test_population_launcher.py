@@ -14,7 +14,7 @@ import pytest
 from helpers import Finished, model_settings
 from safetensors.numpy import load_file
 
-from seqrnn.monitor import Monitor
+from seqrnn.monitor import Monitor, Pace
 from seqrnn.population import compatibility
 from seqrnn.population.updates import Population
 from seqrnn.rundir.reader import RunReader
@@ -62,11 +62,11 @@ def assert_same_runs(one: str, other: str) -> None:
 def test_members_leave_the_run_directories_that_they_leave_alone(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block_seconds: list[float] = []
+    paces: list[Pace] = []
 
     class Noting(Monitor):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
-            block_seconds.append(settings["block_seconds"])
+            paces.append(settings["pace"])
             super().__init__(*arguments, **settings)
 
     monkeypatch.setattr("seqrnn.api.Monitor", Noting)
@@ -76,8 +76,14 @@ def test_members_leave_the_run_directories_that_they_leave_alone(
     assert together.out.count("] finished") == 2
     assert command(*line, "hydra.sweep.dir=alone", "sweep.jobs=1").exit_code == 0
     assert_same_runs("together", "alone")
-    # What a block costs each member is paid less often.
-    assert block_seconds == [1.0, 1.0, 0.1, 0.1]
+    assert [pace.seconds for pace in paces] == [
+        1.0,
+        1.0,
+        0.1,
+        0.1,
+    ]  # what a block costs each member is paid less often
+    assert paces[0] is paces[1]  # so that their blocks have the same updates
+    assert paces[2] is not paces[3]
 
 
 @pytest.mark.long
