@@ -19,7 +19,7 @@ from seqrnn.losses import loss_of
 from seqrnn.models.network import Network
 from seqrnn.optimizers import light
 from seqrnn.schedule import WindowSampler
-from seqrnn.strategies.capture import NotCapturable
+from seqrnn.strategies.engine import NotCapturable
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.optimizer_step import CapturedStep
 from seqrnn.strategies.plain import Plain, WindowByWindow

@@ -14,8 +14,8 @@ from seqrnn.device import DeviceContext
 from seqrnn.losses import loss_of
 from seqrnn.optimizers import light
 from seqrnn.schedule import WindowSampler
-from seqrnn.strategies.capture import Engine
 from seqrnn.strategies.cuda_graph import CudaGraphs
+from seqrnn.strategies.engine import Engine
 from seqrnn.strategies.folded import Folded
 from seqrnn.strategies.plain import Plain, WindowByWindow
 from seqrnn.tasks.checks import DataFormat

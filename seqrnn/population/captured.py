@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from seqrnn.population.joint import Found, JointNetwork, JointWindow
-from seqrnn.strategies.capture import (
+from seqrnn.strategies.engine import (
     NOT_THE_SAME,
     Captured,
     Engine,
+    Explanations,
     Layouts,
     NotCapturable,
     are_equal,
     attributes_of,
-    note,
 )
 
 
@@ -52,7 +52,7 @@ class CapturedWindows:
     """
 
     def __init__(self, network: JointNetwork, engine: Engine, report: Callable[[str], None]) -> None:
-        self.network, self.engine, self._report = network, engine, report
+        self.network, self.engine, self._explain = network, engine, Explanations(report)
         self._windows: dict[Hashable, Repeated] = {}
         self._layouts = Layouts()
 
@@ -84,7 +84,7 @@ class CapturedWindows:
             captured = self.engine.capture(function)
         except NotCapturable as error:
             self._windows[layout] = Repeated(None, [], Found(None, [], ()))
-            self._report(note(str(error)))
+            self._explain(str(error))
             return self.network(window)
         self._windows[layout] = repeated = Repeated(captured, inputs, found[0])
         return repeated.found
@@ -100,7 +100,7 @@ class CapturedWindows:
             is_same = all(are_equal(self.engine, one, other) for one, other in pairs)
             if not is_same or attributes != attributes_of(self.network.modules):
                 repeated.compute = None
-                self._report(note(NOT_THE_SAME))
+                self._explain(NOT_THE_SAME)
         return usual
 
 

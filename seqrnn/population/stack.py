@@ -166,7 +166,8 @@ class Stack:
         if index is not None:
             weights, gradient = weights[index], gradient[index]
             kept = {key: value[index] for key, value in kept.items()}
-        most = max(1, STEP_AT_ONCE // weights.shape[1]) if weights.device.type == "cpu" else len(rows)
+        is_split = weights.device.type == "cpu" and not rows[0].rule.is_fused
+        most = max(1, STEP_AT_ONCE // weights.shape[1]) if is_split else len(rows)
         for begin in range(0, len(rows), most):
             part = slice(begin, begin + most)
             settings = self._settings_of(which[part])

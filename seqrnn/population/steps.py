@@ -21,6 +21,7 @@ from torch.optim.adamw import adamw
 
 from seqrnn.optimizers import is_elementwise
 
+FUSED_ON = ("cpu",)  # devices where torch's own function is faster; on a GPU it would be called for each member
 Rows = NDArray[np.float64]  # (N,): a number of each member
 Group = Mapping[str, Any]  # the settings of one of torch's parameter groups
 
@@ -102,7 +103,7 @@ def _adamw(p: Tensor, g: Tensor, kept: Kept, scalars: Scalars, settings: Setting
 
 def _adaptive(p: Tensor, g: Tensor, kept: Kept, settings: Settings, is_decoupled: bool) -> None:
     """Takes the step of Adam or AdamW."""
-    if p.device.type == "cpu":
+    if p.device.type in FUSED_ON:
         _fused(p, g, kept, settings, adamw if is_decoupled else adam)
         return
     g = _coupled(p, g, settings, is_decoupled)
@@ -192,6 +193,7 @@ class Rule:
         flags: settings that must be the same, as true or false, for all members.
         scalars: single numbers that it remembers, and their first values.
         fixed: settings that must have this value.
+        is_fused: whether its step on a CPU keeps no intermediate results.
     """
 
     optimizer: type[Optimizer]
@@ -201,6 +203,7 @@ class Rule:
     scalars: Mapping[str, float] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     is_counted: bool = True
+    is_fused: bool = False
 
     def remembered(self, group: Group) -> list[str]:
         """Returns the names of what it remembers with the settings of a parameter group."""
@@ -222,8 +225,8 @@ RULES = (
         fixed={"dampening": 0},
         is_counted=False,
     ),
-    Rule(torch.optim.Adam, _adam, {**_MOMENTS, "max_exp_avg_sq": "amsgrad"}, ("amsgrad", *_DECOUPLED)),
-    Rule(torch.optim.AdamW, _adamw, {**_MOMENTS, "max_exp_avg_sq": "amsgrad"}, ("amsgrad",)),
+    Rule(torch.optim.Adam, _adam, {**_MOMENTS, "max_exp_avg_sq": "amsgrad"}, ("amsgrad", *_DECOUPLED), is_fused=True),
+    Rule(torch.optim.AdamW, _adamw, {**_MOMENTS, "max_exp_avg_sq": "amsgrad"}, ("amsgrad",), is_fused=True),
     Rule(torch.optim.NAdam, _nadam, _MOMENTS, _DECOUPLED, scalars={"mu_product": 1.0}),
     Rule(torch.optim.RAdam, _radam, _MOMENTS, _DECOUPLED),
     Rule(

@@ -8,63 +8,28 @@ captures on a CPU, and ``seqrnn.strategies.cuda_graph`` on an NVIDIA GPU.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence, Sized
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.schedule import Window
-
-WARM_UP = 2  # updates of a layout that are computed as usual before one is captured
-MOST_LAYOUTS = 16  # that are captured; each holds memory
-MOST_COUNTED = 1024  # layouts that are counted
-ALIGNMENT = 64  # bytes: torch's own, on which the rounding of matrix products may depend
-
-
-NOT_THE_SAME = (
-    "repeating the operations of one is not the same, as the network keeps something in Python or outside of torch"
+from seqrnn.strategies.engine import (
+    ALIGNMENT,
+    NOT_THE_SAME,
+    Captured,
+    Engine,
+    Explanations,
+    Layouts,
+    NotCapturable,
+    are_equal,
+    attributes_of,
 )
-
-
-class NotCapturable(Exception):
-    """A function that cannot be captured; the message is the reason."""
-
-
-class Captured(Protocol):
-    """A captured function: a call computes it once more, and writes to the same ``results``."""
-
-    results: Sequence[Tensor]
-
-    def __call__(self) -> None: ...
-
-
-class Engine(Protocol):
-    """A way to capture functions.
-
-    Args:
-        exact: whether what is repeated gives the same bits.
-        captures_steps: whether it captures the steps of optimizers too.
-    """
-
-    exact: bool
-    captures_steps: bool
-
-    def warm_up(self) -> AbstractContextManager[object]:
-        """Returns a context in which a function is computed as usual before it is captured."""
-
-    def capture(self, function: Callable[[], Sequence[Tensor]]) -> Captured:
-        """Computes a function of no arguments once, and returns what repeats it.
-
-        Raises:
-            NotCapturable: it cannot be repeated.
-        """
 
 
 class WindowInput(Protocol):
@@ -143,8 +108,8 @@ class CapturedUpdates:
         gather: Callable[[int], Tensor | None],
         report: Callable[[str], None],
     ) -> None:
-        self.engine, self.gradients, self.gather, self._report = engine, gradients, gather, report
-        self._reported: set[str] = set()
+        self.engine, self.gradients, self.gather = engine, gradients, gather
+        self._explain = Explanations(report)
         self._modules = list(network.modules())
         self.parameters, self.buffers = list(network.parameters()), list(network.buffers())
         self._updates: dict[Hashable, Update] = {}
@@ -300,12 +265,6 @@ class CapturedUpdates:
                 self._explain(NOT_THE_SAME)
         return figures, targets
 
-    def _explain(self, reason: str) -> None:
-        """Reports why updates are computed as usual."""
-        if reason not in self._reported:
-            self._reported.add(reason)
-            self._report(note(reason))
-
     def _outcome(self) -> list[Tensor]:
         """Returns gradients, carried states and buffers."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -337,50 +296,6 @@ class CapturedUpdates:
     def _last_origin(inputs: Sequence[WindowInput]) -> int:
         """Returns the timestep from which those of the last batch of an update are counted."""
         return 0 if any(each.begins_batch for each in inputs) else inputs[0].start
-
-
-class Layouts:
-    """Counts how often each layout has been seen."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[Hashable] = Counter()
-
-    def is_due(self, layout: Hashable, captured: int) -> bool:
-        """Returns whether what has this layout is to be captured now.
-
-        Args:
-            captured: how many layouts have been captured.
-        """
-        if captured >= MOST_LAYOUTS:
-            return False
-        if len(self._seen) >= MOST_COUNTED:
-            self._seen.clear()
-        self._seen[layout] += 1
-        return self._seen[layout] > WARM_UP
-
-
-def attributes_of(modules: Iterable[nn.Module]) -> list[tuple[int, str, object]]:
-    """Returns what modules hold in Python: numbers and texts, and the lengths of containers."""
-    found: list[tuple[int, str, object]] = []
-    for number, module in enumerate(modules):
-        for name, value in vars(module).items():
-            if isinstance(value, bool | int | float | complex | str):
-                found.append((number, name, value))
-            elif isinstance(value, Sized) and not isinstance(value, Tensor):
-                found.append((number, name, len(value)))
-    return found
-
-
-def are_equal(engine: Engine, found: Tensor, usual: Tensor) -> bool:
-    """Returns whether a repetition has given what the usual computation gives, as exactly as the engine promises."""
-    if engine.exact:
-        return torch.equal(found, usual)
-    return found.shape == usual.shape and torch.allclose(found.float(), usual.float(), rtol=1e-2, atol=1e-4)
-
-
-def note(reason: str) -> str:
-    """Returns the line that says why updates are computed as usual."""
-    return f"note: some updates are not captured (capture=true): {reason}"
 
 
 def timesteps_layout(window: Window, origin: int) -> Hashable:

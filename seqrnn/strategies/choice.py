@@ -13,8 +13,8 @@ from seqrnn.losses import KNOWN, Loss
 from seqrnn.models.network import Network
 from seqrnn.optimizers import Ridge
 from seqrnn.schedule import Schedule, distinct
-from seqrnn.strategies.capture import Engine
 from seqrnn.strategies.cuda_graph import CudaGraphs
+from seqrnn.strategies.engine import Engine
 from seqrnn.strategies.folded import Folded, obstacle_to_folding
 from seqrnn.strategies.influence import check_memory
 from seqrnn.strategies.plain import Gradients, Plain, WindowByWindow
@@ -79,9 +79,9 @@ def engine_for(components: Components) -> Engine | None:
         return None
     dtype = context.autocast or context.dtype
     compiled = components.network.compiled_recurrence(context.device, dtype, schedule.streams, gradients=True)
-    return (
-        None if compiled is not None else engine_on(context.device)
-    )  # torch does not see what compiled code computes
+    if compiled is not None:
+        return None  # torch does not see what compiled code computes
+    return engine_on(context.device)
 
 
 def engine_on(device: torch.device) -> Engine:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqrnn.strategies.capture import Captured, NotCapturable
+from seqrnn.strategies.engine import Captured, NotCapturable
 
 
 @dataclass

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from seqrnn.models.network import Network
 from seqrnn.optimizers import is_elementwise
 from seqrnn.strategies import strategy_state
-from seqrnn.strategies.capture import ALIGNMENT, WARM_UP, Captured, Engine, NotCapturable
+from seqrnn.strategies.engine import ALIGNMENT, WARM_UP, Captured, Engine, NotCapturable
 from seqrnn.strategies.strategy_state import ParameterState
 
 # Numbers of a network up to which all its parameters are stepped as one. Beyond, a step is mostly arithmetic, which

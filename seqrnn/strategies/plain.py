@@ -19,7 +19,8 @@ from seqrnn.models.protocol import State
 from seqrnn.models.unroll import unroll_between
 from seqrnn.schedule import Schedule, Window, split_updates
 from seqrnn.strategies import strategy_state
-from seqrnn.strategies.capture import CapturedUpdates, Engine, timesteps_layout
+from seqrnn.strategies.capture import CapturedUpdates, timesteps_layout
+from seqrnn.strategies.engine import Engine
 from seqrnn.strategies.optimizer_step import OptimizerStep, ParameterStep, optimizer_step
 from seqrnn.strategies.protocol import Numbers, UpdateStats, WindowRanges
 from seqrnn.strategies.reading import WindowData, WindowReader, selected

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqrnn.strategies.capture import NotCapturable
+from seqrnn.strategies.engine import NotCapturable
 
 MOST_BYTES = 2**23  # of the tensors of a recording: beyond, the time goes into arithmetic
 # Operations that make a tensor of constant values, whatever the values of the tensors that they are given.

@@ -158,6 +158,19 @@ def test_windows_of_much_memory_are_computed_as_usual(monkeypatch: pytest.Monkey
     assert "not be faster" in notes[0]
 
 
+def test_a_reason_that_holds_for_several_layouts_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqrnn.strategies.replay.MOST_BYTES", 1000)
+    network = joint([make_network("gru", seed=seed, kernel="torch") for seed in range(2)])
+    notes: list[str] = []
+    compute, batch = CapturedWindows(network, Recording(), notes.append), random_batch(8, 2, valid=1.0, starts=0.0)
+    pieces = [WindowReader(CPU64, DataFormat(2, 2, classes=False)).piece(batch, 0, 8)] * 2
+    for stop in (4, 8):
+        sides = [Window(0, 0, stop, stop)] * 2
+        for _ in range(4):
+            compute(joint_window(sides, JointReader()(pieces, sides), [{}, {}]))
+    assert len(notes) == 1
+
+
 def test_recording_takes_what_is_made_in_the_shape_of_a_tensor_that_was_not_written() -> None:
     source = torch.arange(3.0)
 

@@ -15,7 +15,7 @@ from helpers import CPU64, StubTask, make_network, make_schedule, plain, random_
 from seqrnn.components import Components
 from seqrnn.losses import loss_of
 from seqrnn.models.network import Network
-from seqrnn.population import recurrences, stack
+from seqrnn.population import recurrences, stack, steps
 from seqrnn.population.members import Member, Turn, Turns
 from seqrnn.population.updates import Population
 from seqrnn.schedule import WindowSampler
@@ -134,6 +134,12 @@ def test_each_optimizer_makes_the_steps_of_torch(
 @pytest.mark.parametrize("model", ["gru", "lstm", "elman", "esn", "tcn"])
 def test_cells_get_the_gradients_that_they_get_alone(model: str) -> None:
     check(Runs(model, "adam", window=6, stride=3, update_every=6), 5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "amsgrad", "adamw"])
+def test_adams_step_as_on_a_gpu_is_that_of_torch(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "FUSED_ON", ())
+    check(Runs("rnn", optimizer, window=4, stride=4), 9)
 
 
 def test_an_lstm_of_many_streams_is_computed_by_torchs_own_layer() -> None:
