@@ -103,7 +103,7 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
         return {**task.metrics(outputs, targets), "loss": losses.mean(dtype=torch.float64).item()}
 
-    times, share_time = _times(predictions)
+    times, share_time = evaluation.times_of(predictions)
     in_units = hasattr(task, "judged")  # where the loss is not that of the network's outputs
     return Judged(
         times,
@@ -114,19 +114,9 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         task.metrics if in_units else with_loss,
         headline_of(task),
         task.kind,
-        outputs.shape[1] if in_units and outputs.ndim == 3 else 1,
+        evaluation.horizon_of(outputs, task),
         share_time,
     )
-
-
-def _times(predictions: Predictions) -> tuple[Array, bool]:
-    """Returns when each timestep that counts is (N',), and whether times of different sequences can be compared; of a
-    task without times, which timestep of its sequence it is."""
-    times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
-    if times:
-        share_time = all(getattr(batch, "share_time", False) for batch in predictions.batches)
-        return np.concatenate(times, axis=1)[predictions.valid], share_time
-    return np.nonzero(predictions.valid)[0], False
 
 
 def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
