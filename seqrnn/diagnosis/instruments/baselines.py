@@ -149,6 +149,15 @@ def beats_a_constant(result: Baselines) -> bool:
     )
 
 
+def what_is_learned(ratio: Interval, beats_a_constant: bool) -> str:
+    """Returns how much a network with nearly the loss of the best trivial predictor, or a higher one, has learned."""
+    if beats_a_constant:
+        if ratio.low <= 1 <= ratio.high:
+            return "about as much as a trivial predictor knows, or less"
+        return f"{'less' if ratio.low > 1 else 'hardly more'} than a trivial predictor knows"
+    return "next to nothing" if ratio.high < 1 else "nothing"
+
+
 def nothing_learned(result: Baselines) -> Iterator[Finding]:
     gain = result.metric_gain
     if result.ratio is None or result.ratio.low < NOTHING or (gain is not None and gain.low > 0):
@@ -156,10 +165,9 @@ def nothing_learned(result: Baselines) -> Iterator[Finding]:
     evidence = [Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)]
     if gain is not None:
         evidence.append(Evidence(quantity="accuracy above that of trivial predictors", interval=gain))
-    learned = "less than a trivial predictor knows" if beats_a_constant(result) else "nothing"
     yield Finding(
         name="nothing_learned",
-        title=f"It has learned {learned}",
+        title=f"It has learned {what_is_learned(result.ratio, beats_a_constant(result))}",
         description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial predictor.",
         evidence=evidence,
         remedies=[],
