@@ -43,6 +43,7 @@ class Judged:
         horizon: steps of a forecast.
         share_time: whether equal times of different sequences are the same time, as dates are.
         notes: lines for the user.
+        units: by which errors of each target are divided, where they are averaged over targets.
     """
 
     times: Array
@@ -56,6 +57,7 @@ class Judged:
     horizon: int = 1
     share_time: bool = False
     notes: tuple[str, ...] = ()
+    units: Array | float = 1.0
 
 
 def judge(run: TrainedRun, files: Sequence[Path] = ()) -> Judged:
@@ -116,6 +118,7 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         task.kind,
         evaluation.horizon_of(outputs, task),
         share_time,
+        units=getattr(task, "units", 1.0) if in_units else 1.0,
     )
 
 
@@ -169,6 +172,7 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         preprocessing.horizon,
         all(sequence.times is not None for sequence in data.sequences),
         tuple(comparison.notes),
+        comparison.units,
     )
 
 
