@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import StubTask, make_task
-from numpy.typing import NDArray
-from runs import Linear, by_hand
+from runs import Dated, Linear, by_hand
 from torch import nn
 
 from seqrnn import evaluation
@@ -21,7 +20,7 @@ from seqrnn.diagnosis.instruments import baselines
 from seqrnn.diagnosis.instruments.baselines import Baselines
 from seqrnn.diagnosis.trained_run import TrainedRun
 from seqrnn.rundir.strict_json import to_json
-from seqrnn.tasks.protocol import Stored, stored
+from seqrnn.tasks.protocol import stored
 
 
 def constant(value: float, inputs: int = 1, outputs: int = 1) -> tuple[Linear, nn.Linear]:
@@ -99,16 +98,6 @@ def test_the_interval_is_as_wide_as_sequences_differ() -> None:
     assert narrow.ratio is not None
     assert wide.ratio.high - wide.ratio.low > 8 * (narrow.ratio.high - narrow.ratio.low)
     assert wide.independent == "40 sequences"
-
-
-class Dated(Stored):
-    """A batch whose timesteps have dates, on which all of its sequences are."""
-
-    share_time = True
-
-    @property
-    def times(self) -> NDArray[np.int64]:
-        return np.repeat(np.arange(self.timesteps)[:, None], self.streams, axis=1)
 
 
 def test_sequences_that_share_their_dates_depend_on_each_other() -> None:
