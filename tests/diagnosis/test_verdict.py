@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from seqrnn.diagnosis import verdict
-from seqrnn.diagnosis.diagnosis import Cause, TriedRemedy
+from seqrnn.diagnosis import report, verdict
+from seqrnn.diagnosis.diagnosis import Cause, Diagnosis, TriedRemedy
 from seqrnn.diagnosis.findings import findings_of
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
 from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines, what_is_learned
@@ -366,3 +366,17 @@ def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None
     found, followed = verdict.judge(Examination({"losses": losses}, {}), run, 0.0)
     assert found.command == "{'task.loss': 'l1'}"
     assert [one.change for one in followed] == [{"task.loss": "l1"}]
+
+
+def test_a_cause_of_which_no_remedy_was_tried_is_named_as_not_confirmed() -> None:
+    untried = Cause(finding=measured("vanishing", "gated cell"), tried=[])
+    made = verdict.Verdict(
+        headline="It has learned a part.", solved=False, loss_ratio=None, causes=[untried], notes=[],
+        other_trials=[tried(trial("longer training", 0.5))], advice=None, command=None, trials_note="Trials.",
+        no_advice="longer training was not repeated.",
+    )  # fmt: skip
+    assert "1. **vanishing.** vanishing\n    - not confirmed: no remedy for it was tried" in report.summary(made)
+    nothing = made.model_copy(update={"other_trials": []})  # the headline says that nothing was tried
+    assert "not confirmed" not in report.summary(nothing)
+    page = Diagnosis(task="t", model="m", schedule={}, level=0.95, seconds=1.0, verdict=made, results={}, missing={})
+    assert "No line to run next was found. longer training was not repeated." in report.to_markdown(page)
