@@ -136,6 +136,21 @@ def judged(predictions: Predictions, task: Task) -> tuple[NDArray[Any], NDArray[
     return found
 
 
+def horizon_of(outputs: NDArray[Any], task: Task) -> int:
+    """Returns how many timesteps each of the outputs predicts that ``judged`` has returned for a task."""
+    return outputs.shape[1] if hasattr(task, "judged") and outputs.ndim == 3 else 1
+
+
+def times_of(predictions: Predictions) -> tuple[NDArray[Any], bool]:
+    """Returns when each valid timestep is (N',), and whether times of different sequences can be compared; of a task
+    without times, which timestep of its sequence it is."""
+    times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
+    if times:
+        share_time = all(getattr(batch, "share_time", False) for batch in predictions.batches)
+        return np.concatenate(times, axis=1)[predictions.valid], share_time
+    return np.nonzero(predictions.valid)[0], False
+
+
 def score_baselines(predictions: Predictions, task: Task, loss: Loss) -> dict[str, dict[str, float]]:
     """Returns the same scores of the task's trivial predictors, by their names, on the same sequences."""
     return {name: score(made, task, loss) for name, made in predict_baselines(predictions, task)}

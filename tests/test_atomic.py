@@ -91,6 +91,23 @@ def test_a_killed_process_leaves_the_old_file_and_what_it_leaves_is_removed_late
     assert names(path.parent) == [".lock", "notes.tmp.txt", "weights.npz"]
 
 
+def test_only_what_no_other_process_may_be_writing_is_removed_from_a_directory(path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with replacing(path.with_name("killed.png")) as temporary:
+            temporary.write_text("half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    running = path.with_name(f"{atomic.PREFIX}00000000-{os.getpid()}-0123abcd-{path.name}")
+    running.touch()  # on another machine, so that it is not known whether it runs
+    with replacing(path.with_name("diagnosis.png")) as picture:
+        picture.write_text("drawn by a process that runs")
+        remove_unfinished(path.parent, ["diagnosis.json"])
+        assert names(path.parent) == sorted([running.name, picture.name, path.name])
+    remove_unfinished(path.parent, [path.name])
+    assert names(path.parent) == ["diagnosis.png", path.name]
+
+
 def test_a_link_is_replaced_and_what_it_leads_to_stays(path: Path) -> None:
     link = path.with_name("link.npz")
     link.symlink_to(path)

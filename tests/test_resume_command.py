@@ -18,6 +18,7 @@ from mnist_files import write_mnist
 from seqrnn.checkpoints import file
 from seqrnn.checkpoints.identity import CHANGEABLE, identity
 from seqrnn.keys import flattened
+from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.reader import RunReader
 
 Command = Callable[..., Finished]
@@ -319,6 +320,18 @@ def test_nothing_is_written_through_a_link_that_was_left(command: Command) -> No
         assert Path("mine").read_text() == "precious"
         path.unlink()
         Path("kept").rename(path)
+
+
+def test_a_run_that_is_resumed_leaves_alone_what_a_diagnosis_is_writing(command: Command) -> None:
+    command(*RUN, "schedule.epochs=4")
+    unfinished()
+    left = Path("run") / ".tmp-00000000-7-0123abcd-summary.json"
+    left.touch()  # by a training on another machine, which does not run any more: this one has its lock
+    with replacing(Path("run") / "diagnosis.png") as picture:
+        picture.write_text("as far as it is drawn")
+        assert command("resume=run").exit_code == 0
+    assert (Path("run") / "diagnosis.png").read_text() == "as far as it is drawn"
+    assert not left.exists()
 
 
 def test_a_new_run_starts_from_the_weights_of_another(command: Command, tmp_path: Path) -> None:

@@ -128,5 +128,5 @@ def _losses(judged: Judged) -> NDArray[np.float64]:
     """Returns whether each prediction is wrong, or how far off it is, (N',)."""
     if judged.kind == "classification":
         return np.asarray(judged.network.argmax(axis=1) != judged.targets, np.float64)
-    error = judged.network.astype(np.float64) - judged.targets
+    error = (judged.network.astype(np.float64) - judged.targets) / judged.units
     return known_mean(np.square(error).reshape(len(error), -1), 1)  # of the values that are known

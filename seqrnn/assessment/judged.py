@@ -43,6 +43,7 @@ class Judged:
         horizon: steps of a forecast.
         share_time: whether equal times of different sequences are the same time, as dates are.
         notes: lines for the user.
+        units: by which errors of each target are divided, where they are averaged over targets.
     """
 
     times: Array
@@ -56,6 +57,7 @@ class Judged:
     horizon: int = 1
     share_time: bool = False
     notes: tuple[str, ...] = ()
+    units: Array | float = 1.0
 
 
 def judge(run: TrainedRun, files: Sequence[Path] = ()) -> Judged:
@@ -103,7 +105,7 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         losses = loss(torch.from_numpy(outputs), torch.from_numpy(targets))
         return {**task.metrics(outputs, targets), "loss": losses.mean(dtype=torch.float64).item()}
 
-    times, share_time = _times(predictions)
+    times, share_time = evaluation.times_of(predictions)
     in_units = hasattr(task, "judged")  # where the loss is not that of the network's outputs
     return Judged(
         times,
@@ -114,19 +116,10 @@ def _of_predictions(run: TrainedRun, predictions: Predictions) -> Judged:
         task.metrics if in_units else with_loss,
         headline_of(task),
         task.kind,
-        outputs.shape[1] if in_units and outputs.ndim == 3 else 1,
+        evaluation.horizon_of(outputs, task),
         share_time,
+        units=getattr(task, "units", 1.0) if in_units else 1.0,
     )
-
-
-def _times(predictions: Predictions) -> tuple[Array, bool]:
-    """Returns when each timestep that counts is (N',), and whether times of different sequences can be compared; of a
-    task without times, which timestep of its sequence it is."""
-    times = [batch.times for batch in predictions.batches if hasattr(batch, "times")]
-    if times:
-        share_time = all(getattr(batch, "share_time", False) for batch in predictions.batches)
-        return np.concatenate(times, axis=1)[predictions.valid], share_time
-    return np.nonzero(predictions.valid)[0], False
 
 
 def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
@@ -179,6 +172,7 @@ def _of_tables(run: TrainedRun, files: Sequence[Path]) -> Judged:
         preprocessing.horizon,
         all(sequence.times is not None for sequence in data.sequences),
         tuple(comparison.notes),
+        comparison.units,
     )
 
 

@@ -65,6 +65,7 @@ class Verdict(Record):
         advice: the best combination of remedies, if any helped.
         command: the command line that follows the advice.
         trials_note: how the trials were made, or why they were not.
+        no_advice: why there is no advice although trials were made; empty where there is, or where none were.
     """
 
     headline: str
@@ -76,6 +77,7 @@ class Verdict(Record):
     advice: TriedRemedy | None
     command: str | None
     trials_note: str
+    no_advice: str = ""
 
 
 class Diagnosis(Record):

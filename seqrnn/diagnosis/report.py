@@ -22,11 +22,15 @@ def summary(verdict: Verdict) -> str:
 def _summary(verdict: Verdict) -> Iterator[str]:
     yield verdict.headline
     yield ""
+    tried = {one.remedy: one for cause in verdict.causes for one in cause.tried}
+    tried |= {one.remedy: one for one in verdict.other_trials}
     for place, cause in enumerate(verdict.causes, 1):
         yield f"{place}. **{cause.finding.title}.** {cause.finding.description}"
         yield from _evidence(cause.finding)
         if cause.tried:
             yield f"    - {_best(cause.tried)}"
+        elif tried and cause.finding.effect is None:
+            yield "    - not confirmed: no remedy for it was tried"
     if verdict.notes:
         yield ""
         yield "Other observations, and no reason to change anything:" if verdict.solved else "Other observations:"
@@ -34,8 +38,6 @@ def _summary(verdict: Verdict) -> Iterator[str]:
         for finding in verdict.notes:
             yield f"- **{finding.title}.** {finding.description}"
             yield from _evidence(finding)
-    tried = {one.remedy: one for cause in verdict.causes for one in cause.tried}
-    tried |= {one.remedy: one for one in verdict.other_trials}
     if tried:
         yield ""
         yield "| tried | loss × | |"
@@ -112,6 +114,9 @@ def _page(diagnosis: Diagnosis) -> Iterator[str]:
             yield reminder
             yield ""
         yield trial_of_advice(verdict.advice)
+        yield ""
+    elif verdict.no_advice:
+        yield f"No line to run next was found. {verdict.no_advice}"
         yield ""
     yield f"Brackets hold {diagnosis.level:.0%} confidence intervals. {verdict.trials_note}"
     yield ""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -80,6 +80,8 @@ class Search:
         results: the trials of remedies, by name.
         untried: remedies for which the time was over, or that cost too much, each with the reason.
         best: what is recommended; None if nothing helps.
+        faded: names of those that helped at a part of the length, and not at the greater one that is given, which
+            ``results`` then are of.
     """
 
     run: TrainedRun
@@ -89,6 +91,7 @@ class Search:
     results: dict[str, Trial] = field(default_factory=dict)
     untried: dict[str, str] = field(default_factory=dict)
     best: Trial | None = None
+    faded: dict[str, float] = field(default_factory=dict)
     suspects: frozenset[str] = frozenset()
     memorised: bool = False
     worth: float = WORTH
@@ -239,7 +242,9 @@ class Search:
         known = [*trained, *([self.best] if self.best else [])]
         helpful = [one for one in known if one.helps]
         likely = [one for one in known if one.effect.value < self.worth]
-        self.best = min(helpful or likely, key=_for_its_cost, default=None)  # more time is added later
+        certain = [one for one in helpful if one in likely]
+        # What helps by too little to be recommended takes the place of nothing else.
+        self.best = min(certain or likely or helpful, key=_for_its_cost, default=None)  # more time is added later
 
     def _promising(self, first: Screened) -> float:
         """Returns the effect of a first trial below which it is repeated on other seeds: a single one does not refute
@@ -288,8 +293,9 @@ class Search:
         if self.best is None:
             return
         singles = sorted((one for one in self.results.values() if one.helps), key=lambda one: one.effect.value)
-        rivals = [self.best, *(one for one in singles if one.name != self.best.name)][:RIVALS]
-        part = self.best.part
+        best = self.best
+        rivals = [best, *(one for one in singles if one.name != best.name)][:RIVALS]
+        part = best.part
         while part < 1:
             part = min(1.0, 2 * part)
 
@@ -307,10 +313,13 @@ class Search:
             count = next((seeds for seeds in (CONFIRMED, 2) if seeds * each < SPARE * trials.budget.remaining / 2), 1)
             found = self._measure([(one.name, one.change, one.length) for one in rivals], part, count)
             rivals = sorted((one for one in found if one.effect.value < self.worth), key=lambda one: one.effect.value)
-            if (preferred := _preferred(rivals)) is None:
-                self.best = replace(self.best, effect=found[0].effect, part=part, seeds=count) if found else None
+            if not rivals:
+                faded = {one.name: one for one in found}
+                self.faded |= dict.fromkeys(faded, part)
+                self.results |= {name: one for name, one in faded.items() if name in self.results}
+                self.best = faded.get(best.name, best)
                 return
-            self.best = preferred
+            self.best = best = _preferred(rivals)
 
     def _stretch(self, remedies: dict[str, Remedy]) -> None:
         """Makes a training that became better by being longer, or shorter, still longer, or shorter."""
@@ -368,11 +377,11 @@ def _for_its_cost(trial: Trial) -> float:
     return trial.effect.value * math.sqrt(max(1.0, trial.cost))
 
 
-def _preferred(trials: Sequence[Trial]) -> Trial | None:
+def _preferred(trials: Sequence[Trial]) -> Trial:
     """Returns the trial with the best effect; of those that are nearly as good, one that costs clearly less."""
-    least = min((one.effect.value for one in trials), default=0.0)
+    least = min(one.effect.value for one in trials)
     near = [one for one in trials if WORTH * one.effect.value <= least]
-    return min(near, key=lambda one: (round(math.log2(max(one.cost, 1e-3))), one.effect.value), default=None)
+    return min(near, key=lambda one: (round(math.log2(max(one.cost, 1e-3))), one.effect.value))
 
 
 def _changes_only_what(trial: Trial, best: Trial) -> bool:

@@ -150,7 +150,9 @@ def diagnose(
         if reminder := report.config_reminder(verdict):
             console.print(reminder, soft_wrap=True, markup=False, highlight=False)
     elif seconds and not verdict.solved and verdict.trials_note != NOTHING_TO_TRY:
-        console.print("\nNo line to run next was found. With more time, more is measured and tried:")
+        reason = f"{verdict.no_advice} " if verdict.no_advice else ""
+        text = f"\nNo line to run next was found. {reason}With more time, more is measured and tried:"
+        console.print(text, markup=False, highlight=False)
         command = printable(_command(directory, plugins, "--seconds", f"{MORE * seconds:g}"))
         console.print(command, soft_wrap=True, markup=False, highlight=False, style="bold")
     path = printable(str(directory / "diagnosis.md"))

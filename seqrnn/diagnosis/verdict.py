@@ -15,7 +15,7 @@ from seqrnn.diagnosis.command_line import command, lengthened, overrides_of
 from seqrnn.diagnosis.diagnosis import NOTHING_TO_TRY, Cause, TriedRemedy, Verdict
 from seqrnn.diagnosis.findings import findings_of, floor_of, has_learned, has_learned_by_heart, is_solved
 from seqrnn.diagnosis.instrument import Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baselines, beats_a_constant
+from seqrnn.diagnosis.instruments.baselines import Baselines, beats_a_constant, what_is_learned
 from seqrnn.diagnosis.instruments.losses import Losses, as_trial
 from seqrnn.diagnosis.instruments.rates import Rates
 from seqrnn.diagnosis.intervals import number, part_of_length, percent
@@ -101,7 +101,7 @@ def judge(
         best = as_trial(losses)  # judged by another measure than the search
     baselines = found.get(Baselines)
     verdict = Verdict(
-        headline=_headline(found, solved, causes, run),
+        headline=_headline(found, solved, causes, run, was_tried=bool(results)),
         solved=solved,
         loss_ratio=baselines.ratio if baselines else None,
         causes=causes,
@@ -110,6 +110,7 @@ def judge(
         advice=_tried(best, run) if best else None,
         command=command(lengthened(best.change, best.length, run), run) if best else None,
         trials_note=_note(search, solved, seconds, bool(remedies)),
+        no_advice="" if best or solved else _why_no_advice(search),
     )
     singles = sorted(
         (
@@ -162,6 +163,24 @@ def _note(search: Search, solved: bool, seconds: float, has_remedies: bool) -> s
     if search.untried:
         note += f" Not tried: {', '.join(f'{name} ({reason})' for name, reason in search.untried.items())}."
     return note
+
+
+def _why_no_advice(search: Search) -> str:
+    """Returns in a sentence why nothing that was tried is recommended; nothing where nothing was tried."""
+    results, least = search.results, f"{search.worth:g}"
+    if not results:
+        return ""
+    if search.faded:
+        name, part = next(iter(search.faded.items()))
+        return f"{name} helped at a smaller part of the length, and does not at {part_of_length(part)}."
+    best = min(results.values(), key=lambda trial: trial.effect.value)
+    if best.effect.value < search.worth and best.seeds == 1:
+        return f"{best.name} lowered the loss in one trial, and was not repeated on other seeds."
+    if best.effect.value < search.worth:
+        return f"{best.name} lowered the loss by seeds that differ too much to be certain."
+    if best.helps:
+        return f"{best.name} helps, but leaves more than {least} of the loss, which is too little to be recommended."
+    return f"Nothing that was tried brought the loss below {least} of what it was."
 
 
 def _causes(
@@ -289,10 +308,9 @@ def _tried(trial: Trial, run: TrainedRun) -> TriedRemedy:
     )
 
 
-def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: TrainedRun) -> str:
-    baselines = found.get(Baselines)
+def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: TrainedRun, *, was_tried: bool) -> str:
+    baselines, then = found.get(Baselines), _transition(causes, was_tried)
     if baselines is None or baselines.ratio is None:
-        then = "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
         return f"{_scores_of_summary(run)}{then}"
     loss = f"its loss is {baselines.ratio} of that of {baselines.best}, the best trivial predictor"
     if not math.isfinite(baselines.ratio.value):
@@ -304,7 +322,7 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: Tr
         )
     if solved:
         return f"Nothing is wrong: it has learned the task; {loss}."
-    then = " What holds it back, the largest cause first:" if causes else " No cause was found with confidence."
+    then = f" {then}"
     if is_solved(found):
         return f"It has learned the task, and could do better: {loss}.{then}"
     gain = baselines.metric_gain
@@ -315,13 +333,22 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: Tr
         )
     if has_learned_by_heart(found):
         return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
-    if not has_learned(found) and beats_a_constant(baselines):
-        return f"It has learned less than a trivial predictor knows: {loss}.{then}"
     if not has_learned(found):
-        return f"It has learned {'next to nothing' if baselines.ratio.high < 1 else 'nothing'}: {loss}.{then}"
+        return f"It has learned {what_is_learned(baselines.ratio, beats_a_constant(baselines))}: {loss}.{then}"
     if baselines.ratio.high >= 1:
         return f"It is not certain that it has learned anything: {loss}.{then}"
     return f"It has learned a part: {loss}.{then}"
+
+
+def _transition(causes: Sequence[Cause], was_tried: bool) -> str:
+    """Returns the sentence before the causes. What measurements show of the weights need not hold a run back: only
+    trials, or a fault whose effect was measured, prove that it does."""
+    is_proven = was_tried or any(_shown_by_run(one.finding) or _shown_by_data(one.finding) for one in causes)
+    if is_proven:
+        return "What holds it back, the largest cause first:" if causes else "No cause was found with confidence."
+    if causes:
+        return "What holds it back is not known, as no remedy was tried; measurements suggest:"
+    return "What holds it back is not known: no remedy was tried, and measurements suggest none."
 
 
 def _scores_of_summary(run: TrainedRun) -> str:

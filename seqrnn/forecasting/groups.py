@@ -55,19 +55,27 @@ class Groups:
         if self.sequences is None:
             yield from map(self.rows, self._chosen())
             return
-        count = int(self.sequences.max()) + 1
-        others = bootstrap.draws(count, resamples=self._number, seed=1)
-        for chosen, sequences in zip(self._chosen(), others, strict=False):
+        for chosen, times_drawn in zip(self._chosen(), self._sequences_drawn(self.sequences), strict=False):
             rows = self.rows(chosen)
-            yield np.repeat(rows, np.bincount(sequences, minlength=count)[self.sequences[rows]])
+            yield np.repeat(rows, times_drawn[self.sequences[rows]])
 
     def drawn_sums(self, values: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-        """Yields the sum of the rows' values (N', …) over the rows of each draw."""
+        """Yields the sum of the rows' values (N', …) over the rows of each draw. Where a value is not finite, sums of
+        which it is no part may be NaN as well."""
+        summed, shape, count = values.reshape(len(values), -1)[self.order], values.shape[1:], len(self.counts)
         if self.sequences is None:
-            by_group = np.add.reduceat(values[self.order], np.cumsum(self.counts) - self.counts, axis=0)
-            yield from (by_group[chosen].sum(axis=0) for chosen in self._chosen())
-        else:
-            yield from (values[rows].sum(axis=0) for rows in self.draws())
+            by_group = np.add.reduceat(summed, np.cumsum(self.counts) - self.counts, axis=0)
+            weights = (np.bincount(chosen, minlength=count) for chosen in self._chosen())
+            yield from (_weighed(one, by_group).reshape(shape) for one in weights)
+            return
+        sequences = self.sequences[self.order]
+        for chosen, times_drawn in zip(self._chosen(), self._sequences_drawn(sequences), strict=False):
+            of_times = np.repeat(np.bincount(chosen, minlength=count), self.counts)
+            yield _weighed(of_times * times_drawn[sequences], summed).reshape(shape)
+
+    def all_drawn_sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the same of all draws, (R, …); R is 0 where there are too few groups."""
+        return np.array([*self.drawn_sums(values)], np.float64).reshape(-1, *values.shape[1:])
 
     def rows(self, chosen: Rows) -> Rows:
         """Returns the rows of groups, with repetitions."""
@@ -82,11 +90,24 @@ class Groups:
         """How many draws there are."""
         return int(np.clip(MOST_ROWS / max(len(self.order), 1), FEWEST_DRAWS, bootstrap.RESAMPLES))
 
+    def _sequences_drawn(self, sequences: Rows) -> Iterator[Rows]:
+        """Yields how often each sequence comes in each draw."""
+        count = int(sequences.max()) + 1
+        for drawn in bootstrap.draws(count, resamples=self._number, seed=1):
+            yield np.bincount(drawn, minlength=count)
+
     def _chosen(self) -> Iterator[Rows]:
         """Yields the groups of each draw; nothing where there are too few."""
         count = len(self.counts)
         if count >= 3 * self.block and count >= 2:
             yield from bootstrap.draws(count, self.block, self._number)
+
+
+def _weighed(weights: Rows, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the sum of values (N, K) times weights (N,). A product of matrices would take every core."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = np.einsum("n,nk->k", weights.astype(np.float64), values)
+    return found
 
 
 def group(

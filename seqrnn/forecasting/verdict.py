@@ -87,7 +87,8 @@ def difference_interval(
     rows, sequences = np.nonzero(judged.any(axis=(2, 3)))
     known = judged[rows, sequences]  # (N', H, K)
     squares = [
-        np.where(known, (made - actual)[rows, sequences] ** 2, 0.0).sum(axis=1) for made in (network, baseline)
+        np.where(known, ((made - actual)[rows, sequences] / units) ** 2, 0.0).sum(axis=1)
+        for made in (network, baseline)
     ]
     counts = known.sum(axis=1).astype(np.float64)  # (N', K)
     losses = squares[0].sum(axis=1) / counts.sum(axis=1)
@@ -95,7 +96,7 @@ def difference_interval(
     drawn, has_values = [], counts.any(axis=0)  # (K,)
     for mine, other, number in groups.drawn_sums(np.stack([*squares, counts], axis=1)):  # (K,) each
         with np.errstate(invalid="ignore", divide="ignore"):
-            differences = (np.sqrt(mine / number) - np.sqrt(other / number)) / units
+            differences = np.sqrt(mine / number) - np.sqrt(other / number)
         drawn.append(float(differences[has_values].mean()))
     values = np.array(drawn)
     if not len(values) or not np.isfinite(values).all():

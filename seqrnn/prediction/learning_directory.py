@@ -83,7 +83,7 @@ class LearningDirectory:
 
     def _open(self, announce: Callable[[str], None]) -> None:
         """Begins the learning, or continues it from its newest checkpoint. The directory is locked."""
-        remove_unfinished(self.path)
+        remove_unfinished(self.path, (*COPIED, SUMMARY, LEARNING, WEIGHTS))
         remove_unfinished(self.path / CHECKPOINTS)
         if not (self.path / LEARNING).exists():
             self._begin()

@@ -8,11 +8,12 @@ import re
 import secrets
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = ".tmp-"  # of the names of temporary files
+NAME = re.compile(rf"{re.escape(PREFIX)}(?P<machine>\w+)-(?P<process>\d+)-\w+-(?P<of>.+)", re.DOTALL)
 
 
 @contextmanager
@@ -54,12 +55,15 @@ def replacing(
 
 def _remove_left_behind(path: Path) -> None:
     """Removes the temporary files of ``path`` whose processes were killed; those of other machines stay."""
-    name = re.compile(rf"{re.escape(PREFIX + _machine())}-(\d+)-[0-9a-f]+-{re.escape(path.name)}")
-    with suppress(OSError), os.scandir(path.parent) as entries:
-        for entry in entries:
-            match = name.fullmatch(entry.name)
-            if match and has_ended(int(match[1])):
-                Path(entry.path).unlink()
+    with suppress(OSError):
+        for left in path.parent.glob(f"{PREFIX}*"):
+            name = NAME.fullmatch(left.name)
+            if name and name["of"] == path.name and _is_of_ended_process(name):
+                left.unlink()
+
+
+def _is_of_ended_process(name: re.Match[str]) -> bool:
+    return name["machine"] == _machine() and has_ended(int(name["process"]))
 
 
 @functools.cache
@@ -84,10 +88,18 @@ def has_ended(process: int) -> bool:
     return False
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Removes the temporary files that a killed process has left in ``directory``."""
+def remove_unfinished(directory: Path, own: Collection[str] | None = None) -> None:
+    """Removes the temporary files that killed processes have left in ``directory``, which is locked.
+
+    Args:
+        own: names of files that are written only by the process that holds the lock, so that what is there of them
+            has been left behind; None: those of all files in the directory. Of another file, which a running process
+            may be writing, only what is left of a process that is known to have ended is removed.
+    """
     for path in directory.glob(f"{PREFIX}*"):
-        path.unlink()
+        name = NAME.fullmatch(path.name)
+        if own is None or (name and (name["of"] in own or _is_of_ended_process(name))):
+            path.unlink(missing_ok=True)  # its process may have removed it in the meantime
 
 
 def sync_directory(directory: Path) -> None:

@@ -30,6 +30,7 @@ from seqrnn.rundir.names import (
     INTERVALS,
     LOCK,
     LOG,
+    LOGGERS,
     METRICS_CSV,
     METRICS_JSONL,
     OVERRIDES,
@@ -82,7 +83,7 @@ class RunWriter:
             if not resuming:
                 _refuse_another_run(directory)  # another process may have finished one in the meantime
             if resuming:
-                remove_unfinished(directory)
+                remove_unfinished(directory, (*FILES, LOGGERS))  # others are drawing, or diagnose it
                 remove_unfinished(self.checkpoints)
             else:
                 self._write_text(OVERRIDES, OmegaConf.to_yaml(list(overrides)))

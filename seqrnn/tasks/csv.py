@@ -239,9 +239,9 @@ class Csv:
         units follows."""
         if self.kind == "classification":
             return metrics.classification(outputs, targets)
-        made, actual = outputs / self._units, targets / self._units
+        made, actual = outputs / self.units, targets / self.units
         if self.preprocessing.is_forecast:
-            scores = point_scores(actual[:, None], made[:, None], self._naive_scale / self._units)
+            scores = point_scores(actual[:, None], made[:, None], self._naive_scale / self.units)
         else:
             scores = _over_targets(made[:, 0], actual[:, 0])
         names = self.preprocessing.targets
@@ -265,7 +265,7 @@ class Csv:
         return make_report(
             forecasts_of(validation),
             forecasts_of(test),
-            labels_of(self.data, next(iter(test.values())), self._units),
+            labels_of(self.data, next(iter(test.values())), self.units),
         )
 
     @property
@@ -277,7 +277,7 @@ class Csv:
         return "accuracy" if self.kind == "classification" else "rmse"
 
     @cached_property
-    def _units(self) -> NDArray[np.float64]:
+    def units(self) -> NDArray[np.float64]:
         """(targets,) by which errors are divided: 1, or the standard deviations over the training rows where there
         are several targets."""
         return np.array(self.data.summary.deviations or (1.0,))

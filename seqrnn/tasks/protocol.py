@@ -172,6 +172,8 @@ class Task(Protocol):
     - ``judged(predictions)``: what ``metrics`` takes of ``Predicted`` sequences, such as values in the units of the
       data: outputs (N', …) and targets (N', …) of the N' valid timesteps, in the order of ``valid``. Without it: the
       outputs and targets of the network.
+    - ``units``: of what ``judged`` returns, the number of each target by which ``metrics`` divides its errors, (K,).
+      Without it: 1.
     - ``report(validation, test)``: for the end of a run, a ``seqrnn.forecasting.report.Report`` of predictions by
       predictor, the network first and then the baselines, on the validation data and on the test data; None where
       there is nothing to report. Without it, the run has scores and no report.

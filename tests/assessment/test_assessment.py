@@ -86,6 +86,13 @@ def test_many_sequences_are_drawn_one_by_one_and_few_in_time() -> None:
     assert groups_of(judged(noise[:1, :3])).description == "3 sequences"
 
 
+def test_the_unit_of_a_target_does_not_matter_for_what_is_drawn_together() -> None:
+    both = np.concatenate([autoregressive(600, 0.95, 0), np.random.default_rng(0).standard_normal(600)])
+    made = judged(both.reshape(2, -1).T[:, :1], network=both.reshape(2, 600).T, targets=np.zeros((600, 2)))
+    for units in (np.array([1.0, 1e6]), np.array([1e6, 1.0])):
+        assert groups_of(replace(made, network=made.network * units, units=units)).block == groups_of(made).block
+
+
 def panel(seed: int, series: int = 25, days: int = 40) -> Judged:
     """Absolute errors of many series on the same days: 1, and what the day adds, the series, and both together."""
     rng = np.random.default_rng(seed)

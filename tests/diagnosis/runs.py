@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from helpers import make_schedule
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from test_configs import composed
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.rundir.request import RunRequest
 from seqrnn.schedule import Schedule
+from seqrnn.tasks.protocol import Stored
 
 
 def make_run(directory: Path, *overrides: str) -> Path:
@@ -51,6 +54,16 @@ def edit_summary(run: Path, **changes: Any) -> None:
     """Sets values of summary.json."""
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, **changes}))
+
+
+class Dated(Stored):
+    """A batch whose timesteps have dates, on which all of its sequences are."""
+
+    share_time = True
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(self.timesteps)[:, None], self.streams, axis=1)
 
 
 class Linear(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import StubTask, make_task
-from runs import Linear, by_hand
+from runs import Dated, Linear, by_hand
 from torch import nn
 
 from seqrnn import evaluation
@@ -98,6 +98,18 @@ def test_the_interval_is_as_wide_as_sequences_differ() -> None:
     assert narrow.ratio is not None
     assert wide.ratio.high - wide.ratio.low > 8 * (narrow.ratio.high - narrow.ratio.low)
     assert wide.independent == "40 sequences"
+
+
+def test_sequences_that_share_their_dates_depend_on_each_other() -> None:
+    """All targets of a date have its level: the number of dates, and not that of sequences, is what counts."""
+    level = torch.randn(60, 1, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64).expand(-1, 40, -1)
+    alone, together = stored(level, level), Dated(stored(level, level).chunk)
+    narrow, wide = (measured(0.5, Guess([[batch]])) for batch in (alone, together))
+    assert wide.independent == "40 sequences and 60 timesteps in blocks of 4"
+    assert wide.ratio is not None
+    assert narrow.ratio is not None
+    assert narrow.ratio.high - narrow.ratio.low < 1e-6
+    assert wide.ratio.high - wide.ratio.low > 0.1
 
 
 def test_a_part_of_many_sequences_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import by_hand, delay_line
+from runs import Dated, by_hand, delay_line
 from torch import nn
 
 from seqrnn import metrics, registry
@@ -342,6 +342,19 @@ def test_an_input_that_is_left_out_is_found(weight: float, name: list[str], monk
     findings = list(LeftOutInstrument().symptoms(result))
     assert names(findings) == name
     assert all(finding.remedies == ["all inputs"] for finding in findings)
+
+
+def test_the_gap_is_as_uncertain_as_dates_differ_that_all_sequences_share() -> None:
+    inputs = drawn()
+    noise = torch.randn(TIMESTEPS, 1, 1, generator=torch.Generator().manual_seed(4)).double().expand(-1, STREAMS, -1)
+    task = Given(inputs, earlier(inputs, 1) + noise, training=stored(inputs, earlier(inputs, 1) + 0.1 * drawn(5)))
+    gaps = []
+    for batch in (task.data, Dated(task.data.chunk)):
+        task.data = batch
+        gaps.append(DataSizeInstrument().measure(run_of(task)).gap)
+    narrow, wide = gaps
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,18 @@ def test_beyond_its_receptive_field_a_cell_is_not_said_to_vanish() -> None:
     assert found == ["vanishing", "vanishing"]
 
 
+@pytest.mark.parametrize(("needed", "says"), [(9, "learned from."), (None, "learned from, if targets depend on it.")])
+def test_nothing_is_said_to_be_lost_where_it_is_not_known_what_targets_depend_on(
+    needed: int | None, says: str
+) -> None:
+    task = task_of()
+    task.reach = needed  # type: ignore[attr-defined]
+    cell = delay_line(4)
+    cell.V = nn.Parameter(torch.eye(4, 2, dtype=torch.float64))
+    (finding,) = reach.vanishing(reach.ReachInstrument().measure(by_hand(cell, task)))
+    assert finding.description.endswith(says)
+
+
 def test_the_lag_that_a_task_needs_is_that_of_the_first_input_that_counts() -> None:
     """``reach = n`` inputs, the present one included, so the state n − 1 timesteps back holds the first of them."""
     units = 4

@@ -249,6 +249,45 @@ def test_a_remedy_that_takes_more_time_has_to_bring_more(
     assert found.best.change == {RATE: chosen}
 
 
+def test_what_helps_too_little_does_not_take_the_place_of_what_is_recommended(
+    searched: Callable[..., Search],
+) -> None:
+    """The little one is certain and costs nothing, and nothing is gained by both together."""
+
+    def loss(training: Training) -> float:
+        is_little, is_longer = RATE in training.change, training.length > 1
+        return (0.93 if is_little else 0.7 if is_longer else 1.0) * (1 + training.seed % 5 / 1000)
+
+    found = searched(loss, Remedy("longer training", [{}], 4.0), Remedy("little", [{RATE: 0.1}]))
+    assert found.results["longer training"].helps
+    assert found.best is not None
+    assert found.best.name == "longer training"
+
+
+def test_what_helps_no_longer_at_a_greater_length_is_not_said_to_help(searched: Callable[..., Search]) -> None:
+    found = searched(
+        lambda one: 0.5 if RATE in one.change and one.length < 1 else 1.0, Remedy("r", [{RATE: 0.1}]), seconds=20.0
+    )
+    assert found.best is None
+    assert (found.faded, found.results["r"].part) == ({"r": 1.0}, 1.0)
+    assert not found.results["r"].helps
+
+
+def test_what_there_is_no_time_to_try_at_a_greater_length_stays(
+    searched: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Search._recheck
+
+    def over(search: Search) -> None:
+        monkeypatch.setattr(search, "_measure", lambda *_: [])
+        real(search)
+
+    monkeypatch.setattr(Search, "_recheck", over)
+    found = searched(of_change({None: 1.0, 0.1: 0.5}), Remedy("r", [{RATE: 0.1}]), seconds=20.0)
+    assert found.best is not None
+    assert found.best.part < 1
+
+
 def test_a_training_that_is_better_for_being_shorter_is_made_shorter(searched: Callable[..., Search]) -> None:
     found = searched(lambda one: 1 + abs(one.length - 1 / 16), Remedy("shorter training", [{}], 0.25))
     assert found.best is not None

@@ -107,3 +107,16 @@ def test_a_second_diagnosis_continues_from_the_first(
     assert trials == [({}, set()), ({"a training": 0.5}, {"useless"})]
     session.diagnose_run(run, 30.0, lambda text: None)
     assert (len(examined), trials[2]) == (2, ({}, set()))
+
+
+def test_where_no_line_was_found_the_reason_is_printed(
+    diagnosed_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diagnosed(run: TrainedRun, seconds: float, announce: object) -> Any:
+        verdict = session.judge(Examination(), run, 0.0)[0]
+        return verdict.model_copy(update={"no_advice": "longer training helps, but by too little."}), []
+
+    monkeypatch.setattr(session, "diagnose_run", diagnosed)
+    session.diagnose(diagnosed_run("task=sincos", "model=elman", "smoke=true"), 30.0)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "No line to run next was found. longer training helps, but by too little. With more time," in printed

@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 
-from seqrnn.diagnosis import verdict
-from seqrnn.diagnosis.diagnosis import TriedRemedy
+from seqrnn.diagnosis import report, verdict
+from seqrnn.diagnosis.diagnosis import Cause, Diagnosis, TriedRemedy
 from seqrnn.diagnosis.findings import findings_of
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding
-from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines
+from seqrnn.diagnosis.instruments.baselines import Baseline, Baselines, what_is_learned
 from seqrnn.diagnosis.instruments.losses import Losses
 from seqrnn.diagnosis.intervals import Interval
 from seqrnn.diagnosis.remedies import Remedy
 from seqrnn.diagnosis.run_findings import RISEN
-from seqrnn.diagnosis.search import Search
+from seqrnn.diagnosis.search import WORTH, Search
 from seqrnn.diagnosis.trials import Trial
 from seqrnn.diagnosis.verdict import _headline
+
+
+def measured(name: str, *remedies: str) -> Finding:
+    return Finding(name=name, title=name, description=name, evidence=[], remedies=list(remedies))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,37 @@ def test_a_headline_is_as_sure_as_its_interval(ratio: Interval, causes: list[str
     )  # fmt: skip
     found = Examination({"baselines": baselines}, {})
     named: Any = [SimpleNamespace(finding=SimpleNamespace(name=name)) for name in causes]
-    assert _headline(found, False, named, SimpleNamespace()).startswith(says)  # type: ignore[arg-type]
+    assert _headline(found, False, named, SimpleNamespace(), was_tried=True).startswith(says)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "knows"),
+    [
+        (Interval(1.06, 0.96, 1.2), "about as much as a trivial predictor knows, or less"),
+        (Interval(1.2, 1.1, 1.3), "less than a trivial predictor knows"),
+        (Interval(0.95, 0.92, 0.98), "hardly more than a trivial predictor knows"),
+    ],
+)
+def test_what_is_like_the_best_trivial_predictor_is_not_said_to_be_worse(ratio: Interval, knows: str) -> None:
+    assert what_is_learned(ratio, beats_a_constant=True) == knows
+
+
+@pytest.mark.parametrize(
+    ("finding", "was_tried", "says"),
+    [
+        (measured("vanishing", "gated cell"), True, "What holds it back, the largest cause first:"),
+        (measured("vanishing", "gated cell"), False, "What holds it back is not known, as no remedy was tried; "
+                                                     "measurements suggest:"),
+        (measured("little_data").model_copy(update={"effect": Interval(0.6, 0.5, 0.7)}), False,
+         "What holds it back, the largest cause first:"),
+        (None, True, "No cause was found with confidence."),
+        (None, False, "What holds it back is not known: no remedy was tried, and measurements suggest none."),
+    ],
+)  # fmt: skip
+def test_without_trials_nothing_is_said_to_hold_it_back(finding: Finding | None, was_tried: bool, says: str) -> None:
+    causes = [Cause(finding=finding, tried=[])] if finding else []
+    run: Any = SimpleNamespace(summary={})
+    assert _headline(Examination({}, {}), False, causes, run, was_tried=was_tried) == says
 
 
 @pytest.mark.parametrize(
@@ -60,7 +94,7 @@ def test_what_is_better_than_a_constant_has_learned_something(
         best="linear", ratio=ratios["linear"],
     )  # fmt: skip
     found = Examination({"baselines": baselines}, {})
-    headline = _headline(found, False, [], SimpleNamespace())  # type: ignore[arg-type]
+    headline = _headline(found, False, [], SimpleNamespace(), was_tried=True)  # type: ignore[arg-type]
     assert headline.startswith(f"It has learned {knows}: its loss is 4.23 [4.19, 4.27] of that of linear")
     assert [one.title for one in findings_of(found)] == [f"It has learned {knows}"]
 
@@ -70,14 +104,14 @@ def test_without_time_to_compare_the_headline_has_the_scores_of_the_summary() ->
         "test": {"loss": 0.5},
         "baselines": {"mean": {"loss": 4.0}, "persistence": {"loss": 2.0}, "floor": {"loss": 0.1}},
     })  # fmt: skip
-    assert _headline(Examination({}, {}), False, [], run) == (
+    assert _headline(Examination({}, {}), False, [], run, was_tried=True) == (
         "At its end, its test loss was 0.250 of that of persistence, the best trivial predictor. "
         "No cause was found with confidence."
     )
     unknown: list[Any] = [{}, {"baselines": {"mean": {"loss": 2.0}}}, {"test": {"loss": 1.0}}]
     for summary in unknown:
         run.summary = summary
-        assert _headline(Examination({}, {}), False, [], run) == "No cause was found with confidence."
+        assert _headline(Examination({}, {}), False, [], run, was_tried=True) == "No cause was found with confidence."
 
 
 def trial(name: str, effect: float, cost: float = 1.0, **change: Any) -> Trial:
@@ -99,10 +133,6 @@ def tried(trial: Trial) -> TriedRemedy:
         remedy=trial.name, overrides=[], length=1.0, part=1.0, effect=trial.effect, loss=0.1, seeds=3, cost=1.0,
         helps=True,
     )  # fmt: skip
-
-
-def measured(name: str, *remedies: str) -> Finding:
-    return Finding(name=name, title=name, description=name, evidence=[], remedies=list(remedies))
 
 
 RATE = {"optimizer.lr": 0.1}
@@ -305,6 +335,24 @@ def test_a_suspect_that_was_tried_at_a_part_of_the_length_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("results", "faded", "says"),
+    [
+        ([], {}, ""),
+        ([trial("longer training", 0.95)], {}, "Nothing that was tried brought the loss below 0.9 of what it was."),
+        ([replace(trial("longer training", 0.93), effect=Interval(0.93, 0.91, 0.95))], {},
+         "longer training helps, but leaves more than 0.9 of the loss, which is too little to be recommended."),
+        ([replace(trial("longer training", 0.5), seeds=1)], {},
+         "longer training lowered the loss in one trial, and was not repeated on other seeds."),
+        ([trial("longer training", 0.95)], {"longer training": 0.5},
+         "longer training helped at a smaller part of the length, and does not at 1/2 of the length."),
+    ],
+)  # fmt: skip
+def test_a_diagnosis_without_a_line_says_why(results: list[Trial], faded: dict[str, float], says: str) -> None:
+    search: Any = SimpleNamespace(results={one.name: one for one in results}, faded=faded, worth=WORTH)
+    assert verdict._why_no_advice(search) == says
+
+
 def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = Losses(loss="mse", share=Interval(0.8, 0.7, 0.9), effect=Interval(0.6, 0.5, 0.7), part=1.0, seeds=3)
     outliers = measured("loss").model_copy(update={"effect": losses.effect})
@@ -318,3 +366,17 @@ def test_another_loss_is_followed_first(monkeypatch: pytest.MonkeyPatch) -> None
     found, followed = verdict.judge(Examination({"losses": losses}, {}), run, 0.0)
     assert found.command == "{'task.loss': 'l1'}"
     assert [one.change for one in followed] == [{"task.loss": "l1"}]
+
+
+def test_a_cause_of_which_no_remedy_was_tried_is_named_as_not_confirmed() -> None:
+    untried = Cause(finding=measured("vanishing", "gated cell"), tried=[])
+    made = verdict.Verdict(
+        headline="It has learned a part.", solved=False, loss_ratio=None, causes=[untried], notes=[],
+        other_trials=[tried(trial("longer training", 0.5))], advice=None, command=None, trials_note="Trials.",
+        no_advice="longer training was not repeated.",
+    )  # fmt: skip
+    assert "1. **vanishing.** vanishing\n    - not confirmed: no remedy for it was tried" in report.summary(made)
+    nothing = made.model_copy(update={"other_trials": []})  # the headline says that nothing was tried
+    assert "not confirmed" not in report.summary(nothing)
+    page = Diagnosis(task="t", model="m", schedule={}, level=0.95, seconds=1.0, verdict=made, results={}, missing={})
+    assert "No line to run next was found. longer training was not repeated." in report.to_markdown(page)

@@ -119,6 +119,21 @@ def test_values_of_the_same_time_are_drawn_together_wherever_their_series_begin(
     assert high - low < 0.85 * (expected[1] - expected[0])
 
 
+def test_the_unit_of_a_target_does_not_matter_for_the_interval() -> None:
+    """Errors of the first target last for a while, and those of the second one do not."""
+    rng = np.random.default_rng(0)
+    lasting = np.convolve(rng.standard_normal(639), np.ones(40), "valid") / 40**0.5
+    errors = np.stack([lasting, rng.standard_normal(600)], axis=1)[:, None, None]
+    times, actual = np.arange(600)[:, None], np.zeros(errors.shape)
+
+    def interval(units: np.ndarray) -> tuple[float, float]:
+        return difference_interval(times, actual, errors * units, np.ones(errors.shape) * units, units)
+
+    expected = interval(np.ones(2))
+    for units in ([1.0, 1e6], [1e6, 1.0], [1.0, 1e-6]):
+        assert interval(np.array(units)) == pytest.approx(expected)
+
+
 def test_where_the_interval_of_the_difference_contains_0_the_data_cannot_tell() -> None:
     made = forecasts(500, 0, noise=0.01)
     for number in (1, -1):

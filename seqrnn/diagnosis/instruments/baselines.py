@@ -2,8 +2,9 @@
 
     ratio    mean loss of the network ÷ mean loss of a baseline, over the valid targets of the same test sequences
 
-with a percentile bootstrap over sequences (of few sequences, over blocks of time), which keeps the losses of network
-and baseline on the same targets together. A ratio below 1 with its whole interval means that it has learned something
+with a percentile bootstrap over what a forecast's verdict draws (``seqrnn.forecasting.groups``: sequences, the dates
+that many of them share as well, or of few sequences, blocks of time), which keeps the losses of network and baseline
+on the same targets together. A ratio below 1 with its whole interval means that it has learned something
 that the baseline does not know. It is measured on the first test sequences, of at most 60,000 timesteps together.
 
 A baseline whose name begins with ``floor`` is the best that any predictor can do: ``best`` is never one of those.
@@ -14,17 +15,16 @@ slightly worse than it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqrnn.diagnosis.instrument import Evidence, Examination, Finding, Picture
-from seqrnn.diagnosis.intervals import Interval, Numbers, number, resampled, spread
+from seqrnn.diagnosis.intervals import Interval, Numbers, number, spread
 from seqrnn.diagnosis.panel import MOST_ROWS, Panel, Row, band
 from seqrnn.diagnosis.record import Items, Name, Number, Record
+from seqrnn.forecasting.groups import Groups, group
 from seqrnn.plots.style import BLUE, GREY
 from seqrnn.registry import register
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from seqrnn.diagnosis.trained_run import TrainedRun
     from seqrnn.evaluation import Predictions
     from seqrnn.losses import Loss
-    from seqrnn.tasks.protocol import Batch
+    from seqrnn.tasks.protocol import Batch, Task
 
 AT_FLOOR = 1.05  # of the least loss that is possible
 NOTHING = 0.9  # of the best trivial predictor's loss: a network with no less has learned nothing
@@ -91,10 +91,7 @@ class BaselinesInstrument:
 
     def measure(self, run: TrainedRun) -> Baselines:
         """Runs the network, as it was trained (its precision, its kernel), over test sequences."""
-        import torch
-
-        from seqrnn.evaluation import judged, predict
-        from seqrnn.tasks.protocol import Chunk
+        from seqrnn.evaluation import judged, predict, predict_baselines
 
         components = run.components
         task, network = components.task, components.network
@@ -102,25 +99,11 @@ class BaselinesInstrument:
         longest = max(batch.timesteps for batch in batches)
         chosen = first_sequences(batches, longest * _affordable_sequences(run, longest, batches[0].streams))
         made = predict(network, chosen, components.context)
-        chunk = Chunk(*(torch.from_numpy(values) for values in (made.inputs, made.targets, made.valid, made.starts)))
-        others = {
-            name: replace(made, outputs=predictor(chunk).numpy()) for name, predictor in task.baselines().items()
-        }
-        groups, independent = groups_of(made.valid)
+        others = dict(predict_baselines(made, task))
         names, predictions = ["", *others], [made, *others.values()]
-        count = int(groups.max()) + 1
-        sums = np.zeros((count, len(names) + 1))  # losses of each predictor, and the number of targets
-        for column, one in enumerate(predictions):
-            np.add.at(sums[:, column], groups, losses_of(one, components.loss))
-        np.add.at(sums[:, -1], groups, 1)
-        sums = sums[sums[:, -1] > 0]
-        drawn = resampled(sums)
-
-        def ratio(above: int, below: int) -> Interval:
-            total = sums.sum(axis=0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return spread(_ratio(total[above], total[below]), drawn[:, above] / drawn[:, below], len(sums))
-
+        losses = np.stack([losses_of(one, components.loss) for one in predictions], axis=1)
+        groups = groups_of([made], losses[:, 0], task)
+        ratio = _ratios(np.column_stack([losses, np.ones(len(losses))]), groups)
         scores = [task.metrics(*judged(one, task)) for one in predictions]
         wanted = SHOWN[task.kind]
         metric = wanted if wanted in scores[0] else next(iter(scores[0]))
@@ -141,7 +124,7 @@ class BaselinesInstrument:
         return Baselines(
             sequences=int(made.valid.any(axis=0).sum()),
             all_sequences=sum(batch.streams for batch in batches),
-            independent=independent,
+            independent=groups.description,
             loss=ratio(0, len(names)),
             metric=float(scores[0][metric]),
             metric_name=metric,
@@ -166,6 +149,15 @@ def beats_a_constant(result: Baselines) -> bool:
     )
 
 
+def what_is_learned(ratio: Interval, beats_a_constant: bool) -> str:
+    """Returns how much a network with nearly the loss of the best trivial predictor, or a higher one, has learned."""
+    if beats_a_constant:
+        if ratio.low <= 1 <= ratio.high:
+            return "about as much as a trivial predictor knows, or less"
+        return f"{'less' if ratio.low > 1 else 'hardly more'} than a trivial predictor knows"
+    return "next to nothing" if ratio.high < 1 else "nothing"
+
+
 def nothing_learned(result: Baselines) -> Iterator[Finding]:
     gain = result.metric_gain
     if result.ratio is None or result.ratio.low < NOTHING or (gain is not None and gain.low > 0):
@@ -173,10 +165,9 @@ def nothing_learned(result: Baselines) -> Iterator[Finding]:
     evidence = [Evidence(quantity=f"loss by that of {result.best}", interval=result.ratio)]
     if gain is not None:
         evidence.append(Evidence(quantity="accuracy above that of trivial predictors", interval=gain))
-    learned = "less than a trivial predictor knows" if beats_a_constant(result) else "nothing"
     yield Finding(
         name="nothing_learned",
-        title=f"It has learned {learned}",
+        title=f"It has learned {what_is_learned(result.ratio, beats_a_constant(result))}",
         description=f"Its loss is {number(result.ratio.value)} times that of {result.best}, a trivial predictor.",
         evidence=evidence,
         remedies=[],
@@ -196,18 +187,25 @@ def without_state(result: Baselines) -> Iterator[Finding]:
             )
 
 
-def _gain(groups: NDArray[np.int64], made: Predictions, others: Sequence[Predictions]) -> Interval | None:
+def _gain(groups: Groups, made: Predictions, others: Sequence[Predictions]) -> Interval | None:
     """Returns the share of right classes above the highest one of other predictors."""
     if not others:
         return None
     right = [one.judged()[0].argmax(axis=-1) == one.judged()[1] for one in (made, *others)]
     highest = right[1 + max(range(len(others)), key=lambda place: float(right[1 + place].mean()))]
-    sums = np.zeros((int(groups.max()) + 1, 2))
-    np.add.at(sums[:, 0], groups, right[0].astype(np.float64) - highest)
-    np.add.at(sums[:, 1], groups, 1)
-    sums = sums[sums[:, 1] > 0]
-    drawn, total = resampled(sums), sums.sum(axis=0)
-    return spread(float(total[0] / total[1]), drawn[:, 0] / drawn[:, 1], len(sums))
+    gains = right[0].astype(np.float64) - highest
+    return _ratios(np.stack([gains, np.ones(len(gains))], axis=1), groups)(0, 1)
+
+
+def _ratios(values: Numbers, groups: Groups) -> Callable[[int, int], Interval]:
+    """Returns what returns the sum of one column of values (N', K) by that of another one, with its interval."""
+    total, drawn = values.sum(axis=0), groups.all_drawn_sums(values)
+
+    def ratio(above: int, below: int) -> Interval:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return spread(_ratio(total[above], total[below]), drawn[:, above] / drawn[:, below], len(drawn))
+
+    return ratio
 
 
 def _affordable_sequences(run: TrainedRun, timesteps: int, streams: int) -> int:
@@ -261,15 +259,24 @@ def _first_streams(batch: Batch, count: int) -> Batch:
     return Stored(Chunk(*(values[:, :count] for values in fields)))
 
 
-def groups_of(valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
-    """Returns the independent group of each valid target, in the order of ``valid``, and what the groups are."""
-    from seqrnn.diagnosis.trajectories import independent_groups
+def groups_of(made: Sequence[Predictions], losses: Numbers, task: Task) -> Groups:
+    """Groups the valid targets of sequences as a forecast's verdict does.
 
-    with_targets = np.flatnonzero(valid.any(axis=0))
-    times = np.flatnonzero(valid.any(axis=1))
-    groups, independent = independent_groups(len(times), len(with_targets))
-    found: NDArray[np.int64] = groups.numpy()[valid[np.ix_(times, with_targets)]]
-    return found, independent
+    Args:
+        losses: (N',) of each.
+    """
+    from seqrnn.evaluation import horizon_of, judged, times_of
+
+    found = [times_of(one) for one in made]
+    first = np.cumsum([0, *(one.valid.shape[1] for one in made)])  # sequence of each
+    sequences = [begin + np.nonzero(one.valid)[1] for begin, one in zip(first, made, strict=False)]
+    return group(
+        np.concatenate([times for times, _ in found]),
+        np.concatenate(sequences),
+        losses,
+        horizon_of(judged(made[0], task)[0], task),
+        share_time=all(share_time for _, share_time in found),
+    )
 
 
 def losses_of(predictions: Predictions, loss: Loss) -> Numbers:

@@ -112,22 +112,24 @@ def _gap(run: TrainedRun) -> Interval:
     """Returns the loss on validation data by that on the training data of the first epoch."""
     import numpy as np
 
-    from seqrnn.diagnosis.intervals import resampled, spread
+    from seqrnn.diagnosis.intervals import spread
 
     task, streams = run.components.task, run.components.schedule.streams
-    training = _sums(run, task.train(0, streams))
-    validation = _sums(run, task.validation())
-    if not len(training) or not len(validation):
+    training = _drawn_sums(run, task.train(0, streams))
+    validation = _drawn_sums(run, task.validation())
+    if training is None or validation is None:
         return UNKNOWN
-    drawn = [resampled(sums, seed=number_) for number_, sums in enumerate((training, validation))]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = [part[..., 0] / part[..., 1] for part in drawn]
-        own = [sums[:, 0].sum() / sums[:, 1].sum() for sums in (training, validation)]
-        return spread(float(own[1] / own[0]), ratios[1] / ratios[0], min(len(training), len(validation)))
+        losses = [sums[:, 0] / sums[:, 1] for sums in (training, validation)]
+    others = np.random.default_rng(0).permutation(losses[0][1:])  # the draws of the two have nothing in common
+    count = min(len(others), len(losses[1]) - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return spread(float(losses[1][0] / losses[0][0]), losses[1][1 : count + 1] / others[:count], count)
 
 
-def _sums(run: TrainedRun, batches: Sequence[Batch]) -> Numbers:
-    """Returns the losses of the first sequences, and how many targets they are of: (G, 2), by independent group."""
+def _drawn_sums(run: TrainedRun, batches: Sequence[Batch]) -> Numbers | None:
+    """Returns the losses of the first sequences, and how many targets they are of, summed over all and then over each
+    draw: (1 + R, 2); None where nothing can be judged."""
     import numpy as np
 
     from seqrnn.diagnosis.instruments.baselines import first_sequences, groups_of, losses_of
@@ -136,15 +138,12 @@ def _sums(run: TrainedRun, batches: Sequence[Batch]) -> Numbers:
     components = run.components
     chosen = first_sequences(batches, MOST)
     if any(judged_as(batch) is not batch for batch in chosen):
-        return np.zeros((0, 2))
-    parts: list[Numbers] = []
-    for batch in chosen:
-        made = predict(components.network, [batch], components.context)
-        if not made.valid.any():
-            continue
-        groups, _ = groups_of(made.valid)
-        sums = np.zeros((int(groups.max()) + 1, 2))
-        np.add.at(sums[:, 0], groups, losses_of(made, components.loss))
-        np.add.at(sums[:, 1], groups, 1)
-        parts.append(sums[sums[:, 1] > 0])
-    return np.concatenate(parts) if parts else np.zeros((0, 2))
+        return None
+    made = [predict(components.network, [batch], components.context) for batch in chosen]
+    made = [one for one in made if one.valid.any()]
+    if not made:
+        return None
+    losses = np.concatenate([losses_of(one, components.loss) for one in made])
+    values = np.stack([losses, np.ones(len(losses))], axis=1)
+    drawn = groups_of(made, losses, components.task).all_drawn_sums(values)
+    return np.concatenate([values.sum(axis=0)[None], drawn])

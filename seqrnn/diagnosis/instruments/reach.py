@@ -141,12 +141,14 @@ def vanishing(result: Reach) -> Iterator[Finding]:
     if result.receptive_field is not None and lag >= result.receptive_field:
         return  # it ends there by design: a finding that is read from the config
     if reach.high < VANISHED:
+        lost = "what happened there cannot be learned from"
+        if result.needed_lag is None:
+            lost += ", if targets depend on it"
         yield Finding(
             name="vanishing",
             title="Gradients vanish",
             description=f"An error reaches the state {lag} timesteps back with {number(reach.value)} of its "
-            f"strength, a factor of {number(result.rate.value)} per timestep: what happened there cannot be "
-            "learned from.",
+            f"strength, a factor of {number(result.rate.value)} per timestep: {lost}.",
             evidence=[
                 Evidence(quantity=f"reach at lag {lag}", interval=reach),
                 Evidence(quantity="factor per timestep", interval=result.rate),
