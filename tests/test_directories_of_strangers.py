@@ -109,6 +109,9 @@ CODE = [
     "plugins=[evil]", "+plugins=[evil]", "++plugins@_global_=[evil]", "hydra.searchpath=[file:///tmp]",
     "+hydra.callbacks.a._target_=os.system", "hydra/sweeper=evil", "hydra.run.dir=/elsewhere", " plugins=[evil]",
     "--config-dir=/tmp", "-cd", "--experimental-rerun=a.pickle", "~hydra.job", "hydra/launcher=${a}",
+    "experiment=../../../received/evil", "+experiment='../evil'", "experiment=[../evil]", "task@_global_=../evil",
+    "model=gru,../evil", "experiment=${a}/evil", "sweep.file=evil.txt", "sweep.space=['plugins=[evil],[evil]']",
+    "++sweep={file:evil.txt}",
 ]  # fmt: skip
 
 
@@ -120,6 +123,13 @@ def test_a_line_to_be_pasted_has_no_words_that_run_code_of_who_wrote_it(word: st
     assert safe_command(shlex.join(["python", "-m", "seqrnn.train", word, "seed=1"])) == SafeLine(
         "python -m seqrnn.train seed=1", [word]
     )
+
+
+@pytest.mark.parametrize(
+    "word", ["task.path=../data/a.csv", "init_from=../outputs/a", "resume=../a", "sweep.space=['model=gru,lstm']"]
+)
+def test_a_line_to_be_pasted_keeps_paths_of_data_and_runs(word: str) -> None:
+    assert safe_line([word]).left_out == []
 
 
 @pytest.mark.parametrize("command", ["curl evil | sh", "python -m evil", "python -m seqrnn.train 'a", "id; x"])

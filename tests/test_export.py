@@ -65,7 +65,7 @@ def test_a_run_is_exported_to_onnx_and_computes_its_recorded_predictions(
     export.main([str(run), "--format", "onnx"])
     compared, path, card_path = capsys.readouterr().out.splitlines()
     assert compared.startswith(
-        "compared with the run on 400 timesteps of 1 test sequences: the largest difference is "
+        "compared with the run on 400 timesteps of 1 test sequence: the largest difference is "
     )
     assert [Path(path), Path(card_path)] == [run / "model.onnx", run / "model_card.md"]
     session = onnxruntime.InferenceSession(path)

@@ -152,8 +152,8 @@ def _test_data(run: Run, dtype: torch.dtype, interface: Interface) -> tuple[Sequ
 
 def _print(description: Description, verified: Verified, path: Path, card: Path) -> None:
     print(
-        f"compared with the run on {verified.timesteps:,} timesteps of {verified.sequences:,} test sequences: the "
-        f"largest difference is {verified.difference:.2g}"
+        f"compared with the run on {verified.timesteps:,} timesteps of {verified.sequences:,} test "
+        f"sequence{'s' * (verified.sequences != 1)}: the largest difference is {verified.difference:.2g}"
     )
     if description.one_timestep_reason:
         print(

@@ -178,7 +178,7 @@ def _parameters(inputs: list[Input]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _InputUnits(nn.Module):
-    """Takes logarithms and scales, in float64, as the run has done it."""
+    """Takes logarithms and scales, in float64, and rounds to float32, as the run has done it."""
 
     mean: Tensor
     scale: Tensor
@@ -194,7 +194,7 @@ class _InputUnits(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if self.has_logarithms:
             values = torch.where(self.is_log, values.log(), values)
-        return ((values - self.mean) / self.scale).to(self.dtype)
+        return ((values - self.mean) / self.scale).float().to(self.dtype)
 
 
 class _OutputUnits(nn.Module):

@@ -15,7 +15,8 @@ from seqrnn.models.network import Network
 from seqrnn.models.protocol import State
 from seqrnn.models.unroll import unroll
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # of outputs
+STATE_TOLERANCE = 1e-3  # a unit that keeps its state over 1,000 timesteps adds up the rounding of as many
 PIECE = 1024  # timesteps that are computed in a call
 STREAMED = 100  # timesteps that are computed one by one as well
 MOST_TIMESTEPS = 20_000  # of each sequence
@@ -67,8 +68,8 @@ def verify(
         timesteps: that the export computes in a call.
 
     Raises:
-        DataError: they differ by more than ``TOLERANCE``, in units of the larger of 1 and the largest number that
-            the run computes; or they are NaN or infinite.
+        DataError: outputs differ by more than ``TOLERANCE``, or states by more than ``STATE_TOLERANCE``, in units of
+            the larger of 1 and the largest number that the run computes; or they are NaN or infinite.
     """
     steps, sequences = min(len(data.inputs), MOST_TIMESTEPS), data.inputs.shape[1]
     ways = [(_one_by_one(exported), steps)]
@@ -103,13 +104,16 @@ def _difference(
         piece = slice(begin, min(begin + PIECE, timesteps))
         outputs, state = unroll(network, initial, data.inputs[piece], data.starts[piece], state)
         found, other = unroll(exported, initial, data.given[piece], data.starts[piece], other)
-        for expected, value in zip((outputs_of(outputs), *state), (found, *other), strict=True):
+        compared = [("outputs", outputs_of(outputs), found, TOLERANCE)]
+        compared += [("state", *parts, STATE_TOLERANCE) for parts in zip(state, other, strict=True)]
+        for what, expected, value, allowed in compared:
             scale = expected.abs().max().clamp(min=1)
             difference = ((value - expected).abs().max() / scale).item()
-            if not difference <= TOLERANCE:  # also NaN
+            if not difference <= allowed:  # also NaN
                 raise DataError(
-                    f"the exported network differs from the run by {difference:.2g} in timesteps {begin:,} to "
-                    f"{piece.stop - 1:,} of its test data, and {TOLERANCE:g} is allowed"
+                    f"the exported network differs from the run by {difference:.2g} in its {what}, in timesteps "
+                    f"{begin:,} to {piece.stop - 1:,} of the test data, and {allowed:g} is allowed; try another "
+                    "--format, or train with precision=float64"
                 )
             largest = max(largest, difference)
     return largest

@@ -42,7 +42,7 @@ class Leading:
         least, more = divmod(streams, size)
         each = f"{least}" if not more else f"{least} or {least + 1}"
         shares = f"  {size} processes share out the {streams} streams, {each} each"
-        announce(f"{shares}; torch makes the updates, uncaptured")
+        announce(f"{shares}; torch makes the updates, as with capture=false")
 
     def __call__(self, ranges: WindowRanges, factors: Numbers) -> UpdateStats:
         self._send_state()

@@ -74,11 +74,20 @@ def safe_command(line: str) -> SafeLine:
 
 def runs_no_code(word: str) -> bool:
     """Returns whether an override that may come from anyone imports no module (``plugins``), changes nothing of what
-    hydra runs or writes (its own keys), and is no flag."""
+    hydra runs or writes (its own keys), reads no config file that is not seqrnn's and could do either, and is no
+    flag."""
     if OWN_LAUNCHER.fullmatch(word):
         return True
-    key = word.strip().lstrip("+~").strip()
-    return not key.startswith("-") and re.split(r"[=./@:]", key)[0].strip() not in ("hydra", "plugins")
+    left, _, value = word.strip().lstrip("+~").strip().partition("=")
+    key = re.split(r"[@:]", left)[0].strip()
+    if key.startswith("-") or re.split(r"[./]", key)[0] in ("hydra", "plugins") or key == "sweep.file":
+        return False
+    if key == "sweep.space":  # overrides within an override
+        return not any(text in value for text in ("hydra", "plugins", "..", "${"))
+    if key == "sweep" and "{" in value:  # which may hold either
+        return False
+    chooses_file = "." not in key and key not in ("resume", "init_from")
+    return not (chooses_file and (".." in value or "${" in value))  # hydra follows .. out of the folders of configs
 
 
 def resume_command(directory: str, values: Mapping[str, Any]) -> str:

@@ -208,9 +208,13 @@ def test_verification_measures_differences_of_outputs_and_states(monkeypatch: py
     found = verify(wrong(5e-6, "outputs"), network, nn.Identity(), data, "one")
     assert found.difference == pytest.approx(5e-6, rel=0.01)
     assert (found.timesteps, found.sequences) == (40, 3)
-    for where in ("outputs", "state"):
-        for by in (1e-4, np.nan):
-            with pytest.raises(DataError, match="differs from the run"):
+    rounded = verify(wrong(1e-4, "state"), network, nn.Identity(), data, "any")
+    assert 1e-5 < rounded.difference < verification.STATE_TOLERANCE
+    for where, least in (("outputs", 1e-4), ("state", 1e-2)):
+        for by in (least, np.nan):
+            with pytest.raises(
+                DataError, match="differs from the run by " + ("nan" if np.isnan(by) else f".* in its {where}")
+            ):
                 verify(wrong(by, where), network, nn.Identity(), data, "any")
 
 

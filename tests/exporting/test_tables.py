@@ -102,6 +102,8 @@ def test_the_conversion_of_units_is_that_of_the_run(name: str, path: Path) -> No
     expected = torch.from_numpy(task.data.inputs(np.arange(ROWS)))[:, None]
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    in_double = interface_of(own, torch.float64, "").units.inputs(given)
+    assert torch.equal(in_double, found.double())  # a run reads a table as float32, whatever its precision is
     assert torch.allclose(interface.units.inputs(interface.given(expected)), expected, rtol=0, atol=1e-6)
 
     outputs = torch.randn(ROWS, 1, own.output_size)
