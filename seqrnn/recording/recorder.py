@@ -27,6 +27,7 @@ from seqrnn.recording.tracking import Tracking
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest, diagnosis_command, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
+from seqrnn.tasks.checks import check_baseline_names
 
 WRITE_EVERY = 1.0  # seconds: how long rows wait at most before they are written
 FIRST = 10  # classified sequences whose classes are printed
@@ -111,6 +112,7 @@ class Recorder:
         self.validation_baselines = evaluation.score_baselines_on(
             components.task.validation(), components.task, components.loss, components.context
         )
+        check_baseline_names(self.validation_baselines, self.values)
         self._write_summary("running")
         documents = getattr(components.task, "documents", None)
         for name, document in documents().items() if documents else ():
