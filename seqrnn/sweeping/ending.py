@@ -26,9 +26,9 @@ def compare(
         write_report: writes the report of the directory of a sweep, and returns a line about it; None: there is none.
     """
     results = comparison.results_of(sweep, sweep.read_jobs())
-    not_drawn = sum(helper.is_pending(one.summary) for one in results) - _draw_best(results, screen)
     ranked = tables.rankings(results) if searcher is None else [searcher.ranking()]
-    tables.write_tables(results, ranked, sweep.path)
+    tables.write_tables(results, ranked, sweep.path)  # before drawing, which may take long
+    not_drawn = sum(helper.is_pending(one.summary) for one in results) - _draw_best(results, screen)
     for part in tables.screen_tables(ranked, screen.width):
         screen.print(part)
     lost = [one for one in results if searcher is None or one.outcome.status != "diverged"]
