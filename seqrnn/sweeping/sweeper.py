@@ -11,6 +11,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from seqrnn.cli import workers
 from seqrnn.device import available_cores
 from seqrnn.errors import ConfigError, UserError, printable, reason_of
 from seqrnn.recording.terminal import Screen
+from seqrnn.sweeping import ending
 from seqrnn.sweeping.combining import key_of
 from seqrnn.sweeping.composing import Composer, name_of
 from seqrnn.sweeping.directory import FAILED, Job, Plan, SweepDirectory
@@ -205,8 +207,10 @@ class _Runner:
                 self._begin(plan)
             try:
                 self._run_jobs()
-            except Exception:  # a package may have made it of the interruption
-                workers.raise_if_interrupted()
+            except Exception:
+                workers.raise_if_interrupted()  # of which a package may have made this error
+                with suppress(Exception):
+                    ending.write_tables(self.sweep, self.searcher)  # of the jobs that have ended
                 raise
             with workers.finishing():
                 failed = self._compare()
@@ -381,8 +385,6 @@ class _Runner:
 
     def _compare(self) -> int:
         """Writes and prints the comparison of all jobs in the directory; returns how many have failed."""
-        from seqrnn.sweeping import ending
-
         self.has_compared = True
         return ending.compare(
             self.sweep, self.searcher, self.screen, self.write_report if self.options.report else None

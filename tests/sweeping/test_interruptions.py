@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from helpers import Finished
 
 from seqrnn.cli import reporting
 from seqrnn.errors import DataError
-from seqrnn.sweeping import sweeper, tables
+from seqrnn.sweeping import sweeper, tables, watching
 from seqrnn.sweeping.directory import SweepDirectory
 from seqrnn.sweeping.job import CarryOut
 from seqrnn.sweeping.search.searcher import Searcher
@@ -149,3 +150,16 @@ def test_an_interruption_that_a_package_has_made_another_error_of_is_one(
 
     monkeypatch.setattr(CarryOut, "run", fail)
     check(command(*SWEEP))
+
+
+def test_where_the_output_of_a_sweep_is_full_its_tables_are_written(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "<stdout>")
+
+    monkeypatch.setattr(watching.Watcher, "_print", fail)
+    ended = command(*SWEEP)
+    assert ended.exit_code == 2
+    assert "No space left on device" in ended.err
+    assert (Path("sweep") / tables.CSV).read_text(encoding="utf-8").count("finished") == 2
