@@ -21,7 +21,10 @@ class SeqrnnSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the jobs that the overrides of a command line describe."""
-        from seqrnn.reports.writing import write_after_sweep
-        from seqrnn.sweeping import sweeper
+        from seqrnn.cli import reporting
+
+        with reporting.importing():
+            from seqrnn.reports.writing import write_after_sweep
+            from seqrnn.sweeping import sweeper
 
         return sweeper.sweep(self.config, self.hydra_context, arguments, write_after_sweep)

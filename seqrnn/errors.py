@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+NO_TEMPORARY_FILES = "No usable temporary directory"  # as the standard library begins to say it
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
 
 
@@ -100,8 +101,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def place_of(error: OSError) -> str:
-    """Returns the file that an error is about, or ``standard output`` if that cannot be written; an empty text if
-    neither is known."""
+    """Returns the file that an error is about, ``standard output`` if that cannot be written, or ``TMPDIR`` if no
+    folder for temporary files can be; an empty text if none is known."""
+    if str(error.strerror).startswith(NO_TEMPORARY_FILES):
+        return "TMPDIR"
     if error.filename:
         return str(error.filename)
     try:

@@ -153,14 +153,20 @@ def read_record(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     status = summary.get("status") or "unknown"
     if status == "running" or (status == "finished" and was_not_closed(directory)):
         status = NOT_FINISHED
-    scores = {"test": summary.get("test") or {}, **(summary.get("baselines") or {})}
     numbers = {
         f"{name}.{metric}": value
-        for name, values in scores.items()
+        for name, values in scores_by_name(summary).items()
         for metric, value in (values.items() if isinstance(values, Mapping) else ())
     }
     counts = {key: summary.get(key) for key in ("updates", "timesteps", "train_seconds")}
     return config, {"status": status, **numbers, **counts}
+
+
+def scores_by_name(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the scores of a summary on the test data: those of the network as ``test``, and those of the baselines
+    by name. A baseline that a stranger calls ``test`` does not stand for the network."""
+    own = {"test": summary.get("test") or {}}
+    return {**own, **(summary.get("baselines") or {}), **own}
 
 
 def differing_keys(flats: Sequence[Mapping[str, Any]]) -> list[str]:

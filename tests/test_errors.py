@@ -470,6 +470,22 @@ def test_output_into_a_full_disk_is_an_error_with_an_exit_code(ends_with: str) -
     assert line.startswith("error: why" if "why" in ends_with else "error: standard output: No space left on device")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_command_whose_output_is_closed_does_its_work(closed: str, tmp_path: Path) -> None:
+    line = "-m seqrnn.train task=sincos model=elman smoke=true plots.draw=false hydra.run.dir=run"
+    ended = subprocess.run(
+        f"exec {sys.executable} {line} {closed}",
+        shell=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert seqrnn.load(tmp_path / "run").summary["status"] == "finished"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a current directory cannot be removed there")
 def test_a_current_directory_that_is_gone_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -288,6 +288,14 @@ def test_a_text_is_shown_as_it_is_written(text: str) -> None:
     assert plain == seqrnn.errors.printable(text)
 
 
+def test_a_file_whose_card_cannot_be_written_is_not_written(run: Path) -> None:
+    (run / "model_card.md").mkdir()
+    with pytest.raises(OSError, match=r"model_card\.md"):
+        session.export(run, "torch")
+    assert not (run / "model.pt2").exists()
+    assert not [*run.glob(".tmp-*")]
+
+
 # Cells from outside the package
 
 

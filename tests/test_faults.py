@@ -125,6 +125,21 @@ def test_a_directory_that_is_removed_is_named(server: Server, tmp_path: Path) ->
     assert "No such file or directory" in printed
     assert "what was written before is there" in printed
     assert "Traceback" not in ended.err
+    assert ended.out.splitlines()[-1] == "no longer there: run"
+
+
+def test_of_a_run_that_was_moved_no_line_is_printed_that_resumes_it_where_it_was(
+    server: Server, tmp_path: Path
+) -> None:
+    gone = "import os\ndef fill():\n    os.rename('run', 'moved')\n"
+    ended = server.run(*RUN, cwd=tmp_path, before=FILL + gone + "fill_before(seqrnn.checkpoints.file, 'write', 3)")
+    assert ended.exit_code == 2
+    printed = " ".join(ended.out.split())
+    assert "if it was moved, resume the run where it lies now: resume=DIR" in printed
+    assert "resume=run" not in printed
+    assert ended.out.splitlines()[-1] == "no longer there: run"
+    assert not (tmp_path / "run").exists()
+    assert server.run("resume=moved", cwd=tmp_path).exit_code == 0
 
 
 WITHOUT_PRIVILEGE = """

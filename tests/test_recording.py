@@ -13,7 +13,8 @@ import pytest
 from helpers import Finished
 from rich.console import Console
 
-from seqrnn import plots
+import seqrnn
+from seqrnn import plots, registry
 from seqrnn.errors import DataError
 from seqrnn.evaluation import Predictions
 from seqrnn.monitor import Progress
@@ -119,6 +120,20 @@ def test_the_baselines_on_the_validation_data_are_recorded_before_the_training(c
     summary = Finished(0, "", "", on_sine).summary
     assert summary["validation_baselines"] == summary["baselines"]  # the same data
     assert summary["picture"]["name"] == "points"
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "train", "task", "gru"])
+def test_a_baseline_with_the_name_of_something_else_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = registry.find("task", "sine")
+    known = task.baselines
+    monkeypatch.setattr(task, "baselines", lambda self: {name: known(self)["persistence"]})
+    with pytest.raises(
+        DataError, match=f"task.name=sine: its trivial predictor '{name}' has the name of .*baselines"
+    ):
+        seqrnn.run(["task=sine", "model=gru", "smoke=true", f"hydra.run.dir={tmp_path}/run"], quiet=True)
+    assert not seqrnn.load(tmp_path / "run").summary["test"]
 
 
 def test_the_git_revision_is_that_of_the_source_whatever_repository_git_is_set_to_use(

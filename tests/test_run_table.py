@@ -68,6 +68,15 @@ def test_a_run_whose_process_was_killed_is_no_finished_one(outputs: Path, tmp_pa
     assert list(seqrnn.load_all(run).table["status"]) == [run_table.NOT_FINISHED]
 
 
+def test_a_baseline_that_a_stranger_calls_test_does_not_hide_the_test_scores(outputs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(outputs / "sweep" / "job1", tmp_path / "run")
+    values = json.loads((run / "summary.json").read_text())
+    own = values["test"]["mse"]
+    values["baselines"]["test"] = {**values["test"], "mse": own / 2}
+    (run / "summary.json").write_text(json.dumps(values))
+    assert list(seqrnn.load_all(run).table["test.mse"]) == [own]
+
+
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(seqrnn.DataError, match="no run directories"):
         seqrnn.load_all(tmp_path)

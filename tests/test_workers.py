@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers import Finished
 
-from seqrnn.cli import workers
+from seqrnn.cli import reporting, workers
 from seqrnn.errors import Interrupted
+from seqrnn.rundir.atomic import replacing
 
 OURS, JOBLIB = ("sweep.jobs=2",), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LINE = (
@@ -116,3 +121,47 @@ def test_a_job_elsewhere_than_in_a_worker_is_left_alone(monkeypatch: pytest.Monk
 def test_an_interruption_can_be_sent_between_processes() -> None:
     interrupted = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM)))
     assert (interrupted.exit_code, str(interrupted)) == (143, "interrupted by signal 15")
+
+
+@pytest.fixture
+def no_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+
+
+@pytest.mark.usefixtures("no_temporary_files")
+def test_where_no_temporary_file_can_be_written_runs_and_sweeps_run(command: Callable[..., Finished]) -> None:
+    line = ("task=sincos", "model=elman", "device=cpu", "smoke=true", "plots.draw=false")
+    assert command(*line).exit_code == 0
+    swept = command("-m", *line, "seed=1,2", "sweep.jobs=1", "hydra.sweep.dir=sweep")
+    assert swept.exit_code == 0, swept.out + swept.err
+    assert workers.VARIABLE not in os.environ
+
+
+@pytest.mark.usefixtures("no_temporary_files")
+def test_what_needs_temporary_files_names_the_variable_that_chooses_their_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def command() -> None:
+        with replacing(tmp_path / "model.onnx"):
+            tempfile.mkdtemp()
+
+    with pytest.raises(SystemExit) as caught:
+        reporting.run(command)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: TMPDIR: No usable temporary directory found in ['/tmp', '/var/tmp']; is the path right, may it be "
+        "written, and is there room?\n"
+    )
+
+
+def test_jobs_end_in_order_where_the_folder_that_they_share_is_gone() -> None:
+    def ends() -> None:
+        with workers.ending_with_us():
+            shutil.rmtree(os.environ[workers.VARIABLE].partition(":")[2])
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        ends()

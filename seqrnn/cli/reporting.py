@@ -29,6 +29,7 @@ _job_has_begun = False
 
 def run(command: Callable[[], Any]) -> None:
     """Runs a command. An error that a user can mend is printed without a traceback, and decides the exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # some terminals lack letters
@@ -166,6 +167,16 @@ def _fail(problems: Sequence[str], exit_code: int) -> None:
     except OSError:  # the reader of stderr has ended; the exit code is left
         _drop_output(sys.stderr)
     sys.exit(exit_code)
+
+
+def _open_closed_streams() -> None:
+    """Opens the standard streams that were closed when this process started (``>&-``), to read and write nothing.
+
+    Otherwise the next file that is opened, one of a run, would get their numbers, and whatever is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # it stays open
 
 
 def _buffer_output() -> None:

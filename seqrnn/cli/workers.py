@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -35,6 +35,8 @@ CAN_SIGNAL = os.name == "posix"
 
 _parent: int | None = None  # of a worker: the command's process
 _ended_by: int | None = None  # the signal that is ending this command
+_is_finishing = False  # whether a first signal waits
+_postponed: int | None = None  # the one that waits
 
 
 @contextmanager
@@ -45,18 +47,24 @@ def ending_with_us() -> Iterator[None]:
     Raises:
         Interrupted: the signal came; the jobs have written their checkpoints.
     """
-    global _ended_by
-    _ended_by = None
-    with tempfile.TemporaryDirectory(prefix="seqrnn-sweep-") as name:
-        folder, ending = Path(name), False
+    global _ended_by, _is_finishing, _postponed
+    _ended_by, _is_finishing, _postponed = None, False, None
+    with _shared_folder() as folder:
+        ending = False
 
         def end(signum: int, frame: FrameType | None) -> None:
-            global _ended_by
+            global _ended_by, _postponed
             nonlocal ending
+            if _is_finishing and _postponed is None:
+                _postponed = signum
+                if signum == signal.SIGINT and os.isatty(2):
+                    os.write(2, b"\nstops when everything is written; Ctrl-C once more: at once\n")
+                return
             _ended_by = signum
-            if not ending:  # a second signal does not wait
+            if not ending and folder:  # a second signal does not wait
                 ending = True
-                _end_jobs(folder)
+                with suppress(OSError):  # the disk of temporary files is full: each job ends by itself
+                    _end_jobs(folder)
             raise Interrupted(signum)
 
         end.ends_command = True  # type: ignore[attr-defined]
@@ -65,14 +73,50 @@ def ending_with_us() -> Iterator[None]:
             for number in (getattr(signal, name) for name in ENDING if hasattr(signal, name)):
                 if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
                     handlers[number] = signal.signal(number, end)
-        os.environ[VARIABLE] = f"{os.getpid()}:{folder}"
+        if folder:
+            os.environ[VARIABLE] = f"{os.getpid()}:{folder}"
         try:
             yield
         finally:
             _ended_by = None
-            del os.environ[VARIABLE]
+            os.environ.pop(VARIABLE, None)
             for number, before in handlers.items():
                 signal.signal(number, before)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Lets the first signal within its block that would end the command wait until the block has ended without an
+    error. A second one ends it at once. Within such a block, another one changes nothing.
+
+    Raises:
+        Interrupted: the signal that has waited.
+    """
+    global _ended_by, _is_finishing, _postponed
+    if _is_finishing:
+        yield
+        return
+    _is_finishing = True
+    try:
+        yield
+    finally:
+        _is_finishing = False
+        signum, _postponed = _postponed, None
+    if signum is not None:
+        _ended_by = signum
+        raise Interrupted(signum)
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path | None]:
+    """Makes the folder that the command and its jobs share; None where no temporary file can be written, which a
+    launcher that starts other processes finds out by itself."""
+    with ExitStack() as stack:
+        name = None
+        with suppress(OSError):
+            folder = tempfile.TemporaryDirectory(prefix="seqrnn-sweep-", ignore_cleanup_errors=True)
+            name = stack.enter_context(folder)
+        yield Path(name) if name else None
 
 
 def raise_if_interrupted() -> None:
@@ -125,7 +169,7 @@ def in_worker() -> Iterator[None]:
     ended = threading.Event()
     threading.Thread(target=_watch, args=(_parent, folder / STOP, ended), daemon=True).start()
     try:
-        with suppress(FileNotFoundError):  # the command has gone, and its folder with it
+        with suppress(OSError):  # the command has gone, and its folder with it; or the disk is full
             file.touch()
         if (folder / STOP).exists() or os.getppid() != _parent:
             raise Interrupted(signal.SIGTERM)

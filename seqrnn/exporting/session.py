@@ -79,8 +79,8 @@ def export(
         verified = verify(kind.load(temporary), network, interface.expected, data, description.timesteps)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         text = model_card(description, verified, file=path.name, format=format, digest=digest)
-    with replacing(card) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        with replacing(card) as beside:  # both take their places together, as of one run
+            beside.write_text(text, encoding="utf-8")
     _print(description, verified, path, card)
     return path
 

@@ -27,6 +27,7 @@ from seqrnn.recording.tracking import Tracking
 from seqrnn.rundir.reader import RunReader
 from seqrnn.rundir.request import RunRequest, diagnosis_command, drawing_command, resume_command
 from seqrnn.rundir.writer import RunWriter
+from seqrnn.tasks.checks import check_baseline_names
 
 WRITE_EVERY = 1.0  # seconds: how long rows wait at most before they are written
 FIRST = 10  # classified sequences whose classes are printed
@@ -111,6 +112,7 @@ class Recorder:
         self.validation_baselines = evaluation.score_baselines_on(
             components.task.validation(), components.task, components.loss, components.context
         )
+        check_baseline_names(self.validation_baselines, self.values)
         self._write_summary("running")
         documents = getattr(components.task, "documents", None)
         for name, document in documents().items() if documents else ():
@@ -302,8 +304,9 @@ class Recorder:
                 errors.append(interruption)
         if not_drawn:
             attempt(lambda: self._write_summary(status, [*reasons, *not_drawn]))
+        is_in_place = self.writer.is_in_place
         attempt(self.writer.close)
-        attempt(lambda: self._print_result(status, errors, not_drawn))
+        attempt(lambda: self._print_result(status, errors, not_drawn, is_in_place))
         return errors[0] if errors else None
 
     def _print_errors(self, errors: Sequence[BaseException]) -> None:
@@ -316,7 +319,10 @@ class Recorder:
             elif not isinstance(error, KeyboardInterrupt | SystemExit):
                 self.terminal.print(f"{status_of(errors[0])}: {reason_of(error)}")
 
-    def _print_result(self, status: str, errors: Sequence[BaseException], not_drawn: Sequence[str]) -> None:
+    def _print_result(
+        self, status: str, errors: Sequence[BaseException], not_drawn: Sequence[str], is_in_place: bool
+    ) -> None:
+        """Prints how the run ended; where its directory does not lie any more, no line that names it."""
         self._print_errors(errors)
         self.terminal.print_scores(self.scores, self.components.task.loss)
         if self.scores and self.scored[0] == "best":
@@ -336,6 +342,10 @@ class Recorder:
         reason = f": {early_stop(self.components.schedule)}" if self.progress.stopped_early else ""
         self.terminal.print(f"{status} after {updates}, {duration}{reason}")
         directory = relative(self.directory)
+        if not is_in_place:
+            self.terminal.print(f"no longer there: {directory}")
+            self.terminal.close()
+            return
         if not_drawn:
             for problem in not_drawn:
                 self.terminal.print(f"could not be drawn: {problem}")

@@ -128,19 +128,26 @@ class RunWriter:
         self._csv.flush()
         self._jsonl.flush()
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the directory is the one that this run has begun to write, under whatever names."""
+        try:
+            here = (self.directory / METRICS_JSONL).stat()
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(self._jsonl.fileno()), here) and not self.checkpoints.is_symlink()
+
     def _check_place(self) -> None:
-        """Checks that the directory is the one that this run has begun to write, under whatever names.
+        """Checks that nothing else is written.
 
         Raises:
-            DataError: it has been moved or removed, and something else may have taken its place; or a link has taken
-                that of its checkpoints.
+            DataError: the directory has been moved or removed, and something else may have taken its place; or a link
+                has taken that of its checkpoints.
         """
-        own, path = os.fstat(self._jsonl.fileno()), self.directory / METRICS_JSONL
-        is_here = path.exists() and os.path.samestat(own, path.stat())
-        if not is_here or self.checkpoints.is_symlink():
+        if not self.is_in_place:
             raise DataError(
                 f"{self.directory}: was moved, removed or replaced while it was written; nothing is written to what "
-                "lies there now; put the directory of the run back, and resume it"
+                "lies there now; if it was moved, resume the run where it lies now: resume=DIR"
             )
 
     def position(self, durable: bool = True) -> MetricsPosition:

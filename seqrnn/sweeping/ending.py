@@ -25,10 +25,8 @@ def compare(
         searcher: of a search.
         write_report: writes the report of the directory of a sweep, and returns a line about it; None: there is none.
     """
-    results = comparison.results_of(sweep, sweep.read_jobs())
+    results, ranked = write_tables(sweep, searcher)  # before drawing, which may take long
     not_drawn = sum(helper.is_pending(one.summary) for one in results) - _draw_best(results, screen)
-    ranked = tables.rankings(results) if searcher is None else [searcher.ranking()]
-    tables.write_tables(results, ranked, sweep.path)
     for part in tables.screen_tables(ranked, screen.width):
         screen.print(part)
     lost = [one for one in results if searcher is None or one.outcome.status != "diverged"]
@@ -51,6 +49,16 @@ def compare(
     if write_report is not None:
         print_line(screen, write_report(sweep.path))
     return len(failed)
+
+
+def write_tables(
+    sweep: SweepDirectory, searcher: Searcher | None
+) -> tuple[list[comparison.Result], list[tables.Ranking]]:
+    """Writes the tables of all jobs in the directory, and returns what they hold."""
+    results = comparison.results_of(sweep, sweep.read_jobs())
+    ranked = tables.rankings(results) if searcher is None else [searcher.ranking()]
+    tables.write_tables(results, ranked, sweep.path)
+    return results, ranked
 
 
 def _draw_best(results: Sequence[comparison.Result], screen: Screen) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -133,7 +134,8 @@ def _attempt(sweep: SweepDirectory, name: str, draws: bool, host: Host | None) -
 
     write("running")
     try:
-        with reporting.importing():
+        # The process of a sweep has imported it: there, Ctrl-C must not end the process at once.
+        with nullcontext() if "seqrnn.api" in sys.modules else reporting.importing():
             from seqrnn import api
         request = RunRequest({**job.values, "resume": "auto"}, directory, job.overrides)
         with _reporting(sweep, job) as evaluated:

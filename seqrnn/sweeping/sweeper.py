@@ -11,6 +11,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seqrnn import plugins, settings
-from seqrnn.cli import reporting
+from seqrnn.cli import workers
 from seqrnn.device import available_cores
-from seqrnn.errors import ConfigError, UserError, printable
+from seqrnn.errors import ConfigError, UserError, printable, reason_of
 from seqrnn.recording.terminal import Screen
+from seqrnn.sweeping import ending
 from seqrnn.sweeping.combining import key_of
 from seqrnn.sweeping.composing import Composer, name_of
 from seqrnn.sweeping.directory import FAILED, Job, Plan, SweepDirectory
@@ -66,8 +68,6 @@ def sweep(
     """
     screen = Screen(highlight=False, force_jupyter=False)
     print_text(screen, "seqrnn sweep: composing and checking the jobs")  # which takes seconds
-    with reporting.importing():
-        import torch  # noqa: F401  # what plans the jobs checks their components
     options = read_options(config)
     if OmegaConf.to_container(config.hydra.sweep, resolve=False).get("subdir") != DEFAULT_SUBDIR:  # type: ignore[union-attr]
         raise ConfigError("hydra.sweep.subdir: jobs are named after their overrides; hydra/sweeper=basic uses it")
@@ -192,6 +192,7 @@ class _Runner:
         self.sweep, self.jobs, self.options = sweep, list(jobs), options
         self.config, self.context, self.screen, self.searcher = config, context, screen, searcher
         self.write_report = write_report
+        self.has_begun = self.has_compared = False
 
     def run(self, plan: Plan) -> None:
         """Runs the sweep, from its lock to its tables."""
@@ -202,23 +203,46 @@ class _Runner:
             )
         self.sweep.lock()
         try:
-            if self.searcher is None:
-                self._write(plan)
-            else:
-                self._begin_search(plan)
+            with workers.finishing():
+                self._begin(plan)
             try:
                 self._run_jobs()
-            except KeyboardInterrupt:
-                self._compare()
-                print_text(self.screen, "resume the sweep with:")
-                print_line(self.screen, self._line())
+            except Exception:
+                workers.raise_if_interrupted()  # of which a package may have made this error
+                with suppress(Exception):
+                    ending.write_tables(self.sweep, self.searcher)  # of the jobs that have ended
                 raise
-            if self._compare():
+            with workers.finishing():
+                failed = self._compare()
+        except KeyboardInterrupt:
+            if self.has_begun and not self.has_compared:
+                self._end_early()
+            raise
+        else:
+            if failed:
                 raise SweepFailed(f"{self.sweep.path}: jobs have failed")
         finally:
             if self.searcher is not None:
                 self.searcher.close()
             self.sweep.release()
+
+    def _begin(self, plan: Plan) -> None:
+        """Writes what the jobs need."""
+        if self.searcher is None:
+            self._write(plan)
+        else:
+            self._begin_search(plan)
+        self.has_begun = True
+
+    def _end_early(self) -> None:
+        """Compares the jobs of a sweep that was interrupted, as far as they got; prints the line that resumes it."""
+        with workers.finishing():
+            try:
+                self._compare()
+            except Exception as error:  # the exit code tells of the interruption
+                print_text(self.screen, f"the comparison is not complete: {reason_of(error)}")
+            print_text(self.screen, "resume the sweep with:")
+            print_line(self.screen, self._line())
 
     def _begin_search(self, plan: Plan) -> None:
         """Opens the study of a search."""
@@ -361,8 +385,7 @@ class _Runner:
 
     def _compare(self) -> int:
         """Writes and prints the comparison of all jobs in the directory; returns how many have failed."""
-        from seqrnn.sweeping import ending
-
+        self.has_compared = True
         return ending.compare(
             self.sweep, self.searcher, self.screen, self.write_report if self.options.report else None
         )

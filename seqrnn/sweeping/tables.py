@@ -17,6 +17,7 @@ from rich.text import Text
 
 from seqrnn.errors import printable
 from seqrnn.prediction.outputs import as_text
+from seqrnn.run_table import scores_by_name
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.names import LOG
 from seqrnn.sweeping.comparison import SEED, Condition, Result, conditions, differing, higher_is_better
@@ -172,8 +173,8 @@ def _flat(result: Result) -> dict[str, str | float | int | None]:
     row |= {key: value for key, value in result.settings.items() if key != SEED}
     row[SEED] = result.seed
     row["headline"] = result.metric
-    scores = {"test": result.summary.get("test") or {}, **(result.summary.get("baselines") or {})}
-    row |= {f"{name}.{metric}": value for name, values in scores.items() for metric, value in values.items()}
+    scores = scores_by_name(result.summary).items()
+    row |= {f"{name}.{metric}": value for name, values in scores for metric, value in values.items()}
     row |= {key: result.summary.get(key) for key in ("updates", "timesteps", "train_seconds")}
     return row | {"attempts": result.outcome.attempts, "reason": result.outcome.reason}
 

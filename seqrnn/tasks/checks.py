@@ -7,7 +7,7 @@ is checked for shapes, types and classes; its numbers are looked at when a loss 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from seqrnn.schedule import Schedule, Window, WindowRange, split_updates
 from seqrnn.tasks.protocol import Batch, Chunk, Task, missing_targets
 
 CHUNK = 1024  # timesteps that are read at a time
+SPLITS = ("train", "validation", "test")  # whose scores are named after them
 SEARCHED = 10**7  # pairs of a timestep and a stream of the training data among which a valid target is looked for
 
 
@@ -136,6 +137,28 @@ def check_data(task: Task, streams: int, dtype: torch.dtype) -> None:
                 _check_completely(data_format, name, batches, dtype)
         except DataError as error:
             problems += error.problems
+    if problems:
+        raise DataError(*problems)
+
+
+def check_baseline_names(names: Iterable[str], values: Mapping[str, Any]) -> None:
+    """Checks that no baseline would stand in the place of something else: in tables, ``test.mse`` is the score of the
+    network, and ``task.loss`` a key of the config; the network is listed by its own name.
+
+    Args:
+        names: of the task's trivial predictors.
+        values: the config.
+
+    Raises:
+        DataError: one would.
+    """
+    taken = {*SPLITS, *values, values["model"]["name"]}
+    problems = [
+        f"task.name={values['task']['name']}: its trivial predictor {name!r} has the name of something else in the "
+        f"tables of results; give it another name in the task's baselines(), such as '{name} (trivial)'"
+        for name in names
+        if name in taken
+    ]
     if problems:
         raise DataError(*problems)
 

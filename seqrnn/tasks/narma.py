@@ -10,12 +10,14 @@ from torch import Tensor
 
 from seqrnn import metrics
 from seqrnn.bounds import Count
+from seqrnn.errors import ConfigError
 from seqrnn.registry import register
 from seqrnn.tasks.drawn import Array, Drawn, DrawnData, constant, delay_line
 from seqrnn.tasks.protocol import Chunk
 
 ORDER = 10
-HIGHEST = 1.0  # y stays below in almost all sequences; those that pass it grow without bound
+HIGHEST = 1.0  # y stays below in almost all short sequences; those that pass it grow without bound
+LONGEST = 100_000  # timesteps: one sequence of six stays below HIGHEST; of 1,000,000 timesteps, one of 60 million
 LAGS = 30  # inputs that the linear baseline reads
 
 
@@ -26,7 +28,8 @@ class Narma:
         y_{t+1} = 0.3 y_t + 0.05 y_t (y_t + … + y_{t−9}) + 1.5 u_{t−9} u_t + 0.1,
 
     where inputs before the first timestep are 0. In rare sequences y grows without bound; a sequence in which it
-    passes 1 is drawn again. Errors are reported as shares of the targets' standard deviation (nrmse) as well.
+    passes 1 is drawn again. The longer sequences are, the fewer stay below: they have 100,000 timesteps at most.
+    Errors are reported as shares of the targets' standard deviation (nrmse) as well.
 
     Source: Atiya & Parlos 2000, "New results on recurrent network training", equation 86 (NARMA-10).
     """
@@ -51,6 +54,7 @@ class Narma:
         test_sequences: Count,
         loss: Literal["mse", "l1"],
     ) -> None:
+        _check_length("task.length", length)
         self.loss = loss
         sequences = train_sequences, validation_sequences, test_sequences
         data = DrawnData(seed, self.draw, sequences, length=length, size=2)
@@ -59,7 +63,12 @@ class Narma:
         self.data = data
 
     def draw(self, rng: np.random.Generator, timesteps: int, streams: int) -> Drawn:
-        """Draws sequences."""
+        """Draws sequences.
+
+        Raises:
+            ConfigError: they would be too long.
+        """
+        _check_length("timesteps", timesteps)
         inputs = rng.uniform(0, 0.5, (timesteps, streams))
         targets = narma(inputs)
         while (diverging := ~(np.abs(targets).max(axis=0) <= HIGHEST)).any():
@@ -73,6 +82,19 @@ class Narma:
             "constant (mean)": constant(float(sample.targets.mean())),
             f"linear ({LAGS} inputs)": delay_line(sample, LAGS),
         }
+
+
+def _check_length(key: str, timesteps: int) -> None:
+    """Refuses sequences so long that hardly one stays below ``HIGHEST``: drawing one would not end.
+
+    Args:
+        key: how the user has chosen the length.
+    """
+    if timesteps > LONGEST:
+        raise ConfigError(
+            f"{key}={timesteps}: almost all sequences of narma that are this long grow without bound, and are of no "
+            f"use; make them shorter: {LONGEST:,} timesteps at most"
+        )
 
 
 def narma(inputs: Array) -> Array:

@@ -224,7 +224,8 @@ class Task(Protocol):
 
     def baselines(self) -> Mapping[str, Callable[[Chunk], Tensor]]:
         """Returns trivial predictors by name: each maps a chunk to outputs (T, B, O). One whose name begins with
-        ``floor`` is the best that any predictor can do, not one to beat."""
+        ``floor`` is the best that any predictor can do, not one to beat. None has the name of the network, of a group
+        of the config, or ``train``, ``validation`` or ``test``."""
 
 
 def missing_targets(task: Task) -> bool:

@@ -88,6 +88,13 @@ def test_names_from_anyone_are_text_in_every_format(tmp_path: Path) -> None:
     assert "\x1b" not in markdown + tex
 
 
+def test_a_baseline_that_a_stranger_calls_test_does_not_hide_the_test_scores() -> None:
+    one = result({"key": "a"}, 1, 0.1)
+    one.summary["baselines"]["test"] = {"mse": 0.05}
+    (row,) = csv.DictReader(io.StringIO(tables.as_csv([one])))
+    assert row["test.mse"] == "0.1"
+
+
 def test_line_breaks_of_a_text_stay_in_its_cell_and_latex_makes_no_other_letters_of_it() -> None:
     text = "a\rb\nc--d``e''f?`g,,h"
     found = [*csv.DictReader(io.StringIO(tables.as_csv([result({"key": text}, 1, 0.1)]), newline=""))]

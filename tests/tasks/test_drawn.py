@@ -197,6 +197,16 @@ def test_narma_draws_a_sequence_that_grows_without_bound_again(monkeypatch: pyte
     np.testing.assert_allclose(chunk.targets[..., 0], expected, rtol=1e-12)
 
 
+def test_narma_refuses_sequences_so_long_that_drawing_them_would_not_end() -> None:
+    most = r"of narma .* grow without bound.*; make them shorter: 100,000 timesteps at most"
+    with pytest.raises(ConfigError, match=rf"task\.length=1000000: almost all sequences {most}"):
+        make_task("narma", length=1_000_000)
+    batch = make_task("narma", length=40).rollout(10_000_000, 1)
+    with pytest.raises(ConfigError, match=rf"timesteps=10000000: almost all sequences {most}"):
+        batch.read(0, 1)
+    assert narma.LONGEST == 100_000
+
+
 @pytest.mark.parametrize(("tau", "steps"), [(17, 10), (30, 4), (2, 3)])
 def test_mackey_glass_is_the_runge_kutta_method_step_by_step(tau: int, steps: int) -> None:
     """The method as textbooks have it, with a list for the past."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from seqrnn.cli import workers
 from seqrnn.errors import ConfigError, DataError
 from seqrnn.rundir.atomic import replacing
 from seqrnn.rundir.bounded import Items, Name, read_model, resolve_inside
@@ -210,7 +211,7 @@ class Study:
         states = self._optuna.trial.TrialState
         known = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}
         with _explained(self.path):
-            self._study.tell(number, value, state=known[state])
+            self._study.tell(number, value, state=known[state], skip_if_finished=True)
 
     def importance(self) -> dict[str, float]:
         """Returns how much each key decides whether a trial is among the best tenth, as shares (PED-ANOVA, Watanabe
@@ -251,16 +252,19 @@ def _pruner(name: Pruner | None) -> Any:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns errors of the database within its block into those that say what to do.
+    """Turns errors of the database within its block into those that say what to do. A signal waits until the block
+    has ended, so that no transaction is left half-way.
 
     Raises:
         DataError: the file is damaged, or cannot be read or written.
+        Interrupted: the signal that has waited.
     """
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with workers.finishing():
+            yield
     except (SQLAlchemyError, sqlite3.Error, OptunaError, LookupError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split()) or repr(error)
         raise DataError(f"{path}: cannot be used: {reason}; if it is damaged, {TO_REMOVE}") from error
