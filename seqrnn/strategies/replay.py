@@ -80,9 +80,9 @@ class Operation:
 
     def _copied(self) -> None:
         with torch.set_grad_enabled(self.grad_enabled):
-            found = list(_tensors(self.function(*self.arguments, **self.keywords)))
-        for kept, new in zip(self.returned, found, strict=True):
-            kept.copy_(new)
+            found = self.function(*self.arguments, **self.keywords)
+        if self.returned:
+            torch._foreach_copy_(self.returned, list(_tensors(found)))
 
 
 class Program:

@@ -83,8 +83,9 @@ class SinCos:
 
     def _build(self, streams: int) -> Sequence[Batch]:
         if not self.continuous:
+            pieces = self._pieces(0, self.train_pieces)
             return [
-                stored(*self._pieces(first, min(first + streams, self.train_pieces)))
+                stored(*(values[:, first : first + streams].contiguous() for values in pieces))
                 for first in range(0, self.train_pieces, streams)
             ]
         streams = min(streams, self.train_pieces)
