@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqrnn.population.joint import Found, JointNetwork, JointWindow
+from seqrnn.population.joint import JointNetwork, JointWindow, WindowResult
 from seqrnn.strategies.engine import (
     NOT_THE_SAME,
     Captured,
@@ -25,7 +25,7 @@ from seqrnn.strategies.engine import (
 
 
 @dataclass
-class Repeated:
+class CapturedWindow:
     """A captured window.
 
     Args:
@@ -37,7 +37,7 @@ class Repeated:
 
     compute: Captured | None
     inputs: list[Tensor]
-    found: Found
+    found: WindowResult
     is_checked: bool = False
 
 
@@ -53,10 +53,10 @@ class CapturedWindows:
 
     def __init__(self, network: JointNetwork, engine: Engine, report: Callable[[str], None]) -> None:
         self.network, self.engine, self._explain = network, engine, Explanations(report)
-        self._windows: dict[Hashable, Repeated] = {}
+        self._windows: dict[Hashable, CapturedWindow] = {}
         self._layouts = Layouts()
 
-    def __call__(self, window: JointWindow) -> Found:
+    def __call__(self, window: JointWindow) -> WindowResult:
         """Computes a window. What it returns is overwritten by the next window."""
         layout = window.layout
         repeated = self._windows.get(layout)
@@ -71,10 +71,10 @@ class CapturedWindows:
             return self._check(repeated, window)
         return _repeat(repeated, window)
 
-    def _capture(self, layout: Hashable, window: JointWindow) -> Found:
+    def _capture(self, layout: Hashable, window: JointWindow) -> WindowResult:
         """Captures a window, and computes it."""
         inputs = [tensor.clone() for tensor in window.tensors()]
-        fixed, found = window.with_tensors(inputs), list[Found]()
+        fixed, found = window.with_tensors(inputs), list[WindowResult]()
 
         def function() -> list[Tensor]:
             found[:] = [self.network(fixed)]
@@ -83,13 +83,13 @@ class CapturedWindows:
         try:
             captured = self.engine.capture(function)
         except NotCapturable as error:
-            self._windows[layout] = Repeated(None, [], Found(None, [], ()))
+            self._windows[layout] = CapturedWindow(None, [], WindowResult(None, [], ()))
             self._explain(str(error))
             return self.network(window)
-        self._windows[layout] = repeated = Repeated(captured, inputs, found[0])
+        self._windows[layout] = repeated = CapturedWindow(captured, inputs, found[0])
         return repeated.found
 
-    def _check(self, repeated: Repeated, window: JointWindow) -> Found:
+    def _check(self, repeated: CapturedWindow, window: JointWindow) -> WindowResult:
         """Computes a window both ways; returns what the usual one gives."""
         repetition = [tensor.clone() for tensor in _tensors(_repeat(repeated, window))]
         attributes = attributes_of(self.network.modules)
@@ -104,7 +104,7 @@ class CapturedWindows:
         return usual
 
 
-def _repeat(repeated: Repeated, window: JointWindow) -> Found:
+def _repeat(repeated: CapturedWindow, window: JointWindow) -> WindowResult:
     """Computes a captured window."""
     assert repeated.compute is not None
     torch._foreach_copy_(repeated.inputs, window.tensors())
@@ -112,6 +112,6 @@ def _repeat(repeated: Repeated, window: JointWindow) -> Found:
     return repeated.found
 
 
-def _tensors(found: Found) -> list[Tensor]:
+def _tensors(found: WindowResult) -> list[Tensor]:
     """Returns its tensors."""
     return [*([] if found.losses is None else [found.losses]), *found.gradients, *found.kept]

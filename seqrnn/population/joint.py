@@ -74,7 +74,7 @@ class JointWindow:
         )
 
 
-class Found(NamedTuple):
+class WindowResult(NamedTuple):
     """What a window gives.
 
     Args:
@@ -103,13 +103,13 @@ class JointNetwork:
         self._recur, self._initial = joint_cell(network.cell), joint_initial_state(network.cell)
         self._head = joint_module(network.head)
 
-    def __call__(self, window: JointWindow) -> Found:
+    def __call__(self, window: JointWindow) -> WindowResult:
         """Computes a window of each member, forward and backward."""
         with torch.enable_grad():
             weights = {**self.stack.fixed, **self.stack.leaves}
             hidden, kept = self._unroll(named_below(weights, "cell."), window)
             if window.targets is None:
-                return Found(None, [], detached(kept))
+                return WindowResult(None, [], detached(kept))
             hidden = hidden[:, window.fresh :]
             if isinstance(window.chosen, slice):
                 chosen = (hidden if window.chosen is EVERYTHING else hidden[:, window.chosen]).flatten(1, 2)
@@ -122,7 +122,7 @@ class JointNetwork:
                 losses = torch.where(window.is_real, losses, 0.0)
             summed = losses.sum(1)
             gradients = torch.autograd.grad(summed.sum(), list(self.stack.leaves.values()))
-        return Found(summed.detach(), gradients, detached(kept))
+        return WindowResult(summed.detach(), gradients, detached(kept))
 
     def _unroll(self, cell: Mapping[str, Tensor], window: JointWindow) -> tuple[Tensor, State]:
         """Returns the outputs (N, T, B, H), and the state before timestep ``keep``."""
@@ -144,7 +144,7 @@ class JointNetwork:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class MemberState:
     """What a member has of states that were kept for all.
 
     Args:
@@ -160,7 +160,7 @@ class Own:
         return tuple(part[self.number] for part in self.states)
 
 
-Carried = dict[int, State | Own]  # the states of a member by the timestep that they come before
+Carried = dict[int, State | MemberState]  # the states of a member by the timestep that they come before
 
 
 def joint_window(windows: Sequence[Window], data: JointData, carried: Sequence[Carried]) -> JointWindow:
@@ -195,15 +195,18 @@ def joint_window(windows: Sequence[Window], data: JointData, carried: Sequence[C
     )
 
 
-def _together(states: Sequence[State | Own | None]) -> State:
+def _together(states: Sequence[State | MemberState | None]) -> State:
     """Returns the states of members side by side, parts (N, L, B, H), zeros for those that have none; nothing if none
     has one."""
     first = states[0]
-    if isinstance(first, Own) and len(states) == len(first.states[0]):
+    if isinstance(first, MemberState) and len(states) == len(first.states[0]):
         kept = first.states
-        if all(isinstance(each, Own) and each.states is kept and each.number == n for n, each in enumerate(states)):
+        if all(
+            isinstance(each, MemberState) and each.states is kept and each.number == n
+            for n, each in enumerate(states)
+        ):
             return kept
-    own = [each.parts() if isinstance(each, Own) else each for each in states]
+    own = [each.parts() if isinstance(each, MemberState) else each for each in states]
     given = next((each for each in own if each is not None), None)
     if given is None:
         return ()
@@ -219,4 +222,4 @@ def keep_states(kept: State, windows: Sequence[Window], timesteps: Sequence[int]
     """
     for number, (window, end, own) in enumerate(zip(windows, timesteps, carried, strict=True)):
         if window.keep < end:
-            own[window.keep] = Own(kept, number)
+            own[window.keep] = MemberState(kept, number)

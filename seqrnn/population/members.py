@@ -20,7 +20,7 @@ from torch import Tensor
 from seqrnn.components import Components
 from seqrnn.errors import ConfigError
 from seqrnn.models.protocol import State
-from seqrnn.population.joint import Carried, Own
+from seqrnn.population.joint import Carried, MemberState
 from seqrnn.population.plans import Plan, PlannedUpdate, planned
 from seqrnn.population.stack import Row
 from seqrnn.population.steps import rule_of
@@ -122,7 +122,7 @@ class Member:
     def _state(self, before: int) -> State:
         """Returns the state that is carried to a timestep."""
         carried = self.carried[before]
-        return carried.parts() if isinstance(carried, Own) else carried
+        return carried.parts() if isinstance(carried, MemberState) else carried
 
     def restore(self, state: StrategyState) -> None:
         strategy_state.load_optimizer_state(self.optimizer, self.network, state)

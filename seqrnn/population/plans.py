@@ -16,11 +16,11 @@ from seqrnn.tasks.protocol import Batch
 Extent = tuple[int, int, int, int]
 
 
-class Place(NamedTuple):
-    """A batch of a plan, as far as a schedule depends on it.
+class BatchShape(NamedTuple):
+    """The number and the size of a batch, which is all that a schedule needs to know of it.
 
     Args:
-        number: among the batches of the plan.
+        number: of the batch, among those of the plan.
     """
 
     number: int
@@ -34,14 +34,14 @@ class PlannedUpdate:
 
     Args:
         epoch: the number of the epoch that it belongs to.
-        windows: its windows, each with its batch.
+        windows: its windows, each with the shape of its batch.
         extents: of these, what must be equal for members' windows to be computed together: the timesteps to the
             window's end, to those that add loss and to the one before which the state is kept; the streams.
         timesteps: those that add loss, over all streams.
     """
 
     epoch: int
-    windows: Sequence[tuple[Place, Window]]
+    windows: Sequence[tuple[BatchShape, Window]]
     extents: Sequence[Extent]
     timesteps: int
 
@@ -63,25 +63,25 @@ def planned(ranges: WindowRanges, schedule: Schedule) -> tuple[list[Batch], Plan
     """Returns the batches of ranges, each once, and the plan of their updates."""
     numbers: dict[int, int] = {}
     batches: list[Batch] = []
-    shape = []
+    described = []
     for each in ranges:
         batch = each.batch
         if id(batch) not in numbers:
             numbers[id(batch)] = len(batches)
             batches.append(batch)
-        place = Place(numbers[id(batch)], batch.timesteps, batch.streams)
-        shape.append((each.epoch, place, each.first, each.count, each.ends_epoch, each.epochs))
-    return batches, _plan(tuple(shape), schedule.cuts, schedule.windows_per_update)
+        shape = BatchShape(numbers[id(batch)], batch.timesteps, batch.streams)
+        described.append((each.epoch, shape, each.first, each.count, each.ends_epoch, each.epochs))
+    return batches, _plan(tuple(described), schedule.cuts, schedule.windows_per_update)
 
 
 @lru_cache(maxsize=16)
 def _plan(
-    shape: tuple[tuple[int, Place, int, int, bool, int], ...],
+    ranges: tuple[tuple[int, BatchShape, int, int, bool, int], ...],
     cuts: tuple[int | None, int | None],
     windows_per_update: int,
 ) -> Plan:
     updates = [
-        _update(parts, cuts) for parts in split_updates((WindowRange(*each) for each in shape), windows_per_update)
+        _update(parts, cuts) for parts in split_updates((WindowRange(*each) for each in ranges), windows_per_update)
     ]
     return Plan(
         updates,
@@ -90,7 +90,7 @@ def _plan(
     )
 
 
-def _update(parts: Sequence[WindowRange[Place]], cuts: tuple[int | None, int | None]) -> PlannedUpdate:
+def _update(parts: Sequence[WindowRange[BatchShape]], cuts: tuple[int | None, int | None]) -> PlannedUpdate:
     windows = [
         (each.batch, window_at(each.batch.timesteps, number, *cuts))
         for each in parts
@@ -99,11 +99,11 @@ def _update(parts: Sequence[WindowRange[Place]], cuts: tuple[int | None, int | N
     return PlannedUpdate(
         parts[0].epoch,
         windows,
-        tuple(_extent(place, window) for place, window in windows),
-        sum(place.streams * (window.stop - window.fresh) for place, window in windows),
+        tuple(_extent(batch, window) for batch, window in windows),
+        sum(batch.streams * (window.stop - window.fresh) for batch, window in windows),
     )
 
 
-def _extent(place: Place, window: Window) -> Extent:
+def _extent(batch: BatchShape, window: Window) -> Extent:
     start = window.start
-    return window.stop - start, window.fresh - start, min(window.keep, window.stop) - start, place.streams
+    return window.stop - start, window.fresh - start, min(window.keep, window.stop) - start, batch.streams

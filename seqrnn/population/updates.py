@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqrnn.monitor import Pace
 from seqrnn.population.captured import CapturedWindows
-from seqrnn.population.joint import Found, JointNetwork, JointWindow, joint_window, keep_states
+from seqrnn.population.joint import JointNetwork, JointWindow, WindowResult, joint_window, keep_states
 from seqrnn.population.members import Member
 from seqrnn.population.reading import JointReader
 from seqrnn.population.stack import Stack
@@ -45,7 +45,7 @@ class Group:
         self.stack, self.reader = Stack([member.row for member in members]), JointReader()
         network = JointNetwork(first.network, first.loss, self.stack)
         engine = engine_on(self.stack.weights.device) if first.captures else None
-        self.compute: Callable[[JointWindow], Found] = (
+        self.compute: Callable[[JointWindow], WindowResult] = (
             network if engine is None else CapturedWindows(network, engine, first.announce)
         )
 
@@ -83,7 +83,7 @@ class Population:
             reader, batches = member.reader, member.batches
             try:
                 read.append(
-                    [reader.piece(batches[at.number], each.start, each.stop) for at, each in member.update.windows]
+                    [reader.piece(batches[of.number], each.start, each.stop) for of, each in member.update.windows]
                 )
                 members.append(member)
             except Exception as error:  # its data is wrong, which does not concern the others
@@ -97,13 +97,13 @@ class Population:
         targets, has_gradient = [0] * len(members), False
         sides = zip(*(member.update.windows for member in members), strict=True)
         for side, pieces in zip(sides, zip(*read, strict=True), strict=True):
-            places, windows = zip(*side, strict=True)
+            shapes, windows = zip(*side, strict=True)
             data = parts.reader(pieces, windows)
             found = parts.compute(joint_window(windows, data, carried))
             targets = [count + more for count, more in zip(targets, data.counts, strict=True)]
             if carries:
                 kept = tuple(part.clone() for part in found.kept)
-                keep_states(kept, windows, [place.timesteps for place in places], carried)
+                keep_states(kept, windows, [shape.timesteps for shape in shapes], carried)
             if found.losses is not None:
                 losses = losses + found.losses
                 stack.add(found.gradients, is_first=not has_gradient)
