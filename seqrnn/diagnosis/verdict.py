@@ -177,7 +177,7 @@ def _why_no_advice(search: Search) -> str:
     if best.effect.value < search.worth and best.seeds == 1:
         return f"{best.name} lowered the loss in one trial, and was not repeated on other seeds."
     if best.effect.value < search.worth:
-        return f"{best.name} lowered the loss by seeds that differ too much to be certain."
+        return f"{best.name} lowered the loss, by amounts that differ too much between seeds to be certain."
     if best.helps:
         return f"{best.name} helps, but leaves more than {least} of the loss, which is too little to be recommended."
     return f"Nothing that was tried brought the loss below {least} of what it was."
@@ -322,22 +322,21 @@ def _headline(found: Examination, solved: bool, causes: Sequence[Cause], run: Tr
         )
     if solved:
         return f"Nothing is wrong: it has learned the task; {loss}."
-    then = f" {then}"
     if is_solved(found):
-        return f"It has learned the task, and could do better: {loss}.{then}"
+        return f"It has learned the task, and could do better: {loss}. {then}"
     gain = baselines.metric_gain
     if baselines.ratio.high >= 1 and gain is not None and gain.low > 0:
         return (
             f"It has learned a part: its {baselines.metric_name} is {percent(gain)} above that of the best trivial "
-            f"predictor, although {loss}.{then}"
+            f"predictor, although {loss}. {then}"
         )
     if has_learned_by_heart(found):
-        return f"It has learned its training data, and nothing that holds beyond it: {loss}.{then}"
+        return f"It has learned its training data, and nothing that holds beyond it: {loss}. {then}"
     if not has_learned(found):
-        return f"It has learned {what_is_learned(baselines.ratio, beats_a_constant(baselines))}: {loss}.{then}"
+        return f"It has learned {what_is_learned(baselines.ratio, beats_a_constant(baselines))}: {loss}. {then}"
     if baselines.ratio.high >= 1:
-        return f"It is not certain that it has learned anything: {loss}.{then}"
-    return f"It has learned a part: {loss}.{then}"
+        return f"It is not certain that it has learned anything: {loss}. {then}"
+    return f"It has learned a part: {loss}. {then}"
 
 
 def _transition(causes: Sequence[Cause], was_tried: bool) -> str:
